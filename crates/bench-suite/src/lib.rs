@@ -1,0 +1,3 @@
+//! Runs the models of the paper on its datasets, cell by cell, and holds the record schema.
+
+pub mod record;

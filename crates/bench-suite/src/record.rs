@@ -1,0 +1,162 @@
+//! The record schema: one row per number, base units. bench-suite writes it, xtask reads it.
+
+use serde::{Deserialize, Serialize};
+
+/// What one finished cell (model × protocol × recipe × fold × seed) leaves in its folder as `cell.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellRecord {
+    /// `tt-mlp`, `gru`, `lstm`, `tt-gru`, `tt-lstm`, `rnn` or `tt-rnn`.
+    pub model: String,
+    /// `clips`, `groups` or `official`.
+    pub protocol: String,
+    /// `scaled` or `paper-code`.
+    pub recipe: String,
+    /// Fold index from 0.
+    pub fold: usize,
+    /// Seed of every stream of the cell.
+    pub seed: u64,
+    /// `accuracy` or `map`.
+    pub metric: String,
+    /// Score of the final epoch on the test fold, in [0, 1].
+    pub value: f64,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// Clips in the training fold.
+    pub train_clips: usize,
+    /// Clips in the test fold.
+    pub test_clips: usize,
+    /// Mean wall seconds of an epoch, the first left out; none unless the cell ran alone on all cores.
+    pub epoch_s: Option<f64>,
+    /// Peak resident memory of the cell's process in bytes.
+    pub peak_rss_bytes: u64,
+    /// Input-to-hidden weights.
+    pub params_input: usize,
+    /// All weights.
+    pub params_total: usize,
+    /// SHA-256 over the fold's training and test clip names.
+    pub split_digest: String,
+    /// One row per epoch.
+    pub curve: Vec<CurvePoint>,
+}
+
+/// One epoch of a training curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CurvePoint {
+    /// Epoch from 1.
+    pub epoch: usize,
+    /// Mean loss per training clip, regularisation included.
+    pub train_loss: f64,
+    /// Score on the training clips as seen while training (with dropout).
+    pub train_value: f64,
+    /// Score on the test fold, where it was evaluated; never used to choose anything.
+    pub test_value: Option<f64>,
+    /// Wall seconds of the epoch's training part.
+    pub wall_s: f64,
+}
+
+/// A row of a cell's `predictions.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PredictionRow {
+    /// Clip name, relative to the dataset folder.
+    pub clip: String,
+    /// Fold index.
+    pub fold: usize,
+    /// True class names, joined by `;`.
+    pub label: String,
+    /// Predicted class (the most probable one).
+    pub predicted: String,
+    /// Probabilities in class order, joined by `;`.
+    pub probabilities: String,
+}
+
+/// What `bench-suite plan` prints (JSON): the run before anything is trained.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Experiment name; also the folder under `results/` (`ucf11-sample` where the sample is used).
+    pub experiment: String,
+    /// Metric of the dataset: `accuracy` or `map`.
+    pub metric: String,
+    /// Names of the classes in label order.
+    pub classes: Vec<String>,
+    /// SHA-256 over the resolved configuration and the data digest: the name of the run's folder.
+    pub run_digest: String,
+    /// SHA-256 over the store's manifest.
+    pub data_digest: String,
+    /// Clips usable.
+    pub clips: usize,
+    /// Frames of all usable clips together.
+    pub frames: usize,
+    /// Bytes of one frame.
+    pub frame_bytes: usize,
+    /// Clips left out, each with its reason.
+    pub left_out: Vec<LeftOut>,
+    /// The cells in the order they will run.
+    pub cells: Vec<PlannedCell>,
+    /// The resolved configuration as TOML.
+    pub config: String,
+}
+
+/// A clip that was left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOut {
+    /// Clip name, relative to the dataset folder.
+    pub clip: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// One cell of a plan.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedCell {
+    /// Model name.
+    pub model: String,
+    /// Protocol name.
+    pub protocol: String,
+    /// Recipe name.
+    pub recipe: String,
+    /// Fold index.
+    pub fold: usize,
+    /// Seed.
+    pub seed: u64,
+    /// Epochs to train.
+    pub epochs: usize,
+    /// Training clips.
+    pub train_clips: usize,
+    /// Test clips.
+    pub test_clips: usize,
+    /// Training frames of one epoch.
+    pub train_frames: usize,
+    /// Input-to-hidden weights.
+    pub params_input: usize,
+    /// All weights.
+    pub params_total: usize,
+    /// Expected peak memory in bytes.
+    pub expected_rss_bytes: u64,
+    /// Expected seconds for the whole cell on this machine's cores.
+    pub expected_s: f64,
+}
+
+impl PlannedCell {
+    /// Folder name of the cell inside the run: the cell's identity.
+    pub fn id(&self) -> String {
+        format!("{}.{}.{}.f{}.s{}", self.model, self.protocol, self.recipe, self.fold, self.seed)
+    }
+}
+
+/// A row of `params.csv` (the deck's Figure 1), computed from the built models.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ParamsRow {
+    /// TT rank.
+    pub rank: usize,
+    /// `fc`, `ttl`, `vanilla-tt-lstm`, `tt-lstm`, `vanilla-tt-gru` or `tt-gru`.
+    pub layer: String,
+    /// Input-to-hidden weights.
+    pub params: usize,
+}

@@ -1,0 +1,35 @@
+//! The one error type of this crate.
+
+/// What can go wrong with a Tensor Train.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A shape that no Tensor Train can have; the text names the offending list and its length.
+    #[error("invalid tensor-train shape: {0}")]
+    Shape(String),
+    /// A buffer or tensor whose size does not fit the shape.
+    #[error("{what}: expected {expected}, found {found}")]
+    Size {
+        /// Which buffer or tensor.
+        what: &'static str,
+        /// The size that the shape asks for.
+        expected: String,
+        /// The size that was given.
+        found: String,
+    },
+    /// A name that is not in the list of choices.
+    #[error("unknown {what} {name:?}: choose one of {choices}")]
+    Unknown {
+        /// What was being chosen.
+        what: &'static str,
+        /// The name given.
+        name: String,
+        /// The valid names.
+        choices: &'static str,
+    },
+    /// candle's own error, kept as the source.
+    #[error("tensor operation failed")]
+    Candle(#[from] candle_core::Error),
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,8 @@
+//! Tensor-Train shapes and cores, and the TT layer.
+
+mod error;
+pub mod rng;
+mod shape;
+
+pub use error::{Error, Result};
+pub use shape::TtShape;
