@@ -46,7 +46,7 @@ pub struct CellRecord {
 pub struct CurvePoint {
     /// Epoch from 1.
     pub epoch: usize,
-    /// Mean loss per training clip, regularisation included.
+    /// Mean cross-entropy per training clip.
     pub train_loss: f64,
     /// Score on the training clips as seen while training (with dropout).
     pub train_value: f64,
@@ -78,6 +78,10 @@ pub struct PredictionRow {
 pub struct Plan {
     /// Experiment name; also the folder under `results/` (`ucf11-sample` where the sample is used).
     pub experiment: String,
+    /// Where the frames come from.
+    pub data: DataUsed,
+    /// Folder of the frame store under `data/stores/`; empty where a dry run found none.
+    pub store: String,
     /// Metric of the dataset: `accuracy` or `map`.
     pub metric: String,
     /// Names of the classes in label order.
@@ -98,6 +102,16 @@ pub struct Plan {
     pub cells: Vec<PlannedCell>,
     /// The resolved configuration as TOML.
     pub config: String,
+}
+
+/// Which clips a run used, in one word and in one sentence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataUsed {
+    /// `official`, `partial`, `sample` or `folder`.
+    pub kind: String,
+    /// What the first and the last line of a run say.
+    pub sentence: String,
 }
 
 /// A clip that was left out.

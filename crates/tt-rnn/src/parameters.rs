@@ -7,7 +7,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor, Var};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use tt_core::rng::Stream;
 
 /// One trainable tensor.
@@ -90,7 +90,7 @@ impl InplaceOp1 for Update<'_> {
         let CpuStorage::F32(values) = storage else {
             return Err(candle_core::Error::Msg("parameters are f32".into()));
         };
-        let mut state = self.state.lock().map_err(|_| candle_core::Error::wrap(Error::Poisoned))?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.optimizer.update(self.step, values, self.gradient, &mut state, self.l2, self.scale);
         Ok(())
     }

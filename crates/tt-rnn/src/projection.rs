@@ -5,8 +5,7 @@ use crate::{Error, Result};
 use std::str::FromStr;
 use std::sync::Mutex;
 use tt_core::TtShape;
-use tt_core::apply::fused::{Fused, Saved};
-use tt_core::apply::{Affine, Rows};
+use tt_core::apply::{Affine, Fused, Rows, Saved};
 
 /// How the gates of a TT projection share cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +156,7 @@ impl Projection {
                 Ok(())
             }
             (Self::Identity, Rows::U8(_)) => {
-                Err(Error::Size { what: "pre-activations", expected: "f32".into(), found: "u8".into() })
+                Err(Error::Unsupported("pre-activations are f32, found u8".into()))
             }
         }
     }

@@ -41,11 +41,10 @@ impl TtMlp {
 impl Model for TtMlp {
     fn logits(&self, frames: &PackedFrames, _mode: Mode<'_>) -> Result<Tensor> {
         if frames.lengths.iter().any(|length| *length != self.frames) {
-            return Err(Error::Size {
-                what: "frames per clip of TT-MLP",
-                expected: self.frames.to_string(),
-                found: format!("{:?}", frames.lengths),
-            });
+            return Err(Error::Unsupported(format!(
+                "TT-MLP takes {} frames of every clip, found {:?}",
+                self.frames, frames.lengths
+            )));
         }
         let clips = frames.lengths.len();
         let rows = frames.rows.reshape((clips, ()))?; // [B, f·M]

@@ -1,0 +1,356 @@
+//! From an experiment to its clips: which folder, which sample, which store, which fold.
+
+use crate::plan::Frames;
+use crate::record::{DataUsed, LeftOut, Plan};
+use crate::spec::{Overrides, Spec};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tt_core::rng::stream;
+use video_data::batch::{Sampling, Source};
+use video_data::datasets::{self, Dataset, FrameSpec, Kind, Rate};
+use video_data::split::{self, folds_by_clips, folds_by_groups};
+use video_data::store::Store;
+
+/// Where things are kept, relative to the root of the repository.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// `data/`.
+    pub data: PathBuf,
+}
+
+impl Places {
+    /// The data folder of the repository at `root`.
+    pub fn of_root(root: &Path) -> Self {
+        Self { data: root.join("data") }
+    }
+
+    /// The data folder that a run's folder lies in.
+    pub fn of_run(run_dir: &Path) -> Result<Self> {
+        let data = run_dir.ancestors().nth(2).context("a run's folder is data/runs/<digest>")?;
+        Ok(Self { data: data.to_owned() })
+    }
+
+    /// Frame stores.
+    pub fn stores(&self) -> PathBuf {
+        self.data.join("stores")
+    }
+}
+
+/// An experiment with its clips found.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The experiment that will run: its fallback where the asked one has no data.
+    pub spec: Spec,
+    /// Folder of the clips.
+    pub folder: PathBuf,
+    /// What the clips are.
+    pub data: DataUsed,
+    /// Whether clips can have several labels.
+    pub multi_label: bool,
+    /// Whether the clips are to be rendered first.
+    pub render: Option<Kind>,
+}
+
+/// Finds the clips of an experiment: `--data`, else its folder under `data/`, else its fallback experiment.
+pub fn resolve(
+    root: &Path,
+    name: &str,
+    data: Option<&Path>,
+    overrides: &Overrides,
+    allow_partial: bool,
+) -> Result<(Resolved, Option<Dataset>)> {
+    let spec = Spec::load(root, name, overrides)?;
+    let places = Places::of_root(root);
+    let own = places.data.join(&spec.data.folder);
+    let kind = kind_of(&spec.data.dataset)?;
+    if let Some(render) = spec.data.render.as_str().into_option() {
+        if data.is_some() {
+            bail!("experiment {name:?} renders its own clips: --data does not apply");
+        }
+        let data = sample_used(&spec, &own);
+        let multi_label = kind == Kind::Hollywood2;
+        let render = Some(kind_of(render)?);
+        return Ok((Resolved { spec, folder: own, data, multi_label, render }, None));
+    }
+    let folder = match data {
+        Some(folder) => folder.to_owned(),
+        None if own.is_dir() => own,
+        None if !spec.data.fallback.is_empty() => {
+            let fallback = spec.data.fallback.clone();
+            return resolve(root, &fallback, None, overrides, allow_partial);
+        }
+        None => bail!(
+            "experiment {name:?} has no clips: give their folder with --data DIR, or put them into data/{}/",
+            spec.data.folder
+        ),
+    };
+    let dataset = datasets::scan(kind, &folder)?;
+    if !allow_partial {
+        dataset.require_complete().context("--allow-partial runs on the clips that are there")?;
+    }
+    let data = clips_used(&spec, &dataset);
+    let multi_label = dataset.multi_label;
+    Ok((Resolved { spec, folder, data, multi_label, render: None }, Some(dataset)))
+}
+
+trait IntoOption {
+    fn into_option(&self) -> Option<&str>;
+}
+
+impl IntoOption for str {
+    fn into_option(&self) -> Option<&str> {
+        (!self.is_empty()).then_some(self)
+    }
+}
+
+fn kind_of(name: &str) -> Result<Kind> {
+    Kind::from_name(name).with_context(|| format!("no loader is called {name:?}"))
+}
+
+fn sample_used(spec: &Spec, folder: &Path) -> DataUsed {
+    let folder = folder.file_name().unwrap_or_default().to_string_lossy();
+    let sentence = format!("{}: clips that this program renders itself, in data/{folder}/", spec.title);
+    DataUsed { kind: "sample".into(), sentence }
+}
+
+fn clips_used(spec: &Spec, dataset: &Dataset) -> DataUsed {
+    let clips = dataset.clips.len();
+    let kind = match &dataset.official {
+        None => "folder",
+        Some(official) if official.is_complete() => "official",
+        Some(_) => "partial",
+    };
+    let which = match &dataset.official {
+        Some(official) if kind == "partial" => {
+            format!("INCOMPLETE, {clips} of the official {} clips", official.expected)
+        }
+        _ => format!("{clips} clips of {} classes", dataset.classes.len()),
+    };
+    DataUsed { kind: kind.into(), sentence: format!("{}: {which}", spec.title) }
+}
+
+/// Makes sure that the frames of an experiment are stored, and opens them.
+pub fn prepare(
+    places: &Places,
+    resolved: &Resolved,
+    dataset: Option<Dataset>,
+    jobs: usize,
+    seed: u64,
+) -> Result<Store> {
+    let dataset = match (resolved.render, dataset) {
+        (None, Some(dataset)) => dataset,
+        (render, _) => {
+            let kind = render.context("clips that were neither found nor are to be rendered")?;
+            let mut progress = crate::progress::Lines::new("rendering");
+            video_data::sample::ensure(kind, &resolved.folder, seed, jobs, &mut |p| progress.show(p))?;
+            datasets::scan(kind, &resolved.folder)?
+        }
+    };
+    let spec = frame_spec(&resolved.spec)?;
+    let mut progress = crate::progress::Lines::new("decoding");
+    Ok(video_data::import::ensure_store(&dataset, &spec, &places.stores(), jobs, &mut |p| progress.show(p))?)
+}
+
+/// The store of an experiment's clips, if it is built and still fits them.
+pub fn built_store(places: &Places, resolved: &Resolved, dataset: Option<&Dataset>) -> Result<Option<Store>> {
+    let scanned;
+    let dataset = match (resolved.render, dataset) {
+        (Some(kind), _) if video_data::sample::is_complete(&resolved.folder) => {
+            scanned = datasets::scan(kind, &resolved.folder)?;
+            &scanned
+        }
+        (None, Some(dataset)) => dataset,
+        _ => return Ok(None),
+    };
+    let dir = video_data::import::store_dir(dataset, &frame_spec(&resolved.spec)?, &places.stores());
+    if Store::exists(&dir) { Ok(Some(Store::open(&dir)?)) } else { Ok(None) }
+}
+
+/// What a dry run says of clips that are not decoded yet: clips as listed, frames at the paper's mean length
+/// for the official datasets, one second for rendered ones, and none known for others.
+pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Frames<'static> {
+    let fps = resolved.spec.data.fps as usize;
+    match dataset {
+        None => {
+            let kind = resolved.render.unwrap_or(Kind::Folder);
+            let (classes, clips) = video_data::sample::expected(kind);
+            Frames::Estimated { classes, clips, frames: clips * fps }
+        }
+        Some(dataset) => {
+            let clips = dataset.clips.len();
+            let mean_tenths = match dataset.kind {
+                Kind::Ucf11 => 4_837,
+                Kind::Hollywood2 => 1_392,
+                Kind::YoutubeCelebrities => 399,
+                Kind::Folder => 0,
+            };
+            let classes = dataset.classes.clone();
+            Frames::Estimated { classes, clips, frames: clips * mean_tenths / 10 }
+        }
+    }
+}
+
+fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
+    Ok(FrameSpec { width: spec.data.width as u32, height: spec.data.height as u32, rate: rate(spec)? })
+}
+
+fn rate(spec: &Spec) -> Result<Rate> {
+    Ok(match kind_of(&spec.data.dataset)? {
+        Kind::Folder => Rate::AtMost(spec.data.fps),
+        _ => Rate::Exactly(spec.data.fps),
+    })
+}
+
+/// The frames, labels and folds of a run.
+#[derive(Debug)]
+pub struct Clips {
+    store: Arc<Store>,
+    sampling: Sampling,
+    classes: Vec<String>,
+    multi_label: bool,
+    batch: usize,
+    left_out: Vec<LeftOut>,
+}
+
+/// One fold: clip indices in store order, and the digest of both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fold {
+    /// Clips to train on.
+    pub train: Vec<usize>,
+    /// Clips to score on.
+    pub test: Vec<usize>,
+    /// SHA-256 over the names on both sides.
+    pub digest: String,
+}
+
+impl Clips {
+    /// Wraps an open store for an experiment.
+    pub fn new(store: Store, spec: &Spec, multi_label: bool) -> Self {
+        let left_out = store.left_out().iter();
+        Self {
+            sampling: Sampling { every: spec.data.every, max_frames: spec.data.max_frames },
+            classes: store.info().classes.clone(),
+            multi_label,
+            batch: spec.train.batch,
+            left_out: left_out
+                .map(|row| LeftOut { clip: row.clip.clone(), reason: row.reason.clone() })
+                .collect(),
+            store: Arc::new(store),
+        }
+    }
+
+    /// Opens the store of a planned run.
+    pub fn open(places: &Places, spec: &Spec, plan: &Plan) -> Result<Self> {
+        let store = Store::open(&places.stores().join(&plan.store))?;
+        if store.data_digest() != plan.data_digest {
+            bail!("store {} is not the one that the run was planned with: plan again", plan.store);
+        }
+        Ok(Self::new(store, spec, plan.metric == "map"))
+    }
+
+    /// The store's folder name.
+    pub fn store_name(&self) -> String {
+        self.store.dir().file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// What batches are read from.
+    pub fn source(&self) -> Source {
+        Source { store: Arc::clone(&self.store), sampling: self.sampling }
+    }
+
+    /// Usable clips.
+    pub fn len(&self) -> usize {
+        self.store.clips().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Frames of all clips as they are batched.
+    pub fn frames(&self) -> usize {
+        (0..self.len()).map(|clip| self.length(clip)).sum()
+    }
+
+    /// Frames of a clip as it is batched.
+    pub fn length(&self, clip: usize) -> usize {
+        self.sampling.length(self.store.clips()[clip].frames)
+    }
+
+    /// Class names.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Whether clips can have several labels.
+    pub fn multi_label(&self) -> bool {
+        self.multi_label
+    }
+
+    /// Labels of a clip.
+    pub fn labels(&self, clip: usize) -> &[usize] {
+        &self.store.clips()[clip].labels
+    }
+
+    /// Name of a clip.
+    pub fn name(&self, clip: usize) -> &str {
+        &self.store.clips()[clip].name
+    }
+
+    /// Clips left out, each with its reason.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// Digest of what a model can see.
+    pub fn data_digest(&self) -> &str {
+        self.store.data_digest()
+    }
+
+    /// Clips per step.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// The clips of fold `fold` under the experiment's protocol.
+    pub fn fold(&self, spec: &Spec, fold: usize) -> Result<Fold> {
+        let clips = self.store.clips();
+        let k = spec.protocol.folds;
+        let mut rng = stream(spec.protocol.split_seed, &format!("folds/{}", spec.protocol.kind));
+        let (mut train, test) = match spec.protocol.kind.as_str() {
+            "official" => {
+                let side = |which| -> Vec<usize> {
+                    (0..clips.len()).filter(|clip| clips[*clip].split == Some(which)).collect()
+                };
+                (side(datasets::Split::Train), side(datasets::Split::Test))
+            }
+            kind => {
+                let folds = if kind == "groups" {
+                    let groups: Vec<&str> = clips.iter().map(|clip| clip.group.as_str()).collect();
+                    let labels: Vec<&[usize]> = clips.iter().map(|clip| clip.labels.as_slice()).collect();
+                    folds_by_groups(&groups, &labels, k, &mut rng)?
+                } else {
+                    folds_by_clips(clips.len(), k, &mut rng)?
+                };
+                let test = folds.get(fold).cloned().unwrap_or_default();
+                let train = (0..clips.len()).filter(|clip| !test.contains(clip)).collect();
+                (train, test)
+            }
+        };
+        // The released Hollywood2 script trains on all but the last share of its training rows.
+        train.truncate((train.len() as f64 * (1.0 - spec.protocol.hold_out)) as usize);
+        if train.is_empty() || test.is_empty() {
+            bail!(
+                "fold {fold} of protocol {:?} has {} training and {} test clips: both sides need at least one",
+                spec.protocol.kind,
+                train.len(),
+                test.len()
+            );
+        }
+        let names = |side: &[usize]| -> Vec<&str> { side.iter().map(|clip| self.name(*clip)).collect() };
+        let digest = split::digest(&names(&train), &names(&test));
+        Ok(Fold { train, test, digest })
+    }
+}
