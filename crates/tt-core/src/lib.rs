@@ -1,5 +1,7 @@
 //! Tensor-Train shapes and cores, and the TT layer.
 
+pub mod apply;
+pub mod bench;
 mod error;
 pub mod rng;
 mod shape;
