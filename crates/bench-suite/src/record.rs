@@ -72,12 +72,33 @@ pub struct PredictionRow {
     pub probabilities: String,
 }
 
+/// Where the clips of a run come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataKind {
+    /// A dataset of the paper, complete.
+    Official,
+    /// A dataset of the paper with clips missing, accepted by `--allow-partial`.
+    Partial,
+    /// The sample that this program renders in a dataset's layout.
+    Sample,
+    /// Any other clips.
+    Folder,
+}
+
 /// What `bench-suite plan` prints (JSON): the run before anything is trained.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Experiment name; also the folder under `results/` (`ucf11-sample` where the sample is used).
     pub experiment: String,
+    /// One line that says which data this is, for people: name, clips, classes; no absolute path.
+    pub data: String,
+    /// Where the clips come from.
+    pub data_kind: DataKind,
+    /// Whose rows of the deck stand beside the results: `ucf11`, `hollywood2`, `youtube-celebrities`; any
+    /// other name has none.
+    pub dataset: String,
     /// Metric of the dataset: `accuracy` or `map`.
     pub metric: String,
     /// Names of the classes in label order.
