@@ -64,6 +64,14 @@ impl TtShape {
         Self::new(input_modes, output_modes, &ranks, gates)
     }
 
+    /// The same train with another gate factor.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `gates` is 0.
+    pub fn with_gates(&self, gates: usize) -> Result<Self> {
+        Self::new(&self.input_modes, &self.output_modes, &self.ranks, gates)
+    }
+
     /// Number of cores d.
     pub fn order(&self) -> usize {
         self.input_modes.len()

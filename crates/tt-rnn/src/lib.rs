@@ -1,1 +1,15 @@
-//! Stub.
+//! Recurrent networks whose input projection is dense or a Tensor Train, on candle.
+//!
+//! Start with [`models::MODELS`]; [`layer`] is the one operator that all recurrent models run through.
+
+pub mod adam;
+pub mod checkpoint;
+pub mod dense;
+mod error;
+pub mod layer;
+pub mod models;
+pub mod parameters;
+pub mod projection;
+pub mod recurrence;
+
+pub use error::{Error, Result};

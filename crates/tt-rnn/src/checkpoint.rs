@@ -1,0 +1,40 @@
+//! Files that survive: safetensors written whole or not at all.
+
+use crate::{Error, Result};
+use candle_core::Tensor;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+
+/// Writes named tensors and one text entry (`state`) as a safetensors file: temporary file, fsync, rename,
+/// fsync of the folder. A kill at any instant leaves the old file or the new one, and equal content gives
+/// equal bytes.
+///
+/// # Errors
+/// [`Error::File`] naming the file.
+pub fn save(path: &Path, tensors: &[(String, Tensor)], state: &str) -> Result<()> {
+    let metadata = HashMap::from([("state".to_owned(), state.to_owned())]);
+    let temporary = path.with_extension("tmp");
+    let failed = |source: std::io::Error| Error::File { path: path.to_owned(), source };
+    let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    safetensors::serialize_to_file(named, Some(metadata), &temporary)
+        .map_err(|error| failed(std::io::Error::other(error)))?;
+    File::open(&temporary).and_then(|file| file.sync_all()).map_err(failed)?;
+    std::fs::rename(&temporary, path).map_err(failed)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// Reads what [`save`] wrote: tensors by name, and the text entry.
+///
+/// # Errors
+/// [`Error::File`] naming the file.
+pub fn load(path: &Path) -> Result<(HashMap<String, Tensor>, String)> {
+    let failed = |source: std::io::Error| Error::File { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
+        .map_err(|error| failed(std::io::Error::other(error)))?;
+    let state = header.metadata().as_ref().and_then(|entries| entries.get("state").cloned());
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &candle_core::Device::Cpu)?;
+    Ok((tensors, state.unwrap_or_default()))
+}

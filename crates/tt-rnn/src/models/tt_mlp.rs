@@ -1,0 +1,68 @@
+//! TT-MLP: a few frames concatenated, one TT layer, one classifier.
+//!
+//! # Paper
+//! Yang, Krompass, Tresp 2017, the baseline of tables 1, 2 and 3. Modes and ranks are not stated there; the
+//! ones that give the published counts are derived in `docs/departures.md`.
+
+use super::{Classifier, Mode, Model, ModelConfig, PackedFrames};
+use crate::parameters::Parameter;
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+use tt_core::layer::TtLayer;
+use tt_core::rng::stream;
+use tt_core::{TtShape, init};
+
+/// `tanh(TT(x_1 … x_f) + b)`, then the classifier.
+#[derive(Debug)]
+pub(super) struct TtMlp {
+    layer: TtLayer,
+    cores: Parameter,
+    bias: Parameter,
+    classifier: Classifier,
+    frames: usize,
+}
+
+impl TtMlp {
+    pub(super) fn new(config: &ModelConfig, device: &Device, seed: u64) -> Result<Self> {
+        let shape = TtShape::uniform(&config.mlp_input_modes, &config.output_modes, config.mlp_rank, 1)?;
+        let hidden = shape.outputs();
+        let values = init::cores(&shape, config.core_init, &mut stream(seed, "init/cores/mlp"));
+        let length = values.len();
+        Ok(Self {
+            layer: TtLayer::new(&shape, config.affine, config.rung),
+            cores: Parameter::new("input.cores", values, &[length], device)?,
+            bias: Parameter::new("input.bias", vec![0.0; hidden], &[hidden], device)?,
+            classifier: Classifier::new(hidden, config, device, seed)?,
+            frames: config.mlp_frames,
+        })
+    }
+}
+
+impl Model for TtMlp {
+    fn logits(&self, frames: &PackedFrames, _mode: Mode<'_>) -> Result<Tensor> {
+        if frames.lengths.iter().any(|length| *length != self.frames) {
+            return Err(Error::Size {
+                what: "frames per clip of TT-MLP",
+                expected: self.frames.to_string(),
+                found: format!("{:?}", frames.lengths),
+            });
+        }
+        let clips = frames.lengths.len();
+        let rows = frames.rows.reshape((clips, ()))?; // [B, f·M]
+        let hidden = self.layer.forward(&rows, &self.cores.var)?.broadcast_add(&self.bias.var)?.tanh()?;
+        self.classifier.logits(&hidden)
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        let [kernel, bias] = self.classifier.parameters();
+        vec![self.cores.clone(), self.bias.clone(), kernel, bias]
+    }
+
+    fn input_parameters(&self) -> usize {
+        self.cores.var.elem_count()
+    }
+
+    fn fixed_frames(&self) -> Option<usize> {
+        Some(self.frames)
+    }
+}
