@@ -7,9 +7,6 @@
 /// The five models of the deck's result tables, in its order.
 pub const PAPER_MODELS: [&str; 5] = ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm"];
 
-/// Every model of this project: the five of the tables and the plain cell of the deck's equations.
-pub const MODELS: [&str; 7] = ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm", "rnn", "tt-rnn"];
-
 /// TT models and the dense model that differs from them in the input-to-hidden product only.
 pub const TWINS: [(&str, &str); 3] = [("tt-gru", "gru"), ("tt-lstm", "lstm"), ("tt-rnn", "rnn")];
 

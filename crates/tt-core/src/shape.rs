@@ -153,7 +153,9 @@ mod tests {
 
     #[test]
     fn deck_table_1() {
-        for (rank, ttl, lstm, gru) in [(3, 1_752, 2_040, 1_944), (4, 2_976, 3_360, 3_232), (5, 4_520, 5_000, 4_840)] {
+        for (rank, ttl, lstm, gru) in
+            [(3, 1_752, 2_040, 1_944), (4, 2_976, 3_360, 3_232), (5, 4_520, 5_000, 4_840)]
+        {
             assert_eq!(ucf11(rank, 1).params(), ttl);
             assert_eq!(ucf11(rank, 4).params(), lstm);
             assert_eq!(ucf11(rank, 3).params(), gru);
