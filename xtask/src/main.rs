@@ -1,2 +1,62 @@
-//! Stub.
-fn main() {}
+//! Set-up, orchestration, tables and charts: `cargo xtask VERB`.
+//!
+//! One file per verb. This program links neither candle nor FFmpeg: it starts `bench-suite`, reads its
+//! records and draws.
+
+mod bench;
+mod cells;
+mod charts;
+mod cli;
+mod compare;
+mod dry_run;
+mod engine;
+mod experiments;
+mod figures;
+#[cfg(test)]
+mod fixture;
+mod interrupt;
+mod packages;
+mod progress;
+mod records;
+mod repo;
+mod reproduce;
+mod suite;
+mod tables;
+mod text;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::cli::{Cli, Verb};
+use crate::interrupt::Interrupted;
+use crate::repo::Repo;
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => {
+            eprintln!("{error}");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let repo = Repo::find()?;
+    match &cli.verb {
+        Verb::Reproduce(args) => reproduce::reproduce(&repo, args),
+        Verb::Figures { experiment, out } => {
+            let root = experiments::results_root(&repo, out.as_deref())?;
+            figures::figures(&repo, &root, experiment.as_deref())
+        }
+        Verb::Test => suite::test(&repo),
+        Verb::Bench(what) => bench::bench(&repo, what),
+        Verb::Compare(args) => compare::compare(&repo, args),
+    }
+}

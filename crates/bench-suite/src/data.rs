@@ -1,7 +1,7 @@
 //! From an experiment to its clips: which folder, which sample, which store, which fold.
 
 use crate::plan::Frames;
-use crate::record::{DataUsed, LeftOut, Plan};
+use crate::record::{DataKind, LeftOut, Plan};
 use crate::spec::{Overrides, Spec};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -44,8 +44,10 @@ pub struct Resolved {
     pub spec: Spec,
     /// Folder of the clips.
     pub folder: PathBuf,
-    /// What the clips are.
-    pub data: DataUsed,
+    /// What the clips are, in one sentence.
+    pub data: String,
+    /// What the clips are, in one word.
+    pub data_kind: DataKind,
     /// Whether clips can have several labels.
     pub multi_label: bool,
     /// Whether the clips are to be rendered first.
@@ -68,10 +70,11 @@ pub fn resolve(
         if data.is_some() {
             bail!("experiment {name:?} renders its own clips: --data does not apply");
         }
-        let data = sample_used(&spec, &own);
+        let data = format!("{}: clips that this program renders itself, in data/{}/", spec.title, spec.data.folder);
         let multi_label = kind == Kind::Hollywood2;
         let render = Some(kind_of(render)?);
-        return Ok((Resolved { spec, folder: own, data, multi_label, render }, None));
+        let data_kind = DataKind::Sample;
+        return Ok((Resolved { spec, folder: own, data, data_kind, multi_label, render }, None));
     }
     let folder = match data {
         Some(folder) => folder.to_owned(),
@@ -89,9 +92,9 @@ pub fn resolve(
     if !allow_partial {
         dataset.require_complete().context("--allow-partial runs on the clips that are there")?;
     }
-    let data = clips_used(&spec, &dataset);
+    let (data, data_kind) = clips_used(&spec, &dataset);
     let multi_label = dataset.multi_label;
-    Ok((Resolved { spec, folder, data, multi_label, render: None }, Some(dataset)))
+    Ok((Resolved { spec, folder, data, data_kind, multi_label, render: None }, Some(dataset)))
 }
 
 trait IntoOption {
@@ -108,26 +111,20 @@ fn kind_of(name: &str) -> Result<Kind> {
     Kind::from_name(name).with_context(|| format!("no loader is called {name:?}"))
 }
 
-fn sample_used(spec: &Spec, folder: &Path) -> DataUsed {
-    let folder = folder.file_name().unwrap_or_default().to_string_lossy();
-    let sentence = format!("{}: clips that this program renders itself, in data/{folder}/", spec.title);
-    DataUsed { kind: "sample".into(), sentence }
-}
-
-fn clips_used(spec: &Spec, dataset: &Dataset) -> DataUsed {
+fn clips_used(spec: &Spec, dataset: &Dataset) -> (String, DataKind) {
     let clips = dataset.clips.len();
     let kind = match &dataset.official {
-        None => "folder",
-        Some(official) if official.is_complete() => "official",
-        Some(_) => "partial",
+        None => DataKind::Folder,
+        Some(official) if official.is_complete() => DataKind::Official,
+        Some(_) => DataKind::Partial,
     };
     let which = match &dataset.official {
-        Some(official) if kind == "partial" => {
+        Some(official) if kind == DataKind::Partial => {
             format!("INCOMPLETE, {clips} of the official {} clips", official.expected)
         }
         _ => format!("{clips} clips of {} classes", dataset.classes.len()),
     };
-    DataUsed { kind: kind.into(), sentence: format!("{}: {which}", spec.title) }
+    (format!("{}: {which}", spec.title), kind)
 }
 
 /// Makes sure that the frames of an experiment are stored, and opens them.

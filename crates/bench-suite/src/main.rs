@@ -177,12 +177,12 @@ fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {
         &selection.overrides(),
         selection.allow_partial,
     )?;
-    tracing::info!("data: {}", resolved.data.sentence);
+    tracing::info!("data: {}", resolved.data);
     let store = prepare(&Places::of_root(&cli.root), &resolved, dataset, jobs, SAMPLE_SEED)?;
     for row in store.left_out() {
         tracing::warn!("left out: {}: {}", row.clip, row.reason);
     }
-    anyhow::ensure!(!store.clips().is_empty(), "{}: no clip could be decoded", resolved.data.sentence);
+    anyhow::ensure!(!store.clips().is_empty(), "{}: no clip could be decoded", resolved.data);
     Ok(())
 }
 

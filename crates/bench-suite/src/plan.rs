@@ -64,6 +64,8 @@ pub fn plan(spec: &Spec, resolved: &Resolved, store: &str, frames: &Frames<'_>) 
     Ok(Plan {
         experiment: spec.name.clone(),
         data: resolved.data.clone(),
+        data_kind: resolved.data_kind,
+        dataset: paper_rows(resolved),
         store: store.to_owned(),
         metric: if resolved.multi_label { "map" } else { "accuracy" }.to_owned(),
         classes,
@@ -76,6 +78,12 @@ pub fn plan(spec: &Spec, resolved: &Resolved, store: &str, frames: &Frames<'_>) 
         cells,
         config: spec.to_toml(),
     })
+}
+
+/// Whose rows of the paper stand beside the results: those of the layout, for its sample too.
+fn paper_rows(resolved: &Resolved) -> String {
+    let data = &resolved.spec.data;
+    if data.dataset == "folder" { resolved.spec.name.clone() } else { data.dataset.clone() }
 }
 
 /// Clips and frames on both sides of a fold.

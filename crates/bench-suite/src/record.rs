@@ -72,14 +72,33 @@ pub struct PredictionRow {
     pub probabilities: String,
 }
 
+/// Where the clips of a run come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataKind {
+    /// A dataset of the paper, complete.
+    Official,
+    /// A dataset of the paper with clips missing, accepted by `--allow-partial`.
+    Partial,
+    /// The sample that this program renders in a dataset's layout.
+    Sample,
+    /// Any other clips.
+    Folder,
+}
+
 /// What `bench-suite plan` prints (JSON): the run before anything is trained.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Experiment name; also the folder under `results/` (`ucf11-sample` where the sample is used).
     pub experiment: String,
-    /// Where the frames come from.
-    pub data: DataUsed,
+    /// One line that says which data this is, for people: name, clips, classes; no absolute path.
+    pub data: String,
+    /// Where the clips come from.
+    pub data_kind: DataKind,
+    /// Whose rows of the deck stand beside the results: `ucf11`, `hollywood2`, `youtube-celebrities`; any
+    /// other name has none.
+    pub dataset: String,
     /// Folder of the frame store under `data/stores/`; empty where a dry run found none.
     pub store: String,
     /// Metric of the dataset: `accuracy` or `map`.
@@ -102,16 +121,6 @@ pub struct Plan {
     pub cells: Vec<PlannedCell>,
     /// The resolved configuration as TOML.
     pub config: String,
-}
-
-/// Which clips a run used, in one word and in one sentence.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataUsed {
-    /// `official`, `partial`, `sample` or `folder`.
-    pub kind: String,
-    /// What the first and the last line of a run say.
-    pub sentence: String,
 }
 
 /// A clip that was left out.

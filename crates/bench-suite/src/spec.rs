@@ -288,7 +288,11 @@ impl Spec {
             nearest_or("data.render", &self.data.render, &["ucf11", "hollywood2", "youtube-celebrities"])?;
         }
         nearest_or("model.gates", &self.model.gates, &["concatenated", "separate"])?;
-        nearest_or("model.core_init", &self.model.core_init, &["glorot-1d", "orthogonal", "variance-matched"])?;
+        nearest_or(
+            "model.core_init",
+            &self.model.core_init,
+            &["glorot-1d", "orthogonal", "variance-matched"],
+        )?;
         nearest_or("model.rung", &self.model.rung, &["fused", "ops", "reference"])?;
         nearest_or("model.gate_activation", &self.model.gate_activation, &["hard-sigmoid", "sigmoid"])?;
         nearest_or("train.dense_masks", &self.train.dense_masks, &["shared", "per-gate"])?;
@@ -303,7 +307,8 @@ impl Spec {
             if found == expected {
                 return Ok(());
             }
-            let reason = format!("the modes must multiply to {expected} ({of}), but their product is {found}");
+            let reason =
+                format!("the modes must multiply to {expected} ({of}), but their product is {found}");
             Err(SpecError::Value { key, value: format!("{modes:?}"), reason })
         };
         let size = format!("{} x {} x 3", self.data.width, self.data.height);
@@ -359,7 +364,11 @@ impl Spec {
         }
         if self.protocol.kind != "official" && self.protocol.folds < 2 {
             let value = self.protocol.folds.to_string();
-            return Err(SpecError::Value { key: "protocol.folds", value, reason: "must be at least 2".into() });
+            return Err(SpecError::Value {
+                key: "protocol.folds",
+                value,
+                reason: "must be at least 2".into(),
+            });
         }
         for fold in self.model.names.iter().flat_map(|name| self.folds(name)) {
             let folds = if self.protocol.kind == "official" { 1 } else { self.protocol.folds };
@@ -413,8 +422,8 @@ fn nearest<'a>(name: &str, choices: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn read(path: &Path, shown: &str) -> Result<Table> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| SpecError::Read { path: shown.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| SpecError::Read { path: shown.to_owned(), source })?;
     text.parse::<Table>().map_err(|e| SpecError::Parse { path: shown.to_owned(), message: e.to_string() })
 }
 

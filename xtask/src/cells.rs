@@ -1,0 +1,258 @@
+//! Runs the cells of a plan as processes, `jobs` at a time, around failures, locks and Ctrl-C.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use bench_suite::record::PlannedCell;
+
+use crate::engine::{BAD_DATA, LOCKED};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+
+/// Lines of a failed cell's output that are shown again at the end.
+const TAIL: usize = 12;
+
+/// How to run the cells of one run folder.
+pub(crate) struct Runner<'a> {
+    /// `data/runs/<digest>`.
+    pub(crate) run_dir: &'a Path,
+    /// Processes at a time.
+    pub(crate) jobs: usize,
+    /// Starts the engine: `bench-suite cell` without arguments.
+    pub(crate) engine: &'a (dyn Fn() -> Command + Sync),
+    /// Signals.
+    pub(crate) interrupt: &'a Interrupt,
+    /// Bars and lines.
+    pub(crate) progress: &'a Progress,
+}
+
+/// A cell that ended badly.
+struct Failure {
+    id: String,
+    why: String,
+}
+
+enum Outcome {
+    Done,
+    Locked,
+    Failed(String),
+    Interrupted,
+}
+
+impl Runner<'_> {
+    /// Computes every cell that has no `cell.json` yet. Failed cells are reported together at the end.
+    ///
+    /// # Errors
+    /// After a signal, or when cells failed: the message names each and shows the end of its output.
+    pub(crate) fn run(&self, cells: &[PlannedCell]) -> Result<()> {
+        let todo: VecDeque<&PlannedCell> = cells.iter().filter(|c| !self.is_done(c)).collect();
+        let kept = cells.len() - todo.len();
+        if kept > 0 {
+            self.progress.say(&format!("{kept} of {} cells are finished already and kept", cells.len()));
+        }
+        self.progress.start(cells.len(), kept, todo.iter().map(|c| c.expected_s).sum());
+        let todo = Mutex::new(todo);
+        let failures = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..self.jobs {
+                scope.spawn(|| self.work(&todo, &failures));
+            }
+        });
+        self.progress.finish();
+        self.interrupt.check()?;
+        let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if failures.is_empty() {
+            return Ok(());
+        }
+        let list: Vec<String> = failures.iter().map(|f| format!("cell {}: {}", f.id, f.why)).collect();
+        bail!("{} of {} cells failed\n{}", failures.len(), cells.len(), list.join("\n"))
+    }
+
+    fn is_done(&self, cell: &PlannedCell) -> bool {
+        self.run_dir.join("cells").join(cell.id()).join("cell.json").is_file()
+    }
+
+    fn work(&self, todo: &Mutex<VecDeque<&PlannedCell>>, failures: &Mutex<Vec<Failure>>) {
+        let mut locked_in_a_row = 0;
+        while !self.interrupt.raised() {
+            let (cell, left) = {
+                let mut queue = lock(todo);
+                (queue.pop_front(), queue.len())
+            };
+            let Some(cell) = cell else { return };
+            match self.cell(cell) {
+                Outcome::Done => {
+                    locked_in_a_row = 0;
+                    self.progress.cell_done(&cell.id(), cell.expected_s);
+                }
+                Outcome::Locked => {
+                    lock(todo).push_back(cell);
+                    locked_in_a_row += 1;
+                    if locked_in_a_row == 1 {
+                        self.progress.say(&format!("cell {} is being computed by another run", cell.id()));
+                    }
+                    if locked_in_a_row > left {
+                        thread::sleep(Duration::from_secs(1));
+                    }
+                }
+                Outcome::Failed(why) => {
+                    locked_in_a_row = 0;
+                    self.progress.say(&format!("cell {} failed", cell.id()));
+                    lock(failures).push(Failure { id: cell.id(), why });
+                }
+                Outcome::Interrupted => return,
+            }
+        }
+    }
+
+    fn cell(&self, cell: &PlannedCell) -> Outcome {
+        if self.is_done(cell) {
+            return Outcome::Done;
+        }
+        match self.spawn(cell) {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Failed(format!("{error:#}")),
+        }
+    }
+
+    fn spawn(&self, cell: &PlannedCell) -> Result<Outcome> {
+        let id = cell.id();
+        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut command = (self.engine)();
+        command.arg("--run-dir").arg(self.run_dir).args(["--cell", &id]);
+        command.args(["--threads", &(cores / self.jobs).max(1).to_string()]);
+        if self.jobs > 1 {
+            command.arg("--shared");
+        }
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut tail = VecDeque::new();
+        self.progress.cell_started(&id);
+        if let Some(stderr) = child.stderr.take() {
+            thread::scope(|scope| {
+                // The child is waited for here, so that a signal reaches it while it is silent.
+                let waiter = scope.spawn(|| self.interrupt.wait(&mut child));
+                for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line).into_owned();
+                    self.progress.line(&id, cell.expected_s, self.jobs > 1, &line);
+                    if tail.len() == TAIL {
+                        tail.pop_front();
+                    }
+                    tail.push_back(format!("    {line}"));
+                }
+                let _ = waiter.join();
+            });
+        }
+        let status = child.wait()?;
+        let tail = tail.into_iter().collect::<Vec<_>>().join("\n");
+        Ok(match status.code() {
+            Some(0) => Outcome::Done,
+            Some(LOCKED) => Outcome::Locked,
+            _ if self.interrupt.raised() => Outcome::Interrupted,
+            Some(BAD_DATA) => Outcome::Failed(format!("the data cannot be used\n{tail}")),
+            _ => Outcome::Failed(format!("{status}\n{tail}")),
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn cell(fold: usize) -> PlannedCell {
+        PlannedCell {
+            model: "tt-gru".into(),
+            protocol: "clips".into(),
+            recipe: "scaled".into(),
+            fold,
+            seed: 0,
+            epochs: 1,
+            train_clips: 8,
+            test_clips: 2,
+            train_frames: 80,
+            params_input: 1,
+            params_total: 1,
+            expected_rss_bytes: 1,
+            expected_s: 1.0,
+        }
+    }
+
+    /// Runs three cells with a shell script in place of the engine. `$2` is the run folder, `$4` the cell.
+    fn run(script: &str, jobs: usize) -> (tempfile::TempDir, Result<()>) {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = || {
+            let mut sh = Command::new("sh");
+            sh.args(["-c", &format!("d=$2/cells/$4; mkdir -p $d; {script}"), "cell"]);
+            sh
+        };
+        let interrupt = Interrupt::install().unwrap();
+        let progress = Progress::new(true, 0);
+        let runner =
+            Runner { run_dir: dir.path(), jobs, engine: &engine, interrupt: &interrupt, progress: &progress };
+        let result = runner.run(&[cell(0), cell(1), cell(2)]);
+        (dir, result)
+    }
+
+    #[test]
+    fn failed_cells_are_named_and_the_others_go_on() {
+        let script = "case $4 in *f1*) echo reason >&2; exit 3;; esac; echo {} > $d/cell.json";
+        let (dir, result) = run(script, 1);
+        let error = result.unwrap_err().to_string();
+        assert!(
+            error.contains("1 of 3 cells failed\ncell tt-gru.clips.scaled.f1.s0: exit status: 3"),
+            "{error}"
+        );
+        assert!(error.ends_with("    reason"), "{error}");
+        for fold in [0, 2] {
+            assert!(dir.path().join(format!("cells/tt-gru.clips.scaled.f{fold}.s0/cell.json")).is_file());
+        }
+    }
+
+    #[test]
+    fn a_locked_cell_is_tried_again_until_it_is_done() {
+        let script = "test -e $d/tried || { touch $d/tried; exit 75; }; echo {} > $d/cell.json";
+        let (dir, result) = run(script, 2);
+        result.unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("cells")).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn finished_cells_are_not_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let done = dir.path().join("cells").join(cell(0).id());
+        fs::create_dir_all(&done).unwrap();
+        fs::write(done.join("cell.json"), "{}").unwrap();
+        let engine = || Command::new("false");
+        let interrupt = Interrupt::install().unwrap();
+        let progress = Progress::new(true, 0);
+        let runner = Runner {
+            run_dir: dir.path(),
+            jobs: 1,
+            engine: &engine,
+            interrupt: &interrupt,
+            progress: &progress,
+        };
+        runner.run(&[cell(0)]).unwrap();
+    }
+
+    #[test]
+    fn cells_that_run_together_share_the_cores() {
+        let script = "echo \"$@\" > $d/args; echo {} > $d/cell.json";
+        let (dir, _) = run(script, 2);
+        let args = fs::read_to_string(dir.path().join("cells").join(cell(1).id()).join("args")).unwrap();
+        assert!(args.trim_end().ends_with("--shared"), "{args}");
+        let (dir, _) = run(script, 1);
+        let args = fs::read_to_string(dir.path().join("cells").join(cell(1).id()).join("args")).unwrap();
+        assert!(!args.contains("--shared") && args.contains("--threads"), "{args}");
+    }
+}

@@ -1,0 +1,287 @@
+//! The command line: every verb, every flag, an example each.
+
+use std::path::PathBuf;
+
+use bench_suite::spec::Overrides;
+use clap::{Args, Parser, Subcommand};
+
+/// Examples under `cargo xtask help`, one per verb.
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask reproduce ucf11              the main job: video files to tables and charts
+  cargo xtask compare ucf11 --devices cpu  seconds per epoch and memory of the five models
+  cargo xtask figures ucf11-sample         redraw tables, charts and report from the records
+  cargo xtask test                         fmt, clippy, rustdoc and every test
+  cargo xtask bench kernels                GFLOP/s, scaling and memory of the TT layer
+  cargo xtask help reproduce               all flags of a verb, with more examples";
+
+/// Trains the models of the TT-RNN paper on video and draws its tables and figures.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES, max_term_width = 100)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run an experiment from video files to results/<experiment>/
+    #[command(after_help = "\
+Examples:
+  cargo xtask reproduce ucf11
+  cargo xtask reproduce ucf11 --data /videos/UCF11_updated_mpg --dry-run
+  cargo xtask reproduce ucf11 --models gru,tt-gru --folds 0,1 --set model.rank=5
+  cargo xtask reproduce folder --data my-clips --protocol groups --jobs 2")]
+    Reproduce(Reproduce),
+    /// Measure the five models on one fold, per device
+    #[command(after_help = "\
+Examples:
+  cargo xtask compare --devices cpu
+  cargo xtask compare ucf11 --devices cpu --epochs 3 --dry-run")]
+    Compare(Compare),
+    /// Regenerate tables, charts and report from the committed records
+    #[command(after_help = "\
+Examples:
+  cargo xtask figures
+  cargo xtask figures ucf11-sample")]
+    Figures {
+        /// Folder under results/; all of them when left out
+        experiment: Option<String>,
+        /// Folder that holds the experiments' results [default: results/ of the repository]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Run the whole suite: fmt, clippy, rustdoc, build, tests; warnings are errors
+    #[command(after_help = "\
+Examples:
+  cargo xtask test")]
+    Test,
+    /// Measure kernels or decoding on this machine
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// The TT layer and the recurrence: floor, GFLOP/s, scaling with T, batch, ranks and threads
+    #[command(after_help = "Examples:\n  cargo xtask bench kernels")]
+    Kernels(Forwarded),
+    /// Frames decoded per second
+    #[command(after_help = "Examples:\n  cargo xtask bench decode")]
+    Decode(Forwarded),
+}
+
+/// Arguments that go to `bench-suite bench` as they are.
+#[derive(Debug, Args)]
+pub(crate) struct Forwarded {
+    /// Arguments for `bench-suite bench`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+/// What selects data, cells and settings; passed on to `bench-suite` word for word.
+#[derive(Debug, Args, Clone, Default)]
+pub(crate) struct Selection {
+    /// The dataset's folder or its parent [default: data/<experiment>/, else a rendered sample]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Models to train: tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub(crate) models: Vec<String>,
+    /// Folds to run, counted from 0
+    #[arg(long, value_name = "0,1", value_delimiter = ',')]
+    pub(crate) folds: Vec<usize>,
+    /// Epochs of every model
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<usize>,
+    /// Training recipe: scaled or paper-code
+    #[arg(long, value_name = "R")]
+    pub(crate) recipe: Option<String>,
+    /// Folds over clips (the paper's), groups, or the official split
+    #[arg(long, value_name = "P")]
+    pub(crate) protocol: Option<String>,
+    /// Seed of every random stream
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    pub(crate) seed: Option<u64>,
+    /// Several seeds; scores are averaged over them within a fold
+    #[arg(long, value_name = "0,1,2", value_delimiter = ',')]
+    pub(crate) seeds: Vec<u64>,
+    /// Override a key of the experiment's TOML; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Accept an official dataset with clips missing; the results are labelled so
+    #[arg(long)]
+    pub(crate) allow_partial: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reproduce {
+    /// Name of a TOML in experiments/
+    pub(crate) experiment: String,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Device to train on
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
+    /// Folder for the results, in place of results/: they land in DIR/<experiment>/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Cells trained at the same time; with more than one, seconds per epoch stay empty
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub(crate) jobs: usize,
+    /// Print cells, frames, parameters, expected memory and time; touch nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) verbosity: Verbosity,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// Name of a TOML in experiments/
+    #[arg(default_value = "ucf11")]
+    pub(crate) experiment: String,
+    /// Devices to measure
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "cpu")]
+    pub(crate) devices: Vec<String>,
+    /// Epochs per model; the first is left out of the seconds
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) epochs: usize,
+    /// Models to measure [default: the five of the paper]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub(crate) models: Vec<String>,
+    /// The dataset's folder or its parent [default: data/<experiment>/, else a rendered sample]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Override a key of the experiment's TOML; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Folder for the results, in place of results/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print cells, frames, parameters, expected memory and time; touch nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) verbosity: Verbosity,
+}
+
+#[derive(Debug, Args, Clone, Copy, Default)]
+pub(crate) struct Verbosity {
+    /// Only the first line, the last line and errors
+    #[arg(long, short, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// More detail; twice for everything (RUST_LOG, where set, rules)
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+impl Verbosity {
+    /// The level for children's `RUST_LOG`.
+    pub(crate) fn level(self) -> &'static str {
+        match (self.quiet, self.verbose) {
+            (true, _) => "warn",
+            (false, 0) => "info",
+            (false, 1) => "debug",
+            _ => "trace",
+        }
+    }
+}
+
+impl Selection {
+    /// The flags as a specification takes them: what is wrong with them is found before anything is built.
+    pub(crate) fn overrides(&self) -> Overrides {
+        let seeds = self.seed.map_or_else(|| self.seeds.clone(), |seed| vec![seed]);
+        Overrides {
+            recipe: self.recipe.clone(),
+            models: self.models.clone(),
+            folds: self.folds.clone(),
+            seeds,
+            epochs: self.epochs,
+            protocol: self.protocol.clone(),
+            set: self.set.clone(),
+        }
+    }
+
+    /// The flags as `bench-suite` takes them; `--data` made absolute, since children run in the repository.
+    pub(crate) fn flags(&self, experiment: &str, device: &str) -> std::io::Result<Vec<std::ffi::OsString>> {
+        let mut flags: Vec<std::ffi::OsString> =
+            vec!["--experiment".into(), experiment.into(), "--device".into(), device.into()];
+        let mut push = |name: &str, value: String| {
+            if !value.is_empty() {
+                flags.extend([name.into(), value.into()]);
+            }
+        };
+        let join = |values: Vec<String>| values.join(",");
+        push("--models", join(self.models.clone()));
+        push("--folds", join(self.folds.iter().map(ToString::to_string).collect()));
+        push("--epochs", self.epochs.map_or_else(String::new, |n| n.to_string()));
+        push("--recipe", self.recipe.clone().unwrap_or_default());
+        push("--protocol", self.protocol.clone().unwrap_or_default());
+        push("--seed", self.seed.map_or_else(String::new, |n| n.to_string()));
+        push("--seeds", join(self.seeds.iter().map(ToString::to_string).collect()));
+        for assignment in &self.set {
+            push("--set", assignment.clone());
+        }
+        if self.allow_partial {
+            flags.push("--allow-partial".into());
+        }
+        if let Some(dir) = &self.data {
+            flags.extend(["--data".into(), std::path::absolute(dir)?.into_os_string()]);
+        }
+        Ok(flags)
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number from 1".into()),
+        Ok(n) => Ok(n),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn help_snapshot() {
+        insta::assert_snapshot!(Cli::command().render_help());
+    }
+
+    #[test]
+    fn reproduce_help_snapshot() {
+        let mut cli = Cli::command();
+        cli.build();
+        insta::assert_snapshot!(cli.find_subcommand_mut("reproduce").unwrap().render_help());
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        for verb in Cli::command().get_subcommands() {
+            assert!(EXAMPLES.contains(&format!("cargo xtask {} ", verb.get_name())), "{}", verb.get_name());
+        }
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_reach_the_engine_word_for_word() {
+        let line = "xtask reproduce ucf11 --models gru,tt-gru --folds 0,2 --epochs 3 --set model.rank=5 \
+                    --set a=b --seeds 0,1 --protocol groups --allow-partial --jobs 2";
+        let Verb::Reproduce(r) = Cli::parse_from(line.split_whitespace()).verb else { panic!("verb") };
+        let flags: Vec<String> = r
+            .selection
+            .flags(&r.experiment, &r.device)
+            .unwrap()
+            .into_iter()
+            .map(|f| f.into_string().unwrap())
+            .collect();
+        assert_eq!(
+            flags.join(" "),
+            "--experiment ucf11 --device cpu --models gru,tt-gru --folds 0,2 --epochs 3 --protocol groups \
+             --seeds 0,1 --set model.rank=5 --set a=b --allow-partial"
+        );
+    }
+}

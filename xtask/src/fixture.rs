@@ -1,0 +1,152 @@
+//! Synthetic records for tests.
+
+use std::collections::BTreeMap;
+
+use bench_suite::deck;
+use bench_suite::record::{DataKind, ParamsRow};
+
+use crate::records::{CellMeta, ClipRow, CurveRow, FoldRow, Machine, Records, Run, RunFile};
+
+/// Test clips of a fold.
+const CLIPS: usize = 20;
+
+/// Records of one run: model, protocol, folds and a base score for each; everything else follows from them.
+pub(crate) fn records(digest: &str, groups: &[(&str, &str, &[usize], f64)]) -> Records {
+    let mut records = empty();
+    let mut cells = Vec::new();
+    for &(model, protocol, folds, score) in groups {
+        for &fold in folds {
+            cells.push(add_cell(&mut records, (model, protocol), fold, score));
+        }
+    }
+    records.run_file.runs.push(Run {
+        digest: digest.into(),
+        date: "2026-01-31".into(),
+        commit: Some("0123456789abcdef0123456789abcdef01234567".into()),
+        dirty: false,
+        config: "name = \"ucf11-sample\"\n\n[train]\nbatch = 16\n".into(),
+        machine: Machine {
+            cpu: "Example CPU @ 2.00GHz".into(),
+            cores: 2,
+            memory_bytes: Some(16 << 30),
+            os: "Example OS, x86_64".into(),
+        },
+        versions: BTreeMap::from([("rustc".into(), "1.95.0".into())]),
+        cells,
+    });
+    records.sort();
+    records
+}
+
+/// The five models, three folds by clips and three by groups, in the order of the paper's scores.
+pub(crate) fn five_models() -> Records {
+    let folds: &[usize] = &[0, 1, 2];
+    records(
+        "0a1b2c",
+        &[
+            ("tt-mlp", "clips", folds, 0.30),
+            ("gru", "clips", folds, 0.15),
+            ("lstm", "clips", folds, 0.10),
+            ("tt-gru", "clips", folds, 0.70),
+            ("tt-lstm", "clips", folds, 0.65),
+            ("gru", "groups", folds, 0.10),
+            ("tt-gru", "groups", folds, 0.55),
+        ],
+    )
+}
+
+fn empty() -> Records {
+    let params = deck::RANK_TABLE.iter().flat_map(|(rank, counts)| {
+        deck::RANK_LAYERS.iter().zip(counts).map(|(layer, &params)| ParamsRow {
+            rank: *rank,
+            layer: (*layer).into(),
+            params,
+        })
+    });
+    Records {
+        run_file: RunFile {
+            experiment: "ucf11-sample".into(),
+            dataset: "ucf11".into(),
+            data: "rendered sample, not UCF11: 100 clips, 2 classes".into(),
+            data_kind: DataKind::Sample,
+            data_digest: "d1".into(),
+            metric: "accuracy".into(),
+            clips: 100,
+            frames: 2400,
+            classes: vec!["walking".into(), "biking".into()],
+            left_out: Vec::new(),
+            runs: Vec::new(),
+        },
+        folds: Vec::new(),
+        curves: Vec::new(),
+        predictions: Vec::new(),
+        params: params.collect(),
+    }
+}
+
+fn add_cell(records: &mut Records, (model, protocol): (&str, &str), fold: usize, score: f64) -> CellMeta {
+    let (m, p, r) = (model.to_owned(), protocol.to_owned(), "scaled".to_owned());
+    let dense = !model.starts_with("tt-");
+    let epochs = if dense { 8 } else { 20 };
+    let correct = ((score * CLIPS as f64) as usize + fold).min(CLIPS);
+    let value = if digest_only(score) { score } else { correct as f64 / CLIPS as f64 };
+    for clip in 0..CLIPS {
+        let hit = clip < correct;
+        records.predictions.push(ClipRow {
+            model: m.clone(),
+            protocol: p.clone(),
+            recipe: r.clone(),
+            fold,
+            seed: 0,
+            clip: format!("walking/v_{fold:02}/{clip:02}.mpg"),
+            label: "walking".into(),
+            predicted: if hit { "walking" } else { "biking" }.into(),
+            probabilities: if hit { "0.75;0.25" } else { "0.375;0.625" }.into(),
+        });
+    }
+    for epoch in 1..=epochs {
+        let share = 1.0 - (-4.0 * epoch as f64 / epochs as f64).exp();
+        records.curves.push(CurveRow {
+            model: m.clone(),
+            protocol: p.clone(),
+            recipe: r.clone(),
+            fold,
+            seed: 0,
+            epoch,
+            train_loss: 2.4 - share,
+            train_value: (value + 0.1).min(1.0) * share,
+            test_value: Some(value * share),
+            wall_s: if dense { 20.0 } else { 2.0 },
+        });
+    }
+    records.folds.push(FoldRow {
+        model: m.clone(),
+        protocol: p.clone(),
+        recipe: r.clone(),
+        fold,
+        seed: 0,
+        metric: "accuracy".into(),
+        value,
+        epochs,
+        train_clips: 80,
+        test_clips: CLIPS,
+        epoch_s: Some(if dense { 20.5 } else { 1.75 + fold as f64 / 8.0 }),
+    });
+    let paper = deck::result("ucf11", model).map_or(0, |row| row.params_input);
+    CellMeta {
+        model: m,
+        protocol: p,
+        recipe: r,
+        fold,
+        seed: 0,
+        split_digest: format!("split-{protocol}-{fold}"),
+        params_input: paper,
+        params_total: paper + 200_000,
+        peak_rss_bytes: if dense { 1_500_000_000 } else { 300_000_000 },
+    }
+}
+
+/// Scores that tests of merging compare exactly.
+fn digest_only(score: f64) -> bool {
+    (score * 4.0).fract() == 0.0
+}

@@ -1,0 +1,69 @@
+//! Ctrl-C and SIGTERM: finished cells stay, children are given time to leave, the exit code is 130.
+
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// The error that ends a run after a signal.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted: finished cells are kept, the same command goes on from there")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Remembers the signal that arrived, if any.
+#[derive(Debug, Clone)]
+pub(crate) struct Interrupt(Arc<AtomicUsize>);
+
+impl Interrupt {
+    /// Takes over SIGINT and SIGTERM for the rest of the process.
+    pub(crate) fn install() -> Result<Self> {
+        let flag = Arc::new(AtomicUsize::new(0));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register_usize(signal, Arc::clone(&flag), signal as usize)?;
+        }
+        Ok(Self(flag))
+    }
+
+    /// Whether a signal arrived.
+    pub(crate) fn raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// Fails with [`Interrupted`] once a signal arrived.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.raised() { Err(Interrupted.into()) } else { Ok(()) }
+    }
+
+    /// Waits for a child. A terminal sends Ctrl-C to the child too; where the signal reached only this
+    /// process, the child gets SIGTERM, and then has time to leave in good order.
+    pub(crate) fn wait(&self, child: &mut Child) -> std::io::Result<ExitStatus> {
+        let mut since: Option<Instant> = None;
+        let mut told = false;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if self.raised() {
+                let waited = since.get_or_insert_with(Instant::now).elapsed();
+                let grace = if self.0.load(Ordering::Relaxed) == SIGTERM as usize { 0 } else { 3 };
+                if !told && waited >= Duration::from_secs(grace) {
+                    told = true;
+                    // Failing to reach a child that has just left is no error.
+                    let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+                }
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}

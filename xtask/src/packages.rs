@@ -1,0 +1,140 @@
+//! The system packages that FFmpeg's bindings need: checked, installed where allowed, else named.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::repo;
+
+/// FFmpeg's libraries as pkg-config knows them.
+const LIBRARIES: [&str; 4] = ["libavcodec", "libavformat", "libavutil", "libswscale"];
+
+/// The exact line for each package manager.
+const LINES: &str = "  Debian, Ubuntu:  sudo apt-get install -y pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
+  Fedora:          sudo dnf install -y pkgconf-pkg-config clang-devel libavcodec-free-devel libavformat-free-devel libavutil-free-devel libswscale-free-devel
+  Arch:            sudo pacman -S --needed pkgconf clang ffmpeg
+  macOS:           brew install pkg-config llvm ffmpeg";
+
+/// Makes sure that FFmpeg's development packages are there.
+///
+/// # Errors
+/// When something is missing and cannot be installed by apt-get as root or with `sudo -n`.
+pub(crate) fn ensure() -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    if let Some(mut apt) = apt_get() {
+        eprintln!("missing system packages: {names}; installing them with apt-get");
+        let mut install = || -> Result<()> {
+            repo::run(apt(&["update", "-q"]).stdout(Stdio::null()))?;
+            let mut words = vec!["install", "-y", "-q", "--no-install-recommends"];
+            words.extend(&missing);
+            repo::run(apt(&words).stdout(Stdio::null()))
+        };
+        if let Err(error) = install() {
+            eprintln!("apt-get could not install them: {error:#}");
+        }
+    }
+    let still = self::missing();
+    if still.is_empty() {
+        eprintln!("installed {names}");
+        return Ok(());
+    }
+    bail!("{}", complaint(&still))
+}
+
+fn complaint(missing: &[&str]) -> String {
+    format!(
+        "FFmpeg's development packages are missing ({}); install them with the line for your system, then \
+         run the same command again\n{LINES}",
+        missing.join(" ")
+    )
+}
+
+/// Debian names of what is missing.
+fn missing() -> Vec<&'static str> {
+    let works = |command: &mut Command| {
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    };
+    let mut missing = Vec::new();
+    if !works(Command::new("pkg-config").arg("--version")) {
+        missing.push("pkg-config");
+    }
+    if !has_libclang() {
+        missing.push("libclang-dev");
+    }
+    for library in LIBRARIES {
+        if !works(Command::new("pkg-config").args(["--exists", library])) {
+            missing.push(match library {
+                "libavcodec" => "libavcodec-dev",
+                "libavformat" => "libavformat-dev",
+                "libavutil" => "libavutil-dev",
+                _ => "libswscale-dev",
+            });
+        }
+    }
+    missing
+}
+
+/// Whether bindgen will find libclang: `LIBCLANG_PATH`, the usual library folders, or an LLVM below them.
+fn has_libclang() -> bool {
+    if std::env::var_os("LIBCLANG_PATH").is_some() {
+        return true;
+    }
+    let roots = [
+        "/usr/lib",
+        "/usr/lib64",
+        "/usr/local/lib",
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/opt/homebrew/opt/llvm/lib",
+        "/usr/local/opt/llvm/lib",
+        "/Library/Developer/CommandLineTools/usr/lib",
+        "/Applications/Xcode.app/Contents/Developer/Toolchains/XcodeDefault.xctoolchain/usr/lib",
+    ];
+    roots.iter().any(|root| {
+        let root = Path::new(root);
+        let llvm = entries(root)
+            .into_iter()
+            .filter(|name| name.starts_with("llvm"))
+            .map(|n| root.join(n).join("lib"));
+        std::iter::once(root.to_owned()).chain(llvm).any(|dir| {
+            entries(&dir).iter().any(|name| name.starts_with("libclang.") || name.starts_with("libclang-"))
+        })
+    })
+}
+
+fn entries(dir: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// `apt-get` as root or through `sudo -n`; none where neither is possible.
+fn apt_get() -> Option<impl FnMut(&[&str]) -> Command> {
+    repo::output(Command::new("apt-get").arg("--version"))?;
+    let root = repo::output(Command::new("id").arg("-u"))? == "0";
+    if !root {
+        repo::output(Command::new("sudo").args(["-n", "true"]))?;
+    }
+    Some(move |words: &[&str]| {
+        let mut command = Command::new(if root { "apt-get" } else { "sudo" });
+        if !root {
+            command.args(["-n", "apt-get"]);
+        }
+        command.args(words).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaint_has_a_line_for_every_package_manager() {
+        insta::assert_snapshot!(complaint(&["pkg-config", "libavcodec-dev"]));
+    }
+}

@@ -1,0 +1,135 @@
+//! CSV files with a fixed header, and writes that leave a file complete or unchanged.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Rows as CSV below `header`, which is checked against the rows' fields.
+pub(crate) fn csv_bytes<T: Serialize>(header: &str, rows: &[T]) -> Result<Vec<u8>> {
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    writer.write_record(header.split(','))?;
+    for row in rows {
+        writer.serialize(row)?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// The rows of a CSV file; an error names the file and the line.
+pub(crate) fn read_csv<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut rows = Vec::new();
+    for row in csv::Reader::from_reader(file).deserialize() {
+        rows.push(row.with_context(|| format!("{} is damaged", path.display()))?);
+    }
+    Ok(rows)
+}
+
+/// Writes a file by temporary file, fsync and rename: a crash leaves the old or the new bytes, never a part.
+/// A file that has these bytes already is left alone.
+pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let Some(name) = path.file_name() else { bail!("{} names no file", path.display()) };
+    let mut temporary = name.to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(temporary);
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        if let Some(dir) = path.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(|error| {
+        // The temporary file is of no use to anyone; that it cannot be removed adds nothing to the error.
+        let _ = fs::remove_file(&temporary);
+        anyhow::Error::new(error).context(format!("{} cannot be written", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{CURVES_HEADER, ClipRow, CurveRow, FOLDS_HEADER, FoldRow, PREDICTIONS_HEADER};
+
+    #[test]
+    fn headers_are_the_fields() {
+        let fold = FoldRow {
+            model: "gru".into(),
+            protocol: "clips".into(),
+            recipe: "scaled".into(),
+            fold: 0,
+            seed: 1,
+            metric: "accuracy".into(),
+            value: 0.1 + 0.2,
+            epochs: 2,
+            train_clips: 3,
+            test_clips: 4,
+            epoch_s: None,
+        };
+        let curve = CurveRow {
+            model: "gru".into(),
+            protocol: "clips".into(),
+            recipe: "scaled".into(),
+            fold: 0,
+            seed: 1,
+            epoch: 1,
+            train_loss: 2.5,
+            train_value: 0.25,
+            test_value: Some(1e-7),
+            wall_s: 1.0,
+        };
+        let clip = ClipRow {
+            model: "gru".into(),
+            protocol: "clips".into(),
+            recipe: "scaled".into(),
+            fold: 0,
+            seed: 1,
+            clip: "a \"b\",\nc".into(),
+            label: "x".into(),
+            predicted: "y".into(),
+            probabilities: "0.5;0.5".into(),
+        };
+        check(FOLDS_HEADER, fold);
+        check(CURVES_HEADER, curve);
+        check(PREDICTIONS_HEADER, clip);
+    }
+
+    /// What is written reads back, with and without the fixed header, and the header is the field names.
+    fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(header: &str, row: T) {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.serialize(&row).unwrap();
+        let by_name = writer.into_inner().unwrap();
+        let rows = vec![row];
+        assert_eq!(csv_bytes(header, &rows).unwrap(), by_name);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.csv");
+        write_atomic(&path, &by_name).unwrap();
+        assert_eq!(read_csv::<T>(&path).unwrap(), rows);
+    }
+
+    #[test]
+    fn a_failed_write_names_the_file_and_keeps_the_old_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table.csv");
+        write_atomic(&path, b"old").unwrap();
+        // A folder in the place of the temporary file makes the write fail, also for root.
+        let blocker = dir.path().join(format!("table.csv.{}.tmp", std::process::id()));
+        fs::create_dir(&blocker).unwrap();
+        let error = write_atomic(&path, b"new").unwrap_err();
+        assert!(error.to_string().ends_with("table.csv cannot be written"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        fs::remove_dir(&blocker).unwrap();
+        write_atomic(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+}

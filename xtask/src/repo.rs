@@ -1,0 +1,104 @@
+//! The repository and the programs of it that xtask starts.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// The repository's root folder and where its release binaries are built.
+#[derive(Debug, Clone)]
+pub(crate) struct Repo {
+    root: PathBuf,
+}
+
+impl Repo {
+    /// Finds the root: the parent of this package (set by `cargo run`), else upwards from here.
+    pub(crate) fn find() -> Result<Self> {
+        if let Some(dir) = env::var_os("CARGO_MANIFEST_DIR")
+            && let Some(root) = Path::new(&dir).parent()
+        {
+            return Ok(Self { root: root.to_owned() });
+        }
+        let here = env::current_dir().context("the current folder cannot be read")?;
+        match here.ancestors().find(|dir| dir.join("xtask/Cargo.toml").is_file()) {
+            Some(root) => Ok(Self { root: root.to_owned() }),
+            None => bail!("{} is not inside the repository: use `cargo xtask`", here.display()),
+        }
+    }
+
+    /// The root folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path under the root.
+    pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// A path as people see it: relative to the root where it lies below it.
+    pub(crate) fn show(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
+    }
+
+    /// `cargo` in the root, without the variables that `cargo run` set for xtask itself: they would make
+    /// build scripts run again.
+    pub(crate) fn cargo(&self) -> Command {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(&self.root);
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                cargo.env_remove(&name);
+            }
+        }
+        cargo
+    }
+
+    /// A release binary of the workspace, run in the root.
+    pub(crate) fn binary(&self, name: &str) -> Command {
+        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.path("target"), PathBuf::from);
+        let mut command = Command::new(self.root.join(target).join("release").join(name));
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// Builds the release binaries of the packages.
+    pub(crate) fn build(&self, packages: &[&str], why: &str, quiet: bool) -> Result<()> {
+        for package in packages {
+            if !quiet {
+                eprintln!("building {package} ({why}; some minutes the first time)");
+            }
+            let mut cargo = self.cargo();
+            cargo.args(["build", "--release", "--package", package, "--bins"]);
+            if quiet {
+                cargo.arg("--quiet");
+            }
+            run(&mut cargo)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs a command with this terminal; an error names the command line.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("failed to start {}", line(command)))?;
+    if !status.success() {
+        bail!("{} failed ({status})", line(command));
+    }
+    Ok(())
+}
+
+/// Standard output of a command that succeeds; none where it is missing or fails.
+pub(crate) fn output(command: &mut Command) -> Option<String> {
+    let out = command.stderr(std::process::Stdio::null()).output().ok()?;
+    out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}
+
+/// A command as one would type it.
+pub(crate) fn line(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|w| w.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}

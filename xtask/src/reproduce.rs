@@ -1,0 +1,100 @@
+//! `cargo xtask reproduce`: packages, build, data, plan, cells, records, tables.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bench_suite::record::Plan;
+
+use crate::cells::Runner;
+use crate::cli::Reproduce;
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::records::{Records, collect, merge};
+use crate::repo::Repo;
+use crate::{dry_run, engine, experiments, figures, packages};
+
+/// Runs an experiment from video files to `results/<experiment>/`.
+pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
+    let selection = &args.selection;
+    experiments::check_devices(std::slice::from_ref(&args.device))?;
+    let data = experiments::check(repo, &args.experiment, &selection.overrides(), selection.data.as_deref())?;
+    let results = experiments::results_root(repo, args.out.as_deref())?;
+    if !args.dry_run {
+        experiments::check_writable(&results)?;
+    }
+    eprintln!("{data}");
+    let flags = selection.flags(&args.experiment, &args.device)?;
+    let verbosity = args.verbosity;
+    let quiet = verbosity.quiet;
+    if args.dry_run {
+        repo.build(&["bench-suite"], "the training engine", quiet)?;
+        let plan = engine::plan(repo, &flags, true, verbosity)?;
+        dry_run::print(&plan, args.jobs)?;
+        eprintln!("data: {}", plan.data);
+        return Ok(());
+    }
+    packages::ensure()?;
+    repo.build(&["video-data"], "decoding, links FFmpeg", quiet)?;
+    repo.build(&["bench-suite"], "the training engine", quiet)?;
+    let interrupt = Interrupt::install()?;
+    engine::prepare(repo, &flags, verbosity, &interrupt)?;
+    let plan = engine::plan(repo, &flags, false, verbosity)?;
+    let dir = results.join(&plan.experiment);
+    experiments::check_writable(&dir)?;
+    let run_dir = engine::run_dir(repo, &plan);
+    engine::write_plan(&run_dir, &plan)?;
+    let progress = Progress::new(quiet, verbosity.verbose);
+    progress.say(&format!(
+        "{} cells on {} clips, {} frames; state in {}",
+        plan.cells.len(),
+        plan.clips,
+        plan.frames,
+        repo.show(&run_dir)
+    ));
+    let start = || engine::command(repo, "cell", verbosity);
+    let runner = Runner {
+        run_dir: &run_dir,
+        jobs: args.jobs,
+        engine: &start,
+        interrupt: &interrupt,
+        progress: &progress,
+    };
+    runner.run(&plan.cells)?;
+    let params = engine::params(repo, &flags, verbosity)?;
+    let kept = || format!("nothing is lost: the finished cells are in {}", repo.show(&run_dir));
+    write_results(repo, &run_dir, &plan, params, &dir).with_context(kept)?;
+    report(repo, &plan, &dir)
+}
+
+fn write_results(
+    repo: &Repo,
+    run_dir: &Path,
+    plan: &Plan,
+    params: Vec<bench_suite::record::ParamsRow>,
+    dir: &Path,
+) -> Result<()> {
+    let mut records = collect(repo, run_dir, plan, params)?;
+    if Records::are_in(dir) {
+        let (merged, note) = merge(Records::read(dir)?, records);
+        records = merged;
+        if let Some(note) = note {
+            eprintln!("{}: {note}", repo.show(dir));
+        }
+    }
+    records.write(dir)?;
+    figures::derive(dir)
+}
+
+/// The last lines: clips left out, where the results are, which data it was.
+fn report(repo: &Repo, plan: &Plan, dir: &Path) -> Result<()> {
+    const SHOWN: usize = 10;
+    for clip in plan.left_out.iter().take(SHOWN) {
+        eprintln!("left out: {} ({})", clip.clip.escape_debug(), clip.reason.escape_debug());
+    }
+    if plan.left_out.len() > SHOWN {
+        eprintln!("left out: {} more, all named in run.toml", plan.left_out.len() - SHOWN);
+    }
+    dry_run::print_table(dir)?;
+    eprintln!("data: {}; results in {}", plan.data, repo.show(dir));
+    Ok(())
+}

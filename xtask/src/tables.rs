@@ -1,0 +1,368 @@
+//! Tables that follow from the records: `table.csv`, `paired.csv`, `sota.csv`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, bail};
+use bench_suite::deck;
+use bench_suite::record::DataKind;
+use bench_suite::stats::{self, FoldOutcomes, Interval, Outcomes};
+use serde::{Deserialize, Serialize};
+
+use crate::records::{CellKey, CellMeta, ClipRow, FoldRow, OfCell, Records};
+
+/// Header of `table.csv`.
+pub(crate) const TABLE_HEADER: &str = "model,protocol,recipe,metric,mean,std,ci_low,ci_high,folds,seeds,epochs,\
+params_input,params_total,epoch_s,peak_rss_bytes,paper_mean,paper_std,paper_params_input,paper_epoch_s";
+/// Header of `paired.csv`.
+pub(crate) const PAIRED_HEADER: &str =
+    "model,baseline,protocol,recipe,metric,mean_difference,std,ci_low,ci_high,folds";
+/// Header of `sota.csv`.
+pub(crate) const SOTA_HEADER: &str = "dataset,figure,method,year,metric,value,source";
+
+/// A row of `table.csv`: a model under a protocol and a recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TableRow {
+    pub(crate) model: String,
+    pub(crate) protocol: String,
+    pub(crate) recipe: String,
+    pub(crate) metric: String,
+    pub(crate) mean: f64,
+    pub(crate) std: Option<f64>,
+    pub(crate) ci_low: Option<f64>,
+    pub(crate) ci_high: Option<f64>,
+    pub(crate) folds: usize,
+    pub(crate) seeds: usize,
+    pub(crate) epochs: usize,
+    pub(crate) params_input: usize,
+    pub(crate) params_total: usize,
+    pub(crate) epoch_s: Option<f64>,
+    pub(crate) peak_rss_bytes: u64,
+    pub(crate) paper_mean: Option<f64>,
+    pub(crate) paper_std: Option<f64>,
+    pub(crate) paper_params_input: Option<usize>,
+    pub(crate) paper_epoch_s: Option<f64>,
+}
+
+/// A row of `paired.csv`: a TT model minus its dense twin on the folds and seeds that both have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PairedRow {
+    pub(crate) model: String,
+    pub(crate) baseline: String,
+    pub(crate) protocol: String,
+    pub(crate) recipe: String,
+    pub(crate) metric: String,
+    pub(crate) mean_difference: f64,
+    pub(crate) std: Option<f64>,
+    pub(crate) ci_low: Option<f64>,
+    pub(crate) ci_high: Option<f64>,
+    pub(crate) folds: usize,
+}
+
+/// A row of `sota.csv`: a bar of the deck's Figures 3, 5, 7, or one of ours on the official data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SotaCsvRow {
+    pub(crate) dataset: String,
+    pub(crate) figure: usize,
+    pub(crate) method: String,
+    pub(crate) year: u16,
+    pub(crate) metric: String,
+    pub(crate) value: f64,
+    pub(crate) source: String,
+}
+
+/// Source of a bar that this repository measured.
+pub(crate) const OURS: &str = "this repository, table.csv";
+
+/// Everything that follows from the records.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tables {
+    pub(crate) table: Vec<TableRow>,
+    pub(crate) paired: Vec<PairedRow>,
+    pub(crate) sota: Vec<SotaCsvRow>,
+}
+
+impl Tables {
+    /// Derives all tables.
+    ///
+    /// # Errors
+    /// When `folds.csv` and `predictions.csv` disagree.
+    pub(crate) fn derive(records: &Records) -> Result<Self> {
+        let outcomes = outcomes(records)?;
+        let table =
+            groups(records).iter().map(|rows| table_row(records, rows, &outcomes)).collect::<Vec<_>>();
+        let paired = groups(records).iter().filter_map(|rows| paired_row(records, rows, &outcomes)).collect();
+        let sota = sota_rows(records, &table);
+        Ok(Self { table, paired, sota })
+    }
+}
+
+/// Takes off the last digits, which are noise of the arithmetic: 0.35 instead of 0.3499999999999999.
+fn tidy(value: f64) -> f64 {
+    (value * 1e12).round() / 1e12
+}
+
+/// The paper's protocol on a dataset.
+fn paper_protocol(dataset: &str) -> &'static str {
+    if dataset == "hollywood2" { "official" } else { "clips" }
+}
+
+/// Rows of `folds.csv` by model, protocol and recipe, in the file's order.
+fn groups(records: &Records) -> Vec<Vec<&FoldRow>> {
+    let mut groups: Vec<Vec<&FoldRow>> = Vec::new();
+    for row in &records.folds {
+        match groups.iter_mut().find(|g| {
+            let key = g[0].key();
+            (key.0, key.1, key.2) == (&row.model, &row.protocol, &row.recipe)
+        }) {
+            Some(group) => group.push(row),
+            None => groups.push(vec![row]),
+        }
+    }
+    groups
+}
+
+/// The test clips of every cell that has predictions.
+fn outcomes(records: &Records) -> Result<BTreeMap<CellKey<'_>, Outcomes>> {
+    let mut clips: BTreeMap<CellKey<'_>, Vec<&ClipRow>> = BTreeMap::new();
+    for row in &records.predictions {
+        clips.entry(row.key()).or_default().push(row);
+    }
+    let mut outcomes = BTreeMap::new();
+    for (key, rows) in clips {
+        let outcome = if records.run_file.metric == "map" {
+            map_outcomes(&records.run_file.classes, &rows)?
+        } else {
+            Outcomes::accuracy(rows.iter().map(|r| r.label == r.predicted).collect())
+        };
+        if records.run_file.metric == "accuracy"
+            && let Some(fold) = records.folds.iter().find(|f| f.key() == key)
+            && outcome.score().is_some_and(|score| (score - fold.value).abs() > 1e-6)
+        {
+            bail!(
+                "folds.csv says {} for {} {} {} fold {} seed {}, predictions.csv gives {:?}",
+                fold.value,
+                key.0,
+                key.1,
+                key.2,
+                key.3,
+                key.4,
+                outcome.score()
+            );
+        }
+        outcomes.insert(key, outcome);
+    }
+    Ok(outcomes)
+}
+
+fn map_outcomes(classes: &[String], rows: &[&ClipRow]) -> Result<Outcomes> {
+    let mut scores: Vec<Vec<f64>> = Vec::with_capacity(rows.len());
+    for row in rows {
+        let probabilities: Result<Vec<f64>, _> = row.probabilities.split(';').map(str::parse).collect();
+        match probabilities {
+            Ok(p) if p.len() == classes.len() => scores.push(p),
+            _ => bail!(
+                "predictions.csv: {:?} has no probability for each of {} classes",
+                row.clip,
+                classes.len()
+            ),
+        }
+    }
+    let per_class: Vec<(Vec<f64>, Vec<bool>)> = classes
+        .iter()
+        .enumerate()
+        .map(|(k, class)| {
+            let truth = rows.iter().map(|r| r.label.split(';').any(|label| label == class)).collect();
+            (scores.iter().map(|p| p[k]).collect(), truth)
+        })
+        .collect();
+    Ok(Outcomes::map(&per_class))
+}
+
+/// Outcomes and scores fold by fold; seeds in order within a fold.
+fn by_fold(
+    rows: &[&FoldRow],
+    outcomes: &BTreeMap<CellKey<'_>, Outcomes>,
+) -> (Vec<f64>, Option<Vec<FoldOutcomes>>) {
+    let folds: BTreeSet<usize> = rows.iter().map(|r| r.fold).collect();
+    let mut values = Vec::new();
+    let mut all = Some(Vec::new());
+    for fold in folds {
+        let of_fold: Vec<&&FoldRow> = rows.iter().filter(|r| r.fold == fold).collect();
+        let scores: Vec<f64> = of_fold.iter().map(|r| r.value).collect();
+        values.extend(stats::mean(&scores));
+        let seeds: Option<FoldOutcomes> = of_fold.iter().map(|r| outcomes.get(&r.key()).cloned()).collect();
+        all = all.zip(seeds).map(|(mut all, seeds)| {
+            all.push(seeds);
+            all
+        });
+    }
+    (values, all)
+}
+
+fn table_row(records: &Records, rows: &[&FoldRow], outcomes: &BTreeMap<CellKey<'_>, Outcomes>) -> TableRow {
+    let first = rows[0];
+    let (values, clips) = by_fold(rows, outcomes);
+    let purpose = format!("{}/{}/{}", first.model, first.protocol, first.recipe);
+    let interval = clips.and_then(|folds| stats::interval(&folds, &purpose));
+    let metas: Vec<&CellMeta> = records
+        .run_file
+        .runs
+        .iter()
+        .flat_map(|run| &run.cells)
+        .filter(|c| rows.iter().any(|r| r.key() == c.key()))
+        .collect();
+    let seconds: Vec<f64> = rows.iter().filter_map(|r| r.epoch_s).collect();
+    let paper = deck::result(&records.run_file.dataset, &first.model);
+    let scores = paper.filter(|_| first.protocol == paper_protocol(&records.run_file.dataset));
+    TableRow {
+        model: first.model.clone(),
+        protocol: first.protocol.clone(),
+        recipe: first.recipe.clone(),
+        metric: first.metric.clone(),
+        mean: tidy(stats::mean(&values).unwrap_or_default()),
+        std: stats::sample_std(&values).map(tidy),
+        ci_low: interval.map(|i| tidy(i.low)),
+        ci_high: interval.map(|i| tidy(i.high)),
+        folds: values.len(),
+        seeds: rows.iter().map(|r| r.seed).collect::<BTreeSet<_>>().len(),
+        epochs: rows.iter().map(|r| r.epochs).max().unwrap_or_default(),
+        params_input: metas.first().map_or(0, |m| m.params_input),
+        params_total: metas.first().map_or(0, |m| m.params_total),
+        epoch_s: stats::mean(&seconds).map(tidy),
+        peak_rss_bytes: metas.iter().map(|m| m.peak_rss_bytes).max().unwrap_or_default(),
+        paper_mean: scores.map(|p| p.mean),
+        paper_std: scores.and_then(|p| p.std),
+        paper_params_input: paper.map(|p| p.params_input),
+        paper_epoch_s: paper.map(|p| p.epoch_s),
+    }
+}
+
+fn paired_row(
+    records: &Records,
+    rows: &[&FoldRow],
+    outcomes: &BTreeMap<CellKey<'_>, Outcomes>,
+) -> Option<PairedRow> {
+    let first = rows[0];
+    let (_, baseline) = deck::TWINS.iter().find(|(tt, _)| *tt == first.model)?;
+    let twin_of = |row: &FoldRow| {
+        let key = (*baseline, row.protocol.as_str(), row.recipe.as_str(), row.fold, row.seed);
+        records.folds.iter().find(|f| f.key() == key)
+    };
+    let pairs: Vec<(&FoldRow, &FoldRow)> = rows.iter().filter_map(|r| Some((*r, twin_of(r)?))).collect();
+    let (ours, twins): (Vec<&FoldRow>, Vec<&FoldRow>) = pairs.into_iter().unzip();
+    let (values, clips) = by_fold(&ours, outcomes);
+    let (twin_values, twin_clips) = by_fold(&twins, outcomes);
+    let differences: Vec<f64> = values.iter().zip(&twin_values).map(|(a, b)| a - b).collect();
+    let purpose = format!("{}-{baseline}/{}/{}", first.model, first.protocol, first.recipe);
+    let interval: Option<Interval> =
+        clips.zip(twin_clips).and_then(|(a, b)| stats::paired_interval(&a, &b, &purpose));
+    Some(PairedRow {
+        model: first.model.clone(),
+        baseline: (*baseline).to_owned(),
+        protocol: first.protocol.clone(),
+        recipe: first.recipe.clone(),
+        metric: first.metric.clone(),
+        mean_difference: tidy(stats::mean(&differences)?),
+        std: stats::sample_std(&differences).map(tidy),
+        ci_low: interval.map(|i| tidy(i.low)),
+        ci_high: interval.map(|i| tidy(i.high)),
+        folds: differences.len(),
+    })
+}
+
+/// The deck's bars of the dataset; our best row stands beside them only on the complete official data under
+/// the paper's protocol.
+fn sota_rows(records: &Records, table: &[TableRow]) -> Vec<SotaCsvRow> {
+    let Some(dataset) = deck::dataset(&records.run_file.dataset) else { return Vec::new() };
+    let row = |method: String, year, value, source| SotaCsvRow {
+        dataset: dataset.name.to_owned(),
+        figure: dataset.sota_figure,
+        method,
+        year,
+        metric: dataset.metric.to_owned(),
+        value,
+        source,
+    };
+    let mut rows: Vec<SotaCsvRow> = deck::sota_rows(dataset.name)
+        .map(|s| row(s.method.to_owned(), s.year, s.value, deck::sota_source(dataset)))
+        .collect();
+    if records.run_file.data_kind == DataKind::Official {
+        let ours = table.iter().filter(|r| r.protocol == paper_protocol(dataset.name));
+        if let Some(best) = ours.max_by(|a, b| a.mean.total_cmp(&b.mean)) {
+            let days = records.run_file.runs.iter().map(|r| r.date.as_str()).max().unwrap_or_default();
+            let year = days.get(..4).and_then(|y| y.parse().ok()).unwrap_or_default();
+            rows.push(row(format!("ours, {}", best.model), year, best.mean, OURS.to_owned()));
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use crate::records::csv_bytes;
+
+    #[test]
+    fn table_of_the_fixture() {
+        let tables = Tables::derive(&fixture::five_models()).unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        insta::assert_snapshot!("table_csv", text(csv_bytes(TABLE_HEADER, &tables.table).unwrap()));
+        insta::assert_snapshot!("paired_csv", text(csv_bytes(PAIRED_HEADER, &tables.paired).unwrap()));
+        insta::assert_snapshot!("sota_csv", text(csv_bytes(SOTA_HEADER, &tables.sota).unwrap()));
+    }
+
+    fn by_name<T: Serialize>(rows: &[T]) -> Vec<u8> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        for row in rows {
+            writer.serialize(row).unwrap();
+        }
+        writer.into_inner().unwrap()
+    }
+
+    #[test]
+    fn headers_are_the_fields() {
+        let tables = Tables::derive(&fixture::five_models()).unwrap();
+        assert_eq!(csv_bytes(TABLE_HEADER, &tables.table).unwrap(), by_name(&tables.table));
+        assert_eq!(csv_bytes(PAIRED_HEADER, &tables.paired).unwrap(), by_name(&tables.paired));
+        assert_eq!(csv_bytes(SOTA_HEADER, &tables.sota).unwrap(), by_name(&tables.sota));
+    }
+
+    #[test]
+    fn our_bar_needs_the_official_data() {
+        let mut records = fixture::five_models();
+        let ours = |r: &Records| Tables::derive(r).unwrap().sota.iter().filter(|s| s.source == OURS).count();
+        for (kind, bars) in
+            [(DataKind::Sample, 0), (DataKind::Folder, 0), (DataKind::Partial, 0), (DataKind::Official, 1)]
+        {
+            records.run_file.data_kind = kind;
+            assert_eq!(ours(&records), bars, "{kind:?}");
+        }
+        records.run_file.dataset = "folder".into();
+        assert!(Tables::derive(&records).unwrap().sota.is_empty());
+    }
+
+    #[test]
+    fn records_that_disagree_are_refused() {
+        let mut records = fixture::five_models();
+        records.folds[0].value += 0.01;
+        let error = Tables::derive(&records).unwrap_err().to_string();
+        assert!(error.contains("predictions.csv gives"), "{error}");
+    }
+
+    #[test]
+    fn map_follows_from_the_probabilities() {
+        let mut records = fixture::five_models();
+        records.run_file.metric = "map".into();
+        let row = |label: &str, probabilities: &str| ClipRow {
+            label: label.into(),
+            probabilities: probabilities.into(),
+            ..records.predictions[0].clone()
+        };
+        let rows = [row("walking;biking", "0.9;0.8"), row("biking", "0.2;0.9"), row("", "0.1;0.1")];
+        let refs: Vec<&ClipRow> = rows.iter().collect();
+        assert_eq!(map_outcomes(&records.run_file.classes, &refs).unwrap().score(), Some(1.0));
+        let short = row("", "0.1");
+        assert!(map_outcomes(&records.run_file.classes, &[&short]).is_err());
+    }
+}
