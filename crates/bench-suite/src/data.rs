@@ -1,16 +1,23 @@
 //! From an experiment to its clips: which folder, which sample, which store, which fold.
 
 use crate::plan::Frames;
+use crate::progress::Meter;
 use crate::record::{DataKind, LeftOut, Plan};
 use crate::spec::{Overrides, Spec};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tt_core::rng::stream;
-use video_data::batch::{Sampling, Source};
-use video_data::datasets::{self, Dataset, FrameSpec, Kind, Rate};
-use video_data::split::{self, folds_by_clips, folds_by_groups};
+use video_data::batch::{BatchLoader, Frames as ClipFrames, Pick, Sampling, even_frames, random_frames};
+use video_data::datasets::{self, Dataset, FrameSpec, Kind};
+use video_data::import::{Options, ensure_store, store_dir};
+use video_data::rate::Rate;
+use video_data::sample::{self, Layout, SampleInfo};
+use video_data::split;
 use video_data::store::Store;
+
+/// Seed of rendered samples: part of what a sample is, not of a run.
+const SAMPLE_SEED: u64 = 0;
 
 /// Where things are kept, relative to the root of the repository.
 #[derive(Debug, Clone)]
@@ -51,7 +58,7 @@ pub struct Resolved {
     /// Whether clips can have several labels.
     pub multi_label: bool,
     /// Whether the clips are to be rendered first.
-    pub render: Option<Kind>,
+    pub render: Option<Layout>,
 }
 
 /// Finds the clips of an experiment: `--data`, else its folder under `data/`, else its fallback experiment.
@@ -72,7 +79,7 @@ pub fn resolve(
         }
         let data = format!("{}: clips that this program renders itself, in data/{}/", spec.title, spec.data.folder);
         let multi_label = kind == Kind::Hollywood2;
-        let render = Some(kind_of(render)?);
+        let render = Some(Layout::from_name(render).context("no sample has that layout")?);
         let data_kind = DataKind::Sample;
         return Ok((Resolved { spec, folder: own, data, data_kind, multi_label, render }, None));
     }
@@ -128,53 +135,52 @@ fn clips_used(spec: &Spec, dataset: &Dataset) -> (String, DataKind) {
 }
 
 /// Makes sure that the frames of an experiment are stored, and opens them.
-pub fn prepare(
-    places: &Places,
-    resolved: &Resolved,
-    dataset: Option<Dataset>,
-    jobs: usize,
-    seed: u64,
-) -> Result<Store> {
+pub fn prepare(places: &Places, resolved: &Resolved, dataset: Option<Dataset>, jobs: usize) -> Result<Store> {
     let dataset = match (resolved.render, dataset) {
         (None, Some(dataset)) => dataset,
         (render, _) => {
-            let kind = render.context("clips that were neither found nor are to be rendered")?;
-            let mut progress = crate::progress::Lines::new("rendering");
-            video_data::sample::ensure(kind, &resolved.folder, seed, jobs, &mut |p| progress.show(p))?;
-            datasets::scan(kind, &resolved.folder)?
+            let layout = render.context("clips that were neither found nor are to be rendered")?;
+            let meter = Meter::new("rendering");
+            let mut show = |done, total| meter.show(done, total);
+            sample::ensure(layout, &resolved.folder, SAMPLE_SEED, jobs, None, &mut show)?;
+            datasets::scan(layout.kind(), &resolved.folder)?
         }
     };
+    let meter = Meter::new("decoding");
+    let options = Options { jobs, ..Options::default() };
     let spec = frame_spec(&resolved.spec)?;
-    let mut progress = crate::progress::Lines::new("decoding");
-    Ok(video_data::import::ensure_store(&dataset, &spec, &places.stores(), jobs, &mut |p| progress.show(p))?)
+    Ok(ensure_store(&dataset, &spec, &places.data, &options, &|p| meter.show(p.done, p.total))?)
 }
 
 /// The store of an experiment's clips, if it is built and still fits them.
 pub fn built_store(places: &Places, resolved: &Resolved, dataset: Option<&Dataset>) -> Result<Option<Store>> {
     let scanned;
     let dataset = match (resolved.render, dataset) {
-        (Some(kind), _) if video_data::sample::is_complete(&resolved.folder) => {
-            scanned = datasets::scan(kind, &resolved.folder)?;
+        (Some(layout), _) if SampleInfo::find(&resolved.folder).is_some() => {
+            scanned = datasets::scan(layout.kind(), &resolved.folder)?;
             &scanned
         }
         (None, Some(dataset)) => dataset,
         _ => return Ok(None),
     };
-    let dir = video_data::import::store_dir(dataset, &frame_spec(&resolved.spec)?, &places.stores());
+    let dir = store_dir(dataset, &frame_spec(&resolved.spec)?, &places.data)?;
     if Store::exists(&dir) { Ok(Some(Store::open(&dir)?)) } else { Ok(None) }
 }
 
 /// What a dry run says of clips that are not decoded yet: clips as listed, frames at the paper's mean length
-/// for the official datasets, one second for rendered ones, and none known for others.
+/// for the official datasets, as planned for rendered ones, and none known for others.
 pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Frames<'static> {
-    let fps = resolved.spec.data.fps as usize;
-    match dataset {
-        None => {
-            let kind = resolved.render.unwrap_or(Kind::Folder);
-            let (classes, clips) = video_data::sample::expected(kind);
-            Frames::Estimated { classes, clips, frames: clips * fps }
+    match (dataset, resolved.render) {
+        (None, Some(layout)) => {
+            let clips = sample::plan(layout, SAMPLE_SEED);
+            let (num, den) = layout.fps();
+            let native: usize = clips.iter().map(|clip| clip.frames as usize).sum();
+            let frames = native * resolved.spec.data.fps as usize * den as usize / num as usize;
+            let classes = clips.iter().flat_map(|clip| &clip.labels).max().map_or(0, |last| last + 1);
+            Frames::Estimated { classes: vec![String::new(); classes], clips: clips.len(), frames }
         }
-        Some(dataset) => {
+        (None, None) => Frames::Estimated { classes: Vec::new(), clips: 0, frames: 0 },
+        (Some(dataset), _) => {
             let clips = dataset.clips.len();
             let mean_tenths = match dataset.kind {
                 Kind::Ucf11 => 4_837,
@@ -182,21 +188,38 @@ pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Frames<'stati
                 Kind::YoutubeCelebrities => 399,
                 Kind::Folder => 0,
             };
-            let classes = dataset.classes.clone();
-            Frames::Estimated { classes, clips, frames: clips * mean_tenths / 10 }
+            Frames::Estimated { classes: dataset.classes.clone(), clips, frames: clips * mean_tenths / 10 }
         }
     }
 }
 
 fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
-    Ok(FrameSpec { width: spec.data.width as u32, height: spec.data.height as u32, rate: rate(spec)? })
-}
-
-fn rate(spec: &Spec) -> Result<Rate> {
-    Ok(match kind_of(&spec.data.dataset)? {
+    let rate = match kind_of(&spec.data.dataset)? {
         Kind::Folder => Rate::AtMost(spec.data.fps),
         _ => Rate::Exactly(spec.data.fps),
-    })
+    };
+    Ok(FrameSpec { width: spec.data.width as u32, height: spec.data.height as u32, rate })
+}
+
+/// Batches that wait in memory.
+const BATCHES_AHEAD: usize = 1;
+
+/// Which frames of each clip a batch holds.
+#[derive(Debug, Clone, Copy)]
+pub enum FramePick<'a> {
+    /// All frames.
+    All,
+    /// So many at even distances.
+    EvenlySpaced(usize),
+    /// So many, drawn in time order from a named stream per clip.
+    Random {
+        /// Frames per clip.
+        n: usize,
+        /// Seed of the streams.
+        seed: u64,
+        /// Purpose of the streams; the clip is added to it.
+        purpose: &'a str,
+    },
 }
 
 /// The frames, labels and folds of a run.
@@ -225,8 +248,9 @@ impl Clips {
     /// Wraps an open store for an experiment.
     pub fn new(store: Store, spec: &Spec, multi_label: bool) -> Self {
         let left_out = store.left_out().iter();
+        let max_frames = (spec.data.max_frames > 0).then_some(spec.data.max_frames);
         Self {
-            sampling: Sampling { every: spec.data.every, max_frames: spec.data.max_frames },
+            sampling: Sampling { every: spec.data.every, max_frames },
             classes: store.info().classes.clone(),
             multi_label,
             batch: spec.train.batch,
@@ -251,9 +275,24 @@ impl Clips {
         self.store.dir().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// What batches are read from.
-    pub fn source(&self) -> Source {
-        Source { store: Arc::clone(&self.store), sampling: self.sampling }
+    /// Reads batches ahead of their use, in this order; `pick` says which frames of each clip.
+    pub fn batches(&self, order: &[usize], pick: &FramePick<'_>) -> BatchLoader {
+        let pick_of = |clip: usize| {
+            let length = self.length(clip);
+            let thinned = |frames: Vec<u32>| {
+                ClipFrames::Listed(frames.iter().map(|frame| frame * self.sampling.every as u32).collect())
+            };
+            let frames = match *pick {
+                FramePick::All => ClipFrames::Sampled(self.sampling),
+                FramePick::EvenlySpaced(n) => thinned(even_frames(length, n)),
+                FramePick::Random { n, seed, purpose } => {
+                    thinned(random_frames(length, n, &mut stream(seed, &format!("{purpose}/clip{clip}"))))
+                }
+            };
+            Pick { clip, frames }
+        };
+        let batches = order.chunks(self.batch).map(|clips| clips.iter().copied().map(pick_of).collect());
+        BatchLoader::new(Arc::clone(&self.store), batches.collect(), BATCHES_AHEAD)
     }
 
     /// Usable clips.
@@ -273,7 +312,7 @@ impl Clips {
 
     /// Frames of a clip as it is batched.
     pub fn length(&self, clip: usize) -> usize {
-        self.sampling.length(self.store.clips()[clip].frames)
+        self.sampling.count(self.store.clips()[clip].frames)
     }
 
     /// Class names.
@@ -316,26 +355,17 @@ impl Clips {
         let clips = self.store.clips();
         let k = spec.protocol.folds;
         let mut rng = stream(spec.protocol.split_seed, &format!("folds/{}", spec.protocol.kind));
-        let (mut train, test) = match spec.protocol.kind.as_str() {
-            "official" => {
-                let side = |which| -> Vec<usize> {
-                    (0..clips.len()).filter(|clip| clips[*clip].split == Some(which)).collect()
-                };
-                (side(datasets::Split::Train), side(datasets::Split::Test))
+        let folds = match spec.protocol.kind.as_str() {
+            "official" => split::official(clips)?,
+            "groups" => {
+                let groups: Vec<String> = clips.iter().map(|clip| clip.group.clone()).collect();
+                let labels: Vec<Vec<usize>> = clips.iter().map(|clip| clip.labels.clone()).collect();
+                split::folds_by_groups(&groups, &labels, k, &mut rng)?
             }
-            kind => {
-                let folds = if kind == "groups" {
-                    let groups: Vec<&str> = clips.iter().map(|clip| clip.group.as_str()).collect();
-                    let labels: Vec<&[usize]> = clips.iter().map(|clip| clip.labels.as_slice()).collect();
-                    folds_by_groups(&groups, &labels, k, &mut rng)?
-                } else {
-                    folds_by_clips(clips.len(), k, &mut rng)?
-                };
-                let test = folds.get(fold).cloned().unwrap_or_default();
-                let train = (0..clips.len()).filter(|clip| !test.contains(clip)).collect();
-                (train, test)
-            }
+            _ => split::folds_by_clips(clips.len(), k, &mut rng)?,
         };
+        let test = folds.get(fold).cloned().unwrap_or_default();
+        let mut train = split::train_clips(clips.len(), &test);
         // The released Hollywood2 script trains on all but the last share of its training rows.
         train.truncate((train.len() as f64 * (1.0 - spec.protocol.hold_out)) as usize);
         if train.is_empty() || test.is_empty() {
@@ -346,8 +376,7 @@ impl Clips {
                 test.len()
             );
         }
-        let names = |side: &[usize]| -> Vec<&str> { side.iter().map(|clip| self.name(*clip)).collect() };
-        let digest = split::digest(&names(&train), &names(&test));
+        let digest = split::split_digest(|clip| self.name(clip), &[train.clone(), test.clone()]);
         Ok(Fold { train, test, digest })
     }
 }

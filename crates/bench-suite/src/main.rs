@@ -12,9 +12,6 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Seed of rendered samples: part of what the sample is, not of a run.
-const SAMPLE_SEED: u64 = 0;
-
 #[derive(Debug, Parser)]
 #[command(name = "bench-suite", about = "Trains the models of the paper, cell by cell", version)]
 struct Cli {
@@ -178,7 +175,7 @@ fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {
         selection.allow_partial,
     )?;
     tracing::info!("data: {}", resolved.data);
-    let store = prepare(&Places::of_root(&cli.root), &resolved, dataset, jobs, SAMPLE_SEED)?;
+    let store = prepare(&Places::of_root(&cli.root), &resolved, dataset, jobs)?;
     for row in store.left_out() {
         tracing::warn!("left out: {}: {}", row.clip, row.reason);
     }

@@ -1,7 +1,7 @@
 //! Training and evaluation of one cell.
 
 use crate::build::model_config;
-use crate::data::Clips;
+use crate::data::{Clips, FramePick};
 use crate::metrics::{accuracy, argmax, mean_average_precision};
 use crate::record::{CurvePoint, PredictionRow};
 use crate::spec::Spec;
@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tt_core::rng::stream;
-use tt_rnn::adam::{Adam, AdamConfig};
+use tt_rnn::adam::AdamConfig;
 use tt_rnn::models::{Mode, Model, PackedFrames};
 use tt_rnn::parameters::Optimizer;
-use video_data::batch::{BatchLoader, FramePick};
+use video_data::batch::Batch;
 
 /// Set by SIGINT and SIGTERM: stop at the next step, leaving a checkpoint.
 pub static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
@@ -80,8 +80,8 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
     let train = &cell.spec.train;
     let lr = if entry.tensor_train { train.lr_tt } else { train.lr_dense };
     let clip_norm = (train.clip_norm > 0.0).then_some(train.clip_norm);
-    let adam = Adam::new(AdamConfig { lr: lr as f32, ..AdamConfig::default() });
-    let optimizer = Optimizer::new(adam, model.parameters(), clip_norm);
+    let adam = AdamConfig { clip_norm, ..AdamConfig::default() };
+    let optimizer = Optimizer::new(adam, lr, model.parameters());
     let multi_label = cell.clips.multi_label();
     Run { cell, model, optimizer, classes, multi_label }.run()
 }
@@ -117,15 +117,15 @@ impl Run<'_> {
         let name = |what: &str| format!("{what}/fold{}/epoch{epoch}", self.cell.fold);
         let mut order = self.cell.train.to_vec();
         order.shuffle(&mut stream(self.cell.seed, &name("shuffle")));
-        let batches: Vec<Vec<usize>> =
-            order.chunks(self.cell.spec.train.batch).map(<[usize]>::to_vec).skip(progress.step).collect();
+        let done = (progress.step * self.cell.spec.train.batch).min(order.len());
+        let frames = name("frames");
         let pick = match self.model.fixed_frames() {
-            Some(frames) => FramePick::Random { frames, seed: self.cell.seed, purpose: name("frames") },
+            Some(n) => FramePick::Random { n, seed: self.cell.seed, purpose: &frames },
             None => FramePick::All,
         };
-        let mut loader = BatchLoader::start(self.cell.clips.source(), batches, pick);
+        let mut loader = self.cell.clips.batches(&order[done..], &pick);
         let (started, before) = (Instant::now(), progress.wall_s);
-        while let Some(batch) = loader.next()? {
+        while let Some(batch) = loader.next() {
             let mut masks = stream(self.cell.seed, &format!("{}/step{}", name("masks"), progress.step));
             let packed = self.pack(&batch)?;
             let logits = self.model.logits(&packed, Mode::Train(&mut masks))?;
@@ -165,8 +165,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn pack(&self, batch: &video_data::batch::Batch) -> Result<PackedFrames> {
-        let rows = Tensor::from_slice(&batch.frames, (batch.rows(), self.cell.spec.features()), &Device::Cpu)?;
+    fn pack(&self, batch: &Batch) -> Result<PackedFrames> {
+        let rows = batch.lengths.iter().sum::<usize>();
+        let rows = Tensor::from_slice(&batch.frames, (rows, self.cell.spec.features()), &Device::Cpu)?;
         Ok(PackedFrames { rows, lengths: batch.lengths.clone() })
     }
 
@@ -210,14 +211,10 @@ impl Run<'_> {
     }
 
     fn evaluate(&self, clips: &[usize]) -> Result<Vec<Vec<f64>>> {
-        let batches = clips.chunks(self.cell.spec.train.batch).map(<[usize]>::to_vec).collect();
-        let pick = match self.model.fixed_frames() {
-            Some(frames) => FramePick::EvenlySpaced { frames },
-            None => FramePick::All,
-        };
-        let mut loader = BatchLoader::start(self.cell.clips.source(), batches, pick);
+        let pick = self.model.fixed_frames().map_or(FramePick::All, FramePick::EvenlySpaced);
+        let mut loader = self.cell.clips.batches(clips, &pick);
         let mut scores = Vec::with_capacity(clips.len());
-        while let Some(batch) = loader.next()? {
+        while let Some(batch) = loader.next() {
             let logits = self.model.logits(&self.pack(&batch)?, Mode::Evaluate)?;
             scores.extend(probabilities(&logits, self.multi_label)?);
             loader.recycle(batch);

@@ -3,8 +3,7 @@
 //! One operator has no graph node per step: its backward pass is written by hand, its memory is the saved
 //! activations, and the glue between projection and recurrence disappears.
 
-use crate::dense::InputDropout;
-use crate::projection::{Pool, Projection, ProjectionCall, ProjectionGrads, ProjectionSaved};
+use crate::projection::{InputDropout, Pool, Projection, ProjectionCall, ProjectionGrads, ProjectionSaved};
 use crate::recurrence::{Batch, Gradients, Masks, Recurrence, Saved};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Storage, Tensor};

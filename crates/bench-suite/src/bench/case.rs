@@ -4,9 +4,8 @@ use anyhow::{Context, Result, bail};
 use candle_core::{D, DType, Device, IndexOp, Tensor, Var};
 use tt_core::TtShape;
 use tt_core::apply::{Affine, ops};
-use tt_rnn::dense::Dense;
 use tt_rnn::layer::{GradientSink, LayerCall, RecurrentLayer};
-use tt_rnn::projection::{GateLayout, Projection, TtProjection};
+use tt_rnn::projection::{DenseProjection, GateLayout, Projection, TtProjection};
 use tt_rnn::recurrence::{Cell, GateActivation, Recurrence};
 
 /// Sizes of a case; the frames are packed clip by clip, all of one length.
@@ -75,7 +74,7 @@ impl Case {
                 Some(train) => Projection::Tt(TtProjection::new(train, GateLayout::Concatenated, sizes.affine)?),
                 None => {
                     sink = Some(GradientSink::default());
-                    Projection::Dense(Dense::new(sizes.features, width, gates, sizes.affine))
+                    Projection::Dense(DenseProjection::new(sizes.features, width, gates, sizes.affine))
                 }
             };
             let recurrence = Recurrence::new(sizes.cell, GateActivation::Sigmoid, sizes.hidden);

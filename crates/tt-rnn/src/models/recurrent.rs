@@ -6,10 +6,9 @@
 
 use super::{Classifier, Mode, Model, ModelConfig, PackedFrames};
 use crate::Result;
-use crate::dense::{Dense, InputDropout};
 use crate::layer::{GradientSink, LayerCall, RecurrentLayer, RecurrentMasks};
 use crate::parameters::{Parameter, glorot_uniform, orthogonal};
-use crate::projection::{GateLayout, Projection, TtProjection};
+use crate::projection::{DenseProjection, GateLayout, InputDropout, Projection, TtProjection};
 use crate::recurrence::{Cell, Recurrence};
 use candle_core::{Device, Tensor};
 use rand::{Rng, RngExt};
@@ -68,7 +67,7 @@ impl Recurrent {
         let mut input = Parameter::new("input.kernel", values, &[m, width], device)?;
         let sink = GradientSink::default();
         input.sink = Some(sink.clone());
-        let projection = Projection::Dense(Dense::new(m, width, gates, config.affine));
+        let projection = Projection::Dense(DenseProjection::new(m, width, gates, config.affine));
         let dropout = Dropout {
             recurrent: config.recurrent_dropout,
             per_gate: config.dense_masks_per_gate,
