@@ -3,8 +3,12 @@
 pub mod apply;
 pub mod bench;
 mod error;
+pub mod init;
+mod layer;
 pub mod rng;
 mod shape;
 
 pub use error::{Error, Result};
+pub use init::CoreInit;
+pub use layer::TtLinear;
 pub use shape::TtShape;
