@@ -93,8 +93,9 @@ impl InplaceOp1 for Update<'_> {
             return Err(candle_core::Error::Msg("parameters are f32".into()));
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.optimizer.update(self.step, self.lr, values, self.gradient, &mut state, self.l2, self.scale);
-        Ok(())
+        self.optimizer
+            .update(self.step, self.lr, values, self.gradient, &mut state, self.l2, self.scale)
+            .map_err(candle_core::Error::wrap)
     }
 }
 
