@@ -78,7 +78,9 @@ pub(super) fn run(
         })
         .collect();
     if threads == 1 {
-        work.into_iter().for_each(|group| isa.run(group));
+        for group in work {
+            isa.run(group);
+        }
     } else {
         work.into_par_iter().for_each(|group| isa.run(group));
     }

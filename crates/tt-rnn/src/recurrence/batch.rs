@@ -106,7 +106,7 @@ impl<'a> Batch<'a> {
 }
 
 /// Cuts `all` into one slice per clip.
-pub(super) fn split<'a>(mut all: &'a mut [f32], sizes: impl Iterator<Item = usize>) -> Vec<&'a mut [f32]> {
+pub(super) fn split(mut all: &mut [f32], sizes: impl Iterator<Item = usize>) -> Vec<&mut [f32]> {
     sizes
         .map(|size| {
             let (head, tail) = std::mem::take(&mut all).split_at_mut(size);

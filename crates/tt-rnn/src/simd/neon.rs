@@ -1,6 +1,7 @@
 //! NEON (compiled and run on aarch64 only).
 
 use super::{Kernel, Simd};
+#[cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "thirty intrinsics"))]
 use std::arch::aarch64::*;
 
 #[derive(Clone, Copy, Debug)]

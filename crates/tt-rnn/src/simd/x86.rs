@@ -1,6 +1,7 @@
 //! AVX-512 and AVX2 with FMA.
 
 use super::{Kernel, Simd};
+#[cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "sixty intrinsics"))]
 use std::arch::x86_64::*;
 
 #[derive(Clone, Copy, Debug)]
