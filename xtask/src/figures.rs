@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::charts;
 use crate::records::{Records, csv_bytes, write_atomic};
 use crate::repo::Repo;
 use crate::tables::{PAIRED_HEADER, SOTA_HEADER, TABLE_HEADER, Tables};
+use crate::{charts, report};
 
 /// Regenerates one folder under `root`, or every folder that holds records.
 pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Result<()> {
@@ -46,8 +46,8 @@ pub(crate) fn derive(dir: &Path) -> Result<()> {
     ] {
         write_atomic(&dir.join(name), &bytes)?;
     }
-    charts::draw(dir, &records, &tables)?;
-    Ok(())
+    let drawn = charts::draw(dir, &records, &tables)?;
+    write_atomic(&dir.join("report.md"), report::report(&records, &tables, &drawn).as_bytes())
 }
 
 fn folders(root: &Path) -> Result<Vec<String>> {

@@ -3,8 +3,8 @@
 use bench_suite::deck;
 
 use super::axes::{Area, LABEL, PANEL, Scale, TICK, header, panel_title, panels, x_axis};
-use super::canvas::{Align, Canvas};
-use super::palette::{Color, INK, MUTED, color, title};
+use super::canvas::{Align, Canvas, text_width};
+use super::palette::{Color, INK, MUTED, WHITE, color, title};
 use super::{Scene, capital, spread};
 use crate::text::score;
 
@@ -52,13 +52,9 @@ fn paper(scene: &Scene<'_>) -> Vec<Bar> {
 }
 
 fn panel(canvas: &mut Canvas, area: Area, name: &str, bars: &[Bar], metric: &str, chance: Option<f64>) {
-    let scale = Scale::linear((0.0, 1.0), (area.left, area.right - 50.0));
+    let scale = Scale::linear((0.0, 1.0), (area.left, area.right - 84.0));
     panel_title(canvas, area, name);
     x_axis(canvas, area, &scale, &scale.ticks(5), metric);
-    for (i, bar) in bars.iter().enumerate() {
-        let y = area.top + (i as f64 + 0.5) * ROW;
-        row(canvas, (area.left, y), &scale, bar);
-    }
     if let Some(chance) = chance {
         let x = scale.at(chance);
         canvas.dashed((x, area.top), (x, area.bottom), MUTED);
@@ -69,6 +65,10 @@ fn panel(canvas: &mut Canvas, area: Area, name: &str, bars: &[Bar], metric: &str
             Align::Left,
             &format!("chance {chance:.2}"),
         );
+    }
+    for (i, bar) in bars.iter().enumerate() {
+        let y = area.top + (i as f64 + 0.5) * ROW;
+        row(canvas, (area.left, y), &scale, bar);
     }
 }
 
@@ -88,5 +88,7 @@ fn row(canvas: &mut Canvas, (left, y): (f64, f64), scale: &Scale, bar: &Bar) {
         text = format!("{text} ± {}", score(std));
         right = right.max(high);
     }
+    let (from, to) = (right + 6.0, right + 10.0 + text_width(&text, LABEL));
+    canvas.rect((from, y - 9.0), (to, y + 9.0), WHITE, 0.85);
     canvas.text((right + 8.0, y), LABEL, INK, Align::Left, &text);
 }

@@ -135,7 +135,7 @@ pub(crate) fn panels(width: f64, count: usize, panel_height: f64, left: f64, rig
 
 /// Title above a panel.
 pub(crate) fn panel_title(canvas: &mut Canvas, area: Area, title: &str) {
-    canvas.text((area.left, area.top - 18.0), PANEL, INK, Align::Left, title);
+    canvas.text((area.left, area.top - 22.0), PANEL, INK, Align::Left, title);
 }
 
 /// Labels at points, moved until none covers another or a mark.

@@ -4,8 +4,8 @@ use bench_suite::deck;
 
 use super::Scene;
 use super::axes::{Area, LABEL, PANEL, Scale, header, panel_title, panels, x_axis};
-use super::canvas::{Align, Canvas};
-use super::palette::{INK, MUTED, color, is_dense, title};
+use super::canvas::{Align, Canvas, text_width};
+use super::palette::{INK, MUTED, WHITE, color, is_dense, title};
 use crate::text::thousands;
 
 pub(super) const ROW: f64 = 38.0;
@@ -76,6 +76,8 @@ pub(super) fn lollipops(
         let x = scale.at(value);
         canvas.line(&[(area.left, y), (x, y)], 3.0, color(model));
         canvas.dot((x, y), 6.0, color(model), is_dense(model));
-        canvas.text((x + 13.0, y), LABEL, INK, Align::Left, &text(value));
+        let text = text(value);
+        canvas.rect((x + 11.0, y - 9.0), (x + 15.0 + text_width(&text, LABEL), y + 9.0), WHITE, 0.85);
+        canvas.text((x + 13.0, y), LABEL, INK, Align::Left, &text);
     }
 }
