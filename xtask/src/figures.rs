@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::records::{Records, csv_bytes, write_atomic};
 use crate::repo::Repo;
 use crate::tables::{PAIRED_HEADER, SOTA_HEADER, TABLE_HEADER, Tables};
+use crate::{charts, report};
 
 /// Regenerates one folder under `root`, or every folder that holds records.
 pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Result<()> {
@@ -45,7 +46,8 @@ pub(crate) fn derive(dir: &Path) -> Result<()> {
     ] {
         write_atomic(&dir.join(name), &bytes)?;
     }
-    Ok(())
+    let drawn = charts::draw(dir, &records, &tables)?;
+    write_atomic(&dir.join("report.md"), report::report(&records, &tables, &drawn).as_bytes())
 }
 
 fn folders(root: &Path) -> Result<Vec<String>> {
@@ -57,4 +59,52 @@ fn folders(root: &Path) -> Result<Vec<String>> {
         .collect();
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use std::collections::BTreeMap;
+
+    /// Every file below a folder with its bytes.
+    fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+        let mut all = BTreeMap::new();
+        let mut todo = vec![dir.to_owned()];
+        while let Some(folder) = todo.pop() {
+            for entry in fs::read_dir(&folder).unwrap().flatten() {
+                if entry.path().is_dir() {
+                    todo.push(entry.path());
+                } else {
+                    let name = entry.path().strip_prefix(dir).unwrap().display().to_string();
+                    all.insert(name, fs::read(entry.path()).unwrap());
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn figures_are_byte_identical_from_the_records_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fixture::five_models().write(dir.path()).unwrap();
+        derive(dir.path()).unwrap();
+        let first = files(dir.path());
+        if let Some(d) = std::env::var_os("KEEP_FIXTURE") {
+            let d = std::path::PathBuf::from(d);
+            for (n, b) in &first {
+                fs::create_dir_all(d.join(n).parent().unwrap()).unwrap();
+                fs::write(d.join(n), b).unwrap();
+            }
+        }
+        for name in first.keys() {
+            let is_record = ["folds.csv", "curves.csv", "predictions.csv", "params.csv", "run.toml"];
+            if !is_record.contains(&name.as_str()) {
+                fs::remove_file(dir.path().join(name)).unwrap();
+            }
+        }
+        derive(dir.path()).unwrap();
+        assert_eq!(files(dir.path()), first);
+        assert!(first.contains_key("charts/accuracy.png") && first.contains_key("table.csv"));
+    }
 }

@@ -19,6 +19,7 @@ mod packages;
 mod progress;
 mod records;
 mod repo;
+mod report;
 mod reproduce;
 mod suite;
 mod tables;
