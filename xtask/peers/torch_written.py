@@ -33,11 +33,10 @@ class Merged(TorchRecurrent):
         rank_1, m2, n2, rank_2 = second.shape
         _, m1, n1, _ = first.shape
         t = x.reshape(-1, m34) @ merged.reshape(m34, -1)  # [F m_1 m_2, r_2 n_34]
-        t = t.reshape(-1, m2 * rank_2, n34).transpose(1, 2).reshape(-1, m2 * rank_2)  # [F m_1 n_34, m_2 r_2]
-        t = t @ second.permute(1, 3, 0, 2).reshape(m2 * rank_2, rank_1 * n2)
-        t = t.reshape(-1, m1, n34, rank_1, n2).permute(0, 4, 2, 1, 3).reshape(-1, m1 * rank_1)  # [F n_2 n_34, m_1 r_1]
-        t = t @ first.permute(1, 3, 0, 2).reshape(m1 * rank_1, n1)
-        return t.reshape(x.shape[0], -1, n1).transpose(1, 2).reshape(x.shape[0], -1)
+        # The middle index is the contracted one, so nothing is transposed here; torch folds it into one product.
+        t = second.permute(0, 2, 1, 3).reshape(rank_1 * n2, m2 * rank_2) @ t.reshape(-1, m2 * rank_2, n34)
+        t = first.permute(0, 2, 1, 3).reshape(n1, m1 * rank_1) @ t.reshape(-1, m1 * rank_1, n2 * n34)
+        return t.reshape(x.shape[0], -1)
 
 
 class PerStep(TorchRecurrent):
