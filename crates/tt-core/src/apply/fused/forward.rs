@@ -5,7 +5,7 @@ use super::buffer::Buffer;
 use super::drive::{RowCount, product};
 use super::micro::{Kernels, Product};
 use super::pack::Packed;
-use super::plan::{Plan, Step};
+use super::plan::Plan;
 use crate::apply::Rows;
 
 /// Scratch of one worker.
@@ -133,6 +133,27 @@ impl Call<'_> {
         work.frame = own;
     }
 
+    /// The input of `q` values of q from `start` on, of a frame; asks for the next `ahead` of them.
+    pub(super) fn block<'a>(
+        &self,
+        x: Rows<'a>,
+        start: usize,
+        q: usize,
+        ahead: usize,
+        pixels: &'a mut Buffer,
+    ) -> &'a [f32] {
+        let each = self.plan.steps[self.plan.steps.len() - 2].m * self.plan.last().m;
+        let (next, bytes) = match x {
+            Rows::U8(values) => (values.as_ptr().wrapping_add((start + q) * each), ahead * each),
+            Rows::F32(values) => {
+                (values.as_ptr().wrapping_add((start + q) * each).cast::<u8>(), 4 * ahead * each)
+            }
+        };
+        // SAFETY: only a hint, which may point past the end.
+        unsafe { (self.kernels.prefetch)(next, bytes) };
+        as_f32(self.kernels, x.range(start * each, q * each), pixels)
+    }
+
     /// The last two steps of a frame, block by block: `x -> T_{d-1} -> T_{d-2}`.
     fn last_two(&self, x: Rows, tensors: &mut [f32], work: &mut Workspace) {
         let plan = self.plan;
@@ -142,17 +163,10 @@ impl Call<'_> {
         let per_q = step.rho * step.columns;
         for start in (0..step.outer).step_by(plan.block_forward) {
             let q = plan.block_forward.min(step.outer - start);
-            let input = block_input(step, plan.last(), x, start, q);
-            let input = as_f32(self.kernels, input, &mut work.pixels);
+            let input = self.block(x, start, q, plan.block_forward, &mut work.pixels);
             work.last.resize(q * step.m * plan.last().columns);
             self.step(k + 1, q * step.m, input, &mut work.last);
             self.step(k, q, &work.last, &mut to[start * per_q..]);
         }
     }
-}
-
-/// The input of `q` values of q from `start` on, of a frame.
-pub(super) fn block_input<'a>(step: &Step, last: &Step, x: Rows<'a>, start: usize, q: usize) -> Rows<'a> {
-    let each = step.m * last.m;
-    x.range(start * each, q * each)
 }

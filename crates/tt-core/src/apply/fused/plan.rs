@@ -148,7 +148,8 @@ fn blocks(steps: &[Step]) -> (usize, usize) {
         let most = (bytes / (4 * each)).clamp(1, before.outer);
         (most.div_ceil(2)..=most).rev().find(|b| before.outer.is_multiple_of(*b)).unwrap_or(most)
     };
-    (divisor(BLOCK_BYTES.0, forward), divisor(BLOCK_BYTES.1, backward))
+    let e=|n:&str,d:usize| std::env::var(n).ok().and_then(|v|v.parse::<usize>().ok()).map_or(d,|v|v<<10);
+    (divisor(e("BF",BLOCK_BYTES.0), forward), divisor(e("BB",BLOCK_BYTES.1), backward))
 }
 
 #[cfg(test)]

@@ -27,6 +27,19 @@ pub(super) trait Simd: Copy {
     unsafe fn store_first(p: *mut f32, v: Self::V, n: usize);
     /// Converts `LANES` bytes.
     unsafe fn bytes(p: *const u8) -> Self::V;
+    /// Asks for a cache line, which need not exist.
+    unsafe fn prefetch(_: *const u8) {}
+    /// Four rows of `columns` numbers to vectors of 16 (row, 4 times): `to [c, (j, a)] = rows [j, c]`. Rows
+    /// are readable up to the next multiple of 16.
+    #[inline(always)]
+    unsafe fn spread(rows: *const f32, stride: usize, columns: usize, to: *mut f32) {
+        for c in 0..columns {
+            for j in 0..4 {
+                // SAFETY: inside the caller's rows and vectors.
+                unsafe { to.add(16 * c + 4 * j).cast::<[f32; 4]>().write_unaligned([*rows.add(j * stride + c); 4]) }
+            }
+        }
+    }
 }
 
 /// Plain Rust, four numbers at a time.
@@ -85,7 +98,7 @@ pub(super) use x86::{Avx2, Avx512};
 mod x86 {
     use super::Simd;
     use std::arch::x86_64::{
-        __m256, __m512, _mm_loadl_epi64, _mm_loadu_ps, _mm_loadu_si128, _mm256_broadcast_ps,
+        __m256, __m512, _MM_HINT_T0, _mm_prefetch, _mm512_permute_ps, _mm512_shuffle_f32x4, _mm_loadl_epi64, _mm_loadu_ps, _mm_loadu_si128, _mm256_broadcast_ps,
         _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps,
         _mm256_setzero_ps, _mm256_storeu_ps, _mm512_broadcast_f32x4, _mm512_cvtepi32_ps,
         _mm512_cvtepu8_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_set1_ps,
@@ -134,6 +147,38 @@ mod x86 {
         unsafe fn bytes(p: *const u8) -> __m512 {
             unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))) }
         }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn spread(rows: *const f32, stride: usize, columns: usize, to: *mut f32) {
+            unsafe {
+                for start in (0..columns).step_by(16) {
+                    let row = |j: usize| _mm512_loadu_ps(rows.add(j * stride + start));
+                    let (r0, r1, r2, r3) = (row(0), row(1), row(2), row(3));
+                    // Blocks of four numbers: [row, block] to [block, row].
+                    let (a, b) = (_mm512_shuffle_f32x4::<0x88>(r0, r1), _mm512_shuffle_f32x4::<0x88>(r2, r3));
+                    let (c, d) = (_mm512_shuffle_f32x4::<0xdd>(r0, r1), _mm512_shuffle_f32x4::<0xdd>(r2, r3));
+                    let blocks = [
+                        _mm512_shuffle_f32x4::<0x88>(a, b),
+                        _mm512_shuffle_f32x4::<0x88>(c, d),
+                        _mm512_shuffle_f32x4::<0xdd>(a, b),
+                        _mm512_shuffle_f32x4::<0xdd>(c, d),
+                    ];
+                    for (g, block) in blocks.into_iter().enumerate() {
+                        let at = start + 4 * g;
+                        if at + 4 <= columns {
+                            let to = to.add(16 * at);
+                            _mm512_storeu_ps(to, _mm512_permute_ps::<0x00>(block));
+                            _mm512_storeu_ps(to.add(16), _mm512_permute_ps::<0x55>(block));
+                            _mm512_storeu_ps(to.add(32), _mm512_permute_ps::<0xaa>(block));
+                            _mm512_storeu_ps(to.add(48), _mm512_permute_ps::<0xff>(block));
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// 8 lanes; tested on AMD Zen 4.
@@ -181,6 +226,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn bytes(p: *const u8) -> __m256 {
             unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
     }
 }
