@@ -35,6 +35,7 @@ impl Call<'_> {
             last: self.kernels.lanes,
             add: true,
             bias: std::ptr::null(),
+            bytes: std::ptr::null(),
         };
         if step.rho == 1 {
             (m.ps, m.qs, m.a_q) = (1, q, per_q);
@@ -126,6 +127,7 @@ impl Call<'_> {
             last: 0,
             add: false,
             bias: std::ptr::null(),
+            bytes: std::ptr::null(),
         };
         // SAFETY: the lengths were checked above.
         unsafe { product(self.kernels, &m, RowCount { outer: rows, inner: 1 }, step.m) }
@@ -193,10 +195,10 @@ impl Call<'_> {
         for start in (0..step.outer).step_by(plan.block_backward) {
             let q = plan.block_backward.min(step.outer - start);
             let rows = q * step.m;
-            let input = self.block(x, start, q, plan.block_backward, &mut work.pixels);
+            let input = self.block(x, start, q, plan.block_backward);
             let from = &flow[step.flow + start * step.rho * step.width..][..q * step.rho * step.width];
             work.last.resize(rows * last.width);
-            self.step(k + 1, rows, input, &mut work.last);
+            let input = self.last_step(input, &mut work.last, &mut work.pixels);
             self.core_gradient(k, q, &work.last, from, gradient);
             self.flow_back(k, q, from, &mut work.last, &mut work.expanded);
             self.core_gradient(k + 1, rows, input, &work.last, gradient);

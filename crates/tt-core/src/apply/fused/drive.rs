@@ -71,6 +71,7 @@ pub(super) unsafe fn product(kernels: &Kernels, m: &Product, rows: RowCount, col
                 b: m.b.wrapping_add(start * kernels.lanes),
                 c: m.c.wrapping_add(start * kernels.lanes),
                 bias: if m.bias.is_null() { m.bias } else { m.bias.wrapping_add(start * kernels.lanes) },
+                bytes: if start == 0 { m.bytes } else { std::ptr::null() },
                 last: if start + width == vectors && m.last == 0 { last } else { kernels.lanes },
                 ..*m
             };
@@ -95,8 +96,12 @@ unsafe fn panel_rows(kernels: &Kernels, m: &Product, rows: RowCount, vectors: us
         if count == 0 {
             continue;
         }
-        let mut part =
-            Product { a: m.a.wrapping_add(start * m.a_outer), c: m.c.wrapping_add(start * m.c_outer), ..*m };
+        let mut part = Product {
+            a: m.a.wrapping_add(start * m.a_outer),
+            c: m.c.wrapping_add(start * m.c_outer),
+            bytes: if m.bytes.is_null() { m.bytes } else { m.bytes.wrapping_add(start * m.a_outer) },
+            ..*m
+        };
         let (outer, inner) = if single { factors(size) } else { (size, rows.inner) };
         if single {
             (part.a_inner, part.c_inner) = (m.a_outer, m.c_outer);

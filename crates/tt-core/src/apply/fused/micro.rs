@@ -32,6 +32,8 @@ pub(super) struct Product {
     pub(super) add: bool,
     /// Else start from these vectors, or from zero where it is null.
     pub(super) bias: *const f32,
+    /// Where not null: A's rows are contiguous and not there yet, and these are their bytes.
+    pub(super) bytes: *const u8,
 }
 
 /// An outer product along lanes: for every tile t, rows x and y and vector v
@@ -119,7 +121,16 @@ unsafe fn product<S: Simd, const O: usize, const I: usize, const V: usize>(m: &P
     }
     // SAFETY: the caller's strides and counts describe memory it owns.
     unsafe {
+        // A tile is converted while the one before keeps the multipliers busy.
+        let len = O * m.a_outer;
+        if !m.bytes.is_null() {
+            bytes::<S>(m.bytes, m.a.cast_mut(), len);
+        }
         for t in 0..m.tiles {
+            if !m.bytes.is_null() && t + 1 < m.tiles {
+                let at = (t + 1) * m.a_tile;
+                bytes::<S>(m.bytes.add(at), m.a.cast_mut().add(at), len);
+            }
             let a = m.a.add(t * m.a_tile);
             let c = m.c.add(t * m.c_tile);
             let mut acc = [[[S::zero(); V]; I]; O];
@@ -351,6 +362,8 @@ kernels!(scalar, Scalar);
 kernels!(avx2, Avx2, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+#[cfg(target_arch = "x86_64")]
+kernels!(narrow, Narrow, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
 #[cfg(target_arch = "aarch64")]
 kernels!(neon, Neon, "neon");
 
@@ -359,6 +372,8 @@ pub(super) fn kernels(isa: Isa) -> &'static Kernels {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => &avx512::KERNELS,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Narrow => &narrow::KERNELS,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => &avx2::KERNELS,
         #[cfg(target_arch = "aarch64")]

@@ -113,7 +113,13 @@ impl Plan {
         }
     }
 
-    /// The last step, and the number of q that the last but one has for each frame.
+    /// Multiply-accumulates of a row with columns padded to whole vectors.
+    pub(super) fn padded_macs(shape: &TtShape, lanes: usize) -> usize {
+        let steps = Self::new(shape, lanes).steps;
+        steps.iter().map(|step| step.outer * step.rho * step.m * step.right * step.width).sum()
+    }
+
+    /// The last step.
     pub(super) fn last(&self) -> &Step {
         &self.steps[self.steps.len() - 1]
     }
@@ -148,8 +154,7 @@ fn blocks(steps: &[Step]) -> (usize, usize) {
         let most = (bytes / (4 * each)).clamp(1, before.outer);
         (most.div_ceil(2)..=most).rev().find(|b| before.outer.is_multiple_of(*b)).unwrap_or(most)
     };
-    let e=|n:&str,d:usize| std::env::var(n).ok().and_then(|v|v.parse::<usize>().ok()).map_or(d,|v|v<<10);
-    (divisor(e("BF",BLOCK_BYTES.0), forward), divisor(e("BB",BLOCK_BYTES.1), backward))
+    (divisor(BLOCK_BYTES.0, forward), divisor(BLOCK_BYTES.1, backward))
 }
 
 #[cfg(test)]
