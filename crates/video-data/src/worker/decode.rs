@@ -377,6 +377,8 @@ impl Health {
         let (found, expected) = (self.found, self.expected);
         outcome.reason = if outcome.frames == 0 {
             Some(format!("no frame could be decoded{because}"))
+        } else if found * 10 < expected * 9 {
+            Some(format!("truncated: {found} of {expected} frames"))
         } else if self.decode_errors + self.read_errors > 0 {
             let errors = self.decode_errors + self.read_errors;
             Some(format!("damaged: {errors} errors while decoding {found} frames{because}"))
@@ -384,8 +386,6 @@ impl Health {
             Some(format!("damaged: {} of {found} frames are corrupt{because}", self.corrupt_frames))
         } else if self.corrupt_packets > 0 {
             Some(format!("truncated: {} packets end early{because}", self.corrupt_packets))
-        } else if found * 10 < expected * 9 {
-            Some(format!("truncated: {found} of {expected} frames"))
         } else {
             None
         };
