@@ -12,7 +12,7 @@ use crate::cells::Runner;
 use crate::cli::{Compare, Selection};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::records::{Machine, csv_bytes, date_utc, write_atomic};
+use crate::records::{Machine, csv_bytes, date_utc, read_csv, write_atomic};
 use crate::repo::Repo;
 use crate::{charts, dry_run, engine, experiments, packages};
 
@@ -124,6 +124,19 @@ fn read_rows(run_dir: &Path, device: &str, plan: &Plan, rows: &mut Vec<DeviceRow
         });
     }
     Ok(())
+}
+
+/// Draws the chart of every comparison below `root` again from its table; how many there are.
+pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Ok(0) };
+    let mut dirs: Vec<_> = entries.flatten().map(|e| e.path()).collect();
+    dirs.sort();
+    dirs.retain(|dir| dir.join("table.csv").is_file());
+    for dir in &dirs {
+        charts::devices(dir, &read_csv::<DeviceRow>(&dir.join("table.csv"))?)?;
+        eprintln!("{} redrawn from its table", repo.show(dir));
+    }
+    Ok(dirs.len())
 }
 
 /// The lines that say what was measured.

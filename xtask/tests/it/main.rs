@@ -1,0 +1,9 @@
+//! xtask as a user meets it: errors before anything is built, a whole run with a fake engine, committed
+//! records redrawn byte-identical, and the laws of the tree.
+
+mod committed;
+mod edges;
+mod errors;
+mod fake;
+mod run;
+mod tidy;
