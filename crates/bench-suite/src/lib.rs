@@ -1,9 +1,27 @@
 //! Runs the models of the paper on its datasets, cell by cell, and holds the record schema.
 //!
-//! Without feature `engine` only the schema is built (specification, records, the deck's numbers,
-//! statistics): that is what `xtask` links.
+//! Without feature `engine` only the schema is built (specification, records, the paper's numbers): that is
+//! what `xtask` links.
 
+#[cfg(feature = "engine")]
+pub mod bench;
+#[cfg(feature = "engine")]
+pub mod build;
+#[cfg(feature = "engine")]
+pub mod cell;
+#[cfg(feature = "engine")]
+pub mod data;
 pub mod deck;
+#[cfg(feature = "engine")]
+pub mod metrics;
+#[cfg(feature = "engine")]
+pub mod plan;
+#[cfg(feature = "engine")]
+pub mod progress;
 pub mod record;
 pub mod spec;
+#[cfg(feature = "engine")]
+pub mod state;
 pub mod stats;
+#[cfg(feature = "engine")]
+pub mod train;

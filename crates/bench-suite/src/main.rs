@@ -1,2 +1,217 @@
-//! Stub.
-fn main() {}
+//! The training engine's process: `prepare`, `plan`, `cell`, `params` and the benchmarks.
+//!
+//! `cargo xtask` starts it; every verb can be run by hand too.
+
+use anyhow::{Context, Result};
+use bench_suite::cell::{CellOptions, Locked};
+use bench_suite::data::{Clips, Places, prepare, resolve};
+use bench_suite::plan::{Frames, plan};
+use bench_suite::spec::{Overrides, SpecError};
+use bench_suite::train::{STOP, Stopped};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(name = "bench-suite", about = "Trains the models of the paper, cell by cell", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Only warnings and errors.
+    #[arg(long, global = true)]
+    quiet: bool,
+    /// More detail.
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Root of the repository.
+    #[arg(long, global = true, default_value = ".")]
+    root: PathBuf,
+    /// Threads of this process; 0 for all cores.
+    #[arg(long, global = true, default_value_t = 0)]
+    threads: usize,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Find, render and decode the clips of an experiment.
+    Prepare(Selection),
+    /// Print the run's plan as JSON and leave it in the run's folder.
+    Plan(Selection),
+    /// Train one cell of a planned run.
+    Cell {
+        /// Folder of the run.
+        #[arg(long)]
+        run_dir: PathBuf,
+        /// Name of the cell.
+        #[arg(long)]
+        cell: String,
+        /// Other cells run beside this one: leave its times out.
+        #[arg(long)]
+        shared: bool,
+    },
+    /// Print the deck's Figure 1 (parameters against rank) as JSON, read off built models.
+    Params,
+    /// Time the kernels on this machine.
+    Bench(bench_suite::bench::KernelOptions),
+    /// Be our side of `cargo xtask bench peers`.
+    BenchWorker,
+}
+
+#[derive(Debug, Args)]
+struct Selection {
+    /// Name of a file in experiments/.
+    #[arg(long)]
+    experiment: String,
+    /// Folder of the clips, or its parent.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Recipe in experiments/recipes/.
+    #[arg(long)]
+    recipe: Option<String>,
+    /// Models to run.
+    #[arg(long, value_delimiter = ',')]
+    models: Vec<String>,
+    /// Folds to run.
+    #[arg(long, value_delimiter = ',')]
+    folds: Vec<usize>,
+    /// Seeds to run.
+    #[arg(long, alias = "seed", value_delimiter = ',')]
+    seeds: Vec<u64>,
+    /// Epochs of every model.
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// clips, groups or official.
+    #[arg(long)]
+    protocol: Option<String>,
+    /// key=value, any key of the experiment's file.
+    #[arg(long)]
+    set: Vec<String>,
+    /// Run on an official dataset that is not all there.
+    #[arg(long)]
+    allow_partial: bool,
+    /// Touch nothing: estimate what is not decoded yet.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Selection {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            recipe: self.recipe.clone(),
+            models: self.models.clone(),
+            folds: self.folds.clone(),
+            seeds: self.seeds.clone(),
+            epochs: self.epochs,
+            protocol: self.protocol.clone(),
+            set: self.set.clone(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = if cli.quiet { "warn" } else if cli.verbose { "debug" } else { "info" };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .with_target(false)
+        .without_time()
+        .init();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// 75 try again later, 65 bad data, 130 stopped by a signal, 64 a wrong flag or key, else 1.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Locked>() {
+        75
+    } else if error.is::<Stopped>() {
+        130
+    } else if error.is::<SpecError>() {
+        64
+    } else if error.is::<video_data::Error>() {
+        65
+    } else {
+        1
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let threads = match cli.threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        threads => threads,
+    };
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    match &cli.verb {
+        Verb::Prepare(selection) => run_prepare(cli, selection, threads),
+        Verb::Plan(selection) => run_plan(cli, selection),
+        Verb::Cell { run_dir, cell, shared } => {
+            for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+                signal_hook::flag::register(signal, std::sync::Arc::clone(&STOP))?;
+            }
+            bench_suite::cell::run(&CellOptions {
+                run_dir: run_dir.clone(),
+                id: cell.clone(),
+                shared: *shared,
+            })
+        }
+        Verb::Params => print_json(&bench_suite::build::figure_1()?),
+        Verb::Bench(options) => bench_suite::bench::kernels(options),
+        Verb::BenchWorker => bench_suite::bench::worker(),
+    }
+}
+
+fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {
+    let (resolved, dataset) = resolve(
+        &cli.root,
+        &selection.experiment,
+        selection.data.as_deref(),
+        &selection.overrides(),
+        selection.allow_partial,
+    )?;
+    tracing::info!("data: {}", resolved.data);
+    let store = prepare(&Places::of_root(&cli.root), &resolved, dataset, jobs)?;
+    for row in store.left_out() {
+        tracing::warn!("left out: {}: {}", row.clip, row.reason);
+    }
+    anyhow::ensure!(!store.clips().is_empty(), "{}: no clip could be decoded", resolved.data);
+    Ok(())
+}
+
+fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
+    let places = Places::of_root(&cli.root);
+    let (resolved, dataset) = resolve(
+        &cli.root,
+        &selection.experiment,
+        selection.data.as_deref(),
+        &selection.overrides(),
+        selection.allow_partial,
+    )?;
+    let plan = match bench_suite::data::built_store(&places, &resolved, dataset.as_ref())? {
+        Some(store) => {
+            let clips = Clips::new(store, &resolved.spec, resolved.multi_label);
+            plan(&resolved.spec, &resolved, &clips.store_name(), &Frames::Known(&clips))?
+        }
+        None if selection.dry_run => {
+            plan(&resolved.spec, &resolved, "", &bench_suite::data::estimate(&resolved, dataset.as_ref()))?
+        }
+        None => anyhow::bail!("the clips are not decoded yet: run `bench-suite prepare` first"),
+    };
+    if !selection.dry_run {
+        let folder = places.data.join("runs").join(&plan.run_digest);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        bench_suite::plan::keep(&folder, &plan)?;
+    }
+    print_json(&plan)
+}
+
+#[expect(clippy::print_stdout, reason = "machine-readable output is what these verbs are for")]
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}

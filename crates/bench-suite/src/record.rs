@@ -46,7 +46,7 @@ pub struct CellRecord {
 pub struct CurvePoint {
     /// Epoch from 1.
     pub epoch: usize,
-    /// Mean loss per training clip, regularisation included.
+    /// Mean cross-entropy per training clip.
     pub train_loss: f64,
     /// Score on the training clips as seen while training (with dropout).
     pub train_value: f64,
@@ -99,6 +99,8 @@ pub struct Plan {
     /// Whose rows of the deck stand beside the results: `ucf11`, `hollywood2`, `youtube-celebrities`; any
     /// other name has none.
     pub dataset: String,
+    /// Folder of the frame store under `data/stores/`; empty where a dry run found none.
+    pub store: String,
     /// Metric of the dataset: `accuracy` or `map`.
     pub metric: String,
     /// Names of the classes in label order.

@@ -102,7 +102,7 @@ pub struct DataSpec {
     /// Layout in which the program renders the folder itself: a loader's name, or empty for real clips.
     pub render: String,
     /// Frames per second after resampling; with loader `folder` an upper bound, never up-sampled.
-    pub fps: f64,
+    pub fps: u32,
     /// Frame width in pixels.
     pub width: usize,
     /// Frame height in pixels.
@@ -334,6 +334,7 @@ impl Spec {
             ("model.mlp_rank", self.model.mlp_rank),
             ("model.dense_hidden", self.model.dense_hidden),
             ("model.output_modes", self.model.output_modes.iter().product()),
+            ("data.fps", self.data.fps as usize),
             ("data.every", self.data.every),
             ("train.batch", self.train.batch),
             ("train.eval_every", self.train.eval_every),
@@ -354,11 +355,7 @@ impl Spec {
                 return Err(SpecError::Value { key, value: value.to_string(), reason });
             }
         }
-        let positive = [
-            ("train.lr_tt", self.train.lr_tt),
-            ("train.lr_dense", self.train.lr_dense),
-            ("data.fps", self.data.fps),
-        ];
+        let positive = [("train.lr_tt", self.train.lr_tt), ("train.lr_dense", self.train.lr_dense)];
         for (key, value) in positive {
             if !(value.is_finite() && value > 0.0) {
                 let reason = "must be a positive number".into();
@@ -548,7 +545,7 @@ impl Spec {
                 folder: String::new(),
                 fallback: String::new(),
                 render: String::new(),
-                fps: 0.0,
+                fps: 0,
                 width: 0,
                 height: 0,
                 every: 1,

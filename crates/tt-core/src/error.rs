@@ -26,6 +26,9 @@ pub enum Error {
         /// The valid names.
         choices: &'static str,
     },
+    /// Something that this machine does not have.
+    #[error("not available on this machine: {0}")]
+    Unavailable(String),
     /// candle's own error, kept as the source.
     #[error("tensor operation failed")]
     Candle(#[from] candle_core::Error),

@@ -1,8 +1,14 @@
 //! Tensor-Train shapes and cores, and the TT layer.
 
+pub mod apply;
+pub mod bench;
 mod error;
+pub mod init;
+mod layer;
 pub mod rng;
 mod shape;
 
 pub use error::{Error, Result};
+pub use init::CoreInit;
+pub use layer::TtLinear;
 pub use shape::TtShape;

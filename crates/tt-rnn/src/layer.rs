@@ -3,12 +3,11 @@
 //! One operator has no graph node per step: its backward pass is written by hand, its memory is the saved
 //! activations, and the glue between projection and recurrence disappears.
 
-use crate::dense::InputDropout;
-use crate::projection::{Pool, Projection, ProjectionCall, ProjectionGrads, ProjectionSaved};
-use crate::recurrence::{Masks, Recurrence, Saved};
+use crate::projection::{InputDropout, Pool, Projection, ProjectionCall, ProjectionGrads, ProjectionSaved};
+use crate::recurrence::{Batch, Gradients, Masks, Recurrence, Saved};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Storage, Tensor};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use tt_core::apply::Rows;
 
 /// Recurrent dropout masks, already scaled by `1 / (1 - p)` and constant over time.
@@ -74,7 +73,7 @@ impl GradientSink {
 
     /// Lets `write` overwrite the buffer of `len` numbers.
     fn put(&self, len: usize, write: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
-        let mut slot = self.0.lock().map_err(|_| Error::Poisoned)?;
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         slot.0.resize(len, 0.0);
         write(&mut slot.0)?;
         slot.1 = true;
@@ -125,11 +124,11 @@ impl RecurrentLayer {
     ) -> Result<Tensor> {
         let frames: usize = call.lengths.iter().sum();
         if call.lengths.is_empty() || frames != rows.dim(0)? {
-            return Err(Error::Size {
-                what: "packed frames",
-                expected: format!("at least one clip, {frames} frames in all"),
-                found: format!("{} rows in {} clips", rows.dim(0)?, call.lengths.len()),
-            });
+            return Err(Error::Unsupported(format!(
+                "{} rows for {} clips of {frames} frames in all",
+                rows.dim(0)?,
+                call.lengths.len()
+            )));
         }
         let op = LayerOp { layer: Arc::clone(&self.0), call, saved: Mutex::new(None) };
         Ok(rows.apply_op3(input_weights, recurrent_weights, op)?)
@@ -149,7 +148,7 @@ fn boxed(error: Error) -> candle_core::Error {
 fn contiguous<'a, T>(values: &'a [T], layout: &Layout, what: &'static str) -> candle_core::Result<&'a [T]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&values[start..end]),
-        None => Err(boxed(Error::Size { what, expected: "contiguous".into(), found: "strided".into() })),
+        None => Err(boxed(Error::Unsupported(format!("{what}: a strided tensor")))),
     }
 }
 
@@ -165,23 +164,14 @@ fn rows_of<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<
     match storage {
         CpuStorage::U8(values) => Ok(Rows::U8(contiguous(values, layout, "frames")?)),
         CpuStorage::F32(values) => Ok(Rows::F32(contiguous(values, layout, "frames")?)),
-        _ => Err(boxed(Error::Size {
-            what: "frames",
-            expected: "u8 or f32".into(),
-            found: format!("{:?}", storage_dtype(storage)),
-        })),
+        _ => Err(boxed(Error::Unsupported("frames are u8 or f32".into()))),
     }
-}
-
-fn storage_dtype(storage: &CpuStorage) -> candle_core::DType {
-    use candle_core::backend::BackendStorage;
-    storage.dtype()
 }
 
 fn on_cpu<'a>(storage: &'a Storage) -> candle_core::Result<&'a CpuStorage> {
     match storage {
         Storage::Cpu(storage) => Ok(storage),
-        _ => Err(boxed(Error::Device("the fused recurrent layer runs on the CPU".into()))),
+        _ => Err(boxed(Error::Unsupported("the fused recurrent layer runs on the CPU".into()))),
     }
 }
 
@@ -194,26 +184,22 @@ impl LayerOp {
         }
     }
 
+    fn batch(&self) -> Batch<'_> {
+        let LayerCall { lengths, masks, warm_up, .. } = &self.call;
+        Batch { lengths, masks: masks.view(), warm_up, warm_x: None }
+    }
+
     fn run_forward(&self, rows: Rows<'_>, input: &[f32], recurrent: &[f32]) -> Result<(Vec<f32>, usize)> {
         let LayerCore { projection, recurrence, workspaces, .. } = &*self.layer;
         let n: usize = self.call.lengths.iter().sum();
         let mut work = workspaces.take();
-        work.gates.resize(n * recurrence.gate_width(), 0.0);
+        work.gates.resize(n * recurrence.cell().gates() * recurrence.hidden(), 0.0);
         projection.forward(rows, input, &mut work.gates, &mut work.projection, &self.projection_call())?;
         let mut last = vec![0.0; self.call.lengths.len() * recurrence.hidden()];
         let keep = self.call.train.then_some(&mut work.recurrence);
-        recurrence.forward(
-            &mut work.gates,
-            &self.call.lengths,
-            recurrent,
-            self.call.masks.view(),
-            &self.call.warm_up,
-            None,
-            &mut last,
-            keep,
-        )?;
+        recurrence.forward(&mut work.gates, &self.batch(), recurrent, &mut last, keep)?;
         if self.call.train {
-            *self.saved.lock().map_err(|_| Error::Poisoned)? = Some(work);
+            *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
         } else {
             workspaces.give(work);
         }
@@ -229,19 +215,17 @@ impl LayerOp {
         mut drows: Option<&mut [f32]>,
     ) -> Result<(Option<Vec<f32>>, Vec<f32>)> {
         let LayerCore { projection, recurrence, workspaces, sink } = &*self.layer;
-        let saved = self.saved.lock().map_err(|_| Error::Poisoned)?.take();
-        let mut work = saved.ok_or(Error::NothingSaved)?;
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut work = saved.ok_or_else(|| Error::NoGradient("the layer's parameters".into()))?;
         let mut drecurrent = vec![0.0; recurrent.len()];
+        let gradients = Gradients { weights: &mut drecurrent, warm_x: None };
         recurrence.backward(
             &mut work.gates,
-            &self.call.lengths,
+            &self.batch(),
             recurrent,
-            self.call.masks.view(),
-            &self.call.warm_up,
             &mut work.recurrence,
             dlast,
-            &mut drecurrent,
-            None,
+            gradients,
         )?;
         let Workspace { gates, projection: saved, .. } = &mut work;
         let mut project = |dinput: &mut [f32]| {

@@ -11,5 +11,6 @@ pub mod models;
 pub mod parameters;
 pub mod projection;
 pub mod recurrence;
+pub mod simd;
 
 pub use error::{Error, Result};

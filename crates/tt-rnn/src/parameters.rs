@@ -1,13 +1,13 @@
 //! Named parameters, their initial values and their optimiser.
 
-use crate::adam::{Adam, AdamState, global_norm};
+use crate::adam::{Adam, AdamConfig, AdamState, global_norm};
 use crate::layer::GradientSink;
 use crate::{Error, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor, Var};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use tt_core::rng::Stream;
 
 /// One trainable tensor.
@@ -69,12 +69,14 @@ pub struct Optimizer {
     parameters: Vec<Parameter>,
     states: Vec<AdamState>,
     step: u64,
-    clip_norm: Option<f64>,
+    lr: f64,
+    clips: bool,
 }
 
 struct Update<'a> {
     optimizer: &'a Adam,
     step: u64,
+    lr: f64,
     l2: f32,
     scale: f32,
     gradient: &'a [f32],
@@ -90,9 +92,10 @@ impl InplaceOp1 for Update<'_> {
         let CpuStorage::F32(values) = storage else {
             return Err(candle_core::Error::Msg("parameters are f32".into()));
         };
-        let mut state = self.state.lock().map_err(|_| candle_core::Error::wrap(Error::Poisoned))?;
-        self.optimizer.update(self.step, values, self.gradient, &mut state, self.l2, self.scale);
-        Ok(())
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.optimizer
+            .update(self.step, self.lr, values, self.gradient, &mut state, self.l2, self.scale)
+            .map_err(candle_core::Error::wrap)
     }
 }
 
@@ -110,34 +113,23 @@ fn with_gradient<T>(
 }
 
 impl Optimizer {
-    /// Zero moments for every parameter; `clip_norm` bounds the norm of all gradients together.
-    pub fn new(adam: Adam, mut parameters: Vec<Parameter>, clip_norm: Option<f64>) -> Self {
+    /// Zero moments for every parameter, and rate `lr`.
+    pub fn new(config: AdamConfig, lr: f64, mut parameters: Vec<Parameter>) -> Self {
         parameters.sort_by(|a, b| a.name.cmp(&b.name));
-        let states = parameters.iter().map(|p| AdamState::zeros(p.var.elem_count())).collect();
-        Self { adam, parameters, states, step: 0, clip_norm }
+        let states = parameters.iter().map(|p| AdamState::new(p.var.elem_count())).collect();
+        Self { adam: Adam::new(config), parameters, states, step: 0, lr, clips: config.clip_norm.is_some() }
     }
 
     /// One update from the gradients of one backward pass.
     pub fn step(&mut self, grads: &GradStore) -> Result<()> {
         self.step += 1;
-        let scale = match self.clip_norm {
-            None => 1.0,
-            Some(bound) => {
-                let mut squares = 0.0;
-                for parameter in &self.parameters {
-                    squares += with_gradient(parameter, grads, |g| Ok(global_norm(&[g]).powi(2)))?;
-                    if let Some(sink) = &parameter.sink {
-                        sink.put_back();
-                    }
-                }
-                (bound / squares.sqrt().max(bound)) as f32
-            }
-        };
+        let scale = if self.clips { self.adam.clip_scale(self.norm(grads)?) } else { 1.0 };
         for (parameter, state) in self.parameters.iter().zip(&mut self.states) {
             with_gradient(parameter, grads, |gradient| {
                 let update = Update {
                     optimizer: &self.adam,
                     step: self.step,
+                    lr: self.lr,
                     l2: parameter.l2,
                     scale,
                     gradient,
@@ -147,6 +139,17 @@ impl Optimizer {
             })?;
         }
         Ok(())
+    }
+
+    fn norm(&self, grads: &GradStore) -> Result<f64> {
+        let mut squares = 0.0;
+        for parameter in &self.parameters {
+            squares += with_gradient(parameter, grads, |gradient| Ok(global_norm(&[gradient]).powi(2)))?;
+            if let Some(sink) = &parameter.sink {
+                sink.put_back();
+            }
+        }
+        Ok(squares.sqrt())
     }
 
     /// The parameters, sorted by name.

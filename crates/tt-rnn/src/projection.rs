@@ -1,12 +1,11 @@
 //! The input projection: dense or Tensor Train, the only difference between a model and its TT twin.
 
-use crate::dense::{Dense, InputDropout};
+use crate::dense::{Affine as DenseAffine, Dense, InputMask, Rows as DenseRows};
 use crate::{Error, Result};
 use std::str::FromStr;
 use std::sync::Mutex;
 use tt_core::TtShape;
-use tt_core::apply::fused::{Fused, Saved};
-use tt_core::apply::{Affine, Rows};
+use tt_core::apply::{Affine, Fused, Rows, Saved};
 
 /// How the gates of a TT projection share cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +36,50 @@ impl FromStr for GateLayout {
 #[derive(Debug)]
 pub enum Projection {
     /// `W [M, G·H]`, row-major.
-    Dense(Dense),
+    Dense(DenseProjection),
     /// One train (concatenated gates) or G trains, one after the other in the weight vector (separate gates).
     Tt(TtProjection),
     /// The rows are the pre-activations already (another operator made them); the weight tensor is unused.
     Identity,
+}
+
+/// The dense kernel of a projection.
+#[derive(Debug)]
+pub struct DenseProjection {
+    dense: Dense,
+    gates: usize,
+    affine: Affine,
+}
+
+impl DenseProjection {
+    /// A projection of M = `features` to G·H = `outputs`.
+    pub fn new(features: usize, outputs: usize, gates: usize, affine: Affine) -> Self {
+        Self { dense: Dense::new(features, outputs), gates, affine }
+    }
+
+    fn rows<'a>(&self, rows: Rows<'a>) -> DenseRows<'a> {
+        match rows {
+            Rows::U8(frames) => {
+                let affine = DenseAffine { scale: self.affine.scale, shift: self.affine.shift };
+                DenseRows::U8 { frames, affine }
+            }
+            Rows::F32(rows) => DenseRows::F32(rows),
+        }
+    }
+
+    fn mask<'a>(&self, call: &ProjectionCall<'a>) -> Option<InputMask<'a>> {
+        let InputDropout { probability, seed } = call.dropout?;
+        Some(InputMask { seed, probability, gates: self.gates, lengths: call.lengths })
+    }
+}
+
+/// Dropout of the input features, one mask per gate and clip, constant over time.
+#[derive(Debug, Clone, Copy)]
+pub struct InputDropout {
+    /// Share of the features that a gate does not see.
+    pub probability: f32,
+    /// Draws the masks.
+    pub seed: u64,
 }
 
 /// The fused TT kernels of a projection, one per train.
@@ -150,14 +188,17 @@ impl Projection {
         call: &ProjectionCall<'_>,
     ) -> Result<()> {
         match (self, rows) {
-            (Self::Dense(dense), rows) => dense.forward(rows, weights, call.lengths, call.dropout, out),
+            (Self::Dense(projection), rows) => {
+                let mask = projection.mask(call);
+                projection.dense.forward(projection.rows(rows), mask.as_ref(), weights, out)
+            }
             (Self::Tt(tt), rows) => tt.forward(rows, weights, out, saved, call.keep),
             (Self::Identity, Rows::F32(rows)) => {
                 out.copy_from_slice(rows);
                 Ok(())
             }
             (Self::Identity, Rows::U8(_)) => {
-                Err(Error::Size { what: "pre-activations", expected: "f32".into(), found: "u8".into() })
+                Err(Error::Unsupported("pre-activations are f32, found u8".into()))
             }
         }
     }
@@ -173,11 +214,12 @@ impl Projection {
         call: &ProjectionCall<'_>,
     ) -> Result<()> {
         match self {
-            Self::Dense(dense) => {
+            Self::Dense(projection) => {
+                let mask = projection.mask(call);
                 if let Some(dx) = grads.rows {
-                    dense.input_gradient(weights, dout, dx)?;
+                    projection.dense.input_gradient(dout, mask.as_ref(), weights, dx)?;
                 }
-                dense.weight_gradient(rows, call.lengths, call.dropout, dout, grads.weights)
+                projection.dense.weight_gradient(projection.rows(rows), mask.as_ref(), dout, grads.weights)
             }
             Self::Tt(tt) => tt.backward(rows, weights, saved, dout, grads.weights, grads.rows),
             Self::Identity => {

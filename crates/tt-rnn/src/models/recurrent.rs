@@ -6,16 +6,15 @@
 
 use super::{Classifier, Mode, Model, ModelConfig, PackedFrames};
 use crate::Result;
-use crate::dense::{Dense, InputDropout};
 use crate::layer::{GradientSink, LayerCall, RecurrentLayer, RecurrentMasks};
 use crate::parameters::{Parameter, glorot_uniform, orthogonal};
-use crate::projection::{GateLayout, Projection, TtProjection};
+use crate::projection::{DenseProjection, GateLayout, InputDropout, Projection, TtProjection};
 use crate::recurrence::{Cell, Recurrence};
 use candle_core::{Device, Tensor};
 use rand::{Rng, RngExt};
-use tt_core::apply::{Rung, ops};
+use tt_core::apply::Rung;
 use tt_core::rng::{Stream, stream};
-use tt_core::{TtShape, init};
+use tt_core::{TtLinear, TtShape, init};
 
 /// One recurrent layer and its classifier.
 #[derive(Debug)]
@@ -41,10 +40,7 @@ struct Dropout {
 
 #[derive(Debug)]
 struct Outside {
-    shape: TtShape,
-    trains: usize,
-    affine: tt_core::apply::Affine,
-    rung: Rung,
+    trains: Vec<TtLinear>,
     /// Stands for the input weights of the layer's operator, which has none of its own then.
     no_weights: Tensor,
 }
@@ -68,7 +64,7 @@ impl Recurrent {
         let mut input = Parameter::new("input.kernel", values, &[m, width], device)?;
         let sink = GradientSink::default();
         input.sink = Some(sink.clone());
-        let projection = Projection::Dense(Dense::new(m, width, gates, config.affine));
+        let projection = Projection::Dense(DenseProjection::new(m, width, gates, config.affine));
         let dropout = Dropout {
             recurrent: config.recurrent_dropout,
             per_gate: config.dense_masks_per_gate,
@@ -95,8 +91,8 @@ impl Recurrent {
             (Projection::Tt(TtProjection::new(&shape, config.gates, config.affine)?), None)
         } else {
             let no_weights = Tensor::zeros(1, candle_core::DType::F32, device)?;
-            let outside =
-                Outside { shape: train, trains, affine: config.affine, rung: config.rung, no_weights };
+            let layer = |_| TtLinear::new(&train, config.affine, config.rung);
+            let outside = Outside { trains: (0..trains).map(layer).collect(), no_weights };
             (Projection::Identity, Some(outside))
         };
         let dropout = Dropout { recurrent: config.recurrent_dropout, per_gate: false, input: 0.0 };
@@ -167,17 +163,11 @@ impl Recurrent {
 impl Outside {
     /// Pre-activations `[n, G·H]` by candle operators.
     fn apply(&self, rows: &Tensor, cores: &Tensor) -> Result<Tensor> {
-        let length = self.shape.params();
-        let parts = (0..self.trains)
-            .map(|gate| {
-                let cores = cores.narrow(0, gate * length, length)?;
-                Ok(match self.rung {
-                    Rung::Reference => tt_core::layer::TtLayer::new(&self.shape, self.affine, self.rung)
-                        .forward(rows, &cores)?,
-                    _ => ops::forward(&self.shape, self.affine, rows, &cores)?,
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let mut parts = Vec::with_capacity(self.trains.len());
+        for (gate, train) in self.trains.iter().enumerate() {
+            let length = train.shape().params();
+            parts.push(train.forward(rows, &cores.narrow(0, gate * length, length)?)?);
+        }
         Ok(Tensor::cat(&parts, 1)?) // [n, G·H]
     }
 }

@@ -8,14 +8,13 @@ use super::{Classifier, Mode, Model, ModelConfig, PackedFrames};
 use crate::parameters::Parameter;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
-use tt_core::layer::TtLayer;
 use tt_core::rng::stream;
-use tt_core::{TtShape, init};
+use tt_core::{TtLinear, TtShape, init};
 
 /// `tanh(TT(x_1 … x_f) + b)`, then the classifier.
 #[derive(Debug)]
 pub(super) struct TtMlp {
-    layer: TtLayer,
+    layer: TtLinear,
     cores: Parameter,
     bias: Parameter,
     classifier: Classifier,
@@ -29,7 +28,7 @@ impl TtMlp {
         let values = init::cores(&shape, config.core_init, &mut stream(seed, "init/cores/mlp"));
         let length = values.len();
         Ok(Self {
-            layer: TtLayer::new(&shape, config.affine, config.rung),
+            layer: TtLinear::new(&shape, config.affine, config.rung),
             cores: Parameter::new("input.cores", values, &[length], device)?,
             bias: Parameter::new("input.bias", vec![0.0; hidden], &[hidden], device)?,
             classifier: Classifier::new(hidden, config, device, seed)?,
@@ -41,11 +40,10 @@ impl TtMlp {
 impl Model for TtMlp {
     fn logits(&self, frames: &PackedFrames, _mode: Mode<'_>) -> Result<Tensor> {
         if frames.lengths.iter().any(|length| *length != self.frames) {
-            return Err(Error::Size {
-                what: "frames per clip of TT-MLP",
-                expected: self.frames.to_string(),
-                found: format!("{:?}", frames.lengths),
-            });
+            return Err(Error::Unsupported(format!(
+                "TT-MLP takes {} frames of every clip, found {:?}",
+                self.frames, frames.lengths
+            )));
         }
         let clips = frames.lengths.len();
         let rows = frames.rows.reshape((clips, ()))?; // [B, f·M]

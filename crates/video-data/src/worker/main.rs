@@ -1,2 +1,35 @@
-//! Stub.
-fn main() {}
+//! `video-worker`: the only program of this project that links FFmpeg.
+//!
+//! Verbs: `decode [MEMORY_BYTES]` (serves requests on stdin until it closes), `render` (writes a part of a
+//! rendered sample), `version`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+mod decode;
+mod encode;
+mod log;
+mod open;
+mod os;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let result = match arguments.first().and_then(|verb| verb.to_str()) {
+        Some("decode") => decode::serve(&arguments[1..]),
+        Some("render") => encode::render(&arguments[1..]),
+        Some("version") => {
+            writeln!(std::io::stdout(), "{}", open::libav()).map_err(|error| error.to_string())
+        }
+        _ => Err("usage: video-worker decode [MEMORY_BYTES] | render --layout L --out DIR --seed N \
+                  [--part I/N] | version"
+            .into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            // Nothing is left to do when stderr is gone too.
+            let _ = writeln!(std::io::stderr(), "video-worker: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

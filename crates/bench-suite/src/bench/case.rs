@@ -1,0 +1,164 @@
+//! One layer with weights and frames, ready to be run forward or through a training step.
+
+use anyhow::{Context, Result, bail};
+use candle_core::{D, DType, Device, IndexOp, Tensor, Var};
+use tt_core::TtShape;
+use tt_core::apply::{Affine, ops};
+use tt_rnn::layer::{GradientSink, LayerCall, RecurrentLayer};
+use tt_rnn::projection::{DenseProjection, GateLayout, Projection, TtProjection};
+use tt_rnn::recurrence::{Cell, GateActivation, Recurrence};
+
+/// Sizes of a case; the frames are packed clip by clip, all of one length.
+#[derive(Debug, Clone)]
+pub(super) struct Sizes {
+    pub(super) cell: Cell,
+    pub(super) batch: usize,
+    pub(super) frames: usize,
+    pub(super) hidden: usize,
+    /// The train; none for a dense projection.
+    pub(super) train: Option<TtShape>,
+    pub(super) features: usize,
+    pub(super) affine: Affine,
+}
+
+/// How the projection and the recurrence are computed.
+enum Engine {
+    /// The fused layer.
+    Fused(RecurrentLayer),
+    /// candle's own operators, and its graph through time.
+    CandleOps,
+}
+
+/// The layer with its tensors.
+pub(super) struct Case {
+    sizes: Sizes,
+    engine: Engine,
+    rows: Tensor,
+    input: Var,
+    /// `[U | b]`.
+    recurrent: Var,
+    /// R `[B, H]`: the loss is `sum(h_T · R)`.
+    loss_weights: Tensor,
+    sink: Option<GradientSink>,
+}
+
+/// Gradients of one step.
+pub(super) struct Gradients {
+    pub(super) input: Vec<f32>,
+    /// `[U | b]`.
+    pub(super) recurrent: Vec<f32>,
+}
+
+/// Values of a case, in the layouts of the layer.
+pub(super) struct Values {
+    pub(super) frames: Vec<u8>,
+    pub(super) input: Vec<f32>,
+    pub(super) recurrent: Vec<f32>,
+    pub(super) loss_weights: Vec<f32>,
+}
+
+impl Case {
+    pub(super) fn new(sizes: Sizes, values: Values, candle_ops: bool) -> Result<Self> {
+        let device = Device::Cpu;
+        let rows = sizes.batch * sizes.frames;
+        let gates = sizes.cell.gates();
+        let width = gates * sizes.hidden;
+        let mut sink = None;
+        let engine = if candle_ops {
+            if sizes.train.is_none() || sizes.cell != Cell::Gru {
+                bail!("the candle peer is a TT-GRU");
+            }
+            Engine::CandleOps
+        } else {
+            let projection = match &sizes.train {
+                Some(train) => Projection::Tt(TtProjection::new(train, GateLayout::Concatenated, sizes.affine)?),
+                None => {
+                    sink = Some(GradientSink::default());
+                    Projection::Dense(DenseProjection::new(sizes.features, width, gates, sizes.affine))
+                }
+            };
+            let recurrence = Recurrence::new(sizes.cell, GateActivation::Sigmoid, sizes.hidden);
+            Engine::Fused(RecurrentLayer::new(projection, recurrence, sink.clone()))
+        };
+        let input_shape = match &sizes.train {
+            Some(train) => vec![train.params()],
+            None => vec![sizes.features, width],
+        };
+        let recurrent = Tensor::from_vec(values.recurrent, (sizes.hidden + 1) * width, &device)?;
+        Ok(Self {
+            engine,
+            rows: Tensor::from_vec(values.frames, (rows, sizes.features), &device)?,
+            input: Var::from_tensor(&Tensor::from_vec(values.input, input_shape, &device)?)?,
+            recurrent: Var::from_tensor(&recurrent)?,
+            loss_weights: Tensor::from_vec(values.loss_weights, (sizes.batch, sizes.hidden), &device)?,
+            sink,
+            sizes,
+        })
+    }
+
+    fn last_states(&self, train: bool) -> Result<Tensor> {
+        match &self.engine {
+            Engine::Fused(layer) => {
+                let lengths = vec![self.sizes.frames; self.sizes.batch];
+                let call = LayerCall { lengths, train, ..LayerCall::default() };
+                Ok(layer.forward(&self.rows, &self.input, &self.recurrent, call)?)
+            }
+            Engine::CandleOps => self.candle_gru(),
+        }
+    }
+
+    /// The TT-GRU as a user of candle would write it: tensor operators and one graph node per operation.
+    fn candle_gru(&self) -> Result<Tensor> {
+        let Sizes { batch, frames, hidden, .. } = self.sizes;
+        let shape = self.sizes.train.as_ref().context("a train")?;
+        let gates = ops::forward(shape, self.sizes.affine, &self.rows, self.input.as_tensor())?;
+        let width = 3 * hidden;
+        let u = self.recurrent.narrow(0, 0, hidden * width)?.reshape((hidden, width))?;
+        let bias = self.recurrent.narrow(0, hidden * width, width)?;
+        let gates = gates.broadcast_add(&bias)?.reshape((batch, frames, width))?; // [B, T, 3H]
+        let (u_zr, u_c) = (u.narrow(1, 0, 2 * hidden)?.contiguous()?, u.narrow(1, 2 * hidden, hidden)?.contiguous()?);
+        let mut h = Tensor::zeros((batch, hidden), DType::F32, &Device::Cpu)?;
+        for t in 0..frames {
+            let x = gates.i((.., t, ..))?;
+            let zr = (x.narrow(D::Minus1, 0, 2 * hidden)? + h.matmul(&u_zr)?)?;
+            let zr = candle_nn::ops::sigmoid(&zr)?;
+            let (z, r) = (zr.narrow(1, 0, hidden)?, zr.narrow(1, hidden, hidden)?);
+            let c = (x.narrow(D::Minus1, 2 * hidden, hidden)? + (r * &h)?.matmul(&u_c)?)?.tanh()?;
+            h = ((&z * &h)? + ((1.0 - z)? * c)?)?;
+        }
+        Ok(h)
+    }
+
+    /// `h_T` without a graph.
+    pub(super) fn forward(&self) -> Result<Vec<f32>> {
+        Ok(self.last_states(false)?.detach().flatten_all()?.to_vec1()?)
+    }
+
+    /// `h_T` and nothing of the gradients copied out: what is timed.
+    pub(super) fn step(&self) -> Result<()> {
+        let loss = (self.last_states(true)? * &self.loss_weights)?.sum_all()?;
+        let grads = loss.backward()?;
+        match &self.sink {
+            Some(sink) => sink.take(|_| ()).context("no gradient")?,
+            None => drop(grads.get(&self.input).context("no gradient")?),
+        }
+        Ok(())
+    }
+
+    /// `h_T` and the gradients of one step.
+    pub(super) fn outputs(&self) -> Result<(Vec<f32>, Gradients)> {
+        let h = self.last_states(true)?;
+        let grads = (&h * &self.loss_weights)?.sum_all()?.backward()?;
+        let flat = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.flatten_all()?.to_vec1()?) };
+        let input = match &self.sink {
+            Some(sink) => sink.take(<[f32]>::to_vec).context("no gradient")?,
+            None => flat(grads.get(&self.input).context("no gradient of the cores")?)?,
+        };
+        let recurrent = flat(grads.get(&self.recurrent).context("no gradient of U and b")?)?;
+        Ok((flat(&h)?, Gradients { input, recurrent }))
+    }
+
+    pub(super) fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+}

@@ -1,0 +1,244 @@
+//! `bench-suite bench`: how far our kernels are from the arithmetic floor of this machine.
+//!
+//! Every case runs in a process of its own, so that its peak memory is its own. Times are the smallest and the
+//! median process CPU time at one thread, wall time at more.
+
+use super::case::{Case, Sizes, Values};
+use super::cpu_s;
+use super::worker::current_rss_bytes;
+use crate::cell::peak_rss_bytes;
+use anyhow::{Context, Result};
+use clap::Args;
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Instant;
+use tt_core::TtShape;
+use tt_core::apply::Affine;
+use tt_core::init::{self, CoreInit};
+use tt_core::rng::stream;
+use tt_rnn::recurrence::Cell;
+
+/// Options of the kernel benchmark.
+#[derive(Debug, Args)]
+pub struct KernelOptions {
+    /// CSV file to write; standard output where absent.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Rounds per case.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Only cases whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Run one case (JSON) in this process and print its row.
+    #[arg(long, hide = true)]
+    case: Option<String>,
+}
+
+/// What is varied.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct CaseSpec {
+    dataset: String,
+    model: String,
+    frames: usize,
+    batch: usize,
+    rank: usize,
+    threads: usize,
+    rounds: usize,
+}
+
+/// A row of `kernels.csv`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    dataset: String,
+    model: String,
+    frames: usize,
+    batch: usize,
+    rank: usize,
+    threads: usize,
+    phase: String,
+    ms_min: f64,
+    ms_median: f64,
+    us_per_frame: f64,
+    gflops: f64,
+    floor_ms: f64,
+    floor_ratio: f64,
+    peak_gflops: f64,
+    base_rss_bytes: u64,
+    peak_rss_bytes: u64,
+}
+
+fn cases(rounds: usize) -> Vec<CaseSpec> {
+    let case = |dataset: &str, model: &str, frames, batch, rank, threads| CaseSpec {
+        dataset: dataset.into(),
+        model: model.into(),
+        frames,
+        batch,
+        rank,
+        threads,
+        rounds,
+    };
+    let mut all = Vec::new();
+    for frames in [4, 16, 64, 256, 1_492] {
+        all.push(case("ucf11", "tt-gru", frames, 16, 4, 1));
+    }
+    for (dataset, model) in
+        [("ucf11", "tt-lstm"), ("hollywood2", "tt-gru"), ("youtube-celebrities", "tt-gru"), ("ucf11", "tt-rnn")]
+    {
+        all.push(case(dataset, model, 64, 16, 4, 1));
+    }
+    for batch in [1, 4, 64] {
+        all.push(case("ucf11", "tt-gru", 16, batch, 4, 1));
+    }
+    for rank in [2, 3, 5, 8, 16] {
+        all.push(case("ucf11", "tt-gru", 16, 16, rank, 1));
+    }
+    for threads in [2, 4] {
+        if threads <= std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
+            all.push(case("ucf11", "tt-gru", 64, 16, 4, threads));
+        }
+    }
+    for model in ["gru", "lstm"] {
+        all.push(case("ucf11", model, 16, 16, 4, 1));
+    }
+    all
+}
+
+/// Runs all cases, or the one given.
+pub fn kernels(options: &KernelOptions) -> Result<()> {
+    if let Some(text) = &options.case {
+        return one(&serde_json::from_str(text)?);
+    }
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let program = std::env::current_exe()?;
+    for case in cases(options.rounds) {
+        let name = format!("{} {} T={} B={} r={}", case.dataset, case.model, case.frames, case.batch, case.rank);
+        if !name.contains(&options.only) {
+            continue;
+        }
+        let output = std::process::Command::new(&program)
+            .args(["bench", "--threads", &case.threads.to_string(), "--case", &serde_json::to_string(&case)?])
+            .stderr(std::process::Stdio::inherit())
+            .output()?;
+        anyhow::ensure!(output.status.success(), "case {name} failed");
+        for row in serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Row>() {
+            let row = row?;
+            tracing::info!(
+                "{name}, {} thread(s), {}: {:.1} ms, {:.1} us a frame, {:.2} x floor, {:.0} % of peak, {} MB over base",
+                row.threads,
+                row.phase,
+                row.ms_min,
+                row.us_per_frame,
+                row.floor_ratio,
+                100.0 * row.gflops / row.peak_gflops / row.threads as f64,
+                row.peak_rss_bytes.saturating_sub(row.base_rss_bytes) >> 20
+            );
+            writer.serialize(row)?;
+        }
+    }
+    let text = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
+    match &options.out {
+        Some(path) => crate::cell::write(path, &text),
+        None => print(&String::from_utf8(text)?),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what the verb is for")]
+fn print(text: &str) -> Result<()> {
+    print!("{text}");
+    Ok(())
+}
+
+/// Input modes and MACs of a step's parts.
+fn shape_of(spec: &CaseSpec, cell: Cell) -> Result<TtShape> {
+    let modes = match spec.dataset.as_str() {
+        "hollywood2" => [10, 18, 13, 30],
+        "youtube-celebrities" => [4, 20, 20, 36],
+        _ => [8, 20, 20, 18],
+    };
+    Ok(TtShape::uniform(&modes, &[4, 4, 4, 4], spec.rank, cell.gates())?)
+}
+
+fn one(spec: &CaseSpec) -> Result<()> {
+    let cell: Cell = spec.model.trim_start_matches("tt-").parse()?;
+    let shape = shape_of(spec, cell)?;
+    let dense = !spec.model.starts_with("tt-");
+    let hidden = shape.outputs() / cell.gates();
+    let width = shape.outputs();
+    let mut rng = stream(0, "bench");
+    let mut frames = vec![0_u8; spec.batch * spec.frames * shape.inputs()];
+    rng.fill_bytes(&mut frames);
+    let mut uniform = |count: usize, bound: f32| -> Vec<f32> {
+        (0..count).map(|_| rng.random_range(-bound..bound)).collect()
+    };
+    let values = Values {
+        frames,
+        recurrent: uniform((hidden + 1) * width, 0.06),
+        loss_weights: uniform(spec.batch * hidden, 1.0),
+        input: if dense {
+            uniform(shape.inputs() * width, 0.01)
+        } else {
+            init::cores(&shape, CoreInit::Glorot1d, &mut stream(0, "bench/cores"))
+        },
+    };
+    let macs = if dense {
+        [shape.inputs() * width, 2 * shape.inputs() * width]
+    } else {
+        let forward = shape.macs_per_row();
+        // The gradient of the last core needs no product with it; every other core's product comes twice more.
+        let last = shape.input_modes().iter().product::<usize>() * shape.core_matrix(shape.order() - 1).1;
+        [forward, 3 * forward - last]
+    };
+    let recurrent = cell.gates() * hidden * hidden;
+    let sizes = Sizes {
+        cell,
+        batch: spec.batch,
+        frames: spec.frames,
+        hidden,
+        features: shape.inputs(),
+        train: (!dense).then_some(shape),
+        affine: Affine { scale: 1.0 / 255.0, shift: 0.0 },
+    };
+    let case = Case::new(sizes, values, false)?;
+    let base = current_rss_bytes();
+    let peak_gflops = tt_core::bench::fma_peak_gflops();
+    let phases: [(&str, usize, &dyn Fn() -> Result<()>); 2] = [
+        ("forward", macs[0] + recurrent, &|| case.forward().map(drop)),
+        ("step", macs[1] + 3 * recurrent, &|| case.step()),
+    ];
+    for (phase, macs_per_frame, run) in phases {
+        run()?;
+        let mut times = Vec::new();
+        for _ in 0..spec.rounds {
+            let (wall, cpu) = (Instant::now(), cpu_s());
+            run()?;
+            times.push(if spec.threads == 1 { cpu_s() - cpu } else { wall.elapsed().as_secs_f64() });
+        }
+        times.sort_by(f64::total_cmp);
+        let fastest = times.first().copied().context("at least one round")?;
+        let frames = (spec.batch * spec.frames) as f64;
+        let flops = 2.0 * macs_per_frame as f64 * frames;
+        let floor = flops / (peak_gflops * 1e9 * spec.threads as f64);
+        let row = Row {
+            dataset: spec.dataset.clone(),
+            model: spec.model.clone(),
+            frames: spec.frames,
+            batch: spec.batch,
+            rank: spec.rank,
+            threads: spec.threads,
+            phase: phase.to_owned(),
+            ms_min: fastest * 1e3,
+            ms_median: times[times.len() / 2] * 1e3,
+            us_per_frame: fastest * 1e6 / frames,
+            gflops: flops / fastest * 1e-9,
+            floor_ms: floor * 1e3,
+            floor_ratio: fastest / floor,
+            peak_gflops,
+            base_rss_bytes: base,
+            peak_rss_bytes: peak_rss_bytes(),
+        };
+        print(&format!("{}\n", serde_json::to_string(&row)?))?;
+    }
+    Ok(())
+}

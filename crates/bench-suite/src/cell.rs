@@ -1,0 +1,152 @@
+//! One cell: model × protocol × recipe × fold × seed, in a folder of its own.
+
+use crate::data::{Clips, Places};
+use crate::record::{CellRecord, Plan, PlannedCell};
+use crate::spec::Spec;
+use crate::state::Snapshot;
+use crate::train::{Training, final_value, predictions, train};
+use anyhow::{Context, Result};
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Another live process computes this cell.
+#[derive(Debug, thiserror::Error)]
+#[error("cell {0} is being computed by another process")]
+pub struct Locked(String);
+
+/// Options of one cell's run.
+#[derive(Debug)]
+pub struct CellOptions {
+    /// Folder of the run, with `plan.json`.
+    pub run_dir: PathBuf,
+    /// Which cell.
+    pub id: String,
+    /// Other cells run beside this one: its times say nothing.
+    pub shared: bool,
+}
+
+/// Trains the cell unless its record is there already.
+pub fn run(options: &CellOptions) -> Result<()> {
+    let folder = options.run_dir.join("cells").join(&options.id);
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let _lock = lock(&folder, &options.id)?;
+    let record_path = folder.join("cell.json");
+    if record_path.exists() {
+        tracing::info!("{}: done already", options.id);
+        return Ok(());
+    }
+    sweep(&folder)?;
+    let plan_path = options.run_dir.join("plan.json");
+    let text = std::fs::read_to_string(&plan_path)
+        .with_context(|| format!("cannot read {}", plan_path.display()))?;
+    let plan: Plan = serde_json::from_str(&text).with_context(|| plan_path.display().to_string())?;
+    let planned = plan
+        .cells
+        .iter()
+        .find(|cell| cell.id() == options.id)
+        .with_context(|| format!("{} has no cell {}", plan_path.display(), options.id))?;
+    let mut spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
+    spec.protocol.kind.clone_from(&planned.protocol);
+    let clips = Clips::open(&Places::of_run(&options.run_dir)?, &spec, &plan)?;
+    compute(options, &folder, &spec, &clips, planned)
+}
+
+fn compute(
+    options: &CellOptions,
+    folder: &Path,
+    spec: &Spec,
+    clips: &Clips,
+    planned: &PlannedCell,
+) -> Result<()> {
+    let fold = clips.fold(spec, planned.fold)?;
+    let cell = Training {
+        spec,
+        model: &planned.model,
+        clips,
+        train: &fold.train,
+        test: &fold.test,
+        fold: planned.fold,
+        seed: planned.seed,
+        folder,
+        label: &options.id,
+    };
+    let outcome = train(&cell)?;
+    tt_rnn::checkpoint::save(&folder.join("weights.safetensors"), &outcome.weights, "")?;
+    let mut rows = csv::Writer::from_writer(Vec::new());
+    for row in predictions(&cell, &outcome.probabilities) {
+        rows.serialize(row)?;
+    }
+    write(&folder.join("predictions.csv"), &rows.into_inner().map_err(csv::IntoInnerError::into_error)?)?;
+    let timed = &outcome.curve[1.min(outcome.curve.len())..];
+    let mean = timed.iter().map(|point| point.wall_s).sum::<f64>() / timed.len() as f64;
+    let record = CellRecord {
+        model: planned.model.clone(),
+        protocol: planned.protocol.clone(),
+        recipe: planned.recipe.clone(),
+        fold: planned.fold,
+        seed: planned.seed,
+        metric: if clips.multi_label() { "map" } else { "accuracy" }.to_owned(),
+        value: final_value(&cell, &outcome.probabilities),
+        epochs: planned.epochs,
+        train_clips: fold.train.len(),
+        test_clips: fold.test.len(),
+        epoch_s: (!options.shared && !timed.is_empty()).then_some(mean),
+        peak_rss_bytes: peak_rss_bytes(),
+        params_input: planned.params_input,
+        params_total: planned.params_total,
+        split_digest: fold.digest,
+        curve: outcome.curve,
+    };
+    write(&folder.join("cell.json"), &serde_json::to_vec_pretty(&record)?)?;
+    Snapshot::new(folder).remove()?;
+    Ok(())
+}
+
+/// Holds the cell until the process ends, however it ends.
+fn lock(folder: &Path, id: &str) -> Result<File> {
+    let path = folder.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Locked(id.to_owned()).into()),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Removes temporary files of a run that was killed.
+fn sweep(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "tmp") {
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file whole or not at all.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let written = File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .and_then(|()| File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all());
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Largest resident set of this process so far, in bytes.
+#[expect(unsafe_code, reason = "getrusage fills a plain C struct; no safe wrapper among the dependencies")]
+pub fn peak_rss_bytes() -> u64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is valid for writes of one rusage, and all-zero bytes are a valid rusage.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
+    usage.ru_maxrss as u64 * unit
+}

@@ -1,0 +1,382 @@
+//! From an experiment to its clips: which folder, which sample, which store, which fold.
+
+use crate::plan::Frames;
+use crate::progress::Meter;
+use crate::record::{DataKind, LeftOut, Plan};
+use crate::spec::{Overrides, Spec};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tt_core::rng::stream;
+use video_data::batch::{BatchLoader, Frames as ClipFrames, Pick, Sampling, even_frames, random_frames};
+use video_data::datasets::{self, Dataset, FrameSpec, Kind};
+use video_data::import::{Options, ensure_store, store_dir};
+use video_data::rate::Rate;
+use video_data::sample::{self, Layout, SampleInfo};
+use video_data::split;
+use video_data::store::Store;
+
+/// Seed of rendered samples: part of what a sample is, not of a run.
+const SAMPLE_SEED: u64 = 0;
+
+/// Where things are kept, relative to the root of the repository.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// `data/`.
+    pub data: PathBuf,
+}
+
+impl Places {
+    /// The data folder of the repository at `root`.
+    pub fn of_root(root: &Path) -> Self {
+        Self { data: root.join("data") }
+    }
+
+    /// The data folder that a run's folder lies in.
+    pub fn of_run(run_dir: &Path) -> Result<Self> {
+        let data = run_dir.ancestors().nth(2).context("a run's folder is data/runs/<digest>")?;
+        Ok(Self { data: data.to_owned() })
+    }
+
+    /// Frame stores.
+    pub fn stores(&self) -> PathBuf {
+        self.data.join("stores")
+    }
+}
+
+/// An experiment with its clips found.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The experiment that will run: its fallback where the asked one has no data.
+    pub spec: Spec,
+    /// Folder of the clips.
+    pub folder: PathBuf,
+    /// What the clips are, in one sentence.
+    pub data: String,
+    /// What the clips are, in one word.
+    pub data_kind: DataKind,
+    /// Whether clips can have several labels.
+    pub multi_label: bool,
+    /// Whether the clips are to be rendered first.
+    pub render: Option<Layout>,
+}
+
+/// Finds the clips of an experiment: `--data`, else its folder under `data/`, else its fallback experiment.
+pub fn resolve(
+    root: &Path,
+    name: &str,
+    data: Option<&Path>,
+    overrides: &Overrides,
+    allow_partial: bool,
+) -> Result<(Resolved, Option<Dataset>)> {
+    let spec = Spec::load(root, name, overrides)?;
+    let places = Places::of_root(root);
+    let own = places.data.join(&spec.data.folder);
+    let kind = kind_of(&spec.data.dataset)?;
+    if let Some(render) = spec.data.render.as_str().into_option() {
+        if data.is_some() {
+            bail!("experiment {name:?} renders its own clips: --data does not apply");
+        }
+        let data = format!("{}: clips that this program renders itself, in data/{}/", spec.title, spec.data.folder);
+        let multi_label = kind == Kind::Hollywood2;
+        let render = Some(Layout::from_name(render).context("no sample has that layout")?);
+        let data_kind = DataKind::Sample;
+        return Ok((Resolved { spec, folder: own, data, data_kind, multi_label, render }, None));
+    }
+    let folder = match data {
+        Some(folder) => folder.to_owned(),
+        None if own.is_dir() => own,
+        None if !spec.data.fallback.is_empty() => {
+            let fallback = spec.data.fallback.clone();
+            return resolve(root, &fallback, None, overrides, allow_partial);
+        }
+        None => bail!(
+            "experiment {name:?} has no clips: give their folder with --data DIR, or put them into data/{}/",
+            spec.data.folder
+        ),
+    };
+    let dataset = datasets::scan(kind, &folder)?;
+    if !allow_partial {
+        dataset.require_complete().context("--allow-partial runs on the clips that are there")?;
+    }
+    let (data, data_kind) = clips_used(&spec, &dataset);
+    let multi_label = dataset.multi_label;
+    Ok((Resolved { spec, folder, data, data_kind, multi_label, render: None }, Some(dataset)))
+}
+
+trait IntoOption {
+    fn into_option(&self) -> Option<&str>;
+}
+
+impl IntoOption for str {
+    fn into_option(&self) -> Option<&str> {
+        (!self.is_empty()).then_some(self)
+    }
+}
+
+fn kind_of(name: &str) -> Result<Kind> {
+    Kind::from_name(name).with_context(|| format!("no loader is called {name:?}"))
+}
+
+fn clips_used(spec: &Spec, dataset: &Dataset) -> (String, DataKind) {
+    let clips = dataset.clips.len();
+    let kind = match &dataset.official {
+        None => DataKind::Folder,
+        Some(official) if official.is_complete() => DataKind::Official,
+        Some(_) => DataKind::Partial,
+    };
+    let which = match &dataset.official {
+        Some(official) if kind == DataKind::Partial => {
+            format!("INCOMPLETE, {clips} of the official {} clips", official.expected)
+        }
+        _ => format!("{clips} clips of {} classes", dataset.classes.len()),
+    };
+    (format!("{}: {which}", spec.title), kind)
+}
+
+/// Makes sure that the frames of an experiment are stored, and opens them.
+pub fn prepare(places: &Places, resolved: &Resolved, dataset: Option<Dataset>, jobs: usize) -> Result<Store> {
+    let dataset = match (resolved.render, dataset) {
+        (None, Some(dataset)) => dataset,
+        (render, _) => {
+            let layout = render.context("clips that were neither found nor are to be rendered")?;
+            let meter = Meter::new("rendering");
+            let mut show = |done, total| meter.show(done, total);
+            sample::ensure(layout, &resolved.folder, SAMPLE_SEED, jobs, None, &mut show)?;
+            datasets::scan(layout.kind(), &resolved.folder)?
+        }
+    };
+    let meter = Meter::new("decoding");
+    let options = Options { jobs, ..Options::default() };
+    let spec = frame_spec(&resolved.spec)?;
+    Ok(ensure_store(&dataset, &spec, &places.data, &options, &|p| meter.show(p.done, p.total))?)
+}
+
+/// The store of an experiment's clips, if it is built and still fits them.
+pub fn built_store(places: &Places, resolved: &Resolved, dataset: Option<&Dataset>) -> Result<Option<Store>> {
+    let scanned;
+    let dataset = match (resolved.render, dataset) {
+        (Some(layout), _) if SampleInfo::find(&resolved.folder).is_some() => {
+            scanned = datasets::scan(layout.kind(), &resolved.folder)?;
+            &scanned
+        }
+        (None, Some(dataset)) => dataset,
+        _ => return Ok(None),
+    };
+    let dir = store_dir(dataset, &frame_spec(&resolved.spec)?, &places.data)?;
+    if Store::exists(&dir) { Ok(Some(Store::open(&dir)?)) } else { Ok(None) }
+}
+
+/// What a dry run says of clips that are not decoded yet: clips as listed, frames at the paper's mean length
+/// for the official datasets, as planned for rendered ones, and none known for others.
+pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Frames<'static> {
+    match (dataset, resolved.render) {
+        (None, Some(layout)) => {
+            let clips = sample::plan(layout, SAMPLE_SEED);
+            let (num, den) = layout.fps();
+            let native: usize = clips.iter().map(|clip| clip.frames as usize).sum();
+            let frames = native * resolved.spec.data.fps as usize * den as usize / num as usize;
+            let classes = clips.iter().flat_map(|clip| &clip.labels).max().map_or(0, |last| last + 1);
+            Frames::Estimated { classes: vec![String::new(); classes], clips: clips.len(), frames }
+        }
+        (None, None) => Frames::Estimated { classes: Vec::new(), clips: 0, frames: 0 },
+        (Some(dataset), _) => {
+            let clips = dataset.clips.len();
+            let mean_tenths = match dataset.kind {
+                Kind::Ucf11 => 4_837,
+                Kind::Hollywood2 => 1_392,
+                Kind::YoutubeCelebrities => 399,
+                Kind::Folder => 0,
+            };
+            Frames::Estimated { classes: dataset.classes.clone(), clips, frames: clips * mean_tenths / 10 }
+        }
+    }
+}
+
+fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
+    let rate = match kind_of(&spec.data.dataset)? {
+        Kind::Folder => Rate::AtMost(spec.data.fps),
+        _ => Rate::Exactly(spec.data.fps),
+    };
+    Ok(FrameSpec { width: spec.data.width as u32, height: spec.data.height as u32, rate })
+}
+
+/// Batches that wait in memory.
+const BATCHES_AHEAD: usize = 1;
+
+/// Which frames of each clip a batch holds.
+#[derive(Debug, Clone, Copy)]
+pub enum FramePick<'a> {
+    /// All frames.
+    All,
+    /// So many at even distances.
+    EvenlySpaced(usize),
+    /// So many, drawn in time order from a named stream per clip.
+    Random {
+        /// Frames per clip.
+        n: usize,
+        /// Seed of the streams.
+        seed: u64,
+        /// Purpose of the streams; the clip is added to it.
+        purpose: &'a str,
+    },
+}
+
+/// The frames, labels and folds of a run.
+#[derive(Debug)]
+pub struct Clips {
+    store: Arc<Store>,
+    sampling: Sampling,
+    classes: Vec<String>,
+    multi_label: bool,
+    batch: usize,
+    left_out: Vec<LeftOut>,
+}
+
+/// One fold: clip indices in store order, and the digest of both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fold {
+    /// Clips to train on.
+    pub train: Vec<usize>,
+    /// Clips to score on.
+    pub test: Vec<usize>,
+    /// SHA-256 over the names on both sides.
+    pub digest: String,
+}
+
+impl Clips {
+    /// Wraps an open store for an experiment.
+    pub fn new(store: Store, spec: &Spec, multi_label: bool) -> Self {
+        let left_out = store.left_out().iter();
+        let max_frames = (spec.data.max_frames > 0).then_some(spec.data.max_frames);
+        Self {
+            sampling: Sampling { every: spec.data.every, max_frames },
+            classes: store.info().classes.clone(),
+            multi_label,
+            batch: spec.train.batch,
+            left_out: left_out
+                .map(|row| LeftOut { clip: row.clip.clone(), reason: row.reason.clone() })
+                .collect(),
+            store: Arc::new(store),
+        }
+    }
+
+    /// Opens the store of a planned run.
+    pub fn open(places: &Places, spec: &Spec, plan: &Plan) -> Result<Self> {
+        let store = Store::open(&places.stores().join(&plan.store))?;
+        if store.data_digest() != plan.data_digest {
+            bail!("store {} is not the one that the run was planned with: plan again", plan.store);
+        }
+        Ok(Self::new(store, spec, plan.metric == "map"))
+    }
+
+    /// The store's folder name.
+    pub fn store_name(&self) -> String {
+        self.store.dir().file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Reads batches ahead of their use, in this order; `pick` says which frames of each clip.
+    pub fn batches(&self, order: &[usize], pick: &FramePick<'_>) -> BatchLoader {
+        let pick_of = |clip: usize| {
+            let length = self.length(clip);
+            let thinned = |frames: Vec<u32>| {
+                ClipFrames::Listed(frames.iter().map(|frame| frame * self.sampling.every as u32).collect())
+            };
+            let frames = match *pick {
+                FramePick::All => ClipFrames::Sampled(self.sampling),
+                FramePick::EvenlySpaced(n) => thinned(even_frames(length, n)),
+                FramePick::Random { n, seed, purpose } => {
+                    thinned(random_frames(length, n, &mut stream(seed, &format!("{purpose}/clip{clip}"))))
+                }
+            };
+            Pick { clip, frames }
+        };
+        let batches = order.chunks(self.batch).map(|clips| clips.iter().copied().map(pick_of).collect());
+        BatchLoader::new(Arc::clone(&self.store), batches.collect(), BATCHES_AHEAD)
+    }
+
+    /// Usable clips.
+    pub fn len(&self) -> usize {
+        self.store.clips().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Frames of all clips as they are batched.
+    pub fn frames(&self) -> usize {
+        (0..self.len()).map(|clip| self.length(clip)).sum()
+    }
+
+    /// Frames of a clip as it is batched.
+    pub fn length(&self, clip: usize) -> usize {
+        self.sampling.count(self.store.clips()[clip].frames)
+    }
+
+    /// Class names.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Whether clips can have several labels.
+    pub fn multi_label(&self) -> bool {
+        self.multi_label
+    }
+
+    /// Labels of a clip.
+    pub fn labels(&self, clip: usize) -> &[usize] {
+        &self.store.clips()[clip].labels
+    }
+
+    /// Name of a clip.
+    pub fn name(&self, clip: usize) -> &str {
+        &self.store.clips()[clip].name
+    }
+
+    /// Clips left out, each with its reason.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// Digest of what a model can see.
+    pub fn data_digest(&self) -> &str {
+        self.store.data_digest()
+    }
+
+    /// Clips per step.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// The clips of fold `fold` under the experiment's protocol.
+    pub fn fold(&self, spec: &Spec, fold: usize) -> Result<Fold> {
+        let clips = self.store.clips();
+        let k = spec.protocol.folds;
+        let mut rng = stream(spec.protocol.split_seed, &format!("folds/{}", spec.protocol.kind));
+        let folds = match spec.protocol.kind.as_str() {
+            "official" => split::official(clips)?,
+            "groups" => {
+                let groups: Vec<String> = clips.iter().map(|clip| clip.group.clone()).collect();
+                let labels: Vec<Vec<usize>> = clips.iter().map(|clip| clip.labels.clone()).collect();
+                split::folds_by_groups(&groups, &labels, k, &mut rng)?
+            }
+            _ => split::folds_by_clips(clips.len(), k, &mut rng)?,
+        };
+        let test = folds.get(fold).cloned().unwrap_or_default();
+        let mut train = split::train_clips(clips.len(), &test);
+        // The released Hollywood2 script trains on all but the last share of its training rows.
+        train.truncate((train.len() as f64 * (1.0 - spec.protocol.hold_out)) as usize);
+        if train.is_empty() || test.is_empty() {
+            bail!(
+                "fold {fold} of protocol {:?} has {} training and {} test clips: both sides need at least one",
+                spec.protocol.kind,
+                train.len(),
+                test.len()
+            );
+        }
+        let digest = split::split_digest(|clip| self.name(clip), &[train.clone(), test.clone()]);
+        Ok(Fold { train, test, digest })
+    }
+}

@@ -1,0 +1,191 @@
+//! What a run will do, before anything is trained.
+
+use crate::build::{Size, model_config, size};
+use crate::data::{Clips, Fold, Resolved};
+use crate::record::{LeftOut, Plan, PlannedCell};
+use crate::spec::Spec;
+use anyhow::Result;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Seconds of one core that a multiply-accumulate of each kind takes, for estimates only: TT kernels and
+/// dense products run at about half and two thirds of an AVX-512 core's peak.
+const TT_SECONDS_PER_MAC: f64 = 2.4e-11;
+const DENSE_SECONDS_PER_MAC: f64 = 2.2e-11;
+/// Seconds of Adam per weight and step: seven passes over memory at about 12 GB/s.
+const ADAM_SECONDS_PER_WEIGHT: f64 = 2.5e-9;
+/// Resident memory of a process that has trained nothing yet.
+const BASE_BYTES: u64 = 60 << 20;
+
+/// What the plan counts clips and frames from.
+#[derive(Debug)]
+pub enum Frames<'a> {
+    /// A built store.
+    Known(&'a Clips),
+    /// Nothing is decoded yet: clips and frames estimated from the layout.
+    Estimated {
+        /// Class names.
+        classes: Vec<String>,
+        /// Clips listed.
+        clips: usize,
+        /// Frames expected.
+        frames: usize,
+    },
+}
+
+/// Puts the plan together.
+pub fn plan(spec: &Spec, resolved: &Resolved, store: &str, frames: &Frames<'_>) -> Result<Plan> {
+    let (classes, clip_count, frame_count, left_out, data_digest) = match frames {
+        Frames::Known(clips) => (
+            clips.classes().to_vec(),
+            clips.len(),
+            clips.frames(),
+            clips.left_out().to_vec(),
+            clips.data_digest().to_owned(),
+        ),
+        Frames::Estimated { classes, clips, frames } => {
+            (classes.clone(), *clips, *frames, Vec::<LeftOut>::new(), String::new())
+        }
+    };
+    let mut cells = Vec::new();
+    for model in &spec.model.names {
+        let size = size(&model_config(spec, classes.len())?, model)?;
+        for seed in &spec.train.seeds {
+            for fold in spec.folds(model) {
+                let split = match frames {
+                    Frames::Known(clips) => clips.fold(spec, fold)?.count(clips),
+                    Frames::Estimated { .. } => estimate_split(spec, clip_count, frame_count),
+                };
+                cells.push(planned(spec, model, fold, *seed, &split, size));
+            }
+        }
+    }
+    Ok(Plan {
+        experiment: spec.name.clone(),
+        data: resolved.data.clone(),
+        data_kind: resolved.data_kind,
+        dataset: paper_rows(resolved),
+        store: store.to_owned(),
+        metric: if resolved.multi_label { "map" } else { "accuracy" }.to_owned(),
+        classes,
+        run_digest: run_digest(spec, &data_digest),
+        data_digest,
+        clips: clip_count,
+        frames: frame_count,
+        frame_bytes: spec.features(),
+        left_out,
+        cells,
+        config: spec.to_toml(),
+    })
+}
+
+/// Whose rows of the paper stand beside the results: those of the layout, for its sample too.
+fn paper_rows(resolved: &Resolved) -> String {
+    let data = &resolved.spec.data;
+    if data.dataset == "folder" { resolved.spec.name.clone() } else { data.dataset.clone() }
+}
+
+/// Clips and frames on both sides of a fold.
+#[derive(Debug, Clone, Copy)]
+pub struct SplitCounts {
+    /// Training clips.
+    pub train_clips: usize,
+    /// Test clips.
+    pub test_clips: usize,
+    /// Frames of the training clips.
+    pub train_frames: usize,
+    /// Frames of the test clips.
+    pub test_frames: usize,
+    /// Frames of the longest batch that can occur.
+    pub batch_frames: usize,
+}
+
+impl Fold {
+    /// Counts both sides.
+    pub fn count(&self, clips: &Clips) -> SplitCounts {
+        let frames = |side: &[usize]| side.iter().map(|clip| clips.length(*clip)).sum();
+        let mut lengths: Vec<usize> = self.train.iter().map(|clip| clips.length(*clip)).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        SplitCounts {
+            train_clips: self.train.len(),
+            test_clips: self.test.len(),
+            train_frames: frames(&self.train),
+            test_frames: frames(&self.test),
+            batch_frames: lengths.iter().take(clips.batch()).sum(),
+        }
+    }
+}
+
+fn estimate_split(spec: &Spec, clips: usize, frames: usize) -> SplitCounts {
+    let folds = if spec.protocol.kind == "official" { 2 } else { spec.protocol.folds };
+    let (test_clips, test_frames) = (clips / folds, frames / folds);
+    SplitCounts {
+        train_clips: clips - test_clips,
+        test_clips,
+        train_frames: frames - test_frames,
+        test_frames,
+        batch_frames: frames / clips.max(1) * spec.train.batch,
+    }
+}
+
+fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts, size: Size) -> PlannedCell {
+    let epochs = spec.epochs(model);
+    let mlp = model == "tt-mlp";
+    let frames_of = |clips: usize, frames: usize| if mlp { clips * spec.model.mlp_frames } else { frames };
+    let (train_frames, test_frames) =
+        (frames_of(split.train_clips, split.train_frames), frames_of(split.test_clips, split.test_frames));
+    let batch_frames = if mlp { spec.train.batch * spec.model.mlp_frames } else { split.batch_frames };
+    let dense = size.params_input > 1_000_000;
+    let seconds_per_mac = if dense { DENSE_SECONDS_PER_MAC } else { TT_SECONDS_PER_MAC };
+    let passes = if dense { 2.0 } else { 3.1 };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+    let macs = size.macs_per_frame as f64 * (passes * train_frames as f64 + test_frames as f64);
+    let steps = split.train_clips.div_ceil(spec.train.batch) as f64;
+    let adam = steps * size.params_total as f64 * ADAM_SECONDS_PER_WEIGHT;
+    let epoch_s = (macs * seconds_per_mac + adam) / threads;
+    // Weights, gradient and two moments; batches being read and trained on; saved activations.
+    let saved_per_frame = if dense || mlp { 8 * size.width } else { 48_000 + 8 * size.width };
+    let bytes = 16 * size.params_total + batch_frames * (3 * spec.features() + saved_per_frame);
+    PlannedCell {
+        model: model.to_owned(),
+        protocol: spec.protocol.kind.clone(),
+        recipe: spec.recipe.clone(),
+        fold,
+        seed,
+        epochs,
+        train_clips: split.train_clips,
+        test_clips: split.test_clips,
+        train_frames,
+        params_input: size.params_input,
+        params_total: size.params_total,
+        expected_rss_bytes: BASE_BYTES + bytes as u64,
+        expected_s: epoch_s * epochs as f64,
+    }
+}
+
+/// Leaves the plan in the run's folder, with the cells that were planned there before.
+pub fn keep(folder: &Path, plan: &Plan) -> Result<()> {
+    let path = folder.join("plan.json");
+    let mut whole = plan.clone();
+    if let Ok(text) = std::fs::read(&path)
+        && let Ok(before) = serde_json::from_slice::<Plan>(&text)
+    {
+        let new: BTreeSet<String> = plan.cells.iter().map(PlannedCell::id).collect();
+        whole.cells.extend(before.cells.into_iter().filter(|cell| !new.contains(&cell.id())));
+    }
+    crate::cell::write(&path, &serde_json::to_vec_pretty(&whole)?)
+}
+
+/// Names a run: the configuration without the selection of cells, and the data.
+pub fn run_digest(spec: &Spec, data_digest: &str) -> String {
+    let mut identity = spec.clone();
+    identity.model.names.clear();
+    identity.protocol.run_folds.clear();
+    identity.protocol.kind.clear();
+    identity.train.seeds.clear();
+    let mut hash = Sha256::new();
+    hash.update(identity.to_toml());
+    hash.update(data_digest);
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,271 @@
+//! Training and evaluation of one cell.
+
+use crate::build::model_config;
+use crate::data::{Clips, FramePick};
+use crate::metrics::{accuracy, argmax, mean_average_precision};
+use crate::record::{CurvePoint, PredictionRow};
+use crate::spec::Spec;
+use crate::state::{Progress, Snapshot};
+use anyhow::{Context, Result, bail};
+use candle_core::{D, Device, Tensor};
+use rand::seq::SliceRandom;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+use tt_core::rng::stream;
+use tt_rnn::adam::AdamConfig;
+use tt_rnn::models::{Mode, Model, PackedFrames};
+use tt_rnn::parameters::Optimizer;
+use video_data::batch::Batch;
+
+/// Set by SIGINT and SIGTERM: stop at the next step, leaving a checkpoint.
+pub static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// The run was told to stop; a checkpoint was written.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by a signal; the next run goes on from the checkpoint")]
+pub struct Stopped;
+
+/// What training one cell needs.
+#[derive(Debug)]
+pub struct Training<'a> {
+    /// The resolved experiment.
+    pub spec: &'a Spec,
+    /// Model name.
+    pub model: &'a str,
+    /// Frames and labels.
+    pub clips: &'a Clips,
+    /// Clips to train on.
+    pub train: &'a [usize],
+    /// Clips to score on.
+    pub test: &'a [usize],
+    /// Fold index: part of the stream names.
+    pub fold: usize,
+    /// Seed of every stream.
+    pub seed: u64,
+    /// Folder of the cell: the checkpoint lives here.
+    pub folder: &'a Path,
+    /// Label of progress lines.
+    pub label: &'a str,
+}
+
+/// What training leaves.
+#[derive(Debug)]
+pub struct Outcome {
+    /// One point per epoch.
+    pub curve: Vec<CurvePoint>,
+    /// Probabilities of the test clips after the final epoch, in the order of `Training::test`.
+    pub probabilities: Vec<Vec<f64>>,
+    /// Final weights by name.
+    pub weights: Vec<(String, Tensor)>,
+}
+
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+
+struct Run<'a> {
+    cell: &'a Training<'a>,
+    model: Box<dyn Model>,
+    optimizer: Optimizer,
+    classes: usize,
+    multi_label: bool,
+}
+
+/// Trains to the final epoch, going on from a checkpoint where there is one.
+pub fn train(cell: &Training<'_>) -> Result<Outcome> {
+    let device = Device::Cpu;
+    let classes = cell.clips.classes().len();
+    let entry = tt_rnn::models::find(cell.model)?;
+    let model = entry.build(&model_config(cell.spec, classes)?, &device, cell.seed)?;
+    let train = &cell.spec.train;
+    let lr = if entry.tensor_train { train.lr_tt } else { train.lr_dense };
+    let clip_norm = (train.clip_norm > 0.0).then_some(train.clip_norm);
+    let adam = AdamConfig { clip_norm, ..AdamConfig::default() };
+    let optimizer = Optimizer::new(adam, lr, model.parameters());
+    let multi_label = cell.clips.multi_label();
+    Run { cell, model, optimizer, classes, multi_label }.run()
+}
+
+impl Run<'_> {
+    fn run(mut self) -> Result<Outcome> {
+        let snapshot = Snapshot::new(self.cell.folder);
+        let mut progress = match snapshot.load(&mut self.optimizer)? {
+            Some(progress) => {
+                tracing::info!("{}: goes on from {}", self.cell.label, progress.position());
+                progress
+            }
+            None => Progress::default(),
+        };
+        let epochs = self.cell.spec.epochs(self.cell.model);
+        let mut last_save = Instant::now();
+        let started = Instant::now();
+        let first = progress.curve.len();
+        while progress.curve.len() < epochs {
+            self.epoch(&mut progress, &snapshot, &mut last_save)?;
+            let done = progress.curve.len();
+            let left = started.elapsed() * (epochs - done) as u32 / (done - first) as u32;
+            report(self.cell.label, epochs, &progress.curve, left);
+        }
+        let probabilities = self.evaluate(self.cell.test)?;
+        let weights = self.optimizer.parameters();
+        let weights = weights.iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect();
+        Ok(Outcome { curve: progress.curve, probabilities, weights })
+    }
+
+    fn epoch(&mut self, progress: &mut Progress, snapshot: &Snapshot, last_save: &mut Instant) -> Result<()> {
+        let epoch = progress.curve.len() + 1;
+        let name = |what: &str| format!("{what}/fold{}/epoch{epoch}", self.cell.fold);
+        let mut order = self.cell.train.to_vec();
+        order.shuffle(&mut stream(self.cell.seed, &name("shuffle")));
+        let done = (progress.step * self.cell.spec.train.batch).min(order.len());
+        let frames = name("frames");
+        let pick = match self.model.fixed_frames() {
+            Some(n) => FramePick::Random { n, seed: self.cell.seed, purpose: &frames },
+            None => FramePick::All,
+        };
+        let mut loader = self.cell.clips.batches(&order[done..], &pick);
+        let (started, before) = (Instant::now(), progress.wall_s);
+        while let Some(batch) = loader.next() {
+            let mut masks = stream(self.cell.seed, &format!("{}/step{}", name("masks"), progress.step));
+            let packed = self.pack(&batch)?;
+            let logits = self.model.logits(&packed, Mode::Train(&mut masks))?;
+            let loss = self.loss(&logits, &batch.clips)?;
+            self.optimizer.step(&loss.backward()?)?;
+            let value = f64::from(loss.to_scalar::<f32>()?);
+            if !value.is_finite() {
+                bail!("epoch {epoch}, step {}: the loss is {value}; lower the learning rate", progress.step);
+            }
+            progress.loss_sum += value * batch.clips.len() as f64;
+            progress.scores.extend(probabilities(&logits, self.multi_label)?);
+            progress.step += 1;
+            loader.recycle(batch);
+            let stop = STOP.load(Ordering::Relaxed);
+            if stop || last_save.elapsed() >= CHECKPOINT_EVERY {
+                progress.wall_s = before + started.elapsed().as_secs_f64();
+                snapshot.save(&self.optimizer, progress)?;
+                *last_save = Instant::now();
+            }
+            if stop {
+                return Err(Stopped.into());
+            }
+        }
+        let labels: Vec<Vec<usize>> = order.iter().map(|clip| self.cell.clips.labels(*clip).to_vec()).collect();
+        let wall_s = before + started.elapsed().as_secs_f64();
+        let epochs = self.cell.spec.epochs(self.cell.model);
+        let evaluate = epoch == epochs || epoch.is_multiple_of(self.cell.spec.train.eval_every);
+        let test_value = if evaluate { Some(self.test_value()?) } else { None };
+        progress.curve.push(CurvePoint {
+            epoch,
+            train_loss: progress.loss_sum / order.len() as f64,
+            train_value: self.score(&progress.scores, &labels),
+            test_value,
+            wall_s,
+        });
+        progress.next_epoch();
+        Ok(())
+    }
+
+    fn pack(&self, batch: &Batch) -> Result<PackedFrames> {
+        let rows = batch.lengths.iter().sum::<usize>();
+        let rows = Tensor::from_slice(&batch.frames, (rows, self.cell.spec.features()), &Device::Cpu)?;
+        Ok(PackedFrames { rows, lengths: batch.lengths.clone() })
+    }
+
+    /// Mean over the batch of the cross-entropy (of K binary ones where labels are not exclusive). The
+    /// classifier's penalty enters as its gradient, in the optimiser.
+    fn loss(&self, logits: &Tensor, clips: &[usize]) -> Result<Tensor> {
+        if !self.multi_label {
+            let labels: Vec<u32> = clips
+                .iter()
+                .map(|clip| self.cell.clips.labels(*clip).first().map(|label| *label as u32))
+                .collect::<Option<_>>()
+                .context("a clip without a label in a dataset of exclusive classes")?;
+            let labels = Tensor::from_vec(labels, clips.len(), logits.device())?;
+            return Ok(candle_nn::loss::cross_entropy(logits, &labels)?);
+        }
+        let mut targets = vec![0.0_f32; clips.len() * self.classes];
+        for (row, clip) in clips.iter().enumerate() {
+            for label in self.cell.clips.labels(*clip) {
+                targets[row * self.classes + label] = 1.0;
+            }
+        }
+        let targets = Tensor::from_vec(targets, (clips.len(), self.classes), logits.device())?;
+        // max(x, 0) - x t + log(1 + exp(-|x|))
+        let soft = ((logits.abs()?.neg()?.exp()? + 1.0)?).log()?;
+        Ok(((logits.relu()? - (logits * targets)?)? + soft)?.mean_all()?)
+    }
+
+    fn score(&self, scores: &[Vec<f64>], labels: &[Vec<usize>]) -> f64 {
+        if self.multi_label {
+            mean_average_precision(scores, labels, self.classes)
+        } else {
+            accuracy(scores, labels)
+        }
+    }
+
+    fn test_value(&self) -> Result<f64> {
+        let scores = self.evaluate(self.cell.test)?;
+        let labels: Vec<Vec<usize>> =
+            self.cell.test.iter().map(|clip| self.cell.clips.labels(*clip).to_vec()).collect();
+        Ok(self.score(&scores, &labels))
+    }
+
+    fn evaluate(&self, clips: &[usize]) -> Result<Vec<Vec<f64>>> {
+        let pick = self.model.fixed_frames().map_or(FramePick::All, FramePick::EvenlySpaced);
+        let mut loader = self.cell.clips.batches(clips, &pick);
+        let mut scores = Vec::with_capacity(clips.len());
+        while let Some(batch) = loader.next() {
+            let logits = self.model.logits(&self.pack(&batch)?, Mode::Evaluate)?;
+            scores.extend(probabilities(&logits, self.multi_label)?);
+            loader.recycle(batch);
+        }
+        Ok(scores)
+    }
+}
+
+/// Softmax, or one sigmoid per class, in f64.
+fn probabilities(logits: &Tensor, multi_label: bool) -> Result<Vec<Vec<f64>>> {
+    let logits = logits.detach().to_dtype(candle_core::DType::F64)?;
+    let values = if multi_label {
+        (logits.neg()?.exp()? + 1.0)?.recip()?
+    } else {
+        candle_nn::ops::softmax(&logits, D::Minus1)?
+    };
+    Ok(values.to_vec2::<f64>()?)
+}
+
+fn report(label: &str, epochs: usize, curve: &[CurvePoint], left: Duration) {
+    let Some(point) = curve.last() else { return };
+    let test = point.test_value.map_or(String::new(), |value| format!(", test {:.1} %", value * 100.0));
+    tracing::info!(
+        "{label}: epoch {}/{epochs}, loss {:.4}, train {:.1} %{test}, {:.2} s, {} s left",
+        point.epoch,
+        point.train_loss,
+        point.train_value * 100.0,
+        point.wall_s,
+        left.as_secs()
+    );
+}
+
+/// The rows of `predictions.csv`.
+pub fn predictions(cell: &Training<'_>, probabilities: &[Vec<f64>]) -> Vec<PredictionRow> {
+    let classes = cell.clips.classes();
+    let row = |(clip, scores): (&usize, &Vec<f64>)| PredictionRow {
+        clip: cell.clips.name(*clip).to_owned(),
+        fold: cell.fold,
+        label: cell.clips.labels(*clip).iter().map(|l| classes[*l].as_str()).collect::<Vec<_>>().join(";"),
+        predicted: classes[argmax(scores)].clone(),
+        probabilities: scores.iter().map(f64::to_string).collect::<Vec<_>>().join(";"),
+    };
+    cell.test.iter().zip(probabilities).map(row).collect()
+}
+
+/// Score of the final predictions.
+pub fn final_value(cell: &Training<'_>, probabilities: &[Vec<f64>]) -> f64 {
+    let labels: Vec<Vec<usize>> = cell.test.iter().map(|clip| cell.clips.labels(*clip).to_vec()).collect();
+    if cell.clips.multi_label() {
+        mean_average_precision(probabilities, &labels, cell.clips.classes().len())
+    } else {
+        accuracy(probabilities, &labels)
+    }
+}

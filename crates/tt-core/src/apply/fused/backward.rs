@@ -1,0 +1,208 @@
+//! The backward pass of a work item.
+#![expect(unsafe_code, reason = "hands pointers into checked buffers to the micro-kernels")]
+
+use super::buffer::Buffer;
+use super::drive::{RowCount, lanewise, product};
+use super::forward::{Call, Workspace, as_f32, block_input};
+use super::micro::{Lanewise, Product};
+use super::pack::{NARROW, transposed_width};
+use crate::apply::Rows;
+
+impl Call<'_> {
+    /// Adds `dG_k [(i, a), c] += sum over (q, rho) of T_{k+1}[q, i, rho, a] dT_k[q, rho, c]`.
+    fn core_gradient(&self, k: usize, q: usize, input: &[f32], flow: &[f32], gradient: &mut [f32]) {
+        let step = &self.plan.steps[k];
+        let gradient = &mut gradient[step.gradient..][..step.m * step.right * step.width];
+        let per_q = step.m * step.right * step.rho;
+        assert!(input.len() >= q * per_q && flow.len() >= q * step.rho * step.width);
+        let mut m = Product {
+            a: input.as_ptr(),
+            a_tile: 0,
+            a_outer: step.rho * step.right,
+            a_inner: 1,
+            a_p: per_q,
+            a_q: step.right,
+            b: flow.as_ptr(),
+            b_p: step.rho * step.width,
+            b_q: step.width,
+            c: gradient.as_mut_ptr(),
+            c_tile: 0,
+            c_outer: step.right * step.width,
+            c_inner: step.width,
+            tiles: 1,
+            ps: q,
+            qs: step.rho,
+            last: self.kernels.lanes,
+            add: true,
+            bias: std::ptr::null(),
+        };
+        if step.rho == 1 {
+            (m.ps, m.qs, m.a_q) = (1, q, per_q);
+        }
+        let rows = if step.right <= 4 {
+            RowCount { outer: step.m, inner: step.right }
+        } else {
+            (m.tiles, m.a_tile, m.c_tile) = (step.right, 1, step.width);
+            RowCount { outer: step.m, inner: 1 }
+        };
+        // SAFETY: the lengths were checked above.
+        unsafe { product(self.kernels, &m, rows, step.width) }
+    }
+
+    /// `dT_{k+1} [q, i, rho', (j, a)] = sum over c of dT_k[q, (rho', j), c] G_k[i, a, c]`.
+    fn flow_back(&self, k: usize, q: usize, from: &[f32], to: &mut [f32], expanded: &mut Buffer) {
+        let (step, next) = (&self.plan.steps[k], &self.plan.steps[k + 1]);
+        let narrow = step.right == NARROW;
+        let width = transposed_width(self.plan, k, self.kernels.lanes);
+        let weights = &self.packed.transposed[k];
+        assert!(from.len() >= q * step.rho * step.width && to.len() >= q * step.m * next.rho * next.width);
+        let row = step.columns * next.width;
+        // With one row per q all q are done at once, else the rows of each q.
+        let (tiles, xs, c_x) =
+            if next.rho == 1 { (1, q, step.m * next.width) } else { (q, next.rho, next.width) };
+        expanded.resize(xs * row + 16);
+        for tile in 0..tiles {
+            let from = &from[tile * step.rho * step.width..][..xs * next.n * step.width];
+            for (x, rows) in from.chunks_exact(next.n * step.width).enumerate() {
+                expand(rows, step.width, step.right, step.columns, next.width, &mut expanded[x * row..]);
+            }
+            let to = &mut to[tile * step.m * next.rho * next.width..];
+            let m = Lanewise {
+                x: expanded.as_ptr(),
+                x_row: row,
+                x_c: next.width,
+                y: weights.as_ptr(),
+                y_row: step.columns * width,
+                y_c: width,
+                c: to.as_mut_ptr(),
+                c_x,
+                c_y: next.rho * next.width,
+                cs: step.columns,
+                vectors: next.width / self.kernels.lanes,
+                groups: 1,
+            };
+            // SAFETY: the lengths were checked above.
+            unsafe { lanewise(self.kernels, &m, xs, step.m, narrow) }
+        }
+    }
+
+    /// `dx [rows, m_d] = dT_{d-1} G_d^T`.
+    fn input_gradient(&self, rows: usize, flow: &[f32], dx: &mut [f32]) {
+        let step = self.plan.last();
+        let k = self.plan.steps.len() - 1;
+        let width = transposed_width(self.plan, k, self.kernels.lanes);
+        let weights = &self.packed.transposed[k];
+        assert!(
+            flow.len() >= rows * step.width
+                && dx.len() >= rows * step.m
+                && weights.len() >= step.columns * width
+        );
+        let m = Product {
+            a: flow.as_ptr(),
+            a_tile: 0,
+            a_outer: step.width,
+            a_inner: 0,
+            a_p: 0,
+            a_q: 1,
+            b: weights.as_ptr(),
+            b_p: 0,
+            b_q: width,
+            c: dx.as_mut_ptr(),
+            c_tile: 0,
+            c_outer: step.m,
+            c_inner: 0,
+            tiles: 1,
+            ps: 1,
+            qs: step.columns,
+            last: 0,
+            add: false,
+            bias: std::ptr::null(),
+        };
+        // SAFETY: the lengths were checked above.
+        unsafe { product(self.kernels, &m, RowCount { outer: rows, inner: 1 }, step.m) }
+    }
+
+    /// Backward pass of some frames: adds to `gradient`, overwrites `dx` if wanted.
+    pub(super) fn backward(
+        &self,
+        x: Rows,
+        saved: &[f32],
+        dout: &[f32],
+        gradient: &mut [f32],
+        mut dx: Option<&mut [f32]>,
+        work: &mut Workspace,
+    ) {
+        let plan = self.plan;
+        let first = &plan.steps[0];
+        let mut flow = std::mem::take(&mut work.flow);
+        if plan.steps.len() == 1 {
+            let frames = dout.len() / plan.outputs;
+            flow.resize(frames * first.width);
+            for (to, from) in flow.chunks_exact_mut(first.width).zip(dout.chunks_exact(plan.outputs)) {
+                to[..plan.outputs].copy_from_slice(from);
+            }
+            let input = as_f32(self.kernels, x, &mut work.pixels);
+            self.core_gradient(0, frames, input, &flow, gradient);
+            if let Some(dx) = dx {
+                self.input_gradient(frames, &flow, dx);
+            }
+        } else {
+            flow.resize(plan.flow);
+            for (frame, dout) in dout.chunks_exact(plan.outputs).enumerate() {
+                for (value, &place) in dout.iter().zip(&plan.order) {
+                    let (row, column) = (place as usize / first.columns, place as usize % first.columns);
+                    flow[row * first.width + column] = *value;
+                }
+                let saved = &saved[frame * plan.saved..][..plan.saved];
+                for k in 0..plan.steps.len() - 2 {
+                    let input = &saved[plan.steps[k + 1].saved..];
+                    let (from, to) = flow.split_at_mut(plan.steps[k + 1].flow);
+                    let from = &from[plan.steps[k].flow..];
+                    self.core_gradient(k, plan.steps[k].outer, input, from, gradient);
+                    self.flow_back(k, plan.steps[k].outer, from, to, &mut work.expanded);
+                }
+                let x = x.range(frame * plan.inputs, plan.inputs);
+                let dx = dx.as_mut().map(|dx| &mut dx[frame * plan.inputs..][..plan.inputs]);
+                self.last_two_back(x, &flow, gradient, dx, work);
+            }
+        }
+        work.flow = flow;
+    }
+
+    /// The last two steps of a frame, block by block, with `T_{d-1}` computed again.
+    fn last_two_back(
+        &self,
+        x: Rows,
+        flow: &[f32],
+        gradient: &mut [f32],
+        mut dx: Option<&mut [f32]>,
+        work: &mut Workspace,
+    ) {
+        let plan = self.plan;
+        let k = plan.steps.len() - 2;
+        let (step, last) = (&plan.steps[k], plan.last());
+        for start in (0..step.outer).step_by(plan.block_backward) {
+            let q = plan.block_backward.min(step.outer - start);
+            let rows = q * step.m;
+            let input = as_f32(self.kernels, block_input(step, last, x, start, q), &mut work.pixels);
+            let from = &flow[step.flow + start * step.rho * step.width..][..q * step.rho * step.width];
+            work.last.resize(rows * last.width);
+            self.step(k + 1, rows, input, &mut work.last);
+            self.core_gradient(k, q, &work.last, from, gradient);
+            self.flow_back(k, q, from, &mut work.last, &mut work.expanded);
+            self.core_gradient(k + 1, rows, input, &work.last, gradient);
+            if let Some(dx) = &mut dx {
+                self.input_gradient(rows, &work.last, &mut dx[start * step.m * last.m..][..rows * last.m]);
+            }
+        }
+    }
+}
+
+/// Spreads `rows [j, c]` over lanes: `to [c, (j, a)]`, the same number for all `rank` values of a.
+fn expand(rows: &[f32], stride: usize, rank: usize, columns: usize, width: usize, to: &mut [f32]) {
+    for (j, row) in rows.chunks_exact(stride).enumerate() {
+        for (c, value) in row[..columns].iter().enumerate() {
+            to[c * width + j * rank..][..rank].fill(*value);
+        }
+    }
+}

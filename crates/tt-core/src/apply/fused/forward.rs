@@ -1,0 +1,158 @@
+//! The forward pass of a work item, and the steps that both passes share.
+#![expect(unsafe_code, reason = "hands pointers into checked buffers to the micro-kernels")]
+
+use super::buffer::Buffer;
+use super::drive::{RowCount, product};
+use super::micro::{Kernels, Product};
+use super::pack::Packed;
+use super::plan::{Plan, Step};
+use crate::apply::Rows;
+
+/// Scratch of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Workspace {
+    /// Pixels of a block as f32.
+    pub(super) pixels: Buffer,
+    /// `T_{d-1}` of a block, then its gradient.
+    pub(super) last: Buffer,
+    /// `T_1 … T_{d-2}` of a frame where nobody saves them.
+    pub(super) frame: Buffer,
+    /// `T_0` of a frame.
+    pub(super) out: Buffer,
+    /// Gradients dT_0 … dT_{d-2} of a frame.
+    pub(super) flow: Buffer,
+    /// Expanded rows of the lanewise product.
+    pub(super) expanded: Buffer,
+}
+
+/// What is common to all items of a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) kernels: &'static Kernels,
+    pub(super) packed: &'a Packed,
+    pub(super) shifted: bool,
+}
+
+/// Input of a block as f32: a slice of the caller's rows, or converted pixels.
+pub(super) fn as_f32<'a>(kernels: &Kernels, rows: Rows<'a>, pixels: &'a mut Buffer) -> &'a [f32] {
+    match rows {
+        Rows::F32(values) => values,
+        Rows::U8(values) => {
+            pixels.resize(values.len());
+            // SAFETY: both hold `len` numbers.
+            unsafe { (kernels.bytes)(values.as_ptr(), pixels.as_mut_ptr(), values.len()) };
+            pixels
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Step k: `T_{k+1} [q, i, rho, a] -> T_k [q, rho, c]` for `q` values of q.
+    pub(super) fn step(&self, k: usize, q: usize, from: &[f32], to: &mut [f32]) {
+        let step = &self.plan.steps[k];
+        let weights = &self.packed.forward[k];
+        let (depth, row) = (step.m * step.right, step.rho * step.columns);
+        assert!(
+            from.len() >= q * depth * step.rho && to.len() >= q * row && weights.len() >= depth * step.width
+        );
+        let per_q = depth * step.rho;
+        let mut m = Product {
+            a: from.as_ptr(),
+            a_tile: 0,
+            a_outer: per_q,
+            a_inner: step.right,
+            a_p: step.rho * step.right,
+            a_q: 1,
+            b: weights.as_ptr(),
+            b_p: step.right * step.width,
+            b_q: step.width,
+            c: to.as_mut_ptr(),
+            c_tile: 0,
+            c_outer: row,
+            c_inner: step.columns,
+            tiles: 1,
+            ps: step.m,
+            qs: step.right,
+            last: 0,
+            add: false,
+            bias: std::ptr::null(),
+        };
+        if self.shifted && k + 1 == self.plan.steps.len() {
+            m.bias = self.packed.bias.as_ptr();
+        }
+        if step.rho == 1 || step.right == 1 {
+            // i and a together are one evenly spaced index.
+            (m.ps, m.qs, m.a_q) = (1, depth, step.rho);
+        }
+        let rows = if step.rho <= 4 {
+            RowCount { outer: q, inner: step.rho }
+        } else {
+            (m.tiles, m.a_tile, m.c_tile) = (q, per_q, row);
+            (m.a_outer, m.c_outer) = (step.right, step.columns);
+            RowCount { outer: step.rho, inner: 1 }
+        };
+        // SAFETY: the lengths were checked above.
+        unsafe { product(self.kernels, &m, rows, step.columns) }
+    }
+
+    /// Forward pass of some frames: `out [frames, N]`, `saved [frames, plan.saved]` if wanted.
+    pub(super) fn forward(
+        &self,
+        x: Rows,
+        out: &mut [f32],
+        mut saved: Option<&mut [f32]>,
+        work: &mut Workspace,
+    ) {
+        let plan = self.plan;
+        if plan.steps.len() == 1 {
+            let frames = out.len() / plan.outputs;
+            let input = as_f32(self.kernels, x, &mut work.pixels);
+            return self.step(0, frames, input, out);
+        }
+        let mut own = std::mem::take(&mut work.frame);
+        own.resize(plan.saved);
+        work.out.resize(plan.outputs);
+        for (frame, out) in out.chunks_exact_mut(plan.outputs).enumerate() {
+            let x = x.range(frame * plan.inputs, plan.inputs);
+            let tensors = match &mut saved {
+                Some(saved) => &mut saved[frame * plan.saved..][..plan.saved],
+                None => &mut own[..],
+            };
+            self.last_two(x, tensors, work);
+            for k in (0..plan.steps.len() - 2).rev() {
+                let step = &plan.steps[k];
+                let (before, after) = tensors.split_at_mut(plan.steps[k + 1].saved);
+                let to = if k == 0 { &mut work.out[..] } else { &mut before[step.saved..] };
+                self.step(k, step.outer, after, to);
+            }
+            for (value, &place) in out.iter_mut().zip(&plan.order) {
+                *value = work.out[place as usize];
+            }
+        }
+        work.frame = own;
+    }
+
+    /// The last two steps of a frame, block by block: `x -> T_{d-1} -> T_{d-2}`.
+    fn last_two(&self, x: Rows, tensors: &mut [f32], work: &mut Workspace) {
+        let plan = self.plan;
+        let k = plan.steps.len() - 2;
+        let step = &plan.steps[k];
+        let to = if k == 0 { &mut work.out[..] } else { &mut tensors[step.saved..] };
+        let per_q = step.rho * step.columns;
+        for start in (0..step.outer).step_by(plan.block_forward) {
+            let q = plan.block_forward.min(step.outer - start);
+            let input = block_input(step, plan.last(), x, start, q);
+            let input = as_f32(self.kernels, input, &mut work.pixels);
+            work.last.resize(q * step.m * plan.last().columns);
+            self.step(k + 1, q * step.m, input, &mut work.last);
+            self.step(k, q, &work.last, &mut to[start * per_q..]);
+        }
+    }
+}
+
+/// The input of `q` values of q from `start` on, of a frame.
+pub(super) fn block_input<'a>(step: &Step, last: &Step, x: Rows<'a>, start: usize, q: usize) -> Rows<'a> {
+    let each = step.m * last.m;
+    x.range(start * each, q * each)
+}

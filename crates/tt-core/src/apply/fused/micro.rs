@@ -1,0 +1,292 @@
+//! The micro-kernels: two register-blocked products, instantiated for each instruction set.
+#![expect(unsafe_code, reason = "raw pointers into checked buffers, and instruction sets chosen at run time")]
+
+use super::Isa;
+use super::simd::Simd;
+
+/// A product of broadcast numbers with vectors: for every tile t, row (o, i) and vector v
+/// `C[t, o, i, v] (+)= sum over (p, q) of A[t, o, i, p, q] * B[p, q, v]`.
+///
+/// Strides are in numbers. The kernel's constants are the counts of o, i and v.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Product {
+    pub(super) a: *const f32,
+    pub(super) a_tile: usize,
+    pub(super) a_outer: usize,
+    pub(super) a_inner: usize,
+    pub(super) a_p: usize,
+    pub(super) a_q: usize,
+    pub(super) b: *const f32,
+    pub(super) b_p: usize,
+    pub(super) b_q: usize,
+    pub(super) c: *mut f32,
+    pub(super) c_tile: usize,
+    pub(super) c_outer: usize,
+    pub(super) c_inner: usize,
+    pub(super) tiles: usize,
+    pub(super) ps: usize,
+    pub(super) qs: usize,
+    /// Lanes of the last vector that are stored.
+    pub(super) last: usize,
+    /// Start from C.
+    pub(super) add: bool,
+    /// Else start from these vectors, or from zero where it is null.
+    pub(super) bias: *const f32,
+}
+
+/// An outer product along lanes: for every tile t, rows x and y and vector v
+/// `C[t, x, y, v] = sum over c of X[t, x, c, v] * Y[y, c, v]`, Y four numbers wide where `narrow`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lanewise {
+    pub(super) x: *const f32,
+    pub(super) x_row: usize,
+    pub(super) x_c: usize,
+    pub(super) y: *const f32,
+    pub(super) y_row: usize,
+    pub(super) y_c: usize,
+    pub(super) c: *mut f32,
+    pub(super) c_x: usize,
+    pub(super) c_y: usize,
+    pub(super) cs: usize,
+    pub(super) vectors: usize,
+    /// Groups of y rows to do one after the other.
+    pub(super) groups: usize,
+}
+
+pub(super) type ProductFn = unsafe fn(&Product);
+pub(super) type LanewiseFn = unsafe fn(&Lanewise);
+
+/// Largest count of outer rows, inner rows and vectors of [`ProductFn`]s.
+pub(super) const OUTER: usize = 8;
+pub(super) const INNER: usize = 4;
+pub(super) const VECTORS: usize = 4;
+/// Largest count of x and y rows of [`LanewiseFn`]s.
+pub(super) const XS: usize = 4;
+pub(super) const YS: usize = 6;
+
+/// The kernels of one instruction set.
+pub(super) struct Kernels {
+    pub(super) lanes: usize,
+    pub(super) accumulators: usize,
+    /// By outer rows, inner rows and vectors, each less one.
+    pub(super) product: [[[ProductFn; VECTORS]; INNER]; OUTER],
+    /// By narrowness, x rows and y rows, the latter two less one.
+    pub(super) lanewise: [[[LanewiseFn; YS]; XS]; 2],
+    /// Pixels to numbers: `(from, to, len)`; `to` has room for `len` rounded up to 16.
+    pub(super) bytes: unsafe fn(*const u8, *mut f32, usize),
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernels").field("lanes", &self.lanes).finish_non_exhaustive()
+    }
+}
+
+#[inline(always)]
+unsafe fn product<S: Simd, const O: usize, const I: usize, const V: usize>(m: &Product) {
+    if O * I * V > S::ACCUMULATORS {
+        return; // never planned; keeps the compiler from building it
+    }
+    // SAFETY: the caller's strides and counts describe memory it owns.
+    unsafe {
+        for t in 0..m.tiles {
+            let a = m.a.add(t * m.a_tile);
+            let c = m.c.add(t * m.c_tile);
+            let mut acc = [[[S::zero(); V]; I]; O];
+            if m.add {
+                for o in 0..O {
+                    for i in 0..I {
+                        for v in 0..V {
+                            acc[o][i][v] = S::load(c.add(o * m.c_outer + i * m.c_inner + v * S::LANES));
+                        }
+                    }
+                }
+            } else if !m.bias.is_null() {
+                for o in 0..O {
+                    for i in 0..I {
+                        for v in 0..V {
+                            acc[o][i][v] = S::load(m.bias.add(v * S::LANES));
+                        }
+                    }
+                }
+            }
+            let mut base = [a; O];
+            for o in 0..O {
+                base[o] = a.add(o * m.a_outer);
+            }
+            for p in 0..m.ps {
+                let mut at = [0; I];
+                for i in 0..I {
+                    at[i] = p * m.a_p + i * m.a_inner;
+                }
+                let mut b = m.b.add(p * m.b_p);
+                for _ in 0..m.qs {
+                    let mut row = [S::zero(); V];
+                    for v in 0..V {
+                        row[v] = S::load(b.add(v * S::LANES));
+                    }
+                    for o in 0..O {
+                        for i in 0..I {
+                            let x = S::splat(base[o].add(at[i]));
+                            for v in 0..V {
+                                acc[o][i][v] = S::fma(x, row[v], acc[o][i][v]);
+                            }
+                        }
+                    }
+                    for i in 0..I {
+                        at[i] += m.a_q;
+                    }
+                    b = b.add(m.b_q);
+                }
+            }
+            for o in 0..O {
+                for i in 0..I {
+                    let to = c.add(o * m.c_outer + i * m.c_inner);
+                    for v in 0..V - 1 {
+                        S::store(to.add(v * S::LANES), acc[o][i][v]);
+                    }
+                    let to = to.add((V - 1) * S::LANES);
+                    if m.last == S::LANES {
+                        S::store(to, acc[o][i][V - 1]);
+                    } else {
+                        S::store_first(to, acc[o][i][V - 1], m.last);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn lanewise<S: Simd, const X: usize, const Y: usize, const NARROW: bool>(m: &Lanewise) {
+    if X * Y > S::ACCUMULATORS {
+        return; // never planned; keeps the compiler from building it
+    }
+    // SAFETY: the caller's strides and counts describe memory it owns.
+    unsafe {
+        for g in 0..m.groups {
+            for v in 0..m.vectors {
+                let mut acc = [[S::zero(); Y]; X];
+                let mut x = m.x.add(v * S::LANES);
+                let mut y = m.y.add(g * Y * m.y_row + if NARROW { 0 } else { v * S::LANES });
+                for _ in 0..m.cs {
+                    let mut left = [S::zero(); X];
+                    for i in 0..X {
+                        left[i] = S::load(x.add(i * m.x_row));
+                    }
+                    for j in 0..Y {
+                        let at = y.add(j * m.y_row);
+                        let right = if NARROW { S::load4(at) } else { S::load(at) };
+                        for i in 0..X {
+                            acc[i][j] = S::fma(left[i], right, acc[i][j]);
+                        }
+                    }
+                    x = x.add(m.x_c);
+                    y = y.add(m.y_c);
+                }
+                for i in 0..X {
+                    for j in 0..Y {
+                        S::store(m.c.add(i * m.c_x + (g * Y + j) * m.c_y + v * S::LANES), acc[i][j]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn bytes<S: Simd>(from: *const u8, to: *mut f32, len: usize) {
+    // SAFETY: whole vectors of input are read; `to` has room for whole vectors.
+    unsafe {
+        let whole = len / S::LANES * S::LANES;
+        for k in (0..whole).step_by(S::LANES) {
+            S::store(to.add(k), S::bytes(from.add(k)));
+        }
+        for k in whole..len {
+            *to.add(k) = f32::from(*from.add(k));
+        }
+    }
+}
+
+macro_rules! kernels {
+    ($module:ident, $simd:ident $(, $features:literal)?) => {
+        mod $module {
+            use super::super::simd::{Simd, $simd as S};
+            use super::{Kernels, Lanewise, Product};
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn product<const O: usize, const I: usize, const V: usize>(m: &Product) {
+                // SAFETY: passed on to the caller.
+                unsafe { super::product::<S, O, I, V>(m) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn lanewise<const X: usize, const Y: usize, const NARROW: bool>(m: &Lanewise) {
+                // SAFETY: passed on to the caller.
+                unsafe { super::lanewise::<S, X, Y, NARROW>(m) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn bytes(from: *const u8, to: *mut f32, len: usize) {
+                // SAFETY: passed on to the caller.
+                unsafe { super::bytes::<S>(from, to, len) }
+            }
+
+            macro_rules! vectors {
+                ($o:literal, $i:literal) => {
+                    [product::<$o, $i, 1>, product::<$o, $i, 2>, product::<$o, $i, 3>, product::<$o, $i, 4>]
+                };
+            }
+            macro_rules! inner {
+                ($o:literal) => {
+                    [vectors!($o, 1), vectors!($o, 2), vectors!($o, 3), vectors!($o, 4)]
+                };
+            }
+            macro_rules! ys {
+                ($x:literal, $n:literal) => {
+                    [
+                        lanewise::<$x, 1, $n>,
+                        lanewise::<$x, 2, $n>,
+                        lanewise::<$x, 3, $n>,
+                        lanewise::<$x, 4, $n>,
+                        lanewise::<$x, 5, $n>,
+                        lanewise::<$x, 6, $n>,
+                    ]
+                };
+            }
+            pub(super) static KERNELS: Kernels = Kernels {
+                lanes: S::LANES,
+                accumulators: S::ACCUMULATORS,
+                product: [
+                    inner!(1), inner!(2), inner!(3), inner!(4), inner!(5), inner!(6), inner!(7), inner!(8),
+                ],
+                lanewise: [
+                    [ys!(1, false), ys!(2, false), ys!(3, false), ys!(4, false)],
+                    [ys!(1, true), ys!(2, true), ys!(3, true), ys!(4, true)],
+                ],
+                bytes,
+            };
+        }
+    };
+}
+
+kernels!(scalar, Scalar);
+#[cfg(target_arch = "x86_64")]
+kernels!(avx2, Avx2, "avx2,fma");
+#[cfg(target_arch = "x86_64")]
+kernels!(avx512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+#[cfg(target_arch = "aarch64")]
+kernels!(neon, Neon, "neon");
+
+/// The kernels of an instruction set that this machine has.
+pub(super) fn kernels(isa: Isa) -> &'static Kernels {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => &avx512::KERNELS,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => &avx2::KERNELS,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => &neon::KERNELS,
+        _ => &scalar::KERNELS,
+    }
+}

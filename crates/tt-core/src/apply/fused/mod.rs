@@ -1,0 +1,260 @@
+//! The CPU kernel: one frame at a time through caches, vectors chosen at run time, threads over frames.
+//!
+//! Pixels of a block of rows are converted, multiplied by the last core and at once by the one before, so
+//! that the largest intermediate never leaves the cache; the rest of a frame follows. The backward pass
+//! computes that intermediate again instead of saving it.
+//!
+//! Frames are cut into work items by their number alone, and the gradients of the items are added in
+//! order: results do not depend on the number of threads, bit for bit.
+//!
+//! # Cost
+//! Forward [`TtShape::macs_per_row`] multiply-accumulates a row; backward twice that, without the last
+//! core's second product (`dx`) if no input gradient is asked for, plus the last core once more.
+#![expect(clippy::needless_range_loop, reason = "indices of register blocks, unrolled by the compiler")]
+
+mod backward;
+mod buffer;
+mod drive;
+mod forward;
+mod isa;
+mod micro;
+mod pack;
+mod plan;
+mod simd;
+
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use self::buffer::Buffer;
+use self::forward::{Call, Workspace};
+use self::micro::{Kernels, kernels};
+use self::pack::Packed;
+use self::plan::Plan;
+use super::{Affine, Rows, check, row_count};
+use crate::{Result, TtShape};
+
+pub use self::isa::Isa;
+
+/// What the forward pass keeps for the backward pass: the running tensor after each core but the first and
+/// the last. Reusable; grows to the largest batch seen.
+#[derive(Debug, Default)]
+pub struct Saved {
+    tensors: Buffer,
+    rows: usize,
+}
+
+impl Saved {
+    /// Bytes held for the rows of the last forward pass.
+    pub fn bytes(&self) -> usize {
+        self.tensors.len() * size_of::<f32>()
+    }
+}
+
+/// The fused TT layer of one shape, with its workspaces.
+#[derive(Debug)]
+pub struct Fused {
+    plan: Plan,
+    affine: Affine,
+    isa: Isa,
+    kernels: &'static Kernels,
+    packed: Pool<Packed>,
+    workspaces: Pool<Workspace>,
+    gradients: Pool<Buffer>,
+}
+
+/// Things to use again.
+#[derive(Debug, Default)]
+struct Pool<T>(Mutex<Vec<T>>);
+
+impl<T: Default> Pool<T> {
+    fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut thing = taken.unwrap_or_default();
+        let result = work(&mut thing);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(thing);
+        result
+    }
+}
+
+/// Frames of a work item: few enough to share, many enough to be worth a gradient buffer; at most 128 items.
+fn item_rows(rows: usize) -> usize {
+    rows.div_ceil(128).max(4)
+}
+
+impl Fused {
+    /// The layer of a shape with the widest vectors that this machine has.
+    pub fn new(shape: &TtShape, affine: Affine) -> Self {
+        Self::build(shape, affine, Isa::detect())
+    }
+
+    /// The layer with a given instruction set.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`] if this machine does not have it.
+    pub fn with_isa(shape: &TtShape, affine: Affine, isa: Isa) -> Result<Self> {
+        Ok(Self::build(shape, affine, isa.require()?))
+    }
+
+    fn build(shape: &TtShape, affine: Affine, isa: Isa) -> Self {
+        let kernels = kernels(isa);
+        Self {
+            plan: Plan::new(shape, kernels.lanes),
+            affine,
+            isa,
+            kernels,
+            packed: Pool::default(),
+            workspaces: Pool::default(),
+            gradients: Pool::default(),
+        }
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Bytes that [`Saved`] holds per row.
+    pub fn saved_bytes_per_row(&self) -> usize {
+        self.plan.saved * size_of::<f32>()
+    }
+
+    fn call<'a>(&'a self, packed: &'a Packed) -> Call<'a> {
+        Call { plan: &self.plan, kernels: self.kernels, packed, shifted: self.affine.shift != 0.0 }
+    }
+
+    /// `out = (scale * rows + shift) W`.
+    ///
+    /// # Shapes
+    /// `rows [n, M]`, `cores [L]`, `out [n, N]` (overwritten), the gate slowest within a row.
+    ///
+    /// # Errors
+    /// [`crate::Error::Size`] if a buffer does not fit, or there is no row.
+    pub fn forward(
+        &self,
+        rows: Rows,
+        cores: &[f32],
+        out: &mut [f32],
+        saved: Option<&mut Saved>,
+    ) -> Result<()> {
+        let plan = &self.plan;
+        let n = row_count(rows.len(), plan.inputs)?;
+        check("cores", cores.len(), plan.params)?;
+        check("output", out.len(), n * plan.outputs)?;
+        let item = item_rows(n);
+        self.packed.with(|packed| {
+            packed.forward(plan, self.affine, cores);
+            let call = self.call(packed);
+            let input = |index: usize, outputs: usize| {
+                rows.range(index * item * plan.inputs, outputs / plan.outputs * plan.inputs)
+            };
+            let outs = out.par_chunks_mut(item * plan.outputs).enumerate();
+            match saved {
+                Some(saved) if plan.saved > 0 => {
+                    saved.tensors.resize(n * plan.saved);
+                    saved.rows = n;
+                    outs.zip(saved.tensors.par_chunks_mut(item * plan.saved)).for_each(
+                        |((index, out), saved)| {
+                            self.workspaces
+                                .with(|work| call.forward(input(index, out.len()), out, Some(saved), work));
+                        },
+                    );
+                }
+                saved => {
+                    if let Some(saved) = saved {
+                        saved.tensors.resize(0);
+                        saved.rows = n;
+                    }
+                    outs.for_each(|(index, out)| {
+                        self.workspaces.with(|work| call.forward(input(index, out.len()), out, None, work));
+                    });
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Gradients of a loss whose gradient with respect to the output is `dout`.
+    ///
+    /// # Shapes
+    /// `rows [n, M]` and `cores [L]` as in the forward pass that filled `saved`, `dout [n, N]`,
+    /// `dcores [L]` and `dx [n, M]` (both overwritten; `dx` costs nothing unless asked for, and is with
+    /// respect to the stored numbers).
+    ///
+    /// # Errors
+    /// [`crate::Error::Size`] if a buffer does not fit, or there is no row.
+    pub fn backward(
+        &self,
+        rows: Rows,
+        cores: &[f32],
+        saved: &Saved,
+        dout: &[f32],
+        dcores: &mut [f32],
+        dx: Option<&mut [f32]>,
+    ) -> Result<()> {
+        let plan = &self.plan;
+        let n = row_count(rows.len(), plan.inputs)?;
+        check("cores", cores.len(), plan.params)?;
+        check("output gradient", dout.len(), n * plan.outputs)?;
+        check("core gradient", dcores.len(), plan.params)?;
+        check("rows of the saved forward pass", saved.rows, n)?;
+        check("saved tensors", saved.tensors.len(), n * plan.saved)?;
+        if let Some(dx) = &dx {
+            check("input gradient", dx.len(), rows.len())?;
+        }
+        self.packed.with(|packed| {
+            packed.forward(plan, self.affine, cores);
+            packed.backward(plan, self.kernels.lanes, dx.is_some());
+            self.gradients.with(|gradients| {
+                self.items_back(&self.call(packed), rows, saved, dout, gradients, dx);
+                let shift = pack::shift_gradient(plan, packed, self.affine, dout);
+                pack::unpack(plan, self.affine, &gradients[..plan.gradient], &shift, dcores);
+            });
+        });
+        Ok(())
+    }
+
+    /// Runs all items; the sum of their gradients ends in the first item's place.
+    fn items_back(
+        &self,
+        call: &Call,
+        rows: Rows,
+        saved: &Saved,
+        dout: &[f32],
+        gradients: &mut Buffer,
+        dx: Option<&mut [f32]>,
+    ) {
+        let plan = &self.plan;
+        let n = dout.len() / plan.outputs;
+        let item = item_rows(n);
+        let stride = plan.gradient.next_multiple_of(16);
+        gradients.resize(n.div_ceil(item) * stride);
+        let one = |index: usize, gradient: &mut [f32], dx: Option<&mut [f32]>| {
+            let (start, count) = (index * item, item.min(n - index * item));
+            gradient.fill(0.0);
+            self.workspaces.with(|work| {
+                call.backward(
+                    rows.range(start * plan.inputs, count * plan.inputs),
+                    &saved.tensors[start * plan.saved..][..count * plan.saved],
+                    &dout[start * plan.outputs..][..count * plan.outputs],
+                    gradient,
+                    dx,
+                    work,
+                );
+            });
+        };
+        let items = gradients.par_chunks_mut(stride).enumerate();
+        match dx {
+            Some(dx) => items
+                .zip(dx.par_chunks_mut(item * plan.inputs))
+                .for_each(|((index, gradient), dx)| one(index, gradient, Some(dx))),
+            None => items.for_each(|(index, gradient)| one(index, gradient, None)),
+        }
+        let (sum, others) = gradients.split_at_mut(stride);
+        for other in others.chunks_exact(stride) {
+            for (sum, value) in sum.iter_mut().zip(other) {
+                *sum += value;
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The cores in the order that the kernels read, once per call, and their gradients back again.
+
+use super::buffer::Buffer;
+use super::plan::{Plan, Step};
+use crate::apply::Affine;
+
+/// Rank for which a transposed core is stored once instead of once per output.
+pub(super) const NARROW: usize = 4;
+
+/// The cores of one call.
+#[derive(Debug, Default)]
+pub(super) struct Packed {
+    /// Core k as `[(i, a), width]`, columns (j, a'), zero-padded; the last times the scale.
+    pub(super) forward: Vec<Buffer>,
+    /// Contribution of the shift to every row of `T_{d-1}`, `[width]`.
+    pub(super) bias: Buffer,
+    /// Core k < d - 1 as `[i, c, lanes of (j, a)]`, or `[i, c, 4]` where rank k + 1 is [`NARROW`]; the last
+    /// core as `[c, i]`, padded.
+    pub(super) transposed: Vec<Buffer>,
+}
+
+/// Width of a row of the transposed core k.
+pub(super) fn transposed_width(plan: &Plan, k: usize, lanes: usize) -> usize {
+    match plan.steps.get(k + 1) {
+        None => plan.steps[k].m.next_multiple_of(lanes),
+        Some(_) if plan.steps[k].right == NARROW => NARROW,
+        Some(next) => next.width,
+    }
+}
+
+impl Packed {
+    /// Packs the cores for the forward pass.
+    pub(super) fn forward(&mut self, plan: &Plan, affine: Affine, cores: &[f32]) {
+        let last = plan.steps.len() - 1;
+        self.forward.resize_with(plan.steps.len(), Buffer::default);
+        for (k, step) in plan.steps.iter().enumerate() {
+            let factor = if k == last { affine.scale } else { 1.0 };
+            let packed = &mut self.forward[k];
+            packed.resize(step.m * step.right * step.width);
+            for (row, to) in packed.chunks_exact_mut(step.width).enumerate() {
+                let from = &cores[step.offset + row * step.columns..][..step.columns];
+                for (a, from) in from.chunks_exact(step.n).enumerate() {
+                    for (j, value) in from.iter().enumerate() {
+                        to[j * step.left + a] = factor * value;
+                    }
+                }
+            }
+        }
+        let step = plan.last();
+        self.bias.resize(step.width);
+        for a in 0..step.left {
+            for j in 0..step.n {
+                let rows = cores[step.offset..][..step.m * step.columns].chunks_exact(step.columns);
+                let sum: f64 = rows.map(|row| f64::from(row[a * step.n + j])).sum();
+                self.bias[j * step.left + a] = (f64::from(affine.shift) * sum) as f32;
+            }
+        }
+    }
+
+    /// Packs the transposed cores for the backward pass, from the forward ones.
+    pub(super) fn backward(&mut self, plan: &Plan, lanes: usize, with_x: bool) {
+        self.transposed.resize_with(plan.steps.len(), Buffer::default);
+        for (k, step) in plan.steps.iter().enumerate() {
+            let width = transposed_width(plan, k, lanes);
+            let (from, to) = (&self.forward[k], &mut self.transposed[k]);
+            let Some(next) = plan.steps.get(k + 1) else {
+                if with_x {
+                    to.resize(step.columns * width);
+                    for (c, row) in to.chunks_exact_mut(width).enumerate() {
+                        for (i, value) in row[..step.m].iter_mut().enumerate() {
+                            *value = from[i * step.width + c];
+                        }
+                    }
+                }
+                continue;
+            };
+            to.resize(step.m * step.columns * width);
+            let used = if width == NARROW && step.right == NARROW { NARROW } else { next.columns };
+            for (row, to) in to.chunks_exact_mut(width).enumerate() {
+                let (i, c) = (row / step.columns, row % step.columns);
+                for (lane, value) in to[..used].iter_mut().enumerate() {
+                    *value = from[(i * step.right + lane % step.right) * step.width + c];
+                }
+            }
+        }
+    }
+}
+
+/// Writes the gradients of an item's order `[(i, a), width]` in the order of the flat vector.
+pub(super) fn unpack(plan: &Plan, affine: Affine, gradient: &[f32], shift: &[f64], dcores: &mut [f32]) {
+    let last = plan.steps.len() - 1;
+    for (k, step) in plan.steps.iter().enumerate() {
+        for row in 0..step.m * step.right {
+            let from = &gradient[step.gradient + row * step.width..][..step.columns];
+            let to = &mut dcores[step.offset + row * step.columns..][..step.columns];
+            for j in 0..step.n {
+                for a in 0..step.left {
+                    let c = j * step.left + a;
+                    to[a * step.n + j] = if k == last {
+                        (f64::from(affine.scale) * f64::from(from[c]) + shift[c]) as f32
+                    } else {
+                        from[c]
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// What a constant `shift` in every input adds to the gradient of each row of the last core, `[columns]`:
+/// the summed output gradient carried back through cores summed over their input mode.
+pub(super) fn shift_gradient(plan: &Plan, packed: &Packed, affine: Affine, dout: &[f32]) -> Vec<f64> {
+    let last = plan.last();
+    if affine.shift == 0.0 {
+        return vec![0.0; last.columns];
+    }
+    let mut natural = vec![0.0; plan.outputs];
+    for row in dout.chunks_exact(plan.outputs) {
+        for (sum, value) in natural.iter_mut().zip(row) {
+            *sum += f64::from(*value);
+        }
+    }
+    let mut flow = vec![0.0; plan.outputs]; // [rho, columns], step by step
+    for (&place, value) in plan.order.iter().zip(natural) {
+        flow[place as usize] = value;
+    }
+    for (k, step) in plan.steps[..plan.steps.len() - 1].iter().enumerate() {
+        flow = carry(step, &plan.steps[k + 1], &packed.forward[k], &flow);
+    }
+    flow.iter().map(|value| f64::from(affine.shift) * value).collect()
+}
+
+/// One step of [`shift_gradient`]: `[rho, c] -> [rho', (j, a)]`.
+fn carry(step: &Step, next: &Step, core: &[f32], flow: &[f64]) -> Vec<f64> {
+    let mut summed = vec![0.0; step.right * step.columns]; // [a, c]
+    for (row, values) in core.chunks_exact(step.width).enumerate() {
+        let to = &mut summed[row % step.right * step.columns..][..step.columns];
+        for (sum, value) in to.iter_mut().zip(values) {
+            *sum += f64::from(*value);
+        }
+    }
+    let mut result = vec![0.0; next.rho * next.columns];
+    for (row, from) in flow.chunks_exact(step.columns).enumerate() {
+        for (a, weights) in summed.chunks_exact(step.columns).enumerate() {
+            result[row * step.right + a] = from.iter().zip(weights).map(|(x, w)| x * w).sum();
+        }
+    }
+    result
+}

@@ -1,0 +1,175 @@
+//! What follows from the shape alone: sizes, strides, block sizes and the order of the outputs.
+//!
+//! Step k multiplies core k into the running tensor, the last core first. `T_d` is the input row; step k
+//! turns `T_{k+1} [q, i, rho, a]` into `T_k [q, rho, c]`, with
+//! - q over the input modes before k (count `outer`), i over input mode k,
+//! - rho over the output modes after k, the last one slowest (count `rho`),
+//! - a over rank k+1 and c = (j, a') over output mode k and rank k, the rank fastest.
+//!
+//! So the rows (rho, j) of one step are the rho of the next, and no transpose is ever needed.
+
+use crate::TtShape;
+
+/// Sizes of one step.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    /// Input mode k.
+    pub(super) m: usize,
+    /// Output mode k, gates included.
+    pub(super) n: usize,
+    /// Rank k (left).
+    pub(super) left: usize,
+    /// Rank k + 1 (right).
+    pub(super) right: usize,
+    /// Columns c: `left * n`.
+    pub(super) columns: usize,
+    /// Columns rounded up to whole vectors.
+    pub(super) width: usize,
+    /// Rows rho: output modes after k.
+    pub(super) rho: usize,
+    /// Input modes before k.
+    pub(super) outer: usize,
+    /// Where core k starts in the flat vector.
+    pub(super) offset: usize,
+    /// Where `T_k` starts in a frame's saved tensors (k from 1 to d - 2).
+    pub(super) saved: usize,
+    /// Where dG_k `[m * right, width]` starts in an item's gradients.
+    pub(super) gradient: usize,
+    /// Where dT_k `[outer * rho, width]` starts in a frame's gradients (k up to d - 2).
+    pub(super) flow: usize,
+}
+
+/// The plan of a shape for vectors of a given width.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) steps: Vec<Step>,
+    /// Input and output features.
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) params: usize,
+    /// Numbers saved per frame, `T_1 … T_{d-2}`.
+    pub(super) saved: usize,
+    /// Numbers of the gradients of an item, padded.
+    pub(super) gradient: usize,
+    /// Numbers of dT_0 … dT_{d-2} of a frame, padded.
+    pub(super) flow: usize,
+    /// For each output in natural order, its place in `T_0`.
+    pub(super) order: Vec<u32>,
+    /// Values of q of core d - 2 done at once, forward and backward.
+    pub(super) block_forward: usize,
+    pub(super) block_backward: usize,
+}
+
+/// Bytes of the working set of a block: forward, backward.
+const BLOCK_BYTES: (usize, usize) = (16 << 10, 40 << 10);
+
+impl Plan {
+    pub(super) fn new(shape: &TtShape, lanes: usize) -> Self {
+        let d = shape.order();
+        let mut steps: Vec<Step> = (0..d)
+            .map(|k| {
+                let (rows, columns) = shape.core_matrix(k);
+                Step {
+                    m: shape.input_modes()[k],
+                    n: shape.output_mode(k),
+                    left: shape.ranks()[k],
+                    right: rows / shape.input_modes()[k],
+                    columns,
+                    width: columns.next_multiple_of(lanes),
+                    rho: (k + 1..d).map(|l| shape.output_mode(l)).product(),
+                    outer: shape.input_modes()[..k].iter().product(),
+                    offset: shape.core_offset(k),
+                    saved: 0,
+                    gradient: 0,
+                    flow: 0,
+                }
+            })
+            .collect();
+        let (mut saved, mut gradient, mut flow) = (0, 0, 0);
+        for (k, step) in steps.iter_mut().enumerate() {
+            step.gradient = gradient;
+            gradient += step.m * step.right * step.width;
+            if k + 1 < d || d == 1 {
+                step.flow = flow;
+                flow += step.outer * step.rho * step.width;
+            }
+            if k > 0 && k + 1 < d {
+                step.saved = saved;
+                saved += step.outer * step.rho * step.columns;
+            }
+        }
+        let (block_forward, block_backward) = blocks(&steps);
+        Self {
+            inputs: shape.inputs(),
+            outputs: shape.outputs(),
+            params: shape.params(),
+            saved,
+            gradient,
+            flow,
+            order: order(&steps),
+            block_forward,
+            block_backward,
+            steps,
+        }
+    }
+
+    /// The last step, and the number of q that the last but one has for each frame.
+    pub(super) fn last(&self) -> &Step {
+        &self.steps[self.steps.len() - 1]
+    }
+}
+
+/// For each output in natural order (j_1 slowest) its place in `T_0 [rho, n_1]` (j_d slowest).
+fn order(steps: &[Step]) -> Vec<u32> {
+    let outputs: usize = steps.iter().map(|step| step.n).product();
+    (0..outputs)
+        .map(|natural| {
+            let (mut rest, mut place, mut first) = (natural, 0, 0);
+            for (k, step) in steps.iter().enumerate().rev() {
+                let j = rest % step.n;
+                rest /= step.n;
+                if k == 0 {
+                    first = j;
+                } else {
+                    place = place * step.n + j;
+                }
+            }
+            (place * steps[0].n + first) as u32
+        })
+        .collect()
+}
+
+/// Block sizes over q of the last but one core.
+fn blocks(steps: &[Step]) -> (usize, usize) {
+    let [.., before, last] = steps else { return (1, 1) };
+    let forward = before.m * (last.m + last.columns);
+    let backward = before.m * (last.m + last.columns + last.width) + before.columns * last.width;
+    let divisor = |bytes: usize, each: usize| {
+        let most = (bytes / (4 * each)).clamp(1, before.outer);
+        (most.div_ceil(2)..=most).rev().find(|b| before.outer.is_multiple_of(*b)).unwrap_or(most)
+    };
+    (divisor(BLOCK_BYTES.0, forward), divisor(BLOCK_BYTES.1, backward))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_paper_shape_saves_48_kilobytes() {
+        let shape = TtShape::uniform(&[8, 20, 20, 18], &[4; 4], 4, 3).unwrap();
+        let plan = Plan::new(&shape, 16);
+        assert_eq!(plan.saved * 4, 48 << 10);
+        assert_eq!(plan.steps[2].outer, 160);
+        assert_eq!(plan.steps[2].outer % plan.block_forward, 0);
+    }
+
+    #[test]
+    fn outputs_are_a_permutation() {
+        let shape = TtShape::uniform(&[2, 3, 2], &[2, 3, 5], 2, 2).unwrap();
+        let mut order = Plan::new(&shape, 8).order;
+        assert_eq!(order[1], 3 * 4, "the second output is j_3 = 1: row j_3 j_2 of 4 columns");
+        order.sort_unstable();
+        assert!(order.iter().enumerate().all(|(k, &place)| k == place as usize));
+    }
+}

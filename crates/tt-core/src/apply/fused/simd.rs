@@ -1,0 +1,248 @@
+//! The few vector operations that the kernels need, for each instruction set.
+#![expect(unsafe_code, reason = "vector intrinsics; every kernel states the memory it touches")]
+
+/// Vectors of f32.
+///
+/// # Safety
+/// Every operation needs the instruction set that the implementor is named after, and pointers valid for
+/// the lanes it reads or writes.
+pub(super) trait Simd: Copy {
+    /// Numbers in a vector.
+    const LANES: usize;
+    /// Accumulators that fit the registers beside the operands.
+    const ACCUMULATORS: usize;
+    /// A vector.
+    type V: Copy;
+
+    unsafe fn zero() -> Self::V;
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// Four numbers, repeated over the vector.
+    unsafe fn load4(p: *const f32) -> Self::V;
+    /// One number, repeated over the vector.
+    unsafe fn splat(p: *const f32) -> Self::V;
+    /// `a * b + c`.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    unsafe fn store(p: *mut f32, v: Self::V);
+    /// The first `n` numbers only, 0 < n < LANES.
+    unsafe fn store_first(p: *mut f32, v: Self::V, n: usize);
+    /// Converts `LANES` bytes.
+    unsafe fn bytes(p: *const u8) -> Self::V;
+}
+
+/// Plain Rust, four numbers at a time.
+#[derive(Clone, Copy)]
+pub(super) struct Scalar;
+
+impl Simd for Scalar {
+    const LANES: usize = 4;
+    const ACCUMULATORS: usize = 8;
+    type V = [f32; 4];
+
+    #[inline(always)]
+    unsafe fn zero() -> Self::V {
+        [0.0; 4]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::V {
+        // SAFETY: the caller vouches for four numbers.
+        unsafe { p.cast::<[f32; 4]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load4(p: *const f32) -> Self::V {
+        // SAFETY: as above.
+        unsafe { Self::load(p) }
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> Self::V {
+        // SAFETY: the caller vouches for one number.
+        [unsafe { *p }; 4]
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        [a[0] * b[0] + c[0], a[1] * b[1] + c[1], a[2] * b[2] + c[2], a[3] * b[3] + c[3]]
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Self::V) {
+        // SAFETY: the caller vouches for four numbers.
+        unsafe { p.cast::<[f32; 4]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: Self::V, n: usize) {
+        // SAFETY: the caller vouches for n numbers.
+        unsafe { std::ptr::copy_nonoverlapping(v.as_ptr(), p, n) }
+    }
+    #[inline(always)]
+    unsafe fn bytes(p: *const u8) -> Self::V {
+        // SAFETY: the caller vouches for four bytes.
+        unsafe { p.cast::<[u8; 4]>().read_unaligned() }.map(f32::from)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Simd;
+    use std::arch::x86_64::{
+        __m256, __m512, _mm_loadl_epi64, _mm_loadu_ps, _mm_loadu_si128, _mm256_broadcast_ps,
+        _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps,
+        _mm256_setzero_ps, _mm256_storeu_ps, _mm512_broadcast_f32x4, _mm512_cvtepi32_ps,
+        _mm512_cvtepu8_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_set1_ps,
+        _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+
+    /// 16 lanes; tested on AMD Zen 4.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx512;
+
+    // SAFETY (all blocks): the trait's contract gives the instruction set and the memory.
+    impl Simd for Avx512 {
+        const LANES: usize = 16;
+        const ACCUMULATORS: usize = 24;
+        type V = __m512;
+
+        #[inline(always)]
+        unsafe fn zero() -> __m512 {
+            unsafe { _mm512_setzero_ps() }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m512 {
+            unsafe { _mm512_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn load4(p: *const f32) -> __m512 {
+            unsafe { _mm512_broadcast_f32x4(_mm_loadu_ps(p)) }
+        }
+        #[inline(always)]
+        unsafe fn splat(p: *const f32) -> __m512 {
+            unsafe { _mm512_set1_ps(*p) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m512) {
+            unsafe { _mm512_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(p: *mut f32, v: __m512, n: usize) {
+            unsafe { _mm512_mask_storeu_ps(p, ((1_u32 << n) - 1) as u16, v) }
+        }
+        #[inline(always)]
+        unsafe fn bytes(p: *const u8) -> __m512 {
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))) }
+        }
+    }
+
+    /// 8 lanes; tested on AMD Zen 4.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx2;
+
+    // SAFETY (all blocks): the trait's contract gives the instruction set and the memory.
+    impl Simd for Avx2 {
+        const LANES: usize = 8;
+        const ACCUMULATORS: usize = 12;
+        type V = __m256;
+
+        #[inline(always)]
+        unsafe fn zero() -> __m256 {
+            unsafe { _mm256_setzero_ps() }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m256 {
+            unsafe { _mm256_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn load4(p: *const f32) -> __m256 {
+            unsafe { _mm256_broadcast_ps(&_mm_loadu_ps(p)) }
+        }
+        #[inline(always)]
+        unsafe fn splat(p: *const f32) -> __m256 {
+            unsafe { _mm256_set1_ps(*p) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m256) {
+            unsafe { _mm256_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(p: *mut f32, v: __m256, n: usize) {
+            let mut lanes = [0.0_f32; 8];
+            unsafe {
+                _mm256_storeu_ps(lanes.as_mut_ptr(), v);
+                std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+            }
+        }
+        #[inline(always)]
+        unsafe fn bytes(p: *const u8) -> __m256 {
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()))) }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(super) use arm::Neon;
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::Simd;
+    use std::arch::aarch64::{
+        float32x4_t, vcvtq_f32_u32, vdupq_n_f32, vfmaq_f32, vld1q_dup_f32, vld1q_f32, vld1q_u32, vst1q_f32,
+    };
+
+    /// 4 lanes; compiled but not tested.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Neon;
+
+    // SAFETY (all blocks): the trait's contract gives the instruction set and the memory.
+    impl Simd for Neon {
+        const LANES: usize = 4;
+        const ACCUMULATORS: usize = 24;
+        type V = float32x4_t;
+
+        #[inline(always)]
+        unsafe fn zero() -> float32x4_t {
+            unsafe { vdupq_n_f32(0.0) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> float32x4_t {
+            unsafe { vld1q_f32(p) }
+        }
+        #[inline(always)]
+        unsafe fn load4(p: *const f32) -> float32x4_t {
+            unsafe { vld1q_f32(p) }
+        }
+        #[inline(always)]
+        unsafe fn splat(p: *const f32) -> float32x4_t {
+            unsafe { vld1q_dup_f32(p) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+            unsafe { vfmaq_f32(c, a, b) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: float32x4_t) {
+            unsafe { vst1q_f32(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(p: *mut f32, v: float32x4_t, n: usize) {
+            let mut lanes = [0.0_f32; 4];
+            unsafe {
+                vst1q_f32(lanes.as_mut_ptr(), v);
+                std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+            }
+        }
+        #[inline(always)]
+        unsafe fn bytes(p: *const u8) -> float32x4_t {
+            unsafe {
+                let lanes = p.cast::<[u8; 4]>().read_unaligned().map(u32::from);
+                vcvtq_f32_u32(vld1q_u32(lanes.as_ptr()))
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The TT layer `y = W x`, one rung a file: the slow obvious one is the specification of the others.
+
+use crate::{Error, Result};
+
+pub mod fused;
+pub mod ops;
+pub mod reference;
+
+pub use fused::{Fused, Isa, Saved};
+
+/// Which implementation of the TT layer runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rung {
+    /// f64 loops over the definition: the specification, exponentially slow.
+    Reference,
+    /// candle tensor operations: every device and floating-point type.
+    Ops,
+    /// The CPU kernel.
+    Fused,
+}
+
+impl std::str::FromStr for Rung {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "reference" => Ok(Self::Reference),
+            "ops" => Ok(Self::Ops),
+            "fused" => Ok(Self::Fused),
+            _ => {
+                Err(Error::Unknown { what: "rung", name: name.to_owned(), choices: "reference, ops, fused" })
+            }
+        }
+    }
+}
+
+/// A batch of input rows `[n, M]`, row-major.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows<'a> {
+    /// Pixels 0 to 255.
+    U8(&'a [u8]),
+    /// Any numbers.
+    F32(&'a [f32]),
+}
+
+impl<'a> Rows<'a> {
+    /// Numbers in all rows together.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(values) => values.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+
+    /// Whether there is no number at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The numbers from `start` on, `len` of them.
+    #[must_use]
+    pub fn range(&self, start: usize, len: usize) -> Rows<'a> {
+        match self {
+            Self::U8(values) => Self::U8(&values[start..start + len]),
+            Self::F32(values) => Self::F32(&values[start..start + len]),
+        }
+    }
+}
+
+/// The map `p -> scale * p + shift` from stored pixels to the layer's input, folded into the kernel.
+///
+/// Gradients with respect to the input are taken with respect to the *stored* number p.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Affine {
+    /// Factor of the stored number.
+    pub scale: f32,
+    /// Added after scaling.
+    pub shift: f32,
+}
+
+impl Affine {
+    /// Leaves the numbers as they are.
+    pub const IDENTITY: Self = Self { scale: 1.0, shift: 0.0 };
+}
+
+impl Default for Affine {
+    fn default() -> Self {
+        Self::IDENTITY
+    }
+}
+
+/// Refuses a buffer of the wrong length.
+pub(crate) fn check(what: &'static str, found: usize, expected: usize) -> Result<()> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(Error::Size { what, expected: expected.to_string(), found: found.to_string() })
+    }
+}
+
+/// Number of rows of `len` numbers with `width` columns; at least one.
+pub(crate) fn row_count(len: usize, width: usize) -> Result<usize> {
+    if len == 0 || !len.is_multiple_of(width) {
+        return Err(Error::Size {
+            what: "rows",
+            expected: format!("a multiple of {width}, at least one row"),
+            found: len.to_string(),
+        });
+    }
+    Ok(len / width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rungs_have_names() {
+        assert_eq!("fused".parse::<Rung>().unwrap(), Rung::Fused);
+        assert_eq!("ops".parse::<Rung>().unwrap(), Rung::Ops);
+        assert_eq!("reference".parse::<Rung>().unwrap(), Rung::Reference);
+        let text = "fast".parse::<Rung>().unwrap_err().to_string();
+        assert!(text.contains("reference, ops, fused"), "{text}");
+    }
+
+    #[test]
+    fn rows_are_counted() {
+        assert_eq!(row_count(12, 4).unwrap(), 3);
+        assert!(row_count(0, 4).is_err());
+        assert!(row_count(13, 4).is_err());
+    }
+}

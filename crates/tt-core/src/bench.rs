@@ -1,0 +1,129 @@
+//! Probes of the machine's limits, against which the kernels are measured.
+#![expect(unsafe_code, reason = "vector intrinsics and the process clock")]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use crate::apply::Isa;
+
+/// Register-only multiply-adds of one thread, in GFLOP/s (two operations each): the best of several rounds.
+pub fn fma_peak_gflops() -> f64 {
+    let isa = Isa::detect();
+    let rounds = 200_000_u64;
+    let mut best = 0.0_f64;
+    for _ in 0..20 {
+        let start = Instant::now();
+        let lanes = fma_loop(isa, rounds);
+        let flops = 2 * rounds * CHAINS as u64 * lanes;
+        best = best.max(flops as f64 / start.elapsed().as_secs_f64() / 1e9);
+    }
+    best
+}
+
+/// Independent accumulators of the loop: enough to hide the latency of a multiply-add.
+const CHAINS: usize = 12;
+
+/// Runs the loop and returns the lanes of its vectors.
+fn fma_loop(isa: Isa, rounds: u64) -> u64 {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the instruction set was detected.
+        Isa::Avx512 => unsafe { x86::fma_512(rounds) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the instruction set was detected.
+        Isa::Avx2 => unsafe { x86::fma_256(rounds) },
+        _ => fma_plain(rounds),
+    }
+}
+
+/// Whatever the compiler makes of plain arrays.
+fn fma_plain(rounds: u64) -> u64 {
+    let mut acc = [[0.5_f32; 4]; CHAINS];
+    let (x, y) = (black_box([0.999_f32; 4]), black_box([1e-3_f32; 4]));
+    for _ in 0..rounds {
+        for chain in &mut acc {
+            for lane in 0..4 {
+                chain[lane] = chain[lane] * x[lane] + y[lane];
+            }
+        }
+    }
+    black_box(acc);
+    4
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{CHAINS, black_box};
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps, _mm512_fmadd_ps, _mm512_set1_ps};
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn fma_512(rounds: u64) -> u64 {
+        let mut acc = [_mm512_set1_ps(0.5); CHAINS];
+        let (x, y) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(1e-3)));
+        for _ in 0..rounds {
+            for chain in &mut acc {
+                *chain = _mm512_fmadd_ps(*chain, x, y);
+            }
+        }
+        black_box(acc);
+        16
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn fma_256(rounds: u64) -> u64 {
+        let mut acc = [_mm256_set1_ps(0.5); CHAINS];
+        let (x, y) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(1e-3)));
+        for _ in 0..rounds {
+            for chain in &mut acc {
+                *chain = _mm256_fmadd_ps(*chain, x, y);
+            }
+        }
+        black_box(acc);
+        8
+    }
+}
+
+/// CPU time of this process, all threads together, in seconds.
+///
+/// Far steadier than wall time on a shared machine; 0 where the system has no such clock.
+pub fn cpu_time_s() -> f64 {
+    #[cfg(unix)]
+    {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a valid place to write to.
+        if unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) } == 0 {
+            return time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9;
+        }
+    }
+    0.0
+}
+
+/// Bytes read from memory by one thread, in GB/s: the best of several passes over 256 MiB.
+pub fn read_bandwidth_gbs() -> f64 {
+    const LANES: usize = 16;
+    let words = vec![1_u64; 32 << 20];
+    let mut best = 0.0_f64;
+    for _ in 0..6 {
+        let start = Instant::now();
+        let mut sums = [0_u64; LANES];
+        for chunk in words.chunks_exact(LANES) {
+            for (sum, word) in sums.iter_mut().zip(chunk) {
+                *sum ^= word;
+            }
+        }
+        black_box(sums);
+        best = best.max((words.len() * 8) as f64 / start.elapsed().as_secs_f64() / 1e9);
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_return_plausible_numbers() {
+        assert!((0.1..10_000.0).contains(&fma_peak_gflops()));
+        assert!((0.1..10_000.0).contains(&read_bandwidth_gbs()));
+    }
+}

@@ -1,0 +1,220 @@
+//! The TT layer as a candle operation.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Storage, Tensor};
+
+use crate::apply::{Affine, Fused, Rows, Rung, Saved, check, ops, reference};
+use crate::{Error, Result, TtShape};
+
+/// `y = (scale * x + shift) W` with W in Tensor-Train form, on the rung of choice.
+#[derive(Debug, Clone)]
+pub struct TtLinear {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shape: TtShape,
+    affine: Affine,
+    rung: Rung,
+    fused: Fused,
+    saved: Mutex<Vec<Saved>>,
+}
+
+/// Saved states kept for the next call.
+const SPARE: usize = 4;
+
+impl TtLinear {
+    /// The layer of a shape; the cores are given with each call.
+    pub fn new(shape: &TtShape, affine: Affine, rung: Rung) -> Self {
+        let fused = Fused::new(shape, affine);
+        let inner = Inner { shape: shape.clone(), affine, rung, fused, saved: Mutex::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The shape of W.
+    pub fn shape(&self) -> &TtShape {
+        &self.inner.shape
+    }
+
+    /// Applies the layer; differentiable with respect to the cores, and to `x` where it is tracked.
+    ///
+    /// # Shapes
+    /// `x [.., M]` in u8 or f32, `cores [L]` in f32, result `[.., N]` in f32. [`Rung::Ops`] takes any
+    /// floating-point type and device; the other rungs run on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Size`] if a tensor does not fit; [`Error::Unavailable`] for a device or type that the rung
+    /// cannot handle.
+    pub fn forward(&self, x: &Tensor, cores: &Tensor) -> Result<Tensor> {
+        let shape = self.shape();
+        let (leading, columns) = match x.dims() {
+            [leading @ .., columns] => (leading, *columns),
+            [] => (&[][..], 0),
+        };
+        let rows: usize = leading.iter().product();
+        check("input columns", columns, shape.inputs())?;
+        check("cores", cores.elem_count(), shape.params())?;
+        if rows == 0 {
+            return Err(Error::Size { what: "rows", expected: "at least 1".into(), found: "0".into() });
+        }
+        let x = x.reshape((rows, columns))?;
+        let y = if self.inner.rung == Rung::Ops {
+            ops::forward(shape, self.inner.affine, &x, cores)?
+        } else {
+            self.custom(&x, cores)?
+        };
+        let mut dims = leading.to_vec();
+        dims.push(shape.outputs());
+        Ok(y.reshape(dims)?) // [.., N]
+    }
+
+    fn custom(&self, x: &Tensor, cores: &Tensor) -> Result<Tensor> {
+        if !x.device().is_cpu() || !cores.device().is_cpu() {
+            return Err(Error::Unavailable(format!("the {:?} rung away from the CPU", self.inner.rung)));
+        }
+        if cores.dtype() != DType::F32 || !matches!(x.dtype(), DType::U8 | DType::F32) {
+            let types = format!("{:?} input and {:?} cores", x.dtype(), cores.dtype());
+            return Err(Error::Unavailable(format!("the {:?} rung for {types}", self.inner.rung)));
+        }
+        let with_x = x.track_op();
+        let save = with_x || cores.track_op();
+        let saved = self.inner.saved.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let saved = Mutex::new(saved.unwrap_or_default());
+        let op = Op { layer: Arc::clone(&self.inner), with_x, save, saved };
+        Ok(x.contiguous()?.apply_op2(&cores.contiguous()?, op)?)
+    }
+}
+
+/// One application, with what its backward pass needs.
+struct Op {
+    layer: Arc<Inner>,
+    with_x: bool,
+    save: bool,
+    saved: Mutex<Saved>,
+}
+
+impl Drop for Op {
+    fn drop(&mut self) {
+        let saved = std::mem::take(self.saved.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let mut spare = self.layer.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE {
+            spare.push(saved);
+        }
+    }
+}
+
+impl Op {
+    /// The reference rung's input in f64, after the affine map.
+    fn mapped(&self, rows: Rows) -> Vec<f64> {
+        let affine = self.layer.affine;
+        let map = |p: f64| f64::from(affine.scale) * p + f64::from(affine.shift);
+        match rows {
+            Rows::U8(values) => values.iter().map(|&p| map(f64::from(p))).collect(),
+            Rows::F32(values) => values.iter().map(|&p| map(f64::from(p))).collect(),
+        }
+    }
+
+    fn forward(&self, rows: Rows, cores: &[f32]) -> Result<Vec<f32>> {
+        let shape = &self.layer.shape;
+        if self.layer.rung == Rung::Reference {
+            return Ok(narrow(&reference::forward(shape, &self.mapped(rows), &wide(cores))?));
+        }
+        let mut out = vec![0.0; rows.len() / shape.inputs() * shape.outputs()];
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        self.layer.fused.forward(rows, cores, &mut out, self.save.then_some(&mut saved))?;
+        Ok(out)
+    }
+
+    fn backward(&self, rows: Rows, cores: &[f32], dout: &[f32]) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
+        if self.layer.rung == Rung::Reference {
+            let x = self.mapped(rows);
+            let grads = reference::backward(&self.layer.shape, &x, &wide(cores), &wide(dout))?;
+            let scale = f64::from(self.layer.affine.scale);
+            let dx: Vec<f64> = grads.x.iter().map(|v| scale * v).collect();
+            return Ok((narrow(&grads.cores), self.with_x.then(|| narrow(&dx))));
+        }
+        let mut dcores = vec![0.0; cores.len()];
+        let mut dx = self.with_x.then(|| vec![0.0; rows.len()]);
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        self.layer.fused.backward(rows, cores, &saved, dout, &mut dcores, dx.as_deref_mut())?;
+        Ok((dcores, dx))
+    }
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&v| v as f32).collect()
+}
+
+/// The numbers of a contiguous tensor.
+fn part<'a, T>(values: &'a [T], layout: &Layout) -> candle_core::Result<&'a [T]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&values[start..end]),
+        None => candle_core::bail!("tt-linear needs contiguous tensors"),
+    }
+}
+
+fn rows<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<Rows<'a>> {
+    match storage {
+        CpuStorage::U8(values) => Ok(Rows::U8(part(values, layout)?)),
+        CpuStorage::F32(values) => Ok(Rows::F32(part(values, layout)?)),
+        _ => candle_core::bail!("tt-linear takes u8 or f32 rows"),
+    }
+}
+
+fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+    match storage {
+        CpuStorage::F32(values) => part(values, layout),
+        _ => candle_core::bail!("tt-linear takes f32 cores"),
+    }
+}
+
+impl CustomOp2 for Op {
+    fn name(&self) -> &'static str {
+        "tt-linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        cores: &CpuStorage,
+        cores_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (rows, cores) = (rows(x, x_layout)?, floats(cores, cores_layout)?);
+        let out = self.forward(rows, cores).map_err(candle_core::Error::wrap)?;
+        let columns = self.layer.shape.outputs();
+        let shape = Shape::from((out.len() / columns, columns));
+        Ok((CpuStorage::F32(out), shape))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        cores: &Tensor,
+        _: &Tensor,
+        dout: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let dout = dout.contiguous()?;
+        let (dcores, dx) = {
+            let (x_storage, x_layout) = x.storage_and_layout();
+            let (cores_storage, cores_layout) = cores.storage_and_layout();
+            let (dout_storage, dout_layout) = dout.storage_and_layout();
+            let (Storage::Cpu(x), Storage::Cpu(cores), Storage::Cpu(dout)) =
+                (&*x_storage, &*cores_storage, &*dout_storage)
+            else {
+                candle_core::bail!("tt-linear was applied on the CPU");
+            };
+            let (rows, cores) = (rows(x, x_layout)?, floats(cores, cores_layout)?);
+            let dout = floats(dout, dout_layout)?;
+            self.backward(rows, cores, dout).map_err(candle_core::Error::wrap)?
+        };
+        let dx = dx.map(|dx| Tensor::from_vec(dx, x.shape(), x.device())).transpose()?;
+        Ok((dx, Some(Tensor::from_vec(dcores, cores.shape(), cores.device())?)))
+    }
+}

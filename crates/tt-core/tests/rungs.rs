@@ -1,0 +1,237 @@
+//! Forward and backward of every rung and instruction set against f64 loops, on edge shapes.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use proptest::prelude::*;
+use rand::RngExt;
+use tt_core::apply::{Affine, Fused, Isa, Rows, Saved, reference};
+use tt_core::{TtShape, rng};
+
+/// Numbers of one comparison.
+struct Case {
+    shape: TtShape,
+    affine: Affine,
+    u8_rows: Vec<u8>,
+    f32_rows: Vec<f32>,
+    cores: Vec<f32>,
+    dout: Vec<f32>,
+}
+
+impl Case {
+    fn new(shape: TtShape, rows: usize, affine: Affine) -> Self {
+        let mut stream = rng::stream(7, "tests/rungs");
+        let u8_rows = (0..rows * shape.inputs()).map(|_| stream.random()).collect();
+        let mut draw = |n: usize| (0..n).map(|_| stream.random::<f32>() - 0.5).collect::<Vec<_>>();
+        let (f32_rows, cores) = (draw(rows * shape.inputs()), draw(shape.params()));
+        let dout = draw(rows * shape.outputs());
+        Self { shape, affine, u8_rows, f32_rows, cores, dout }
+    }
+
+    /// The rows after the affine map, in f64.
+    fn input(&self, rows: Rows) -> Vec<f64> {
+        let map = |p: f64| f64::from(self.affine.scale) * p + f64::from(self.affine.shift);
+        match rows {
+            Rows::U8(values) => values.iter().map(|&p| map(f64::from(p))).collect(),
+            Rows::F32(values) => values.iter().map(|&p| map(f64::from(p))).collect(),
+        }
+    }
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn absolute(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|v| v.abs()).collect()
+}
+
+/// Compares entry by entry: the error of a sum of products in any order is at most about
+/// `eps * depth * sum |products|`, and `bound` holds those sums, computed by the reference from absolute
+/// values. `depth` is the number of roundings on the longest path.
+fn close(what: &str, found: &[f32], expected: &[f64], bound: &[f64], depth: usize) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (k, ((f, e), b)) in found.iter().zip(expected).zip(bound).enumerate() {
+        let error = (f64::from(*f) - e).abs();
+        let tolerance = f64::from(f32::EPSILON) * depth as f64 * b + 1e-30;
+        assert!(error <= tolerance, "{what}[{k}]: {f} against {e}, error {error:e} above {tolerance:e}");
+    }
+}
+
+/// Roundings on the longest path of forward or backward.
+fn depth(shape: &TtShape, rows: usize) -> usize {
+    let longest: usize = (0..shape.order()).map(|k| shape.core_matrix(k).0 + shape.core_matrix(k).1).sum();
+    // The core gradients sum over all rows, input modes before and output modes after a core; sums that
+    // long err like their square root, with ample room.
+    let sums = (rows * shape.inputs() * shape.outputs()) as f64;
+    2 * longest + sums.sqrt() as usize + 16
+}
+
+fn against_reference(case: &Case, isa: Isa, u8_input: bool) {
+    let shape = &case.shape;
+    let rows = if u8_input { Rows::U8(&case.u8_rows) } else { Rows::F32(&case.f32_rows) };
+    let n = rows.len() / shape.inputs();
+    let (x, cores, dout) = (case.input(rows), wide(&case.cores), wide(&case.dout));
+    let bound_x: Vec<f64> = match rows {
+        Rows::U8(values) => values.iter().map(|&p| f64::from(p)).collect(),
+        Rows::F32(values) => values.iter().map(|&p| f64::from(p).abs()).collect(),
+    };
+    let affine = case.affine;
+    let bound_x: Vec<f64> =
+        bound_x.iter().map(|p| f64::from(affine.scale.abs()) * p + f64::from(affine.shift.abs())).collect();
+    let (bound_cores, bound_dout) = (absolute(&cores), absolute(&dout));
+    let what = format!("{shape:?} {isa:?} u8 {u8_input}");
+
+    let fused = Fused::with_isa(shape, affine, isa).unwrap();
+    let mut saved = Saved::default();
+    let mut out = vec![f32::NAN; n * shape.outputs()];
+    fused.forward(rows, &case.cores, &mut out, Some(&mut saved)).unwrap();
+    let expected = reference::forward(shape, &x, &cores).unwrap();
+    let bound = reference::forward(shape, &bound_x, &bound_cores).unwrap();
+    close(&what, &out, &expected, &bound, depth(shape, n));
+
+    let mut plain = vec![f32::NAN; out.len()];
+    fused.forward(rows, &case.cores, &mut plain, None).unwrap();
+    assert_eq!(plain, out, "{what}: saving changes nothing");
+
+    let expected = reference::backward(shape, &x, &cores, &dout).unwrap();
+    let bound = reference::backward(shape, &bound_x, &bound_cores, &bound_dout).unwrap();
+    let (mut dcores, mut dx) = (vec![f32::NAN; case.cores.len()], vec![f32::NAN; rows.len()]);
+    fused.backward(rows, &case.cores, &saved, &case.dout, &mut dcores, Some(&mut dx)).unwrap();
+    close(&format!("{what} dcores"), &dcores, &expected.cores, &bound.cores, depth(shape, n));
+    let scale = f64::from(affine.scale);
+    let dx64: Vec<f64> = expected.x.iter().map(|v| scale * v).collect();
+    let bound: Vec<f64> = bound.x.iter().map(|v| scale.abs() * v).collect();
+    close(&format!("{what} dx"), &dx, &dx64, &bound, depth(shape, n));
+
+    let mut alone = vec![f32::NAN; dcores.len()];
+    fused.backward(rows, &case.cores, &saved, &case.dout, &mut alone, None).unwrap();
+    assert_eq!(alone, dcores, "{what}: asking for dx changes nothing");
+}
+
+/// Shapes where loops degenerate: one core, rank 1, modes 1, primes, unequal ranks, many cores.
+fn edge_shapes() -> Vec<TtShape> {
+    let new = |m: &[usize], n: &[usize], r: &[usize], g| TtShape::new(m, n, r, g).unwrap();
+    vec![
+        new(&[1], &[1], &[1, 1], 1),
+        new(&[7], &[5], &[1, 1], 3),
+        new(&[40], &[37], &[1, 1], 4),
+        new(&[3, 5], &[2, 3], &[1, 1, 1], 1),
+        new(&[3, 5], &[2, 3], &[1, 4, 1], 3),
+        new(&[1, 1, 1], &[1, 1, 1], &[1, 1, 1, 1], 1),
+        new(&[1, 6, 1], &[3, 1, 2], &[1, 3, 2, 1], 1),
+        new(&[2, 3, 4], &[4, 4, 4], &[1, 4, 4, 1], 3),
+        new(&[2, 3, 4], &[4, 4, 4], &[1, 4, 4, 1], 4),
+        new(&[5, 7, 3], &[3, 5, 2], &[1, 7, 5, 1], 1),
+        new(&[2, 5, 3], &[2, 3, 7], &[1, 2, 5, 1], 3),
+        new(&[3, 2, 6, 5], &[2, 2, 2, 2], &[1, 2, 4, 3, 1], 3),
+        new(&[2, 2, 3, 4], &[2, 3, 2, 4], &[1, 6, 6, 6, 1], 1),
+        new(&[2, 3, 2, 6], &[2, 2, 4, 4], &[1, 4, 4, 4, 1], 3),
+        new(&[2, 2, 2, 2, 2, 2, 2], &[2, 1, 2, 1, 2, 1, 2], &[1, 2, 3, 4, 3, 2, 2, 1], 1),
+        new(&[3, 4, 5], &[2, 2, 19], &[1, 2, 9, 1], 1),
+    ]
+}
+
+#[test]
+fn edge_shapes_match_the_reference() {
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        for shape in edge_shapes() {
+            for rows in [1, 3, 9] {
+                for affine in [Affine::IDENTITY, Affine { scale: 0.25, shift: -0.5 }] {
+                    let case = Case::new(shape.clone(), rows, affine);
+                    against_reference(&case, isa, true);
+                    against_reference(&case, isa, false);
+                }
+            }
+        }
+    }
+}
+
+fn any_shape() -> impl Strategy<Value = TtShape> {
+    (1_usize..5).prop_flat_map(|d| {
+        let modes = (prop::collection::vec(1_usize..7, d), prop::collection::vec(1_usize..5, d));
+        (modes, prop::collection::vec(1_usize..7, d - 1), 1_usize..4).prop_map(|((m, n), inner, gates)| {
+            let ranks: Vec<usize> = [1].into_iter().chain(inner).chain([1]).collect();
+            TtShape::new(&m, &n, &ranks, gates).unwrap()
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn random_shapes_match_the_reference(shape in any_shape(), rows in 1_usize..6, u8_input: bool) {
+        let case = Case::new(shape, rows, Affine { scale: 1.0 / 255.0, shift: 0.1 });
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            against_reference(&case, isa, u8_input);
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let shape = TtShape::uniform(&[3, 4, 5, 6], &[4; 4], 4, 3).unwrap();
+    let case = Case::new(shape.clone(), 37, Affine { scale: 0.1, shift: 0.2 });
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let fused = Fused::new(&shape, case.affine);
+            let (mut saved, rows) = (Saved::default(), Rows::F32(&case.f32_rows));
+            let mut out = vec![0.0; 37 * shape.outputs()];
+            fused.forward(rows, &case.cores, &mut out, Some(&mut saved)).unwrap();
+            let (mut dcores, mut dx) = (vec![0.0; case.cores.len()], vec![0.0; rows.len()]);
+            fused.backward(rows, &case.cores, &saved, &case.dout, &mut dcores, Some(&mut dx)).unwrap();
+            [out, dcores, dx].concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        })
+    };
+    let one = run(1);
+    for threads in [2, 3, 8] {
+        assert!(run(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn wrong_sizes_are_refused() {
+    let shape = TtShape::uniform(&[2, 3, 4], &[2; 3], 2, 3).unwrap();
+    let case = Case::new(shape.clone(), 2, Affine::IDENTITY);
+    let fused = Fused::new(&shape, case.affine);
+    let rows = Rows::F32(&case.f32_rows);
+    let mut saved = Saved::default();
+    let mut out = vec![0.0; 2 * shape.outputs()];
+    assert!(fused.forward(Rows::U8(&[]), &case.cores, &mut [], None).is_err());
+    assert!(fused.forward(Rows::F32(&case.f32_rows[1..]), &case.cores, &mut out, None).is_err());
+    assert!(fused.forward(rows, &case.cores[1..], &mut out, None).is_err());
+    assert!(fused.forward(rows, &case.cores, &mut out[1..], None).is_err());
+    let mut dcores = vec![0.0; case.cores.len()];
+    assert!(
+        fused.backward(rows, &case.cores, &saved, &case.dout, &mut dcores, None).is_err(),
+        "nothing saved"
+    );
+    fused.forward(rows, &case.cores, &mut out, Some(&mut saved)).unwrap();
+    assert!(fused.backward(rows, &case.cores, &saved, &case.dout[1..], &mut dcores, None).is_err());
+    assert!(fused.backward(rows, &case.cores, &saved, &case.dout, &mut dcores[1..], None).is_err());
+    assert!(fused.backward(rows, &case.cores, &saved, &case.dout, &mut dcores, Some(&mut [0.0])).is_err());
+    let one = rows.range(0, shape.inputs());
+    assert!(fused.backward(one, &case.cores, &saved, &case.dout[..12], &mut dcores, None).is_err());
+}
+
+#[test]
+fn a_saved_state_is_reused_for_smaller_batches() {
+    let shape = TtShape::uniform(&[2, 3, 4], &[2; 3], 3, 1).unwrap();
+    let mut saved = Saved::default();
+    let fused = Fused::new(&shape, Affine::IDENTITY);
+    for rows in [9, 2, 5] {
+        let case = Case::new(shape.clone(), rows, Affine::IDENTITY);
+        let mut out = vec![0.0; rows * shape.outputs()];
+        fused.forward(Rows::F32(&case.f32_rows), &case.cores, &mut out, Some(&mut saved)).unwrap();
+        assert_eq!(saved.bytes(), rows * fused.saved_bytes_per_row());
+        let mut dcores = vec![0.0; case.cores.len()];
+        let input = Rows::F32(&case.f32_rows);
+        fused.backward(input, &case.cores, &saved, &case.dout, &mut dcores, None).unwrap();
+        let expected =
+            reference::backward(&shape, &wide(&case.f32_rows), &wide(&case.cores), &wide(&case.dout))
+                .unwrap();
+        let error =
+            dcores.iter().zip(&expected.cores).map(|(f, e)| (f64::from(*f) - e).abs()).fold(0.0, f64::max);
+        assert!(error < 1e-5, "{rows} rows: {error:e}");
+    }
+}

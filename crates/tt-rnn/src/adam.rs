@@ -1,0 +1,256 @@
+//! Adam in one pass over parameter, gradient and moments, with a state that can be stored and restored.
+//!
+//! # Paper
+//! Kingma and Ba (2015), in the form of their section 2 that Keras uses: epsilon is added to `sqrt(v)` before
+//! bias correction, `p -= lr·sqrt(1-β2^t)/(1-β1^t) · m / (sqrt(v) + ε)`. PyTorch adds it after.
+
+#![expect(unsafe_code, reason = "vector loads and stores through pointers, each inside its slice")]
+
+use crate::error::{Result, check_size};
+use crate::simd::{Isa, Kernel, Simd};
+use rayon::prelude::*;
+
+/// Values a work item; fixed, so that sums do not depend on the threads.
+const CHUNK: usize = 1 << 15;
+
+/// The constants of Adam.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamConfig {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Largest norm of all gradients together; a larger one is scaled down. `None`: no clipping.
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for AdamConfig {
+    /// The constants of Keras, and so of the paper's code.
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, clip_norm: None }
+    }
+}
+
+/// The moments of one parameter.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AdamState {
+    /// First moment.
+    pub m: Vec<f32>,
+    /// Second moment.
+    pub v: Vec<f32>,
+}
+
+impl AdamState {
+    /// Zero moments for `len` values.
+    pub fn new(len: usize) -> Self {
+        Self { m: vec![0.0; len], v: vec![0.0; len] }
+    }
+}
+
+/// The optimiser; the caller holds parameters, moments and the step count.
+#[derive(Clone, Copy, Debug)]
+pub struct Adam {
+    config: AdamConfig,
+    isa: Isa,
+}
+
+impl Adam {
+    /// Adam on the best instruction set of this machine.
+    pub fn new(config: AdamConfig) -> Self {
+        Self::with_isa(config, Isa::best())
+    }
+
+    /// The same on a chosen instruction set.
+    pub fn with_isa(config: AdamConfig, isa: Isa) -> Self {
+        Self { config, isa }
+    }
+
+    /// The factor that brings a gradient of this norm within `clip_norm`; 1 without clipping.
+    pub fn clip_scale(&self, norm: f64) -> f32 {
+        match self.config.clip_norm {
+            Some(limit) if norm > limit => (limit / norm) as f32,
+            _ => 1.0,
+        }
+    }
+
+    /// Step `t` (from 1) of one parameter, along `grad_scale·grad + 2·l2·param`: the gradient of a loss with
+    /// the term `l2·sum(param²)`.
+    ///
+    /// # Errors
+    /// A gradient or a moment of another size than the parameter.
+    #[expect(clippy::too_many_arguments, reason = "one call a parameter and step, all of it varies")]
+    pub fn update(
+        &self,
+        t: u64,
+        lr: f64,
+        param: &mut [f32],
+        grad: &[f32],
+        state: &mut AdamState,
+        l2: f32,
+        grad_scale: f32,
+    ) -> Result<()> {
+        check_size("gradient", param.len(), grad.len())?;
+        check_size("first moment", param.len(), state.m.len())?;
+        check_size("second moment", param.len(), state.v.len())?;
+        let t = t.max(1) as f64;
+        let correction = (1.0 - self.config.beta2.powf(t)).sqrt() / (1.0 - self.config.beta1.powf(t));
+        let rule = Rule {
+            rate: (lr * correction) as f32,
+            keep1: self.config.beta1 as f32,
+            new1: (1.0 - self.config.beta1) as f32,
+            keep2: self.config.beta2 as f32,
+            new2: (1.0 - self.config.beta2) as f32,
+            epsilon: self.config.epsilon as f32,
+            decay: 2.0 * l2,
+            scale: grad_scale,
+        };
+        let isa = self.isa;
+        let step = |(((param, grad), m), v)| isa.run(Chunk { rule, param, grad, m, v });
+        let (m, v) = (&mut state.m[..], &mut state.v[..]);
+        if rayon::current_num_threads() == 1 || param.len() <= CHUNK {
+            step((((param, grad), m), v));
+        } else {
+            param
+                .par_chunks_mut(CHUNK)
+                .zip(grad.par_chunks(CHUNK))
+                .zip(m.par_chunks_mut(CHUNK))
+                .zip(v.par_chunks_mut(CHUNK))
+                .for_each(step);
+        }
+        Ok(())
+    }
+}
+
+/// The Euclidean norm of all arrays together, summed in f64 in a fixed order.
+pub fn global_norm(gradients: &[&[f32]]) -> f64 {
+    let square = |chunk: &[f32]| {
+        let mut sums = [0.0f64; 8];
+        for part in chunk.chunks(8) {
+            sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*x));
+        }
+        sums.iter().sum::<f64>()
+    };
+    let parts: Vec<f64> = gradients.par_iter().flat_map(|g| g.par_chunks(CHUNK)).map(square).collect();
+    parts.iter().sum::<f64>().sqrt()
+}
+
+#[derive(Clone, Copy)]
+struct Rule {
+    rate: f32,
+    keep1: f32,
+    new1: f32,
+    keep2: f32,
+    new2: f32,
+    epsilon: f32,
+    decay: f32,
+    scale: f32,
+}
+
+struct Chunk<'a> {
+    rule: Rule,
+    param: &'a mut [f32],
+    grad: &'a [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+}
+
+impl Kernel for Chunk<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let rule = self.rule;
+        let all = self.param.chunks_mut(S::LANES).zip(self.grad.chunks(S::LANES));
+        let moments = self.m.chunks_mut(S::LANES).zip(self.v.chunks_mut(S::LANES));
+        for ((param, grad), (m, v)) in all.zip(moments) {
+            let n = param.len();
+            // SAFETY: the four pieces have the same length, at most one vector.
+            unsafe {
+                let p = S::load_partial(param.as_ptr(), n);
+                let g = S::mul(S::load_partial(grad.as_ptr(), n), S::splat(rule.scale));
+                let g = S::fma(p, S::splat(rule.decay), g);
+                let first = S::mul(g, S::splat(rule.new1));
+                let first = S::fma(S::load_partial(m.as_ptr(), n), S::splat(rule.keep1), first);
+                let second = S::mul(S::mul(g, g), S::splat(rule.new2));
+                let second = S::fma(S::load_partial(v.as_ptr(), n), S::splat(rule.keep2), second);
+                let step = S::div(first, S::add(S::sqrt(second), S::splat(rule.epsilon)));
+                S::store_partial(m.as_mut_ptr(), first, n);
+                S::store_partial(v.as_mut_ptr(), second, n);
+                S::store_partial(param.as_mut_ptr(), S::fma(step, S::splat(-rule.rate), p), n);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::RngExt;
+
+    fn values(n: usize, purpose: &str) -> Vec<f32> {
+        let mut rng = tt_core::rng::stream(3, purpose);
+        (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect()
+    }
+
+    #[test]
+    fn follows_the_rule_in_f64() {
+        let config = AdamConfig { epsilon: 1e-3, ..AdamConfig::default() };
+        for isa in Isa::available() {
+            let (mut p, n) = (values(101, "p"), 101);
+            let mut wide: Vec<f64> = p.iter().map(|x| f64::from(*x)).collect();
+            let (mut m, mut v) = (vec![0.0; n], vec![0.0; n]);
+            let mut state = AdamState::new(n);
+            for t in 1..=20u32 {
+                let grad = values(n, &format!("g{t}"));
+                Adam::with_isa(config, isa)
+                    .update(u64::from(t), 0.01, &mut p, &grad, &mut state, 0.05, 0.5)
+                    .unwrap();
+                let rate =
+                    0.01 * (1.0 - 0.999f64.powf(f64::from(t))).sqrt() / (1.0 - 0.9f64.powf(f64::from(t)));
+                for i in 0..n {
+                    let g = 0.5 * f64::from(grad[i]) + 2.0 * 0.05 * wide[i];
+                    m[i] = 0.9 * m[i] + 0.1 * g;
+                    v[i] = 0.999 * v[i] + 0.001 * g * g;
+                    wide[i] -= rate * m[i] / (v[i].sqrt() + 1e-3);
+                }
+            }
+            // Twenty steps of at most 0.01, each with a handful of roundings.
+            for (a, b) in p.iter().zip(&wide) {
+                assert!((f64::from(*a) - b).abs() < 2e-6, "{}: {a} not {b}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_threads_and_resume_is_exact() {
+        let n = 3 * CHUNK + 5;
+        let grads: Vec<Vec<f32>> = (0..4).map(|t| values(n, &format!("g{t}"))).collect();
+        let adam = Adam::new(AdamConfig::default());
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let (mut p, mut state) = (values(n, "p"), AdamState::new(n));
+                for (t, grad) in (1..).zip(&grads) {
+                    adam.update(t, 1e-3, &mut p, grad, &mut state, 0.0, 1.0).unwrap();
+                    // As after a restart: only the moments' values survive.
+                    state = AdamState { m: state.m.clone(), v: state.v.clone() };
+                }
+                (p, state, global_norm(&[&grads[0], &grads[1][..7]]).to_bits())
+            })
+        };
+        let one = run(1);
+        for threads in [2, 3, 8] {
+            assert!(run(threads) == one, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn norm_and_clipping() {
+        assert_eq!(global_norm(&[&[3.0], &[], &[0.0, 4.0]]), 5.0);
+        assert_eq!(global_norm(&[]), 0.0);
+        let adam = Adam::new(AdamConfig { clip_norm: Some(2.0), ..AdamConfig::default() });
+        assert_eq!(adam.clip_scale(8.0), 0.25);
+        assert_eq!(adam.clip_scale(1.0), 1.0);
+        assert!(adam.update(1, 0.1, &mut [1.0], &[1.0, 2.0], &mut AdamState::new(1), 0.0, 1.0).is_err());
+    }
+}

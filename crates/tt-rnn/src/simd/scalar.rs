@@ -1,0 +1,107 @@
+//! Vectors of four plain f32: what remains without an instruction set of our choice.
+
+use super::Simd;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scalar;
+
+type V = [f32; 4];
+
+macro_rules! lanes {
+    (|$i:ident| $e:expr) => {{
+        let mut out = [0.0f32; 4];
+        let mut $i = 0;
+        while $i < 4 {
+            out[$i] = $e;
+            $i += 1;
+        }
+        out
+    }};
+}
+
+impl Simd for Scalar {
+    type V = V;
+    const LANES: usize = 4;
+    const MR: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> V {
+        [x; 4]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> V {
+        unsafe { p.cast::<V>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: V) {
+        unsafe { p.cast::<V>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn load_partial(p: *const f32, n: usize) -> V {
+        lanes!(|i| if i < n { unsafe { *p.add(i) } } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn store_partial(p: *mut f32, v: V, n: usize) {
+        for (i, x) in v.iter().enumerate().take(n) {
+            unsafe { *p.add(i) = *x };
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(a: V, b: V) -> V {
+        lanes!(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(a: V, b: V) -> V {
+        lanes!(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(a: V, b: V) -> V {
+        lanes!(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn div(a: V, b: V) -> V {
+        lanes!(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    unsafe fn fma(a: V, b: V, c: V) -> V {
+        lanes!(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn min(a: V, b: V) -> V {
+        lanes!(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn max(a: V, b: V) -> V {
+        lanes!(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn sqrt(a: V) -> V {
+        lanes!(|i| a[i].sqrt())
+    }
+    #[inline(always)]
+    unsafe fn abs(a: V) -> V {
+        lanes!(|i| a[i].abs())
+    }
+    #[inline(always)]
+    unsafe fn copysign(a: V, b: V) -> V {
+        lanes!(|i| a[i].copysign(b[i]))
+    }
+    #[inline(always)]
+    unsafe fn round(a: V) -> V {
+        // Adding 1.5·2^23 leaves no fraction bits.
+        const SHIFT: f32 = 12_582_912.0;
+        lanes!(|i| (a[i] + SHIFT) - SHIFT)
+    }
+    #[inline(always)]
+    unsafe fn exp2_int(n: V) -> V {
+        lanes!(|i| f32::from_bits((((n[i] as i32) + 127) << 23) as u32))
+    }
+    #[inline(always)]
+    unsafe fn select_lt(a: V, b: V, yes: V, no: V) -> V {
+        lanes!(|i| if a[i] < b[i] { yes[i] } else { no[i] })
+    }
+    #[inline(always)]
+    unsafe fn load_u8(p: *const u8) -> V {
+        lanes!(|i| f32::from(unsafe { *p.add(i) }))
+    }
+}

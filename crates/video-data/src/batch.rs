@@ -1,0 +1,243 @@
+//! Batches of packed frames, read ahead of training on a thread of their own.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+
+use crate::Store;
+
+/// Thinning in time, without decoding again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sampling {
+    /// Every how manieth frame is kept, from the first on; at least 1.
+    pub every: usize,
+    /// Frames kept at most, from the start of the clip; `None` keeps all.
+    pub max_frames: Option<usize>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { every: 1, max_frames: None }
+    }
+}
+
+impl Sampling {
+    /// Number of frames that remain of `total`.
+    pub fn count(&self, total: usize) -> usize {
+        total.div_ceil(self.every.max(1)).min(self.max_frames.unwrap_or(usize::MAX))
+    }
+}
+
+/// `n` of `total` frames drawn at random, in time order; the last is repeated where a clip is shorter.
+///
+/// # Paper
+/// Input of the TT-MLP baseline, n = 6.
+pub fn random_frames(total: usize, n: usize, rng: &mut impl rand::Rng) -> Vec<u32> {
+    // Selection sampling: every set of n frames is equally likely, and they come out in order.
+    let mut frames = Vec::with_capacity(n);
+    for index in 0..total {
+        let (missing, left) = (n - frames.len(), total - index);
+        if rng.random_range(0..left) < missing {
+            frames.push(index as u32);
+        }
+    }
+    repeat_last(frames, n)
+}
+
+/// `n` of `total` frames at even distances (the middles of `n` equal parts); the last is repeated where a clip
+/// is shorter.
+pub fn even_frames(total: usize, n: usize) -> Vec<u32> {
+    if total <= n {
+        return repeat_last((0..total as u32).collect(), n);
+    }
+    (0..n).map(|i| ((2 * i + 1) * total / (2 * n)) as u32).collect()
+}
+
+fn repeat_last(mut frames: Vec<u32>, n: usize) -> Vec<u32> {
+    let last = frames.last().copied().unwrap_or(0);
+    frames.resize(n, last);
+    frames
+}
+
+/// Which frames of a clip go into a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frames {
+    /// All that this sampling leaves.
+    Sampled(Sampling),
+    /// These, in this order; each below the clip's number of frames.
+    Listed(Vec<u32>),
+}
+
+/// One clip of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pick {
+    /// Index in the store.
+    pub clip: usize,
+    /// Which frames.
+    pub frames: Frames,
+}
+
+/// A batch of B clips.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Packed frames, u8 `[sum T_b, M]`: one clip after the other, no padding.
+    pub frames: Vec<u8>,
+    /// Frames of each clip, `[B]`.
+    pub lengths: Vec<usize>,
+    /// Labels of each clip, `[B]` lists of class indices.
+    pub labels: Vec<Vec<usize>>,
+    /// The clips' indices in the store, `[B]`.
+    pub clips: Vec<usize>,
+}
+
+impl Batch {
+    /// Copies the frames of `picks` out of the store, into the buffers this batch already has.
+    ///
+    /// # Panics
+    /// When a pick names a clip or a frame that is not there.
+    pub fn fill(&mut self, store: &Store, picks: &[Pick]) {
+        let m = store.frame_bytes();
+        self.frames.clear();
+        self.lengths.clear();
+        self.labels.clear();
+        self.clips.clear();
+        for pick in picks {
+            let frames = store.frames(pick.clip);
+            let before = self.frames.len();
+            match &pick.frames {
+                Frames::Sampled(Sampling { every: 0 | 1, max_frames }) => {
+                    let count = max_frames.unwrap_or(usize::MAX).saturating_mul(m).min(frames.len());
+                    self.frames.extend_from_slice(&frames[..count]);
+                }
+                Frames::Sampled(sampling) => {
+                    let count = sampling.count(frames.len() / m);
+                    for frame in frames.chunks_exact(m).step_by(sampling.every).take(count) {
+                        self.frames.extend_from_slice(frame);
+                    }
+                }
+                Frames::Listed(list) => {
+                    for index in list.iter().map(|index| *index as usize) {
+                        self.frames.extend_from_slice(&frames[index * m..(index + 1) * m]);
+                    }
+                }
+            }
+            self.lengths.push((self.frames.len() - before) / m);
+            self.labels.push(store.clips()[pick.clip].labels.clone());
+            self.clips.push(pick.clip);
+        }
+    }
+}
+
+/// Reads the batches of one pass ahead of their use.
+///
+/// At most `ahead` batches wait, one is being read, one is in the caller's hands; give used ones back with
+/// [`BatchLoader::recycle`] so that their memory is used again.
+#[derive(Debug)]
+pub struct BatchLoader {
+    batches: Option<Receiver<Batch>>,
+    used: Sender<Batch>,
+    thread: Option<JoinHandle<()>>,
+    waited: Duration,
+}
+
+impl BatchLoader {
+    /// Starts to read `plan`, one list of picks per batch, in that order.
+    pub fn new(store: Arc<Store>, plan: Vec<Vec<Pick>>, ahead: usize) -> Self {
+        let (send, batches) = sync_channel(ahead);
+        let (used, recycled) = channel::<Batch>();
+        let thread = std::thread::spawn(move || {
+            for picks in plan {
+                let mut batch = recycled.try_recv().unwrap_or_default();
+                batch.fill(&store, &picks);
+                if send.send(batch).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { batches: Some(batches), used, thread: Some(thread), waited: Duration::ZERO }
+    }
+
+    /// Takes back the buffers of a batch that is done with.
+    pub fn recycle(&self, batch: Batch) {
+        // The thread may have ended; then the buffers are simply freed.
+        let _ = self.used.send(batch);
+    }
+
+    /// Time spent waiting for batches so far.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
+impl Iterator for BatchLoader {
+    type Item = Batch;
+
+    /// # Panics
+    /// When the reading thread panicked, for one over a pick that is not in the store.
+    fn next(&mut self) -> Option<Batch> {
+        let start = Instant::now();
+        let batch = self.batches.as_ref().and_then(|batches| batches.recv().ok());
+        self.waited += start.elapsed();
+        if batch.is_none()
+            && let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+        {
+            std::panic::resume_unwind(panic);
+        }
+        batch
+    }
+}
+
+impl Drop for BatchLoader {
+    fn drop(&mut self) {
+        // Closing the channel ends the thread at its next batch.
+        self.batches = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has no one left to go to.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    proptest! {
+        #[test]
+        fn drawn_frames_are_in_order_and_inside(total in 1usize..300, n in 1usize..9, seed: u64) {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            for frames in [random_frames(total, n, &mut rng), even_frames(total, n)] {
+                prop_assert_eq!(frames.len(), n);
+                prop_assert!(frames.iter().all(|f| (*f as usize) < total));
+                let distinct = n.min(total);
+                prop_assert!(frames[..distinct].windows(2).all(|w| w[0] < w[1]));
+                prop_assert!(frames[distinct..].iter().all(|f| *f as usize == total - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn every_frame_is_drawn_equally_often() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mut counts = [0; 20];
+        for _ in 0..4000 {
+            for frame in random_frames(20, 6, &mut rng) {
+                counts[frame as usize] += 1;
+            }
+        }
+        // 1,200 expected each, standard deviation 29.
+        assert!(counts.iter().all(|n| (1080..1320).contains(n)), "{counts:?}");
+    }
+
+    #[test]
+    fn thinning_counts_what_it_keeps() {
+        let sampling = Sampling { every: 3, max_frames: Some(4) };
+        assert_eq!([1, 3, 4, 10, 100].map(|t| sampling.count(t)), [1, 1, 2, 4, 4]);
+    }
+}

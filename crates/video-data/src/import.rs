@@ -1,0 +1,390 @@
+//! From clips to a store: a pool of worker processes, one writer, clips in order.
+//!
+//! Every thread runs its own [`Decoder`]. The clip whose turn it is streams straight to the disk; clips ahead of
+//! it wait in memory, all together under [`Options::buffer_bytes`]. So the store's bytes do not depend on the
+//! number of workers, and memory does not depend on the clips.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::datasets::{ClipRef, Dataset, FrameSpec, Split};
+use crate::decode::{Decoder, Limits, Outcome, SAMPLER_VERSION, SCALE_FLAGS, find_worker};
+use crate::store::{self, FORMAT, Row, Store, StoreInfo, Writer};
+use crate::{Error, Result, digest};
+
+/// Clips whose headers are read to foresee the size of the store.
+const PROBED: usize = 32;
+/// Room left free on the disk, in bytes.
+const SPARE_BYTES: u64 = 64 << 20;
+
+/// How to build a store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Worker processes; 0 means one per core.
+    pub jobs: usize,
+    /// The worker program; `None`: beside the running program.
+    pub worker: Option<PathBuf>,
+    /// What one clip may cost.
+    pub limits: Limits,
+    /// Frames that may wait in memory for their turn, in bytes.
+    pub buffer_bytes: usize,
+    /// How long to wait for another process that builds the same store.
+    pub lock_wait: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            jobs: 0,
+            worker: None,
+            limits: Limits::default(),
+            buffer_bytes: 256 << 20,
+            lock_wait: Duration::from_mins(10),
+        }
+    }
+}
+
+/// One clip that has just gone in or been left out.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Clips done, this one included; clips of an earlier, interrupted build count.
+    pub done: usize,
+    /// Clips in all.
+    pub total: usize,
+    /// Clips left out so far.
+    pub left_out: usize,
+    /// Frames stored so far.
+    pub frames: u64,
+    /// The clip's row.
+    pub row: &'a Row,
+}
+
+/// The folder that the store of these clips has below `data_root`: `stores/<name>-<digest12>`.
+///
+/// The digest covers names, sizes, labels, groups and split of the clips and everything that decides the
+/// frames, so that a store is found again exactly when nothing changed.
+///
+/// # Errors
+/// [`Error::Invalid`] when the identity cannot be written down, which no dataset causes.
+pub fn store_dir(dataset: &Dataset, spec: &FrameSpec, data_root: &Path) -> Result<PathBuf> {
+    let identity = identity(dataset, spec)?;
+    Ok(data_root.join("stores").join(format!("{}-{}", dataset.name, &identity[..12])))
+}
+
+fn identity<'a>(dataset: &'a Dataset, spec: &'a FrameSpec) -> Result<String> {
+    #[derive(Serialize)]
+    struct Clip<'a> {
+        name: &'a str,
+        bytes: u64,
+        labels: &'a [usize],
+        group: &'a str,
+        split: Option<Split>,
+    }
+    #[derive(Serialize)]
+    struct Identity<'a> {
+        format: u32,
+        sampler: u32,
+        scale_flags: &'a str,
+        spec: &'a FrameSpec,
+        name: &'a str,
+        classes: &'a [String],
+        clips: Vec<Clip<'a>>,
+        left_out: Vec<(&'a str, &'a str)>,
+    }
+    let clip = |clip: &'a ClipRef| Clip {
+        name: &clip.name,
+        bytes: std::fs::metadata(&clip.path).map_or(0, |meta| meta.len()),
+        labels: &clip.labels,
+        group: &clip.group,
+        split: clip.split,
+    };
+    let identity = Identity {
+        format: FORMAT,
+        sampler: SAMPLER_VERSION,
+        scale_flags: SCALE_FLAGS,
+        spec,
+        name: &dataset.name,
+        classes: &dataset.classes,
+        clips: dataset.clips.iter().map(clip).collect(),
+        left_out: dataset.left_out.iter().map(|out| (out.name.as_str(), out.reason.as_str())).collect(),
+    };
+    let text = serde_json::to_vec(&identity).map_err(|error| Error::Invalid(error.to_string()))?;
+    Ok(digest::of_bytes(&text))
+}
+
+/// Opens the store of a dataset, building what is missing of it.
+///
+/// `progress` is called for every clip, in order, from one thread at a time. A clip that cannot be decoded is
+/// left out with its reason and stops nothing. A build that was killed goes on after its last finished clip.
+///
+/// # Errors
+/// [`Error::Worker`] without a working `video-worker`, [`Error::Space`], [`Error::Busy`], [`Error::Io`];
+/// [`Error::Invalid`] when not a single clip could be decoded.
+pub fn ensure_store(
+    dataset: &Dataset,
+    spec: &FrameSpec,
+    data_root: &Path,
+    options: &Options,
+    progress: &(dyn Fn(&Progress<'_>) + Sync),
+) -> Result<Store> {
+    let dir = store_dir(dataset, spec, data_root)?;
+    if !Store::exists(&dir) {
+        let stores = data_root.join("stores");
+        std::fs::create_dir_all(&stores).map_err(Error::io("create", &stores))?;
+        let _lock = store::lock(&dir.with_extension("lock"), options.lock_wait)?;
+        // Whoever held the lock before may have finished the store.
+        if !Store::exists(&dir) {
+            build(dataset, spec, &dir, options, progress)?;
+        }
+    }
+    let store = Store::open(&dir)?;
+    if store.clips().is_empty() {
+        let first = store.left_out().first();
+        let first = first.map(|row| format!("; the first, {}: {}", row.clip, row.reason)).unwrap_or_default();
+        let count = store.left_out().len();
+        return Err(Error::Invalid(format!(
+            "none of the {count} clips of {} can be decoded{first}",
+            dataset.name
+        )));
+    }
+    Ok(store)
+}
+
+fn build(
+    dataset: &Dataset,
+    spec: &FrameSpec,
+    dir: &Path,
+    options: &Options,
+    progress: &(dyn Fn(&Progress<'_>) + Sync),
+) -> Result<Store> {
+    let program = options.worker.clone().map_or_else(find_worker, Ok)?;
+    let writer = Writer::open(dir, &identity(dataset, spec)?, spec.frame_bytes())?;
+    let mut decoder = Decoder::new(&program, options.limits);
+    let info = StoreInfo {
+        format: FORMAT,
+        name: dataset.name.clone(),
+        spec: *spec,
+        classes: dataset.classes.clone(),
+        metric: dataset.metric,
+        multi_label: dataset.multi_label,
+        differences: dataset
+            .official
+            .as_ref()
+            .map(|official| official.differences.clone())
+            .unwrap_or_default(),
+        sample: dataset.sample.as_ref().map(|sample| sample.note.clone()),
+        libav: decoder.libav()?,
+        scale_flags: SCALE_FLAGS.into(),
+        frames: 0,
+        manifest_sha256: String::new(),
+        data_digest: String::new(),
+    };
+    check_space(&dataset.clips[writer.rows().len()..], spec, dir, &mut decoder)?;
+    drop(decoder);
+    let first = writer.rows().len();
+    let left_out = writer.rows().iter().filter(|row| !row.is_ok()).count();
+    let frames = writer.rows().iter().map(|row| row.frames).sum();
+    let state = State {
+        writer,
+        next: first,
+        head: first,
+        parked: BTreeMap::new(),
+        used: 0,
+        left_out,
+        frames,
+        error: None,
+    };
+    let pool = Pool {
+        dataset,
+        spec,
+        options,
+        progress,
+        program: &program,
+        state: Mutex::new(state),
+        turn: Condvar::new(),
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = if options.jobs == 0 { cores } else { options.jobs };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.min(dataset.clips.len() - first) {
+            scope.spawn(|| pool.work());
+        }
+    });
+    let state = pool.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = state.error {
+        return Err(error);
+    }
+    let extra = dataset.left_out.iter().map(|out| Row {
+        clip: out.name.clone(),
+        reason: out.reason.clone(),
+        ..Row::default()
+    });
+    state.writer.finish(info, extra.collect())
+}
+
+/// Foresees the size of the store from the headers of a few clips.
+fn check_space(clips: &[ClipRef], spec: &FrameSpec, dir: &Path, decoder: &mut Decoder) -> Result<()> {
+    let size = |clip: &ClipRef| std::fs::metadata(&clip.path).map_or(0, |meta| meta.len());
+    let (mut frames, mut bytes) = (0, 0);
+    for clip in clips.iter().step_by(clips.len().div_ceil(PROBED).max(1)) {
+        let outcome = decoder.probe(&clip.path, spec)?;
+        if outcome.reason.is_none() && outcome.frames > 0 {
+            frames += outcome.frames;
+            bytes += size(clip);
+        }
+    }
+    let all: u64 = clips.iter().map(size).sum();
+    let share = if bytes > 0 { all as f64 / bytes as f64 } else { 0.0 };
+    let need_bytes = (frames as f64 * spec.frame_bytes() as f64 * share) as u64 + SPARE_BYTES;
+    let free_bytes = store::free_bytes(dir)?;
+    if need_bytes > free_bytes {
+        return Err(Error::Space { path: dir.to_path_buf(), need_bytes, free_bytes });
+    }
+    Ok(())
+}
+
+/// A decoded clip that waits for its turn.
+struct Parked {
+    row: Row,
+    frames: Vec<u8>,
+}
+
+struct State {
+    writer: Writer,
+    /// Next clip to be decoded.
+    next: usize,
+    /// The clip whose turn it is to be written.
+    head: usize,
+    parked: BTreeMap<usize, Parked>,
+    /// Bytes waiting in memory.
+    used: usize,
+    left_out: usize,
+    frames: u64,
+    error: Option<Error>,
+}
+
+struct Pool<'a> {
+    dataset: &'a Dataset,
+    spec: &'a FrameSpec,
+    options: &'a Options,
+    progress: &'a (dyn Fn(&Progress<'_>) + Sync),
+    program: &'a Path,
+    state: Mutex<State>,
+    turn: Condvar,
+}
+
+impl Pool<'_> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut decoder = Decoder::new(self.program, self.options.limits);
+        while let Some(index) = self.take() {
+            if let Err(error) = self.clip(index, &mut decoder) {
+                self.lock().error.get_or_insert(error);
+                self.turn.notify_all();
+                return;
+            }
+        }
+    }
+
+    fn take(&self) -> Option<usize> {
+        let mut state = self.lock();
+        if state.error.is_some() || state.next == self.dataset.clips.len() {
+            return None;
+        }
+        state.next += 1;
+        Some(state.next - 1)
+    }
+
+    fn clip(&self, index: usize, decoder: &mut Decoder) -> Result<()> {
+        let clip = &self.dataset.clips[index];
+        let classes: Vec<&str> =
+            clip.labels.iter().map(|label| self.dataset.classes[*label].as_str()).collect();
+        let mut row = Row {
+            clip: clip.name.clone(),
+            labels: clip.labels.clone(),
+            classes: classes.join(" + "),
+            group: clip.group.clone(),
+            split: clip.split,
+            ..Row::default()
+        };
+        let mut waiting = Vec::new();
+        let mut hash = Sha256::new();
+        let outcome = match digest::of_regular_file(&clip.path) {
+            Ok(sha256) => {
+                row.sha256 = sha256;
+                decoder.decode(&clip.path, self.spec, &mut |frames| {
+                    hash.update(frames);
+                    self.offer(index, frames, &mut waiting)
+                })?
+            }
+            Err(reason) => Outcome { reason: Some(reason), ..Outcome::default() },
+        };
+        row.fps = outcome.fps;
+        row.flags = outcome.flags.join(" ");
+        match outcome.reason {
+            Some(reason) => row.reason = reason,
+            None => row.frame_digest = digest::hex(hash),
+        }
+        self.deliver(index, Parked { row, frames: waiting })
+    }
+
+    /// Takes frames of clip `index`: to the disk when it is its turn, else to memory as far as that goes.
+    fn offer(&self, index: usize, frames: &[u8], waiting: &mut Vec<u8>) -> Result<()> {
+        let mut state = self.lock();
+        loop {
+            if state.error.is_some() {
+                return Err(Error::Invalid("another clip's error ended the import".into()));
+            }
+            if state.head == index {
+                state.used -= waiting.len();
+                state.writer.append(waiting)?;
+                *waiting = Vec::new();
+                state.writer.append(frames)?;
+                self.turn.notify_all();
+                return Ok(());
+            }
+            if state.used + frames.len() <= self.options.buffer_bytes {
+                state.used += frames.len();
+                waiting.extend_from_slice(frames);
+                return Ok(());
+            }
+            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes a finished clip, and writes all whose turn has come.
+    fn deliver(&self, index: usize, parked: Parked) -> Result<()> {
+        let mut state = self.lock();
+        state.parked.insert(index, parked);
+        loop {
+            let head = state.head;
+            let Some(Parked { row, frames }) = state.parked.remove(&head) else { break };
+            state.used -= frames.len();
+            if row.is_ok() {
+                state.writer.append(&frames)?;
+            }
+            let state = &mut *state;
+            let row = state.writer.commit(row)?;
+            state.left_out += usize::from(!row.is_ok());
+            state.frames += row.frames;
+            state.head += 1;
+            (self.progress)(&Progress {
+                done: state.head,
+                total: self.dataset.clips.len(),
+                left_out: state.left_out,
+                frames: state.frames,
+                row,
+            });
+        }
+        self.turn.notify_all();
+        Ok(())
+    }
+}

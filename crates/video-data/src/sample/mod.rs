@@ -1,0 +1,313 @@
+//! The embedded default data: rendered samples in the layouts of the three datasets.
+//!
+//! A sample is for trying the machinery, never for a number about the real dataset: `sample.json` says
+//! "rendered sample, not …" and every record made from it repeats that.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::datasets::{Kind, Split, hollywood2};
+use crate::decode::find_worker;
+use crate::store::{lock, write_whole};
+use crate::{Error, Result, digest};
+
+mod layouts;
+mod scene;
+
+pub use layouts::{SampleClip, plan};
+pub use scene::{Motion, Scene};
+
+/// Version of the renderer: another version renders other clips.
+pub const VERSION: u32 = 1;
+/// The file that marks a complete sample.
+pub const INFO: &str = "sample.json";
+const RENDERING: &str = ".rendering.json";
+const DIGESTS: &str = "digests.csv";
+
+/// A layout that can be rendered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// 440 clips, 11 classes, 20 groups: MPEG-1 in `.mpg`, 320×240 at 29.97 fps.
+    Ucf11,
+    /// 78 training and 78 test clips, 12 classes, several labels a clip: MPEG-4 in `.avi`, 320×136 at 25 fps.
+    Hollywood2,
+    /// 235 clips of 47 persons: MPEG-4 in `.avi`, 320×240 at 25 fps.
+    YoutubeCelebrities,
+}
+
+impl Layout {
+    /// Every layout.
+    pub const ALL: [Self; 3] = [Self::Ucf11, Self::Hollywood2, Self::YoutubeCelebrities];
+
+    /// The dataset whose layout it is; their names are the same.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Ucf11 => Kind::Ucf11,
+            Self::Hollywood2 => Kind::Hollywood2,
+            Self::YoutubeCelebrities => Kind::YoutubeCelebrities,
+        }
+    }
+
+    /// The layout of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|layout| layout.kind().name() == name)
+    }
+
+    /// Pixels per row and rows of a clip.
+    pub fn size(self) -> (usize, usize) {
+        if self == Self::Hollywood2 { (320, 136) } else { (320, 240) }
+    }
+
+    /// Frames a second, as numerator and denominator.
+    pub fn fps(self) -> (i32, i32) {
+        if self == Self::Ucf11 { (30_000, 1001) } else { (25, 1) }
+    }
+
+    /// What every record of the sample says.
+    fn note(self) -> &'static str {
+        match self {
+            Self::Ucf11 => "rendered sample, not UCF11",
+            Self::Hollywood2 => "rendered sample, not Hollywood2",
+            Self::YoutubeCelebrities => "rendered sample, not YouTube Celebrities",
+        }
+    }
+}
+
+impl SampleClip {
+    /// The clip, ready to be drawn.
+    pub fn scene(&self, layout: Layout, seed: u64) -> Scene {
+        let purpose = format!("sample/{}", layout.kind().name());
+        Scene::new(seed, &purpose, self.scene, &self.name, &self.motions, layout.size())
+    }
+
+    /// Time of frame `index` in seconds.
+    pub fn time_s(layout: Layout, index: u32) -> f64 {
+        let (num, den) = layout.fps();
+        f64::from(index) * f64::from(den) / f64::from(num)
+    }
+}
+
+/// What `sample.json` says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleInfo {
+    /// "rendered sample, not …".
+    pub note: String,
+    /// The layout rendered.
+    pub layout: Layout,
+    /// Seed of everything random in it.
+    pub seed: u64,
+    /// [`VERSION`] of the renderer.
+    pub version: u32,
+    /// Versions of libav that encoded it.
+    pub libav: String,
+    /// Number of clips.
+    pub clips: usize,
+    /// SHA-256 of `digests.csv`: of all frames before encoding.
+    pub digest: String,
+}
+
+impl SampleInfo {
+    /// Reads `sample.json` in a dataset's folder or the one above it.
+    pub fn find(root: &Path) -> Option<Self> {
+        let above = root.parent().unwrap_or(root);
+        [root, above].into_iter().find_map(|dir| serde_json::from_slice(&fs::read(dir.join(INFO)).ok()?).ok())
+    }
+}
+
+/// Opens the named random stream of a sample.
+fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
+    let mut hash = Sha256::new();
+    hash.update(seed.to_le_bytes());
+    hash.update(purpose.as_bytes());
+    ChaCha8Rng::from_seed(hash.finalize().into())
+}
+
+/// Makes sure that `dir` holds the sample of this layout and seed, rendering what is missing.
+///
+/// `jobs` processes render (0: one per core); `worker` is the program, `None` for the one beside the running
+/// program; `progress` gets clips done and clips in all. A sample that is complete is left alone.
+///
+/// # Errors
+/// [`Error::Layout`] when `dir` holds something else, [`Error::Worker`], [`Error::Io`], [`Error::Busy`].
+pub fn ensure(
+    layout: Layout,
+    dir: &Path,
+    seed: u64,
+    jobs: usize,
+    worker: Option<&Path>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<SampleInfo> {
+    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    let _lock = lock(&dir.join(".lock"), Duration::from_mins(10))?;
+    let clips = plan(layout, seed);
+    let old = fs::read(dir.join(INFO)).ok().and_then(|text| serde_json::from_slice::<SampleInfo>(&text).ok());
+    if let Some(old) = old
+        && (old.layout, old.seed, old.version) == (layout, seed, VERSION)
+        && clips.iter().all(|clip| dir.join(&clip.name).is_file())
+    {
+        return Ok(old);
+    }
+    prepare(layout, dir, seed, &clips)?;
+    let program = worker.map_or_else(find_worker, |path| Ok(path.to_path_buf()))?;
+    let (libav, digests) = render(layout, dir, seed, jobs, &program, clips.len(), progress)?;
+    let mut table = csv::Writer::from_writer(Vec::new());
+    // Writing to memory cannot fail, and every record has three fields.
+    let _ = table.write_record(["clip", "frames", "raw_frames_sha256"]);
+    for clip in &clips {
+        let missing =
+            || Error::Worker { program: program.clone(), reason: format!("did not render {}", clip.name) };
+        let digest = digests.get(&clip.name).ok_or_else(missing)?;
+        let _ = table.write_record([&clip.name, &clip.frames.to_string(), digest]);
+    }
+    let table = table.into_inner().unwrap_or_default();
+    write_whole(&dir.join(DIGESTS), &table)?;
+    let info = SampleInfo {
+        note: layout.note().into(),
+        layout,
+        seed,
+        version: VERSION,
+        libav,
+        clips: clips.len(),
+        digest: digest::of_bytes(&table),
+    };
+    let json = serde_json::to_vec_pretty(&info).map_err(|error| Error::Invalid(error.to_string()))?;
+    write_whole(&dir.join(INFO), &json)?;
+    let marker = dir.join(RENDERING);
+    fs::remove_file(&marker).map_err(Error::io("remove", &marker))?;
+    Ok(info)
+}
+
+/// Clears what another seed or version left, sweeps temporary files, makes the folders and lists.
+fn prepare(layout: Layout, dir: &Path, seed: u64, clips: &[SampleClip]) -> Result<()> {
+    let marker = dir.join(RENDERING);
+    let identity = format!("{{\"layout\":{:?},\"seed\":{seed},\"version\":{VERSION}}}", layout.kind().name());
+    let goes_on = fs::read_to_string(&marker).is_ok_and(|text| text == identity);
+    if !goes_on {
+        let ours = marker.exists() || dir.join(INFO).exists();
+        let entries: Vec<PathBuf> = fs::read_dir(dir)
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+            .map_err(Error::io("list", dir))?;
+        for path in entries.iter().filter(|path| !path.ends_with(".lock")) {
+            if !ours {
+                let reason = "it is not empty and holds no rendered sample".into();
+                return Err(Error::Layout { dataset: layout.kind().name(), dir: dir.to_path_buf(), reason });
+            }
+            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            removed.map_err(Error::io("remove", path))?;
+        }
+        write_whole(&marker, identity.as_bytes())?;
+    }
+    for clip in clips {
+        let path = dir.join(&clip.name);
+        let folder = path.parent().unwrap_or(dir);
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        // A leftover of a renderer that was killed; most often there is none.
+        let _ = fs::remove_file(crate::store::temporary(&path));
+    }
+    if layout == Layout::Hollywood2 { write_clip_sets(dir, clips) } else { Ok(()) }
+}
+
+fn write_clip_sets(dir: &Path, clips: &[SampleClip]) -> Result<()> {
+    let folder = dir.join("ClipSets");
+    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    for (label, class) in hollywood2::CLASSES.into_iter().enumerate() {
+        for (split, word) in [(Split::Train, "train"), (Split::Test, "test")] {
+            let mut text = String::new();
+            for clip in clips.iter().filter(|clip| clip.split == Some(split)) {
+                let name = clip.name.trim_start_matches("AVIClips/").trim_end_matches(".avi");
+                let value = if clip.labels.contains(&label) { " 1" } else { "-1" };
+                text.push_str(name);
+                text.push_str("  ");
+                text.push_str(value);
+                text.push('\n');
+            }
+            write_whole(&folder.join(format!("{class}_{word}.txt")), text.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends renderers that are still running when an error ends the parent's wait.
+struct Renderers(Vec<Child>);
+
+impl Drop for Renderers {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // Either call fails only when the process is gone already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Runs the renderers; answers libav's versions and the digest of each clip's raw frames.
+fn render(
+    layout: Layout,
+    dir: &Path,
+    seed: u64,
+    jobs: usize,
+    program: &Path,
+    total: usize,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(String, BTreeMap<String, String>)> {
+    let fail = |reason: String| Error::Worker { program: program.to_path_buf(), reason };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = if jobs == 0 { cores } else { jobs };
+    let (send, lines) = mpsc::channel();
+    let mut children = Renderers(Vec::new());
+    for part in 0..jobs {
+        let mut child = Command::new(program)
+            .args(["render", "--layout", layout.kind().name(), "--seed", &seed.to_string()])
+            .args(["--part", &format!("{part}/{jobs}")])
+            .arg("--out")
+            .arg(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| fail(format!("cannot be started: {error}")))?;
+        let stdout = child.stdout.take();
+        children.0.push(child);
+        let send = send.clone();
+        std::thread::spawn(move || {
+            for line in stdout
+                .into_iter()
+                .flat_map(|out| BufReader::new(out).lines())
+                .map_while(std::result::Result::ok)
+            {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(send);
+    let (mut libav, mut digests) = (String::new(), BTreeMap::new());
+    for line in lines {
+        match line.split('\t').collect::<Vec<_>>()[..] {
+            ["libav", versions] => versions.clone_into(&mut libav),
+            ["clip", name, digest] => {
+                digests.insert(name.to_owned(), digest.to_owned());
+                progress(digests.len(), total);
+            }
+            _ => return Err(fail(format!("wrote {line:?}"))),
+        }
+    }
+    for child in &mut children.0 {
+        let status = child.wait().map_err(|error| fail(error.to_string()))?;
+        if !status.success() {
+            return Err(fail(format!("failed to render ({status})")));
+        }
+    }
+    Ok((libav, digests))
+}

@@ -1,0 +1,210 @@
+//! `manifest.csv`: one row per clip.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::StoredClip;
+use crate::datasets::{FrameSpec, Split};
+use crate::digest;
+
+/// Columns of `manifest.csv`. Labels are indices separated by blanks, `classes` their names for the reader's
+/// eye; `offset` and `frames` count frames; `verdict` is `ok` or `left-out`.
+pub const COLUMNS: [&str; 13] = [
+    "clip",
+    "labels",
+    "classes",
+    "group",
+    "split",
+    "sha256",
+    "fps",
+    "frames",
+    "offset",
+    "frame_digest",
+    "flags",
+    "verdict",
+    "reason",
+];
+
+/// A row of the manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Row {
+    /// Path below the dataset's folder, escaped.
+    pub clip: String,
+    /// Indices into the classes.
+    pub labels: Vec<usize>,
+    /// Names of these classes, for the reader's eye.
+    pub classes: String,
+    /// The group, empty where nothing is known.
+    pub group: String,
+    /// The official split.
+    pub split: Option<Split>,
+    /// SHA-256 of the file; empty when it could not be read.
+    pub sha256: String,
+    /// Frames per second of the stored frames.
+    #[serde(with = "exact")]
+    pub fps: f64,
+    /// Stored frames.
+    pub frames: u64,
+    /// Frames before this clip in `frames.bin`.
+    pub offset: u64,
+    /// SHA-256 of the stored frames; empty for a clip left out.
+    pub frame_digest: String,
+    /// What was noticed while decoding, blank-separated `name=value`.
+    pub flags: String,
+    /// Why the clip was left out; empty for a good one.
+    pub reason: String,
+}
+
+impl Row {
+    /// Whether the clip is in the store.
+    pub fn is_ok(&self) -> bool {
+        self.reason.is_empty()
+    }
+
+    pub(super) fn to_clip(&self) -> StoredClip {
+        StoredClip {
+            name: self.clip.clone(),
+            labels: self.labels.clone(),
+            group: self.group.clone(),
+            split: self.split,
+            frames: self.frames as usize,
+            offset: self.offset as usize,
+            fps: self.fps,
+        }
+    }
+
+    fn fields(&self) -> [String; 13] {
+        let split = match self.split {
+            None => "",
+            Some(Split::Train) => "train",
+            Some(Split::Test) => "test",
+        };
+        [
+            self.clip.clone(),
+            join(&self.labels),
+            self.classes.clone(),
+            self.group.clone(),
+            split.into(),
+            self.sha256.clone(),
+            self.fps.to_string(),
+            self.frames.to_string(),
+            self.offset.to_string(),
+            self.frame_digest.clone(),
+            self.flags.clone(),
+            if self.is_ok() { "ok" } else { "left-out" }.into(),
+            self.reason.clone(),
+        ]
+    }
+
+    fn parse(record: &csv::StringRecord) -> Option<Self> {
+        let field = |i: usize| record.get(i).map(String::from);
+        let labels =
+            record.get(1)?.split_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
+        let split = match record.get(4)? {
+            "" => None,
+            "train" => Some(Split::Train),
+            "test" => Some(Split::Test),
+            _ => return None,
+        };
+        let row = Self {
+            clip: field(0)?,
+            labels,
+            classes: field(2)?,
+            group: field(3)?,
+            split,
+            sha256: field(5)?,
+            fps: record.get(6)?.parse().ok()?,
+            frames: record.get(7)?.parse().ok()?,
+            offset: record.get(8)?.parse().ok()?,
+            frame_digest: field(9)?,
+            flags: field(10)?,
+            reason: field(12)?,
+        };
+        (record.get(11)? == if row.is_ok() { "ok" } else { "left-out" }).then_some(row)
+    }
+}
+
+/// Numbers as text: serde_json's own float parser may be off by the last bit, Rust's is not.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(value: &f64, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(input: D) -> Result<f64, D::Error> {
+        String::deserialize(input)?.parse().map_err(D::Error::custom)
+    }
+}
+
+fn join(labels: &[usize]) -> String {
+    labels.iter().map(usize::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// The text of `manifest.csv`.
+pub(super) fn write(rows: &[Row]) -> Vec<u8> {
+    let mut out = csv::Writer::from_writer(Vec::new());
+    // Writing to memory cannot fail, and every record has as many fields as the header.
+    let _ = out.write_record(COLUMNS);
+    for row in rows {
+        let _ = out.write_record(row.fields());
+    }
+    out.into_inner().unwrap_or_default()
+}
+
+/// Reads `manifest.csv`, or says which line is wrong.
+pub(super) fn read(text: &[u8]) -> Result<Vec<Row>, String> {
+    let mut reader = csv::Reader::from_reader(text);
+    let header = reader.headers().map_err(|error| error.to_string())?;
+    if *header != COLUMNS[..] {
+        return Err(format!("expected the columns {}", COLUMNS.join(",")));
+    }
+    let parse = |record: Result<csv::StringRecord, csv::Error>| {
+        let record = record.map_err(|error| error.to_string())?;
+        let line = record.position().map_or(0, csv::Position::line);
+        Row::parse(&record).ok_or_else(|| format!("line {line} is no row of a manifest"))
+    };
+    reader.records().map(parse).collect()
+}
+
+/// Digest of what a model can see.
+pub(super) fn data_digest(rows: &[Row], spec: &FrameSpec) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{}x{}\n", spec.width, spec.height));
+    for row in rows.iter().filter(|row| row.is_ok()) {
+        let line = format!(
+            "{:?} {} {:?} {:?} {} {}\n",
+            row.clip,
+            join(&row.labels),
+            row.group,
+            row.split,
+            row.frames,
+            row.frame_digest
+        );
+        hash.update(line);
+    }
+    digest::hex(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_survives(clip in ".*", group in ".*", reason in ".*", labels in proptest::collection::vec(0usize..99, 0..4)) {
+            let row = Row { clip, group, reason, labels, fps: 30_000.0 / 1001.0, ..Row::default() };
+            prop_assert_eq!(read(&write(std::slice::from_ref(&row))), Ok(vec![row]));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut text = write(&[]);
+            text.extend_from_slice(&bytes);
+            let _ = read(&text);
+            prop_assert!(read(&bytes).is_err() || bytes.starts_with(b"clip"));
+        }
+    }
+}
