@@ -12,7 +12,7 @@ const ENGINE: &str = r#"#!/bin/sh
 echo "$@" >> "$FAKE/calls"
 case $1 in
   prepare) ;;
-  plan) cat "$FAKE/plan.json" ;;
+  plan) case "$*" in *--dry-run) ;; *) mkdir -p data/runs/0123abcd;; esac; cat "$FAKE/plan.json" ;;
   params) cat "$FAKE/params.json" ;;
   cell)
     test -e "$FAKE/fail" && { case $5 in *f1*) echo "out of luck" >&2; exit 1;; esac; }
@@ -136,7 +136,8 @@ fn plan() -> Plan {
     });
     Plan {
         experiment: "ucf11-sample".into(),
-        data: "rendered sample, not UCF11: 4 clips".into(),
+        data: "four clips".into(),
+        store: "s".into(),
         data_kind: DataKind::Sample,
         dataset: "ucf11".into(),
         metric: "accuracy".into(),

@@ -11,9 +11,9 @@ fn reproduce_goes_from_the_plan_to_the_report() {
     let text = stderr(&output);
     assert!(output.status.success(), "{text}");
     let first = text.lines().next().unwrap();
-    assert_eq!(first, "data: rendered sample, not UCF11 (no --data DIR, and no clips in data/ucf11/)");
+    assert_eq!(first, "data: rendered sample, not UCF11 (no --data DIR, and no data/ucf11/)");
     let last = text.lines().last().unwrap();
-    assert_eq!(last, "data: rendered sample, not UCF11: 4 clips; results in results/ucf11-sample");
+    assert_eq!(last, "data: rendered sample, not UCF11 (four clips); results in results/ucf11-sample");
     assert!(text.contains("left out: bad\\n.mpg (no stream)"), "{text}");
     assert!(text.contains("epoch 1/1 loss 2.0"), "{text}");
     assert!(!fake.path("results/ucf11").exists(), "sample results never go to results/ucf11");
@@ -34,9 +34,7 @@ fn reproduce_goes_from_the_plan_to_the_report() {
     let run = fake.read("results/ucf11-sample/run.toml");
     assert!(!run.contains(&fake.path("").display().to_string()), "no absolute path: {run}");
     let calls = fake.read("fake/calls");
-    assert!(
-        calls.starts_with("prepare --experiment ucf11 --device cpu --models gru,tt-gru --epochs 1\nplan ")
-    );
+    assert!(calls.starts_with("prepare --experiment ucf11 --models gru,tt-gru --epochs 1\nplan "));
     let leftovers = walk(&fake.path("results")).into_iter().filter(|p| p.ends_with(".tmp")).count();
     assert_eq!(leftovers, 0);
 }
