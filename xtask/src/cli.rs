@@ -1,5 +1,6 @@
 //! The command line: every verb, every flag, an example each.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use bench_suite::spec::Overrides;
@@ -57,7 +58,7 @@ Examples:
 Examples:
   cargo xtask test")]
     Test,
-    /// Measure kernels or decoding on this machine
+    /// Measure this machine
     #[command(subcommand)]
     Bench(Bench),
 }
@@ -67,9 +68,6 @@ pub(crate) enum Bench {
     /// The TT layer and the recurrence: floor, GFLOP/s, scaling with T, batch, ranks and threads
     #[command(after_help = "Examples:\n  cargo xtask bench kernels")]
     Kernels(Forwarded),
-    /// Frames decoded per second
-    #[command(after_help = "Examples:\n  cargo xtask bench decode")]
-    Decode(Forwarded),
 }
 
 /// Arguments that go to `bench-suite bench` as they are.
@@ -172,19 +170,18 @@ pub(crate) struct Verbosity {
     /// Only the first line, the last line and errors
     #[arg(long, short, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// More detail; twice for everything (RUST_LOG, where set, rules)
+    /// More detail: the engine's debug lines, and every epoch above the bar
     #[arg(long, short, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
 impl Verbosity {
-    /// The level for children's `RUST_LOG`.
-    pub(crate) fn level(self) -> &'static str {
+    /// The engine's flags for it.
+    pub(crate) fn flags(self) -> &'static [&'static str] {
         match (self.quiet, self.verbose) {
-            (true, _) => "warn",
-            (false, 0) => "info",
-            (false, 1) => "debug",
-            _ => "trace",
+            (true, _) => &["--quiet"],
+            (false, 0) => &[],
+            _ => &["--verbose"],
         }
     }
 }
@@ -205,9 +202,8 @@ impl Selection {
     }
 
     /// The flags as `bench-suite` takes them; `--data` made absolute, since children run in the repository.
-    pub(crate) fn flags(&self, experiment: &str, device: &str) -> std::io::Result<Vec<std::ffi::OsString>> {
-        let mut flags: Vec<std::ffi::OsString> =
-            vec!["--experiment".into(), experiment.into(), "--device".into(), device.into()];
+    pub(crate) fn flags(&self, experiment: &str) -> std::io::Result<Vec<OsString>> {
+        let mut flags: Vec<OsString> = vec!["--experiment".into(), experiment.into()];
         let mut push = |name: &str, value: String| {
             if !value.is_empty() {
                 flags.extend([name.into(), value.into()]);
@@ -271,16 +267,11 @@ mod tests {
         let line = "xtask reproduce ucf11 --models gru,tt-gru --folds 0,2 --epochs 3 --set model.rank=5 \
                     --set a=b --seeds 0,1 --protocol groups --allow-partial --jobs 2";
         let Verb::Reproduce(r) = Cli::parse_from(line.split_whitespace()).verb else { panic!("verb") };
-        let flags: Vec<String> = r
-            .selection
-            .flags(&r.experiment, &r.device)
-            .unwrap()
-            .into_iter()
-            .map(|f| f.into_string().unwrap())
-            .collect();
+        let flags: Vec<String> =
+            r.selection.flags(&r.experiment).unwrap().into_iter().map(|f| f.into_string().unwrap()).collect();
         assert_eq!(
             flags.join(" "),
-            "--experiment ucf11 --device cpu --models gru,tt-gru --folds 0,2 --epochs 3 --protocol groups \
+            "--experiment ucf11 --models gru,tt-gru --folds 0,2 --epochs 3 --protocol groups \
              --seeds 0,1 --set model.rank=5 --set a=b --allow-partial"
         );
     }

@@ -12,7 +12,7 @@ use crate::cells::Runner;
 use crate::cli::{Compare, Selection};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::records::{Machine, csv_bytes, date_utc, write_atomic};
+use crate::records::{Machine, csv_bytes, date_utc, read_csv, write_atomic};
 use crate::repo::Repo;
 use crate::{charts, dry_run, engine, experiments, packages};
 
@@ -44,10 +44,10 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     if args.dry_run {
         repo.build(&["bench-suite"], "the training engine", quiet)?;
         for device in &args.devices {
-            let flags = selection.flags(&args.experiment, device)?;
+            let flags = selection.flags(&args.experiment)?;
             let plan = engine::plan(repo, &flags, true, verbosity)?;
             dry_run::print(&plan, 1)?;
-            eprintln!("device {device}; data: {}", plan.data);
+            eprintln!("device {device}; {}", engine::data_line(&plan));
         }
         return Ok(());
     }
@@ -59,16 +59,16 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     let mut rows = Vec::new();
     let mut last = String::new();
     for device in &args.devices {
-        let flags = selection.flags(&args.experiment, device)?;
+        let flags = selection.flags(&args.experiment)?;
         engine::prepare(repo, &flags, verbosity, &interrupt)?;
         let plan = engine::plan(repo, &flags, false, verbosity)?;
         measure(repo, args, device, &plan, &interrupt, &mut rows)?;
-        last = plan.data;
+        last = engine::data_line(&plan);
     }
     write_atomic(&dir.join("table.csv"), &csv_bytes(DEVICES_HEADER, &rows)?)?;
     write_atomic(&dir.join("about.md"), about(args, &machine, &last).as_bytes())?;
     charts::devices(&dir, &rows)?;
-    eprintln!("data: {last}; results in {}", repo.show(&dir));
+    eprintln!("{last}; results in {}", repo.show(&dir));
     Ok(())
 }
 
@@ -99,7 +99,8 @@ fn measure(
 ) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let run_dir = repo.path("data/runs").join(format!("compare-{device}-{now}-{}", std::process::id()));
-    engine::write_plan(&run_dir, plan)?;
+    std::fs::create_dir_all(&run_dir).with_context(|| format!("{} cannot be made", run_dir.display()))?;
+    write_atomic(&run_dir.join("plan.json"), &serde_json::to_vec_pretty(plan)?)?;
     let progress = Progress::new(args.verbosity.quiet, args.verbosity.verbose);
     let start = || engine::command(repo, "cell", args.verbosity);
     let runner = Runner { run_dir: &run_dir, jobs: 1, engine: &start, interrupt, progress: &progress };
@@ -126,12 +127,24 @@ fn read_rows(run_dir: &Path, device: &str, plan: &Plan, rows: &mut Vec<DeviceRow
     Ok(())
 }
 
+/// Draws the chart of every comparison below `root` again from its table; how many there are.
+pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Ok(0) };
+    let mut dirs: Vec<_> = entries.flatten().map(|e| e.path()).collect();
+    dirs.sort();
+    dirs.retain(|dir| dir.join("table.csv").is_file());
+    for dir in &dirs {
+        charts::devices(dir, &read_csv::<DeviceRow>(&dir.join("table.csv"))?)?;
+        eprintln!("{} redrawn from its table", repo.show(dir));
+    }
+    Ok(dirs.len())
+}
+
 /// The lines that say what was measured.
 fn about(args: &Compare, machine: &Machine, data: &str) -> String {
     format!(
         "# Devices compared\n\nOne fold of `{}`, {} epochs a model, each cell alone on all cores; seconds per \
-         epoch are a mean without the first epoch. With so few epochs the scores tell nothing.\n\n- data: \
-         {data}\n- machine: {}\n\n![seconds per epoch and memory](devices.svg)\n",
+         epoch are a mean without the first epoch. With so few epochs the scores tell nothing.\n\n- {data}\n- machine: {}\n\n![seconds per epoch and memory](devices.svg)\n",
         args.experiment,
         args.epochs,
         machine.line()

@@ -168,6 +168,7 @@ mod tests {
             data: "rendered sample, not UCF11".into(),
             data_kind: DataKind::Sample,
             dataset: "ucf11".into(),
+            store: "s".into(),
             metric: "accuracy".into(),
             classes: vec!["a".into(), "b".into()],
             run_digest: "r".into(),

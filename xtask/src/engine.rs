@@ -1,16 +1,15 @@
 //! The training engine as a process: `bench-suite prepare`, `plan`, `params`.
 
 use std::ffi::OsString;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use bench_suite::record::{ParamsRow, Plan};
+use bench_suite::deck;
+use bench_suite::record::{DataKind, ParamsRow, Plan};
 
 use crate::cli::Verbosity;
 use crate::interrupt::Interrupt;
-use crate::records::write_atomic;
 use crate::repo::{self, Repo};
 
 /// Exit code of the engine for data that cannot be used.
@@ -21,10 +20,7 @@ pub(crate) const LOCKED: i32 = 75;
 /// A `bench-suite` command with the wanted level of detail.
 pub(crate) fn command(repo: &Repo, verb: &str, verbosity: Verbosity) -> Command {
     let mut command = repo.binary("bench-suite");
-    command.arg(verb);
-    if std::env::var_os("RUST_LOG").is_none() {
-        command.env("RUST_LOG", verbosity.level());
-    }
+    command.arg(verb).args(verbosity.flags());
     command
 }
 
@@ -56,9 +52,9 @@ pub(crate) fn plan(repo: &Repo, flags: &[OsString], dry_run: bool, verbosity: Ve
     json(&mut command)
 }
 
-/// Figure 1's counts, from the models that the experiment builds.
-pub(crate) fn params(repo: &Repo, flags: &[OsString], verbosity: Verbosity) -> Result<Vec<ParamsRow>> {
-    json(command(repo, "params", verbosity).args(flags))
+/// Figure 1's counts, read off built models.
+pub(crate) fn params(repo: &Repo, verbosity: Verbosity) -> Result<Vec<ParamsRow>> {
+    json(&mut command(repo, "params", verbosity))
 }
 
 fn json<T: serde::de::DeserializeOwned>(command: &mut Command) -> Result<T> {
@@ -74,25 +70,16 @@ fn json<T: serde::de::DeserializeOwned>(command: &mut Command) -> Result<T> {
     serde_json::from_slice(&out.stdout).with_context(|| format!("{name} printed something unexpected"))
 }
 
-/// Makes the run's folder and leaves `plan.json` there, where `bench-suite cell` finds its cell.
-///
-/// A plan of the same run that is there already keeps its cells: two runs that select different models or
-/// folds of one configuration share the folder.
-pub(crate) fn write_plan(run_dir: &Path, plan: &Plan) -> Result<()> {
-    fs::create_dir_all(run_dir.join("cells"))
-        .with_context(|| format!("{} cannot be made", run_dir.display()))?;
-    let path = run_dir.join("plan.json");
-    let mut merged = plan.clone();
-    if let Ok(bytes) = fs::read(&path)
-        && let Ok(old) = serde_json::from_slice::<Plan>(&bytes)
-    {
-        let new: Vec<String> = plan.cells.iter().map(bench_suite::record::PlannedCell::id).collect();
-        merged.cells.extend(old.cells.into_iter().filter(|c| !new.contains(&c.id())));
+/// Which data a run uses, for the last line.
+pub(crate) fn data_line(plan: &Plan) -> String {
+    let title = deck::dataset(&plan.dataset).map_or("a dataset of the paper", |d| d.title);
+    match plan.data_kind {
+        DataKind::Sample => format!("data: rendered sample, not {title} ({})", plan.data),
+        _ => format!("data: {}", plan.data),
     }
-    write_atomic(&path, &serde_json::to_vec_pretty(&merged)?)
 }
 
-/// Folder of a run's state.
+/// Folder of a run's state, where `bench-suite plan` left its plan.
 pub(crate) fn run_dir(repo: &Repo, plan: &Plan) -> PathBuf {
     repo.path("data/runs").join(&plan.run_digest)
 }

@@ -25,7 +25,11 @@ pub(crate) fn check_devices(devices: &[String]) -> Result<()> {
 /// use. A folder that cannot be read or holds nothing is refused.
 pub(crate) fn check(repo: &Repo, name: &str, overrides: &Overrides, data: Option<&Path>) -> Result<String> {
     let spec = Spec::load(repo.root(), name, overrides)?;
+    let own = format!("data/{}/", spec.data.folder);
     if let Some(dir) = data {
+        if !spec.data.render.is_empty() {
+            bail!("experiment {name:?} renders its own clips: --data does not apply");
+        }
         let mut entries =
             fs::read_dir(dir).with_context(|| format!("--data {} cannot be read", dir.display()))?;
         if entries.next().is_none() {
@@ -33,17 +37,16 @@ pub(crate) fn check(repo: &Repo, name: &str, overrides: &Overrides, data: Option
         }
         return Ok(format!("data: clips in {}", dir.display()));
     }
-    let own = format!("data/{}/", spec.data.folder);
     if !spec.data.render.is_empty() {
         return Ok(format!("data: {}, in {own}", spec.title));
     }
-    if fs::read_dir(repo.path(&own)).is_ok_and(|mut entries| entries.next().is_some()) {
+    if repo.path(&own).is_dir() {
         return Ok(format!("data: clips in {own}"));
     }
     if spec.data.fallback.is_empty() {
         bail!("{name} needs clips: give --data DIR, or put them into {own}");
     }
-    Ok(format!("data: rendered sample, not {} (no --data DIR, and no clips in {own})", spec.title))
+    Ok(format!("data: rendered sample, not {} (no --data DIR, and no {own})", spec.title))
 }
 
 /// Refuses a results folder that cannot be written, before anything is computed.

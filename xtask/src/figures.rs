@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::records::{Records, csv_bytes, write_atomic};
 use crate::repo::Repo;
 use crate::tables::{PAIRED_HEADER, SOTA_HEADER, TABLE_HEADER, Tables};
-use crate::{charts, report};
+use crate::{charts, compare, report};
 
 /// Regenerates one folder under `root`, or every folder that holds records.
 pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Result<()> {
@@ -26,8 +26,12 @@ pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Res
         } else if experiment.is_some() {
             let known: Vec<String> =
                 folders(root)?.into_iter().filter(|n| Records::are_in(&root.join(n))).collect();
-            bail!("{} holds no records; there are {}", repo.show(&dir), known.join(", "));
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            bail!("{} holds no records; folders that do: {known}", repo.show(&dir));
         }
+    }
+    if experiment.is_none() {
+        drawn += compare::redraw(repo, &root.join("devices"))?;
     }
     if drawn == 0 {
         eprintln!("{} holds no records yet: cargo xtask reproduce ucf11 makes some", repo.show(root));
@@ -51,7 +55,10 @@ pub(crate) fn derive(dir: &Path) -> Result<()> {
 }
 
 fn folders(root: &Path) -> Result<Vec<String>> {
-    let entries = fs::read_dir(root).with_context(|| format!("{} cannot be read", root.display()))?;
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("{} cannot be read", root.display()))?,
+    };
     let mut names: Vec<String> = entries
         .flatten()
         .filter(|e| e.path().is_dir())
@@ -90,13 +97,6 @@ mod tests {
         fixture::five_models().write(dir.path()).unwrap();
         derive(dir.path()).unwrap();
         let first = files(dir.path());
-        if let Some(d) = std::env::var_os("KEEP_FIXTURE") {
-            let d = std::path::PathBuf::from(d);
-            for (n, b) in &first {
-                fs::create_dir_all(d.join(n).parent().unwrap()).unwrap();
-                fs::write(d.join(n), b).unwrap();
-            }
-        }
         for name in first.keys() {
             let is_record = ["folds.csv", "curves.csv", "predictions.csv", "params.csv", "run.toml"];
             if !is_record.contains(&name.as_str()) {

@@ -23,14 +23,14 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
         experiments::check_writable(&results)?;
     }
     eprintln!("{data}");
-    let flags = selection.flags(&args.experiment, &args.device)?;
+    let flags = selection.flags(&args.experiment)?;
     let verbosity = args.verbosity;
     let quiet = verbosity.quiet;
     if args.dry_run {
         repo.build(&["bench-suite"], "the training engine", quiet)?;
         let plan = engine::plan(repo, &flags, true, verbosity)?;
         dry_run::print(&plan, args.jobs)?;
-        eprintln!("data: {}", plan.data);
+        eprintln!("{}", engine::data_line(&plan));
         return Ok(());
     }
     packages::ensure()?;
@@ -42,7 +42,6 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
     let dir = results.join(&plan.experiment);
     experiments::check_writable(&dir)?;
     let run_dir = engine::run_dir(repo, &plan);
-    engine::write_plan(&run_dir, &plan)?;
     let progress = Progress::new(quiet, verbosity.verbose);
     progress.say(&format!(
         "{} cells on {} clips, {} frames; state in {}",
@@ -60,7 +59,7 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
         progress: &progress,
     };
     runner.run(&plan.cells)?;
-    let params = engine::params(repo, &flags, verbosity)?;
+    let params = engine::params(repo, verbosity)?;
     let kept = || format!("nothing is lost: the finished cells are in {}", repo.show(&run_dir));
     write_results(repo, &run_dir, &plan, params, &dir).with_context(kept)?;
     report(repo, &plan, &dir)
@@ -95,6 +94,6 @@ fn report(repo: &Repo, plan: &Plan, dir: &Path) -> Result<()> {
         eprintln!("left out: {} more, all named in run.toml", plan.left_out.len() - SHOWN);
     }
     dry_run::print_table(dir)?;
-    eprintln!("data: {}; results in {}", plan.data, repo.show(dir));
+    eprintln!("{}; results in {}", engine::data_line(plan), repo.show(dir));
     Ok(())
 }

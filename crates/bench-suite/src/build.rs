@@ -98,8 +98,11 @@ pub fn figure_1() -> Result<Vec<ParamsRow>> {
         push(rank, "ttl", shape(1)?.params());
         for (cell, gates) in [("lstm", 4), ("gru", 3)] {
             for layout in [GateLayout::Separate, GateLayout::Concatenated] {
-                let projection =
-                    tt_rnn::projection::TtProjection::new(&shape(gates)?, layout, Affine { scale: 1.0, shift: 0.0 })?;
+                let projection = tt_rnn::projection::TtProjection::new(
+                    &shape(gates)?,
+                    layout,
+                    Affine { scale: 1.0, shift: 0.0 },
+                )?;
                 let prefix = if layout == GateLayout::Separate { "vanilla-" } else { "" };
                 push(rank, &format!("{prefix}tt-{cell}"), projection.params());
             }

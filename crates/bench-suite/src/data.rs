@@ -77,7 +77,8 @@ pub fn resolve(
         if data.is_some() {
             bail!("experiment {name:?} renders its own clips: --data does not apply");
         }
-        let data = format!("{}: clips that this program renders itself, in data/{}/", spec.title, spec.data.folder);
+        let data =
+            format!("{}: clips that this program renders itself, in data/{}/", spec.title, spec.data.folder);
         let multi_label = kind == Kind::Hollywood2;
         let render = Some(Layout::from_name(render).context("no sample has that layout")?);
         let data_kind = DataKind::Sample;

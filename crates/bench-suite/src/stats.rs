@@ -8,6 +8,8 @@
 //!   are drawn again with replacement within that fold, the score is computed per fold and seed (all seeds see
 //!   the same draw), averaged over seeds, then over folds. It tells how far the score depends on which clips
 //!   happened to be tested; it does not cover the choice of training clips.
+//! - MAP is the macro average of the released Hollywood2 script: a class without a positive test clip counts
+//!   zero. A class that merely loses its positives in a replicate is left out of that replicate.
 //! - A paired difference uses the same draw of clips for both models, fold by fold.
 //! - Draws come from a named stream, so the same records give the same interval everywhere.
 
@@ -128,7 +130,7 @@ impl Outcomes {
         self.len() == 0
     }
 
-    /// The score of the clips as they are; none without clips (or, for MAP, without a positive label).
+    /// The score of the clips as they are; none without clips.
     pub fn score(&self) -> Option<f64> {
         self.weighted_score(&vec![1; self.len()])
     }
@@ -141,8 +143,13 @@ impl Outcomes {
                 (all > 0).then(|| hits as f64 / all as f64)
             }
             Kind::Map { classes, .. } => {
-                let scores: Vec<f64> =
-                    classes.iter().filter_map(|r| weighted_average_precision(r, weight)).collect();
+                let scores: Vec<f64> = classes
+                    .iter()
+                    .filter_map(|r| {
+                        let never_positive = r.order.iter().all(|(_, positive, _)| !positive);
+                        if never_positive { Some(0.0) } else { weighted_average_precision(r, weight) }
+                    })
+                    .collect();
                 mean(&scores)
             }
         }
@@ -312,13 +319,13 @@ mod tests {
     }
 
     #[test]
-    fn map_is_the_mean_over_classes_with_a_positive() {
+    fn map_counts_a_class_without_positives_as_zero() {
         let classes = [
             (vec![0.9, 0.8, 0.1], vec![true, false, false]),
             (vec![0.1, 0.8, 0.9], vec![true, false, false]),
             (vec![0.1, 0.8, 0.9], vec![false, false, false]),
         ];
         let score = Outcomes::map(&classes).score().unwrap();
-        assert!((score - f64::midpoint(1.0, 1.0 / 3.0)).abs() < 1e-12, "{score}");
+        assert!((score - (1.0 + 1.0 / 3.0) / 3.0).abs() < 1e-12, "{score}");
     }
 }

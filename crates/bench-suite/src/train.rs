@@ -149,7 +149,8 @@ impl Run<'_> {
                 return Err(Stopped.into());
             }
         }
-        let labels: Vec<Vec<usize>> = order.iter().map(|clip| self.cell.clips.labels(*clip).to_vec()).collect();
+        let labels: Vec<Vec<usize>> =
+            order.iter().map(|clip| self.cell.clips.labels(*clip).to_vec()).collect();
         let wall_s = before + started.elapsed().as_secs_f64();
         let epochs = self.cell.spec.epochs(self.cell.model);
         let evaluate = epoch == epochs || epoch.is_multiple_of(self.cell.spec.train.eval_every);

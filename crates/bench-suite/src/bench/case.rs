@@ -71,7 +71,9 @@ impl Case {
             Engine::CandleOps
         } else {
             let projection = match &sizes.train {
-                Some(train) => Projection::Tt(TtProjection::new(train, GateLayout::Concatenated, sizes.affine)?),
+                Some(train) => {
+                    Projection::Tt(TtProjection::new(train, GateLayout::Concatenated, sizes.affine)?)
+                }
                 None => {
                     sink = Some(GradientSink::default());
                     Projection::Dense(DenseProjection::new(sizes.features, width, gates, sizes.affine))
@@ -116,7 +118,8 @@ impl Case {
         let u = self.recurrent.narrow(0, 0, hidden * width)?.reshape((hidden, width))?;
         let bias = self.recurrent.narrow(0, hidden * width, width)?;
         let gates = gates.broadcast_add(&bias)?.reshape((batch, frames, width))?; // [B, T, 3H]
-        let (u_zr, u_c) = (u.narrow(1, 0, 2 * hidden)?.contiguous()?, u.narrow(1, 2 * hidden, hidden)?.contiguous()?);
+        let (u_zr, u_c) =
+            (u.narrow(1, 0, 2 * hidden)?.contiguous()?, u.narrow(1, 2 * hidden, hidden)?.contiguous()?);
         let mut h = Tensor::zeros((batch, hidden), DType::F32, &Device::Cpu)?;
         for t in 0..frames {
             let x = gates.i((.., t, ..))?;

@@ -83,9 +83,12 @@ fn cases(rounds: usize) -> Vec<CaseSpec> {
     for frames in [4, 16, 64, 256, 1_492] {
         all.push(case("ucf11", "tt-gru", frames, 16, 4, 1));
     }
-    for (dataset, model) in
-        [("ucf11", "tt-lstm"), ("hollywood2", "tt-gru"), ("youtube-celebrities", "tt-gru"), ("ucf11", "tt-rnn")]
-    {
+    for (dataset, model) in [
+        ("ucf11", "tt-lstm"),
+        ("hollywood2", "tt-gru"),
+        ("youtube-celebrities", "tt-gru"),
+        ("ucf11", "tt-rnn"),
+    ] {
         all.push(case(dataset, model, 64, 16, 4, 1));
     }
     for batch in [1, 4, 64] {
@@ -113,7 +116,8 @@ pub fn kernels(options: &KernelOptions) -> Result<()> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let program = std::env::current_exe()?;
     for case in cases(options.rounds) {
-        let name = format!("{} {} T={} B={} r={}", case.dataset, case.model, case.frames, case.batch, case.rank);
+        let name =
+            format!("{} {} T={} B={} r={}", case.dataset, case.model, case.frames, case.batch, case.rank);
         if !name.contains(&options.only) {
             continue;
         }

@@ -1,0 +1,44 @@
+//! What is refused before anything is built, and in which words.
+
+use crate::fake::{Fake, stderr};
+
+/// Each line of bad input with the words that its error must have.
+#[test]
+fn bad_input_is_refused_before_anything_is_built() {
+    let fake = Fake::new();
+    std::fs::create_dir_all(fake.path("empty")).unwrap();
+    fake.write("file", b"");
+    for (line, words) in [
+        ("reproduce ucf12", vec!["unknown experiment \"ucf12\"", "\"ucf11\""]),
+        ("reproduce ucf11 --models tt-gru,ttgru", vec!["unknown model \"ttgru\"", "\"tt-gru\""]),
+        ("reproduce ucf11 --recipe scald", vec!["unknown recipe \"scald\"", "\"scaled\""]),
+        ("reproduce ucf11 --protocol clip", vec!["unknown protocol \"clip\"", "\"clips\""]),
+        ("reproduce ucf11 --set model.rnak=5", vec!["model.rnak", "model.rank"]),
+        ("reproduce ucf11 --device cuda", vec!["device \"cuda\" is not available", "cpu only"]),
+        ("compare --devices cpu,metal", vec!["device \"metal\" is not available", "cpu only"]),
+        ("reproduce ucf11 --data nowhere", vec!["--data nowhere cannot be read"]),
+        ("reproduce ucf11 --data file", vec!["--data file cannot be read"]),
+        ("reproduce ucf11 --data empty", vec!["--data empty is empty"]),
+        ("reproduce ucf11-sample --data empty", vec!["renders its own clips"]),
+        ("reproduce ut-interaction", vec!["needs clips", "--data DIR", "data/ut-interaction/"]),
+        ("reproduce ucf11 --out file", vec!["results folder", "file cannot be written"]),
+        ("reproduce ucf11 --jobs 0", vec!["expected a whole number from 1"]),
+        ("figures nothing", vec!["nothing holds no records"]),
+    ] {
+        let output = fake.xtask(line);
+        let text = stderr(&output);
+        assert!(!output.status.success(), "{line} succeeds");
+        for word in words {
+            assert!(text.contains(word), "{line}: {word:?} is not in {text}");
+        }
+        assert!(!fake.path("fake/cargo").exists(), "{line} builds something");
+        assert!(!fake.path("data").exists(), "{line} makes data/");
+    }
+}
+
+#[test]
+fn help_goes_to_standard_output() {
+    let output = Fake::new().xtask("help");
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("cargo xtask reproduce ucf11"));
+}

@@ -1,0 +1,185 @@
+//! A repository in a temporary folder whose cargo does nothing and whose engine is a shell script.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bench_suite::record::{CellRecord, CurvePoint, DataKind, LeftOut, ParamsRow, Plan, PlannedCell};
+
+/// The engine: prints what the test wrote beforehand, and leaves a cell's files where they belong.
+const ENGINE: &str = r#"#!/bin/sh
+echo "$@" >> "$FAKE/calls"
+case $1 in
+  prepare) ;;
+  plan) case "$*" in *--dry-run) ;; *) mkdir -p data/runs/0123abcd;; esac; cat "$FAKE/plan.json" ;;
+  params) cat "$FAKE/params.json" ;;
+  cell)
+    test -e "$FAKE/fail" && { case $5 in *f1*) echo "out of luck" >&2; exit 1;; esac; }
+    echo "epoch 1/1 loss 2.0" >&2
+    mkdir -p "$3/cells/$5"
+    cp "$FAKE/cells/$5/"* "$3/cells/$5/" ;;
+esac
+"#;
+
+/// A temporary repository.
+pub(crate) struct Fake {
+    dir: tempfile::TempDir,
+}
+
+impl Fake {
+    /// With the real experiments, an empty `results/`, and an engine for `plan`.
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for folder in ["xtask", "bin", "fake", "target/release"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        copy(&repo().join("experiments"), &root.join("experiments"));
+        script(&root.join("bin/cargo"), "#!/bin/sh\necho \"$@\" >> \"$FAKE/cargo\"\n");
+        script(&root.join("bin/pkg-config"), "#!/bin/sh\nexit 0\n");
+        script(&root.join("target/release/bench-suite"), ENGINE);
+        let fake = Self { dir };
+        let plan = plan();
+        fake.write("fake/plan.json", &serde_json::to_vec(&plan).unwrap());
+        fake.write("fake/params.json", &serde_json::to_vec(&params()).unwrap());
+        for planned in &plan.cells {
+            let folder = format!("fake/cells/{}", planned.id());
+            fs::create_dir_all(fake.path(&folder)).unwrap();
+            fake.write(&format!("{folder}/cell.json"), &serde_json::to_vec(&cell(planned)).unwrap());
+            let predictions = "clip,fold,label,predicted,probabilities\n\"a, \"\"b\"\".mpg\",0,x,x,0.75;0.25\nc.mpg,0,y,x,0.5;0.5\n";
+            fake.write(&format!("{folder}/predictions.csv"), predictions.as_bytes());
+        }
+        fake
+    }
+
+    /// A path below the root.
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    /// Writes a file below the root.
+    pub(crate) fn write(&self, relative: &str, bytes: &[u8]) {
+        fs::write(self.path(relative), bytes).unwrap();
+    }
+
+    /// Text of a file below the root.
+    pub(crate) fn read(&self, relative: &str) -> String {
+        fs::read_to_string(self.path(relative)).unwrap()
+    }
+
+    /// Runs `xtask` with the arguments, split at spaces.
+    pub(crate) fn xtask(&self, line: &str) -> Output {
+        let path = std::env::join_paths(
+            std::iter::once(self.path("bin"))
+                .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        );
+        Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(line.split_whitespace())
+            .env("CARGO_MANIFEST_DIR", self.path("xtask"))
+            .env("CARGO", self.path("bin/cargo"))
+            .env("FAKE", self.path("fake"))
+            .env("PATH", path.unwrap())
+            .env("LIBCLANG_PATH", self.path("bin"))
+            .env_remove("CARGO_TARGET_DIR")
+            .current_dir(self.dir.path())
+            .output()
+            .unwrap()
+    }
+}
+
+/// Standard error of a command as text.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The real repository.
+pub(crate) fn repo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Copies a folder.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn plan() -> Plan {
+    let cells = ["gru", "tt-gru"].iter().flat_map(|model| {
+        (0..2).map(|fold| PlannedCell {
+            model: (*model).into(),
+            protocol: "clips".into(),
+            recipe: "scaled".into(),
+            fold,
+            seed: 0,
+            epochs: 1,
+            train_clips: 2,
+            test_clips: 2,
+            train_frames: 20,
+            params_input: 3232,
+            params_total: 203_435,
+            expected_rss_bytes: 100_000_000,
+            expected_s: 0.1,
+        })
+    });
+    Plan {
+        experiment: "ucf11-sample".into(),
+        data: "four clips".into(),
+        store: "s".into(),
+        data_kind: DataKind::Sample,
+        dataset: "ucf11".into(),
+        metric: "accuracy".into(),
+        classes: vec!["x".into(), "y".into()],
+        run_digest: "0123abcd".into(),
+        data_digest: "d".into(),
+        clips: 4,
+        frames: 40,
+        frame_bytes: 57_600,
+        left_out: vec![LeftOut { clip: "bad\n.mpg".into(), reason: "no stream".into() }],
+        cells: cells.collect(),
+        config: "name = \"ucf11-sample\"\n".into(),
+    }
+}
+
+fn cell(planned: &PlannedCell) -> CellRecord {
+    CellRecord {
+        model: planned.model.clone(),
+        protocol: planned.protocol.clone(),
+        recipe: planned.recipe.clone(),
+        fold: planned.fold,
+        seed: planned.seed,
+        metric: "accuracy".into(),
+        value: 0.5,
+        epochs: 1,
+        train_clips: 2,
+        test_clips: 2,
+        epoch_s: Some(0.25),
+        peak_rss_bytes: 90_000_000,
+        params_input: planned.params_input,
+        params_total: planned.params_total,
+        split_digest: "s".into(),
+        curve: vec![CurvePoint {
+            epoch: 1,
+            train_loss: 2.0,
+            train_value: 0.5,
+            test_value: Some(0.5),
+            wall_s: 0.25,
+        }],
+    }
+}
+
+fn params() -> Vec<ParamsRow> {
+    ["fc", "ttl", "tt-gru"].map(|layer| ParamsRow { rank: 4, layer: layer.into(), params: 3232 }).to_vec()
+}

@@ -1,0 +1,11 @@
+//! xtask as a user meets it: errors before anything is built, a whole run with a fake engine, committed
+//! records redrawn byte-identical, and the laws of the tree.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where by panicking")]
+
+mod committed;
+mod edges;
+mod errors;
+mod fake;
+mod run;
+mod tidy;
