@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask` starts it; every verb can be run by hand too.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bench_suite::cell::{CellOptions, Locked};
 use bench_suite::data::{Clips, Places, prepare, resolve};
 use bench_suite::plan::{Frames, plan};
@@ -35,7 +35,7 @@ struct Cli {
 enum Verb {
     /// Find, render and decode the clips of an experiment.
     Prepare(Selection),
-    /// Print the run's plan as JSON and leave it in the run's folder.
+    /// Print the run's plan as JSON.
     Plan(Selection),
     /// Train one cell of a planned run.
     Cell {
@@ -50,7 +50,7 @@ enum Verb {
         shared: bool,
     },
     /// Print the deck's Figure 1 (parameters against rank) as JSON, read off built models.
-    Params,
+    Params(Selection),
     /// Time the kernels on this machine.
     Bench(bench_suite::bench::KernelOptions),
     /// Be our side of `cargo xtask bench peers`.
@@ -89,6 +89,9 @@ struct Selection {
     /// Run on an official dataset that is not all there.
     #[arg(long)]
     allow_partial: bool,
+    /// Device to train on; this build has cpu.
+    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
+    device: String,
     /// Touch nothing: estimate what is not decoded yet.
     #[arg(long)]
     dry_run: bool,
@@ -110,16 +113,12 @@ impl Selection {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let level = if cli.quiet {
-        "warn"
-    } else if cli.verbose {
-        "debug"
-    } else {
-        "info"
-    };
+    let level = if cli.quiet { "warn" } else if cli.verbose { "debug" } else { "info" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .with_env_filter(filter)
         .with_target(false)
         .without_time()
         .init();
@@ -166,7 +165,7 @@ fn run(cli: &Cli) -> Result<()> {
                 shared: *shared,
             })
         }
-        Verb::Params => print_json(&bench_suite::build::figure_1()?),
+        Verb::Params(_) => print_json(&bench_suite::build::figure_1()?),
         Verb::Bench(options) => bench_suite::bench::kernels(options),
         Verb::BenchWorker => bench_suite::bench::worker(),
     }
@@ -208,11 +207,6 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
         }
         None => anyhow::bail!("the clips are not decoded yet: run `bench-suite prepare` first"),
     };
-    if !selection.dry_run {
-        let folder = places.data.join("runs").join(&plan.run_digest);
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        bench_suite::plan::keep(&folder, &plan)?;
-    }
     print_json(&plan)
 }
 

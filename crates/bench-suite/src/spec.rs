@@ -129,7 +129,7 @@ pub struct ModelSpec {
     pub rank: usize,
     /// `concatenated` (one train for all gates) or `separate` (one per gate).
     pub gates: String,
-    /// `glorot-1d`, `orthogonal` or `variance-matched`.
+    /// `glorot1d`, `orthogonal` or `variance-matched`.
     pub core_init: String,
     /// `fused`, `ops` or `reference`.
     pub rung: String,
@@ -291,7 +291,7 @@ impl Spec {
         nearest_or(
             "model.core_init",
             &self.model.core_init,
-            &["glorot-1d", "orthogonal", "variance-matched"],
+            &["glorot1d", "orthogonal", "variance-matched"],
         )?;
         nearest_or("model.rung", &self.model.rung, &["fused", "ops", "reference"])?;
         nearest_or("model.gate_activation", &self.model.gate_activation, &["hard-sigmoid", "sigmoid"])?;

@@ -1,6 +1,6 @@
 //! Prints how far the fused TT layer is from the arithmetic floor of this machine, shape by shape.
 //!
-//! `cargo run --release -p tt-core --example kernel_speed [frames] [rounds]`; one thread, u8 frames, minimum
+//! `cargo run --release -p tt-core --example kernel_speed [frames] [rounds] [shape]`; one thread, u8 frames, minimum
 //! process CPU time. The floor counts multiply-accumulates without recomputation: forward once, backward
 //! twice less the last core's input gradient; "x floor" is the time over the floor at the measured peak.
 #![expect(clippy::print_stdout, reason = "a table for people")]
@@ -17,10 +17,11 @@ fn main() -> Result<()> {
     let frames = arguments.next().map_or(Ok(256), |text| text.parse())?;
     let rounds = arguments.next().map_or(Ok(30), |text| text.parse())?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    pool.install(|| table(frames, rounds))
+    let only = arguments.next();
+    pool.install(|| table(frames, rounds, only.as_deref()))
 }
 
-fn table(frames: usize, rounds: usize) -> Result<()> {
+fn table(frames: usize, rounds: usize, only: Option<&str>) -> Result<()> {
     let peak = bench::fma_peak_gflops();
     println!("FMA peak {peak:.1} GFLOP/s, read {:.1} GB/s, {frames} frames", bench::read_bandwidth_gbs());
     println!(
@@ -38,7 +39,7 @@ fn table(frames: usize, rounds: usize) -> Result<()> {
         ("ucf11-r8", TtShape::uniform(&[8, 20, 20, 18], &[4; 4], 8, 3)?),
         ("ucf11-r16", TtShape::uniform(&[8, 20, 20, 18], &[4; 4], 16, 3)?),
     ];
-    for (name, shape) in shapes {
+    for (name, shape) in shapes.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         measure(name, &shape, frames, rounds, peak)?;
     }
     Ok(())

@@ -134,7 +134,7 @@ fn edge_shapes() -> Vec<TtShape> {
 fn edge_shapes_match_the_reference() {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
         for shape in edge_shapes() {
-            for rows in [1, 3, 9] {
+            for rows in [1, 9] {
                 for affine in [Affine::IDENTITY, Affine { scale: 0.25, shift: -0.5 }] {
                     let case = Case::new(shape.clone(), rows, affine);
                     against_reference(&case, isa, true);
@@ -156,7 +156,7 @@ fn any_shape() -> impl Strategy<Value = TtShape> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn random_shapes_match_the_reference(shape in any_shape(), rows in 1_usize..6, u8_input: bool) {

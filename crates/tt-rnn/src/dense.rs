@@ -11,14 +11,16 @@ mod tests;
 
 use crate::error::{Result, check_size};
 use crate::simd::{Buffer, Isa};
-use kernels::{Forward, InputGradient, Source, Target, WeightGradient};
+use kernels::{DEPTH, Forward, InputGradient, Source, Target, WeightGradient};
 pub use mask::InputMask;
 use rayon::prelude::*;
 
 /// Frames of one tile of the forward pass.
 const ROWS: usize = 128;
-/// Columns of one tile of the forward pass and of the input gradient.
-const COLUMNS: usize = 128;
+/// Rows below which the features are cut into slabs, so that there is work for several threads.
+const FEW_ROWS: usize = 1024;
+/// Slabs at most.
+const SLABS: usize = 8;
 /// Features of one tile of the weight gradient.
 const FEATURES: usize = 64;
 /// Rows of `dout` packed at once in the weight gradient.
@@ -91,17 +93,32 @@ impl Dense {
         out: &mut [f32],
     ) -> Result<()> {
         let n = self.check(rows, mask, w.len(), out.len())?;
-        let tiles = self.column_tiles(mask, COLUMNS);
+        let tiles = self.column_tiles(mask, 2 * self.isa.lanes());
         let clips = clips(mask, n);
-        let target = Target(out.as_mut_ptr());
-        let work = n.div_ceil(ROWS) * tiles.len();
-        each_item(work, |i, scratch| {
-            let first = i / tiles.len() * ROWS;
-            let (gate, column, columns) = tiles[i % tiles.len()];
-            let rows = Source { rows, mask, gate, clips: &clips, features: self.features };
-            let span = first..n.min(first + ROWS);
-            self.isa.run(Forward { dense: self, rows, span, w, column, columns, out: target, scratch });
+        // Whole blocks of depth to each slab; how many slabs depends on the sizes alone.
+        let slabs = (FEW_ROWS / n.max(1)).clamp(1, SLABS);
+        let slab = self.features.div_ceil(slabs).next_multiple_of(DEPTH);
+        let slabs = self.features.div_ceil(slab);
+        let mut partial = Buffer::default();
+        partial.resize((slabs - 1) * out.len());
+        let mut targets = vec![Target(out.as_mut_ptr())];
+        targets.extend(partial.chunks_exact_mut(out.len().max(1)).map(|part| Target(part.as_mut_ptr())));
+        each_item(n.div_ceil(ROWS) * slabs, |i, scratch| {
+            let (first, from) = (i / slabs * ROWS, i % slabs * slab);
+            self.isa.run(Forward {
+                dense: self,
+                rows: Source { rows, mask, gate: 0, clips: &clips, features: self.features },
+                span: first..n.min(first + ROWS),
+                slab: from..self.features.min(from + slab),
+                w,
+                tiles: &tiles,
+                out: targets[i % slabs],
+                scratch,
+            });
         });
+        for part in partial.chunks_exact(out.len().max(1)) {
+            out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
+        }
         Ok(())
     }
 

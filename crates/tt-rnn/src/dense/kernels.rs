@@ -3,12 +3,12 @@
 #![expect(unsafe_code, reason = "tiles of one matrix are written from several threads, each tile from one")]
 
 use super::{Dense, FEATURES, InputMask, Rows};
-use crate::simd::product::{Operands, product};
+use crate::simd::product::{Operands, pack_row, prefetch, product};
 use crate::simd::{Buffer, Kernel, Simd};
 use std::ops::Range;
 
 /// Features multiplied at once in the forward pass.
-const DEPTH: usize = 192;
+pub(super) const DEPTH: usize = 128;
 /// Rows multiplied at once in the weight gradient.
 const STEPS: usize = 128;
 /// Features side by side in the packed left factor of the weight gradient.
@@ -62,6 +62,20 @@ impl Source<'_> {
         }
     }
 
+    /// Asks for `count` features of a row.
+    #[inline(always)]
+    unsafe fn prefetch<S: Simd>(&self, row: usize, from: usize, count: usize) {
+        let start = row * self.features + from;
+        for j in (0..count).step_by(64) {
+            unsafe {
+                match self.rows {
+                    Rows::U8 { frames, .. } => S::prefetch(frames.as_ptr().wrapping_add(start + j)),
+                    Rows::F32(rows) => prefetch::<S>(rows.as_ptr().wrapping_add(start + j), 64),
+                }
+            }
+        }
+    }
+
     /// Calls `f` with every row of the span and the factors of its clip for the features of `mask`.
     #[inline(always)]
     fn each_row(
@@ -86,58 +100,97 @@ impl Source<'_> {
     }
 }
 
-/// One tile of the forward pass.
+/// Rows between two requests for what comes next.
+const SLICE: usize = 16;
+
+/// One block of rows times one slab of features, all columns.
 pub(super) struct Forward<'a> {
     pub(super) dense: &'a Dense,
     pub(super) rows: Source<'a>,
     pub(super) span: Range<usize>,
+    pub(super) slab: Range<usize>,
     pub(super) w: &'a [f32],
-    pub(super) column: usize,
-    pub(super) columns: usize,
+    /// (gate, first column, columns) of every panel.
+    pub(super) tiles: &'a [(usize, usize, usize)],
     pub(super) out: Target,
     pub(super) scratch: &'a mut Buffer,
 }
 
 impl Kernel for Forward<'_> {
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let Dense { features, outputs, .. } = *self.dense;
+    unsafe fn run<S: Simd>(mut self) {
         let panel = 2 * S::LANES;
         let rows = self.span.len();
         self.scratch.resize(rows * DEPTH + DEPTH * panel + DEPTH);
-        let (a, rest) = self.scratch.split_at_mut(rows * DEPTH);
-        let (b, mask) = rest.split_at_mut(DEPTH * panel);
-        for from in (0..features).step_by(DEPTH) {
-            let k = DEPTH.min(features - from);
-            let mut blocks = a.chunks_exact_mut(DEPTH);
-            self.rows.each_row(self.span.clone(), from, &mut mask[..k], |row, mask| {
-                if let Some(a) = blocks.next() {
-                    // SAFETY: `Isa::run` vouches for the instruction set.
-                    unsafe { self.rows.read::<S>(row, from, mask, &mut a[..k]) };
-                }
-            });
-            for column in (self.column..self.column + self.columns).step_by(panel) {
-                let columns = panel.min(self.column + self.columns - column);
-                for (row, b) in (from..from + k).zip(b.chunks_exact_mut(panel)) {
-                    let at = row * outputs + column;
-                    b[..columns].copy_from_slice(&self.w[at..at + columns]);
-                    b[columns..].fill(0.0);
-                }
-                // SAFETY: the tile lies inside `[n, N]`, and the scratch parts were sized above.
+        // SAFETY: the three parts lie one after another inside the buffer just sized.
+        let (a, b, mask) = unsafe {
+            let a = self.scratch.as_mut_ptr();
+            let b = a.add(rows * DEPTH);
+            (a, b, std::slice::from_raw_parts_mut(b.add(DEPTH * panel), DEPTH))
+        };
+        for from in self.slab.clone().step_by(DEPTH) {
+            let depth = from..self.slab.end.min(from + DEPTH);
+            let mut converted_for = None;
+            for tile in 0..self.tiles.len() {
+                let gate = self.tiles[tile].0;
+                // SAFETY: `a` has `rows` rows of `DEPTH`, `b` one panel.
                 unsafe {
-                    product::<S>(&Operands {
-                        rows,
-                        k,
-                        a: a.as_ptr(),
-                        a_row: DEPTH,
-                        a_k: 1,
-                        b: b.as_ptr(),
-                        c: self.out.0.add(self.span.start * outputs + column),
-                        c_row: outputs,
-                        columns,
-                        add: from > 0,
-                    });
+                    if converted_for != Some(gate) {
+                        converted_for = Some(gate);
+                        self.rows.gate = gate;
+                        let first = self.span.start;
+                        self.rows.each_row(self.span.clone(), from, &mut mask[..depth.len()], |row, mask| {
+                            let to = a.add((row - first) * DEPTH);
+                            let to = std::slice::from_raw_parts_mut(to, depth.len());
+                            self.rows.read::<S>(row, from, mask, to);
+                        });
+                    }
+                    self.multiply::<S>(depth.clone(), tile, a, b);
                 }
+            }
+        }
+    }
+}
+
+impl Forward<'_> {
+    /// `out[:, tile] += a · w[depth, tile]`, asking for the weights and frames that come next meanwhile.
+    #[inline(always)]
+    unsafe fn multiply<S: Simd>(&self, depth: Range<usize>, tile: usize, a: *const f32, b: *mut f32) {
+        let outputs = self.dense.outputs;
+        let (panel, rows, k) = (2 * S::LANES, self.span.len(), depth.len());
+        let (_, column, columns) = self.tiles[tile];
+        // The panel after this one: beside it, or the first of the features to come.
+        let next = match self.tiles.get(tile + 1) {
+            Some((_, column, _)) => depth.start * outputs + column,
+            None => depth.end * outputs,
+        };
+        unsafe {
+            let w = self.w.as_ptr();
+            let at = w.add(depth.start * outputs + column);
+            for k in 0..k {
+                pack_row::<S>(at.add(k * outputs), columns, b.add(k * panel));
+            }
+            for row in (0..rows).step_by(SLICE) {
+                let slice = SLICE.min(rows - row);
+                for ahead in row * k / rows..(row + slice) * k / rows {
+                    prefetch::<S>(w.wrapping_add(next + ahead * outputs), panel);
+                }
+                if tile == 0 {
+                    let first = self.span.start + row;
+                    (first..first + slice).for_each(|row| self.rows.prefetch::<S>(row, depth.end, DEPTH));
+                }
+                product::<S>(&Operands {
+                    rows: slice,
+                    k,
+                    a: a.add(row * DEPTH),
+                    a_row: DEPTH,
+                    a_k: 1,
+                    b,
+                    c: self.out.0.add((self.span.start + row) * outputs + column),
+                    c_row: outputs,
+                    columns,
+                    add: depth.start > self.slab.start,
+                });
             }
         }
     }
@@ -212,11 +265,15 @@ unsafe fn pack_features<S: Simd>(
 ) {
     let first = span.start;
     rows.each_row(span, from, &mut mask[..count], |row, mask| {
-        // SAFETY: passed on from the caller.
-        unsafe { rows.read::<S>(row, from, mask, &mut line[..count]) };
-        for (group, part) in line[..count].chunks(GROUP).enumerate() {
-            let at = (group * STEPS + row - first) * GROUP;
-            a[at..at + part.len()].copy_from_slice(part);
+        // SAFETY: passed on from the caller; `line` has room for whole groups.
+        unsafe {
+            rows.read::<S>(row, from, mask, &mut line[..count]);
+            for group in 0..count.div_ceil(GROUP) {
+                let to = a[(group * STEPS + row - first) * GROUP..][..GROUP].as_mut_ptr();
+                for j in (0..GROUP).step_by(S::LANES) {
+                    S::store(to.add(j), S::load(line.as_ptr().add(group * GROUP + j)));
+                }
+            }
         }
     });
 }

@@ -9,7 +9,7 @@ use super::batch::split;
 use super::forward::{load, store, units};
 use super::pack::Packed;
 use super::{Batch, Cell, Layout, Masks, Saved, Workspace};
-use crate::simd::product::{Operands, product};
+use crate::simd::product::{Operands, prefetch, product};
 use crate::simd::{Buffer, Isa, Kernel, Simd, math};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -182,6 +182,7 @@ impl Group<'_, '_> {
         let batch = self.batch;
         unsafe {
             for r in 0..active {
+                self.prefetch::<S>(step, r);
                 let row = self.row(scratch, step, r);
                 match cell {
                     Cell::Rnn => rnn::<S>(&row, hidden),
@@ -254,6 +255,22 @@ impl Group<'_, '_> {
                     columns: panel,
                     add: false,
                 });
+            }
+        }
+    }
+
+    /// Asks for the rows of the step before this one, the next to come.
+    #[inline(always)]
+    unsafe fn prefetch<S: Simd>(&self, step: usize, r: usize) {
+        let (lane, width) = (&self.lanes[r], self.layout.row());
+        if step > lane.warm_up {
+            unsafe {
+                prefetch::<S>(lane.x.as_ptr().wrapping_add((step - 1 - lane.warm_up) * width), width);
+                let (hidden, extra) = (self.layout.hidden, self.layout.extra());
+                prefetch::<S>(lane.hidden.as_ptr().wrapping_add((step - 1) * hidden), hidden);
+                if self.layout.cell == Cell::Lstm {
+                    prefetch::<S>(lane.extra.as_ptr().wrapping_add((step - 1) * extra), extra);
+                }
             }
         }
     }

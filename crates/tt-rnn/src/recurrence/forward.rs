@@ -8,7 +8,7 @@
 use super::batch::split;
 use super::pack::Packed;
 use super::{Batch, Cell, Layout, Saved, Workspace};
-use crate::simd::product::{Operands, product};
+use crate::simd::product::{Operands, prefetch, product};
 use crate::simd::{Buffer, Isa, Kernel, Simd, math};
 use rayon::prelude::*;
 
@@ -219,6 +219,7 @@ impl Group<'_, '_> {
                 self.multiply::<S>(scratch, a, gate, active);
             }
             for r in 0..active {
+                self.prefetch::<S>(step + 1, r);
                 let row = self.row(scratch, step, r);
                 match cell {
                     Cell::Rnn => rnn::<S>(&row, hidden),
@@ -290,6 +291,15 @@ impl Group<'_, '_> {
                     add: false,
                 });
             }
+        }
+    }
+
+    /// Asks for the input of a step to come.
+    #[inline(always)]
+    unsafe fn prefetch<S: Simd>(&self, step: usize, r: usize) {
+        let (lane, width) = (&self.lanes[r], self.layout.row());
+        if step >= lane.warm_up {
+            unsafe { prefetch::<S>(lane.x.as_ptr().wrapping_add((step - lane.warm_up) * width), width) };
         }
     }
 

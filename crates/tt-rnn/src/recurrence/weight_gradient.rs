@@ -2,13 +2,17 @@
 
 #![expect(unsafe_code, reason = "tiles of one matrix are written from several threads, each tile from one")]
 
+use super::forward::load;
 use super::pack::each;
 use super::{Batch, Cell, Gradients, Layout, Masks, Saved, Workspace};
-use crate::simd::product::{Operands, product};
+use crate::simd::product::{Operands, pack_row, prefetch, product};
 use crate::simd::{Isa, Kernel, Simd};
 
 /// Rows multiplied at once; every chunk adds to the gradient, in order.
 const CHUNK: usize = 256;
+
+/// Units side by side in the packed left factor.
+const GROUP: usize = 16;
 
 /// Rows of one step: where its gradient lies, and whose it is.
 #[derive(Clone, Copy)]
@@ -50,13 +54,14 @@ pub(super) fn run(
     let (du, db) = gradients.weights.split_at_mut(hidden * width);
     let targets = Targets { du: du.as_mut_ptr(), db: db.as_mut_ptr(), warm_x: warm_x.as_mut_ptr() };
 
-    let blocks = hidden.div_ceil(isa.block_rows());
-    let tile = CHUNK * isa.block_rows();
+    let blocks = hidden.div_ceil(GROUP);
+    let tile = CHUNK * GROUP;
     for (chunk, rows) in rows.chunks(CHUNK).enumerate() {
-        let left = Left { layout, batch, saved, sources: &sources, rows, first: chunk * CHUNK };
+        let first = chunk * CHUNK;
         workspace.a.resize(sources.len() * blocks * tile);
         each(&mut workspace.a, tile, |i, out| {
-            left.pack(i / blocks, i % blocks * isa.block_rows(), isa.block_rows(), out);
+            let (source, from) = (sources[i / blocks], i % blocks * GROUP);
+            isa.run(Left { layout, batch, saved, source, rows, first, from, out });
         });
         let a = &workspace.a[..];
         workspace.b.resize(layout.gates * padded * CHUNK);
@@ -103,39 +108,47 @@ fn rows<'a>(layout: &Layout, x: &'a [f32], batch: &Batch<'_>, saved: &'a Saved) 
     rows
 }
 
-/// The left factors of one chunk.
+/// `GROUP` units of the left factor, for all rows of one chunk.
 struct Left<'a> {
     layout: &'a Layout,
     batch: &'a Batch<'a>,
     saved: &'a Saved,
-    sources: &'a [Source],
+    source: Source,
     rows: &'a [Row<'a>],
     /// Index of the first row among all.
     first: usize,
+    /// The first unit.
+    from: usize,
+    /// `[CHUNK, GROUP]`
+    out: &'a mut [f32],
 }
 
-impl Left<'_> {
-    /// Units `from..from + count` of all rows of the chunk, `[rows, count]`.
-    fn pack(&self, source: usize, from: usize, count: usize, out: &mut [f32]) {
+impl Kernel for Left<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
         let hidden = self.layout.hidden;
-        let units = from..hidden.min(from + count);
-        let all = match self.sources[source] {
-            Source::Hidden(_) => &self.saved.hidden,
-            Source::Reset => &self.saved.extra,
+        let count = GROUP.min(hidden - self.from);
+        let all = match self.source {
+            Source::Hidden(_) => &self.saved.hidden[self.first * hidden..],
+            Source::Reset => &self.saved.extra[self.first * hidden..],
         };
-        let all = all[self.first * hidden..].chunks_exact(hidden);
-        for ((out, row), values) in out.chunks_exact_mut(count).zip(self.rows).zip(all) {
-            let values = &values[units.clone()];
-            let out = &mut out[..values.len()];
-            let mask = match self.sources[source] {
+        let values = all.chunks_exact(hidden);
+        for ((out, row), values) in self.out.chunks_exact_mut(GROUP).zip(self.rows).zip(values) {
+            let mask = match self.source {
                 Source::Hidden(gate) => self.batch.mask(gate, row.clip, hidden),
                 Source::Reset => None,
             };
-            match mask {
-                Some(mask) => {
-                    out.iter_mut().zip(values).zip(&mask[units.clone()]).for_each(|((o, v), m)| *o = v * m);
+            // SAFETY: `from + count <= hidden`, the length of a row and of a mask.
+            unsafe {
+                let values = values.as_ptr().add(self.from);
+                for j in (0..count).step_by(S::LANES) {
+                    let n = S::LANES.min(count - j);
+                    let mut v = load::<S>(values.add(j), n);
+                    if let Some(mask) = mask {
+                        v = S::mul(v, load::<S>(mask.as_ptr().add(self.from + j), n));
+                    }
+                    S::store(out.as_mut_ptr().add(j), v);
                 }
-                None => out.copy_from_slice(values),
             }
         }
     }
@@ -177,23 +190,31 @@ impl Kernel for Columns<'_> {
         let count = panel.min(hidden - self.column);
         let from = self.gate * hidden + self.column;
         for (out, row) in self.b.chunks_exact_mut(panel).zip(self.rows) {
-            let (own, rest) = out.split_at_mut(count);
-            own.copy_from_slice(&row.dx[from..from + count]);
-            rest.fill(0.0);
+            let dx = &row.dx[from..from + count];
+            // SAFETY: `out` is as wide as a panel.
+            unsafe { pack_row::<S>(dx.as_ptr(), count, out.as_mut_ptr()) };
         }
         // SAFETY: the addresses lie inside the matrices, whose sizes the caller has checked.
         unsafe {
             self.add_sums::<S>(count, self.targets.db.add(from), |_| true);
-            self.add_sums::<S>(count, self.targets.warm_x.add(from), |row| row.warm);
-            for (block, a) in self.a.chunks_exact(CHUNK * S::MR).enumerate() {
+            if self.rows.iter().any(|row| row.warm) {
+                self.add_sums::<S>(count, self.targets.warm_x.add(from), |row| row.warm);
+            }
+            // The next panel lies beside this one: ask for it bit by bit while this one is multiplied.
+            let blocks = self.a.len() / (CHUNK * GROUP);
+            let mut ahead = self.rows.chunks(self.rows.len().div_ceil(blocks));
+            for (block, a) in self.a.chunks_exact(CHUNK * GROUP).enumerate() {
+                for row in ahead.next().unwrap_or_default() {
+                    prefetch::<S>(row.dx.as_ptr().wrapping_add(from + count), panel);
+                }
                 product::<S>(&Operands {
-                    rows: S::MR.min(hidden - block * S::MR),
+                    rows: GROUP.min(hidden - block * GROUP),
                     k: self.rows.len(),
                     a: a.as_ptr(),
                     a_row: 1,
-                    a_k: S::MR,
+                    a_k: GROUP,
                     b: self.b.as_ptr(),
-                    c: self.targets.du.add(block * S::MR * width + from),
+                    c: self.targets.du.add(block * GROUP * width + from),
                     c_row: width,
                     columns: count,
                     add: true,

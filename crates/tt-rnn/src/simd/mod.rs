@@ -59,6 +59,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn select_lt(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// `LANES` bytes as f32.
     unsafe fn load_u8(p: *const u8) -> Self::V;
+    /// Asks for a cache line that will be needed; any address is allowed.
+    unsafe fn prefetch<T>(p: *const T);
 }
 
 /// Work that is compiled for every instruction set. Implementations mark `run` `#[inline(always)]`.
@@ -135,19 +137,6 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => neon::Neon::LANES,
             Kind::Scalar => scalar::Scalar::LANES,
-        }
-    }
-
-    /// Rows of a register block.
-    pub(crate) fn block_rows(self) -> usize {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => x86::Avx512::MR,
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => x86::Avx2::MR,
-            #[cfg(target_arch = "aarch64")]
-            Kind::Neon => neon::Neon::MR,
-            Kind::Scalar => scalar::Scalar::MR,
         }
     }
 

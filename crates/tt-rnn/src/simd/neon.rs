@@ -110,4 +110,6 @@ impl Simd for Neon {
             vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)))
         }
     }
+    #[inline(always)]
+    unsafe fn prefetch<T>(_: *const T) {}
 }

@@ -12,6 +12,11 @@ use super::Simd;
 unsafe fn block<S: Simd, const R: usize>(at: &Operands, a: *const f32, c: *mut f32) {
     unsafe {
         let mut acc = [[S::splat(0.0); 2]; R];
+        if at.add {
+            for r in 0..R {
+                prefetch::<S>(c.add(r * at.c_row), 2 * S::LANES);
+            }
+        }
         let mut b = at.b;
         let mut a_k = a;
         for _ in 0..at.k {
@@ -93,5 +98,36 @@ pub(crate) unsafe fn product<S: Simd>(at: &Operands) {
                 _ => block::<S, 8>(at, a, c),
             }
         }
+    }
+}
+
+/// Copies one row of `columns` values (`1..=2·LANES`) into a panel, zero beyond.
+///
+/// # Safety
+/// The row and `2·LANES` values of the panel are valid; the processor has the instruction set of `S`.
+#[inline(always)]
+pub(crate) unsafe fn pack_row<S: Simd>(from: *const f32, columns: usize, panel: *mut f32) {
+    unsafe {
+        if columns == 2 * S::LANES {
+            S::store(panel, S::load(from));
+            S::store(panel.add(S::LANES), S::load(from.add(S::LANES)));
+        } else {
+            let low = columns.min(S::LANES);
+            S::store(panel, S::load_partial(from, low));
+            let high = columns - low;
+            let rest = if high > 0 { S::load_partial(from.add(low), high) } else { S::splat(0.0) };
+            S::store(panel.add(S::LANES), rest);
+        }
+    }
+}
+
+/// Asks for `count` values.
+///
+/// # Safety
+/// The processor has the instruction set of `S`; any address is allowed.
+#[inline(always)]
+pub(crate) unsafe fn prefetch<S: Simd>(from: *const f32, count: usize) {
+    for j in (0..count).step_by(16) {
+        unsafe { S::prefetch(from.wrapping_add(j)) };
     }
 }

@@ -104,4 +104,6 @@ impl Simd for Scalar {
     unsafe fn load_u8(p: *const u8) -> V {
         lanes!(|i| f32::from(unsafe { *p.add(i) }))
     }
+    #[inline(always)]
+    unsafe fn prefetch<T>(_: *const T) {}
 }

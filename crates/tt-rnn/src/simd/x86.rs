@@ -114,6 +114,11 @@ impl Simd for Avx512 {
     unsafe fn load_u8(p: *const u8) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))) }
     }
+
+    #[inline(always)]
+    unsafe fn prefetch<T>(p: *const T) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
 }
 
 /// A mask with the first `n` of eight lanes set.
@@ -209,5 +214,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn load_u8(p: *const u8) -> __m256 {
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch<T>(p: *const T) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }

@@ -25,7 +25,9 @@ pub const SCALE_FLAGS: &str = "bicubic";
 /// What one clip may cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Wall-clock time of the worker.
+    /// Time without a sign of life after which the worker counts as hung.
+    pub stall: Duration,
+    /// Wall-clock time in all; generous, so that the verdict does not depend on how busy the machine is.
     pub wall: Duration,
     /// Address space of the worker, in bytes.
     pub memory_bytes: u64,
@@ -38,7 +40,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            wall: Duration::from_mins(2),
+            stall: Duration::from_mins(1),
+            wall: Duration::from_mins(30),
             memory_bytes: 2 << 30,
             max_frames: 100_000,
             max_pixels: 8192 * 8192,
@@ -125,7 +128,7 @@ impl Decoder {
         let limits = self.limits;
         let job =
             wire::Job { spec: *spec, max_frames: limits.max_frames, max_pixels: limits.max_pixels, probe };
-        match self.worker()?.decode(&job, &path, limits.wall, sink) {
+        match self.worker()?.decode(&job, &path, &limits, sink) {
             Ok(Ended::Answered(outcome)) => Ok(outcome),
             Ok(Ended::Lost(reason)) => {
                 self.worker = None;
@@ -189,7 +192,7 @@ impl Worker {
             }
         });
         let mut worker = Self { child, stdin, messages, libav: String::new() };
-        match worker.messages.recv_timeout(limits.wall) {
+        match worker.messages.recv_timeout(limits.stall) {
             Ok((wire::HELLO, body)) => {
                 let hello: wire::Hello =
                     serde_json::from_slice(&body).map_err(|e| fail(format!("said no hello: {e}")))?;
@@ -208,17 +211,17 @@ impl Worker {
         &mut self,
         job: &wire::Job,
         path: &Path,
-        wall: Duration,
+        limits: &Limits,
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<Ended> {
         if wire::write_request(&mut self.stdin, job, path).is_err() {
             return Ok(Ended::Lost(format!("the decoder {}", self.end())));
         }
         // Time in `sink` (a full disk queue, a neighbour's turn) is not the clip's fault.
-        let mut left = wall;
+        let mut left = limits.wall;
         loop {
             let start = Instant::now();
-            let message = self.messages.recv_timeout(left);
+            let message = self.messages.recv_timeout(limits.stall.min(left));
             left = left.saturating_sub(start.elapsed());
             match message {
                 Ok((wire::FRAMES, frames)) => sink(&frames)?,
@@ -230,10 +233,12 @@ impl Worker {
                 }
                 Ok((tag, _)) => return Ok(Ended::Lost(format!("the decoder sent message {tag:#x}"))),
                 Err(RecvTimeoutError::Timeout) => {
-                    return Ok(Ended::Lost(format!(
-                        "the decoder hung: no end after {} s",
-                        wall.as_secs_f64()
-                    )));
+                    let (stall, wall) = (limits.stall.as_secs_f64(), limits.wall.as_secs_f64());
+                    return Ok(Ended::Lost(if left.is_zero() {
+                        format!("the decoder was stopped: no end after {wall} s")
+                    } else {
+                        format!("the decoder hung: silent for {stall} s")
+                    }));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Ok(Ended::Lost(format!("the decoder {}", self.end())));

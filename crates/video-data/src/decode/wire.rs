@@ -86,7 +86,8 @@ pub fn read_message(input: &mut impl Read) -> io::Result<Option<(u8, Vec<u8>)>> 
     if length > LONGEST {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {length} bytes")));
     }
-    let mut body = Vec::new();
+    // Room for what is likely; a length that lies gets no more memory than there are bytes.
+    let mut body = Vec::with_capacity(length.min(4 << 20) as usize);
     input.by_ref().take(u64::from(length)).read_to_end(&mut body)?;
     if body.len() != length as usize {
         return Ok(None);

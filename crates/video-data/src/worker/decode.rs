@@ -18,6 +18,8 @@ use crate::{log, os};
 const MICROSECOND: Fraction = Fraction::new(1, 1_000_000);
 /// Bytes of frames gathered before a message is sent.
 const CHUNK: usize = 1 << 20;
+/// Frames gathered before a message is sent: small frames are signs of life, too.
+const CHUNK_FRAMES: usize = 64;
 /// Errors in a row after which a draining decoder is given up.
 const MAX_DRAIN_ERRORS: u32 = 1000;
 
@@ -25,6 +27,7 @@ const MAX_DRAIN_ERRORS: u32 = 1000;
 pub(crate) fn serve(arguments: &[OsString]) -> Result<(), String> {
     os::die_with_parent();
     os::no_core_dumps();
+    os::widen_stdout(CHUNK);
     if let Some(bytes) = arguments.first() {
         let bytes =
             bytes.to_str().and_then(|text| text.parse().ok()).ok_or("MEMORY_BYTES must be a number")?;
@@ -322,7 +325,7 @@ impl<W: Write> Sink<'_, W> {
             for line in self.scaled.data(0).chunks(stride).take(spec.height as usize) {
                 self.chunk.extend_from_slice(&line[..row]);
             }
-            if self.chunk.len() >= CHUNK {
+            if self.chunk.len() >= CHUNK.min(CHUNK_FRAMES * spec.frame_bytes()) {
                 self.flush()?;
             }
         }
@@ -377,6 +380,8 @@ impl Health {
         let (found, expected) = (self.found, self.expected);
         outcome.reason = if outcome.frames == 0 {
             Some(format!("no frame could be decoded{because}"))
+        } else if found * 10 < expected * 9 {
+            Some(format!("truncated: {found} of {expected} frames"))
         } else if self.decode_errors + self.read_errors > 0 {
             let errors = self.decode_errors + self.read_errors;
             Some(format!("damaged: {errors} errors while decoding {found} frames{because}"))
@@ -384,8 +389,6 @@ impl Health {
             Some(format!("damaged: {} of {found} frames are corrupt{because}", self.corrupt_frames))
         } else if self.corrupt_packets > 0 {
             Some(format!("truncated: {} packets end early{because}", self.corrupt_packets))
-        } else if found * 10 < expected * 9 {
-            Some(format!("truncated: {found} of {expected} frames"))
         } else {
             None
         };

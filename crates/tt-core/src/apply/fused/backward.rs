@@ -3,8 +3,8 @@
 
 use super::buffer::Buffer;
 use super::drive::{RowCount, lanewise, product};
-use super::forward::{Call, Workspace, as_f32, block_input};
-use super::micro::{Lanewise, Product};
+use super::forward::{Call, Workspace, as_f32};
+use super::micro::{Lanewise, Product, Spread};
 use super::pack::{NARROW, transposed_width};
 use crate::apply::Rows;
 
@@ -35,6 +35,7 @@ impl Call<'_> {
             last: self.kernels.lanes,
             add: true,
             bias: std::ptr::null(),
+            bytes: std::ptr::null(),
         };
         if step.rho == 1 {
             (m.ps, m.qs, m.a_q) = (1, q, per_q);
@@ -63,9 +64,18 @@ impl Call<'_> {
         expanded.resize(xs * row + 16);
         for tile in 0..tiles {
             let from = &from[tile * step.rho * step.width..][..xs * next.n * step.width];
-            for (x, rows) in from.chunks_exact(next.n * step.width).enumerate() {
-                expand(rows, step.width, step.right, step.columns, next.width, &mut expanded[x * row..]);
-            }
+            let spread = Spread {
+                rows: from.as_ptr(),
+                stride: step.width,
+                xs,
+                n: next.n,
+                rank: step.right,
+                columns: step.columns,
+                to: expanded.as_mut_ptr(),
+                width: next.width,
+            };
+            // SAFETY: `from` holds the rows, `expanded` the lanes and some slack.
+            unsafe { (self.kernels.spread)(&spread) };
             let to = &mut to[tile * step.m * next.rho * next.width..];
             let m = Lanewise {
                 x: expanded.as_ptr(),
@@ -117,6 +127,7 @@ impl Call<'_> {
             last: 0,
             add: false,
             bias: std::ptr::null(),
+            bytes: std::ptr::null(),
         };
         // SAFETY: the lengths were checked above.
         unsafe { product(self.kernels, &m, RowCount { outer: rows, inner: 1 }, step.m) }
@@ -184,25 +195,16 @@ impl Call<'_> {
         for start in (0..step.outer).step_by(plan.block_backward) {
             let q = plan.block_backward.min(step.outer - start);
             let rows = q * step.m;
-            let input = as_f32(self.kernels, block_input(step, last, x, start, q), &mut work.pixels);
+            let input = self.block(x, start, q, plan.block_backward);
             let from = &flow[step.flow + start * step.rho * step.width..][..q * step.rho * step.width];
             work.last.resize(rows * last.width);
-            self.step(k + 1, rows, input, &mut work.last);
+            let input = self.last_step(input, &mut work.last, &mut work.pixels);
             self.core_gradient(k, q, &work.last, from, gradient);
             self.flow_back(k, q, from, &mut work.last, &mut work.expanded);
             self.core_gradient(k + 1, rows, input, &work.last, gradient);
             if let Some(dx) = &mut dx {
                 self.input_gradient(rows, &work.last, &mut dx[start * step.m * last.m..][..rows * last.m]);
             }
-        }
-    }
-}
-
-/// Spreads `rows [j, c]` over lanes: `to [c, (j, a)]`, the same number for all `rank` values of a.
-fn expand(rows: &[f32], stride: usize, rank: usize, columns: usize, width: usize, to: &mut [f32]) {
-    for (j, row) in rows.chunks_exact(stride).enumerate() {
-        for (c, value) in row[..columns].iter().enumerate() {
-            to[c * width + j * rank..][..rank].fill(*value);
         }
     }
 }

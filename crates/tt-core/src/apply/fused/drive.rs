@@ -11,18 +11,46 @@ pub(super) struct RowCount {
     pub(super) inner: usize,
 }
 
-/// Outer and inner counts whose product is `rows`.
-fn factor(rows: usize) -> Option<(usize, usize)> {
-    (1..=INNER).find(|i| rows.is_multiple_of(*i) && rows / i <= OUTER).map(|i| (rows / i, i))
+/// Rows of the largest register block.
+const MOST: usize = OUTER * INNER;
+
+/// For each size of a register block its outer and inner rows; zero where no kernel has that size.
+const FACTORS: [(u8, u8); MOST + 1] = {
+    let mut table = [(0, 0); MOST + 1];
+    let mut inner = INNER;
+    while inner > 0 {
+        let mut outer = OUTER;
+        while outer > 0 {
+            table[outer * inner] = (outer as u8, inner as u8);
+            outer -= 1;
+        }
+        inner -= 1;
+    }
+    table
+};
+
+/// Outer and inner rows of an allowed size.
+fn factors(size: usize) -> (usize, usize) {
+    (usize::from(FACTORS[size].0), usize::from(FACTORS[size].1))
+}
+
+/// Whether a register block may have this many rows.
+fn allowed(rows: usize) -> bool {
+    FACTORS[rows].0 > 0
 }
 
 /// Cuts `rows` into groups of nearly equal, allowed sizes: `(size, count)` twice.
 fn groups(rows: usize, most: usize, allowed: impl Fn(usize) -> bool) -> [(usize, usize); 2] {
-    let mut count = rows.div_ceil(most);
+    if rows <= most && allowed(rows) {
+        return [(0, 0), (rows, 1)];
+    }
+    // 32-bit divisions are several times faster.
+    let (rows, mut count) = (rows as u32, (rows as u32).div_ceil(most as u32));
     loop {
-        let (small, large) = (rows / count, rows % count);
-        if allowed(small) && (large == 0 || allowed(small + 1)) {
-            return [(small + 1, large), (small, count - large)];
+        let small = rows / count;
+        let large = rows - small * count;
+        if allowed(small as usize) && (large == 0 || allowed(small as usize + 1)) {
+            return [(small as usize + 1, large as usize), (small as usize, (count - large) as usize)];
         }
         count += 1;
     }
@@ -43,6 +71,7 @@ pub(super) unsafe fn product(kernels: &Kernels, m: &Product, rows: RowCount, col
                 b: m.b.wrapping_add(start * kernels.lanes),
                 c: m.c.wrapping_add(start * kernels.lanes),
                 bias: if m.bias.is_null() { m.bias } else { m.bias.wrapping_add(start * kernels.lanes) },
+                bytes: if start == 0 { m.bytes } else { std::ptr::null() },
                 last: if start + width == vectors && m.last == 0 { last } else { kernels.lanes },
                 ..*m
             };
@@ -58,7 +87,7 @@ unsafe fn panel_rows(kernels: &Kernels, m: &Product, rows: RowCount, vectors: us
     let most = kernels.accumulators / vectors;
     let single = rows.inner == 1;
     let cut = if single {
-        groups(rows.outer, most, |size| factor(size).is_some())
+        groups(rows.outer, most, allowed)
     } else {
         groups(rows.outer, (most / rows.inner).clamp(1, OUTER), |_| true)
     };
@@ -67,9 +96,13 @@ unsafe fn panel_rows(kernels: &Kernels, m: &Product, rows: RowCount, vectors: us
         if count == 0 {
             continue;
         }
-        let mut part =
-            Product { a: m.a.wrapping_add(start * m.a_outer), c: m.c.wrapping_add(start * m.c_outer), ..*m };
-        let (outer, inner) = if single { factor(size).unwrap_or((1, 1)) } else { (size, rows.inner) };
+        let mut part = Product {
+            a: m.a.wrapping_add(start * m.a_outer),
+            c: m.c.wrapping_add(start * m.c_outer),
+            bytes: if m.bytes.is_null() { m.bytes } else { m.bytes.wrapping_add(start * m.a_outer) },
+            ..*m
+        };
+        let (outer, inner) = if single { factors(size) } else { (size, rows.inner) };
         if single {
             (part.a_inner, part.c_inner) = (m.a_outer, m.c_outer);
             (part.a_outer, part.c_outer) = (inner * m.a_outer, inner * m.c_outer);
@@ -128,11 +161,11 @@ mod tests {
     fn groups_cover_all_rows_with_allowed_sizes() {
         for rows in 1..200 {
             for most in [1, 3, 4, 6, 8, 12, 24] {
-                let cut = groups(rows, most, |size| factor(size).is_some());
+                let cut = groups(rows, most, allowed);
                 assert_eq!(cut.iter().map(|(size, count)| size * count).sum::<usize>(), rows);
                 assert!(cut.iter().all(|&(size, count)| count == 0 || size <= most));
             }
         }
-        assert_eq!(groups(100, 24, |size| factor(size).is_some())[1], (20, 5));
+        assert_eq!(groups(100, 24, allowed)[1], (20, 5));
     }
 }

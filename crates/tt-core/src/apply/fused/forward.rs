@@ -5,7 +5,7 @@ use super::buffer::Buffer;
 use super::drive::{RowCount, product};
 use super::micro::{Kernels, Product};
 use super::pack::Packed;
-use super::plan::{Plan, Step};
+use super::plan::Plan;
 use crate::apply::Rows;
 
 /// Scratch of one worker.
@@ -48,17 +48,44 @@ pub(super) fn as_f32<'a>(kernels: &Kernels, rows: Rows<'a>, pixels: &'a mut Buff
 }
 
 impl Call<'_> {
+    /// The last step, `rows` of the input to `T_{d-1} [rows, c]`: pixels are converted on the way. Returns
+    /// the input as f32.
+    pub(super) fn last_step<'a>(&self, x: Rows<'a>, to: &mut [f32], pixels: &'a mut Buffer) -> &'a [f32] {
+        let (k, rows) = (self.plan.steps.len() - 1, x.len() / self.plan.last().m);
+        match x {
+            Rows::F32(values) => {
+                self.step(k, rows, values, to);
+                values
+            }
+            Rows::U8(values) => {
+                pixels.resize(values.len());
+                // SAFETY: `pixels` and `values` hold the rows; nobody else looks at `pixels` meanwhile.
+                unsafe { self.product_step(k, rows, pixels.as_mut_ptr(), values.as_ptr(), to) };
+                pixels
+            }
+        }
+    }
+
     /// Step k: `T_{k+1} [q, i, rho, a] -> T_k [q, rho, c]` for `q` values of q.
     pub(super) fn step(&self, k: usize, q: usize, from: &[f32], to: &mut [f32]) {
         let step = &self.plan.steps[k];
+        assert!(from.len() >= q * step.m * step.right * step.rho);
+        // SAFETY: `from` was checked and is only read, as there are no bytes.
+        unsafe { self.product_step(k, q, from.as_ptr(), std::ptr::null(), to) }
+    }
+
+    /// [`Call::step`] on `from`, first filled from `bytes` where that is not null.
+    ///
+    /// # Safety
+    /// `from` and `bytes` must be valid for the rows, `from` for writing where there are bytes.
+    unsafe fn product_step(&self, k: usize, q: usize, from: *const f32, bytes: *const u8, to: &mut [f32]) {
+        let step = &self.plan.steps[k];
         let weights = &self.packed.forward[k];
         let (depth, row) = (step.m * step.right, step.rho * step.columns);
-        assert!(
-            from.len() >= q * depth * step.rho && to.len() >= q * row && weights.len() >= depth * step.width
-        );
+        assert!(to.len() >= q * row && weights.len() >= depth * step.width);
         let per_q = depth * step.rho;
         let mut m = Product {
-            a: from.as_ptr(),
+            a: from,
             a_tile: 0,
             a_outer: per_q,
             a_inner: step.right,
@@ -77,6 +104,7 @@ impl Call<'_> {
             last: 0,
             add: false,
             bias: std::ptr::null(),
+            bytes,
         };
         if self.shifted && k + 1 == self.plan.steps.len() {
             m.bias = self.packed.bias.as_ptr();
@@ -92,7 +120,7 @@ impl Call<'_> {
             (m.a_outer, m.c_outer) = (step.right, step.columns);
             RowCount { outer: step.rho, inner: 1 }
         };
-        // SAFETY: the lengths were checked above.
+        // SAFETY: the caller vouches for the input; the other lengths were checked above.
         unsafe { product(self.kernels, &m, rows, step.columns) }
     }
 
@@ -107,8 +135,9 @@ impl Call<'_> {
         let plan = self.plan;
         if plan.steps.len() == 1 {
             let frames = out.len() / plan.outputs;
-            let input = as_f32(self.kernels, x, &mut work.pixels);
-            return self.step(0, frames, input, out);
+            debug_assert_eq!(frames * plan.inputs, x.len());
+            self.last_step(x, out, &mut work.pixels);
+            return;
         }
         let mut own = std::mem::take(&mut work.frame);
         own.resize(plan.saved);
@@ -133,6 +162,20 @@ impl Call<'_> {
         work.frame = own;
     }
 
+    /// The input of `q` values of q from `start` on, of a frame; asks for the next `ahead` of them.
+    pub(super) fn block<'a>(&self, x: Rows<'a>, start: usize, q: usize, ahead: usize) -> Rows<'a> {
+        let each = self.plan.steps[self.plan.steps.len() - 2].m * self.plan.last().m;
+        let (next, bytes) = match x {
+            Rows::U8(values) => (values.as_ptr().wrapping_add((start + q) * each), ahead * each),
+            Rows::F32(values) => {
+                (values.as_ptr().wrapping_add((start + q) * each).cast::<u8>(), 4 * ahead * each)
+            }
+        };
+        // SAFETY: only a hint, which may point past the end.
+        unsafe { (self.kernels.prefetch)(next, bytes) };
+        x.range(start * each, q * each)
+    }
+
     /// The last two steps of a frame, block by block: `x -> T_{d-1} -> T_{d-2}`.
     fn last_two(&self, x: Rows, tensors: &mut [f32], work: &mut Workspace) {
         let plan = self.plan;
@@ -142,17 +185,10 @@ impl Call<'_> {
         let per_q = step.rho * step.columns;
         for start in (0..step.outer).step_by(plan.block_forward) {
             let q = plan.block_forward.min(step.outer - start);
-            let input = block_input(step, plan.last(), x, start, q);
-            let input = as_f32(self.kernels, input, &mut work.pixels);
+            let input = self.block(x, start, q, plan.block_forward);
             work.last.resize(q * step.m * plan.last().columns);
-            self.step(k + 1, q * step.m, input, &mut work.last);
+            self.last_step(input, &mut work.last, &mut work.pixels);
             self.step(k, q, &work.last, &mut to[start * per_q..]);
         }
     }
-}
-
-/// The input of `q` values of q from `start` on, of a frame.
-pub(super) fn block_input<'a>(step: &Step, last: &Step, x: Rows<'a>, start: usize, q: usize) -> Rows<'a> {
-    let each = step.m * last.m;
-    x.range(start * each, q * each)
 }

@@ -32,6 +32,8 @@ pub(super) struct Product {
     pub(super) add: bool,
     /// Else start from these vectors, or from zero where it is null.
     pub(super) bias: *const f32,
+    /// Where not null: A's rows are contiguous and not there yet, and these are their bytes.
+    pub(super) bytes: *const u8,
 }
 
 /// An outer product along lanes: for every tile t, rows x and y and vector v
@@ -74,12 +76,42 @@ pub(super) struct Kernels {
     pub(super) lanewise: [[[LanewiseFn; YS]; XS]; 2],
     /// Pixels to numbers: `(from, to, len)`; `to` has room for `len` rounded up to 16.
     pub(super) bytes: unsafe fn(*const u8, *mut f32, usize),
+    /// Asks for a range of bytes, which need not exist.
+    pub(super) prefetch: unsafe fn(*const u8, usize),
+    /// Rows `[j, c]` to lanes `[c, (j, a)]`, see [`Spread`].
+    pub(super) spread: unsafe fn(&Spread),
+}
+
+/// Spreads numbers over lanes for [`Lanewise`]: `to [x, c, (j, a)] = rows [(x, j), c]`, the same number for
+/// all `rank` values of a. Lanes from `n * rank` on, and three numbers after the end, may hold anything.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spread {
+    pub(super) rows: *const f32,
+    pub(super) stride: usize,
+    pub(super) xs: usize,
+    pub(super) n: usize,
+    pub(super) rank: usize,
+    pub(super) columns: usize,
+    pub(super) to: *mut f32,
+    pub(super) width: usize,
 }
 
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kernels").field("lanes", &self.lanes).finish_non_exhaustive()
     }
+}
+
+/// Hides from the compiler where an offset comes from: it would otherwise keep one pointer per row of a
+/// register block, more than there are registers, instead of one per outer and one per inner row.
+#[inline(always)]
+fn opaque(offset: usize) -> usize {
+    let mut hidden = offset;
+    // SAFETY: no instruction at all.
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(reg) hidden, options(pure, nomem, nostack, preserves_flags));
+    }
+    hidden
 }
 
 #[inline(always)]
@@ -89,7 +121,16 @@ unsafe fn product<S: Simd, const O: usize, const I: usize, const V: usize>(m: &P
     }
     // SAFETY: the caller's strides and counts describe memory it owns.
     unsafe {
+        // A tile is converted while the one before keeps the multipliers busy.
+        let len = O * m.a_outer;
+        if !m.bytes.is_null() {
+            bytes::<S>(m.bytes, m.a.cast_mut(), len);
+        }
         for t in 0..m.tiles {
+            if !m.bytes.is_null() && t + 1 < m.tiles {
+                let at = (t + 1) * m.a_tile;
+                bytes::<S>(m.bytes.add(at), m.a.cast_mut().add(at), len);
+            }
             let a = m.a.add(t * m.a_tile);
             let c = m.c.add(t * m.c_tile);
             let mut acc = [[[S::zero(); V]; I]; O];
@@ -112,12 +153,12 @@ unsafe fn product<S: Simd, const O: usize, const I: usize, const V: usize>(m: &P
             }
             let mut base = [a; O];
             for o in 0..O {
-                base[o] = a.add(o * m.a_outer);
+                base[o] = a.add(opaque(o * m.a_outer));
             }
             for p in 0..m.ps {
                 let mut at = [0; I];
                 for i in 0..I {
-                    at[i] = p * m.a_p + i * m.a_inner;
+                    at[i] = opaque(p * m.a_p + i * m.a_inner);
                 }
                 let mut b = m.b.add(p * m.b_p);
                 for _ in 0..m.qs {
@@ -134,7 +175,7 @@ unsafe fn product<S: Simd, const O: usize, const I: usize, const V: usize>(m: &P
                         }
                     }
                     for i in 0..I {
-                        at[i] += m.a_q;
+                        at[i] = opaque(at[i] + m.a_q);
                     }
                     b = b.add(m.b_q);
                 }
@@ -208,11 +249,43 @@ unsafe fn bytes<S: Simd>(from: *const u8, to: *mut f32, len: usize) {
     }
 }
 
+#[inline(always)]
+unsafe fn prefetch<S: Simd>(from: *const u8, len: usize) {
+    for k in (0..len).step_by(64) {
+        // SAFETY: a hint, which touches nothing.
+        unsafe { S::prefetch(from.wrapping_add(k)) }
+    }
+}
+
+#[inline(always)]
+unsafe fn spread<S: Simd>(m: &Spread) {
+    // SAFETY: the caller's strides and counts describe memory it owns; a later row overwrites what an
+    // earlier one writes too much.
+    unsafe {
+        for x in 0..m.xs {
+            let rows = m.rows.add(x * m.n * m.stride);
+            let to = m.to.add(x * m.columns * m.width);
+            if m.n == 4 && m.rank == 4 && m.width == 16 && m.columns.is_multiple_of(4) {
+                S::spread(rows, m.stride, m.columns, to);
+                continue;
+            }
+            for c in 0..m.columns {
+                for j in 0..m.n {
+                    let value = [*rows.add(j * m.stride + c); 4];
+                    for a in (0..m.rank).step_by(4) {
+                        to.add(c * m.width + j * m.rank + a).cast::<[f32; 4]>().write_unaligned(value);
+                    }
+                }
+            }
+        }
+    }
+}
+
 macro_rules! kernels {
     ($module:ident, $simd:ident $(, $features:literal)?) => {
         mod $module {
             use super::super::simd::{Simd, $simd as S};
-            use super::{Kernels, Lanewise, Product};
+            use super::{Kernels, Lanewise, Product, Spread};
 
             $(#[target_feature(enable = $features)])?
             unsafe fn product<const O: usize, const I: usize, const V: usize>(m: &Product) {
@@ -230,6 +303,18 @@ macro_rules! kernels {
             unsafe fn bytes(from: *const u8, to: *mut f32, len: usize) {
                 // SAFETY: passed on to the caller.
                 unsafe { super::bytes::<S>(from, to, len) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn prefetch(from: *const u8, len: usize) {
+                // SAFETY: passed on to the caller.
+                unsafe { super::prefetch::<S>(from, len) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn spread(m: &Spread) {
+                // SAFETY: passed on to the caller.
+                unsafe { super::spread::<S>(m) }
             }
 
             macro_rules! vectors {
@@ -265,6 +350,8 @@ macro_rules! kernels {
                     [ys!(1, true), ys!(2, true), ys!(3, true), ys!(4, true)],
                 ],
                 bytes,
+                prefetch,
+                spread,
             };
         }
     };
@@ -275,6 +362,8 @@ kernels!(scalar, Scalar);
 kernels!(avx2, Avx2, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+#[cfg(target_arch = "x86_64")]
+kernels!(narrow, Narrow, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
 #[cfg(target_arch = "aarch64")]
 kernels!(neon, Neon, "neon");
 
@@ -283,6 +372,8 @@ pub(super) fn kernels(isa: Isa) -> &'static Kernels {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => &avx512::KERNELS,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Narrow => &narrow::KERNELS,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => &avx2::KERNELS,
         #[cfg(target_arch = "aarch64")]

@@ -113,7 +113,13 @@ impl Plan {
         }
     }
 
-    /// The last step, and the number of q that the last but one has for each frame.
+    /// Multiply-accumulates of a row with columns padded to whole vectors.
+    pub(super) fn padded_macs(shape: &TtShape, lanes: usize) -> usize {
+        let steps = Self::new(shape, lanes).steps;
+        steps.iter().map(|step| step.outer * step.rho * step.m * step.right * step.width).sum()
+    }
+
+    /// The last step.
     pub(super) fn last(&self) -> &Step {
         &self.steps[self.steps.len() - 1]
     }

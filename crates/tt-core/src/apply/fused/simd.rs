@@ -27,6 +27,21 @@ pub(super) trait Simd: Copy {
     unsafe fn store_first(p: *mut f32, v: Self::V, n: usize);
     /// Converts `LANES` bytes.
     unsafe fn bytes(p: *const u8) -> Self::V;
+    /// Asks for a cache line, which need not exist.
+    unsafe fn prefetch(_: *const u8) {}
+    /// Four rows of `columns` numbers to vectors of 16 (row, 4 times): `to [c, (j, a)] = rows [j, c]`. Rows
+    /// are readable up to the next multiple of 16.
+    #[inline(always)]
+    unsafe fn spread(rows: *const f32, stride: usize, columns: usize, to: *mut f32) {
+        for c in 0..columns {
+            for j in 0..4 {
+                // SAFETY: inside the caller's rows and vectors.
+                unsafe {
+                    to.add(16 * c + 4 * j).cast::<[f32; 4]>().write_unaligned([*rows.add(j * stride + c); 4]);
+                }
+            }
+        }
+    }
 }
 
 /// Plain Rust, four numbers at a time.
@@ -79,17 +94,17 @@ impl Simd for Scalar {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Avx2, Avx512};
+pub(super) use x86::{Avx2, Avx512, Narrow};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::Simd;
     use std::arch::x86_64::{
-        __m256, __m512, _mm_loadl_epi64, _mm_loadu_ps, _mm_loadu_si128, _mm256_broadcast_ps,
-        _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps,
-        _mm256_setzero_ps, _mm256_storeu_ps, _mm512_broadcast_f32x4, _mm512_cvtepi32_ps,
-        _mm512_cvtepu8_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_set1_ps,
-        _mm512_setzero_ps, _mm512_storeu_ps,
+        __m256, __m512, _MM_HINT_T0, _mm_loadl_epi64, _mm_loadu_ps, _mm_loadu_si128, _mm_prefetch,
+        _mm256_broadcast_ps, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_mask_storeu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_broadcast_f32x4,
+        _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+        _mm512_permute_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps,
     };
 
     /// 16 lanes; tested on AMD Zen 4.
@@ -133,6 +148,38 @@ mod x86 {
         #[inline(always)]
         unsafe fn bytes(p: *const u8) -> __m512 {
             unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn spread(rows: *const f32, stride: usize, columns: usize, to: *mut f32) {
+            unsafe {
+                for start in (0..columns).step_by(16) {
+                    let row = |j: usize| _mm512_loadu_ps(rows.add(j * stride + start));
+                    let (r0, r1, r2, r3) = (row(0), row(1), row(2), row(3));
+                    // Blocks of four numbers: [row, block] to [block, row].
+                    let (a, b) = (_mm512_shuffle_f32x4::<0x88>(r0, r1), _mm512_shuffle_f32x4::<0x88>(r2, r3));
+                    let (c, d) = (_mm512_shuffle_f32x4::<0xdd>(r0, r1), _mm512_shuffle_f32x4::<0xdd>(r2, r3));
+                    let blocks = [
+                        _mm512_shuffle_f32x4::<0x88>(a, b),
+                        _mm512_shuffle_f32x4::<0x88>(c, d),
+                        _mm512_shuffle_f32x4::<0xdd>(a, b),
+                        _mm512_shuffle_f32x4::<0xdd>(c, d),
+                    ];
+                    for (g, block) in blocks.into_iter().enumerate() {
+                        let at = start + 4 * g;
+                        if at + 4 <= columns {
+                            let to = to.add(16 * at);
+                            _mm512_storeu_ps(to, _mm512_permute_ps::<0x00>(block));
+                            _mm512_storeu_ps(to.add(16), _mm512_permute_ps::<0x55>(block));
+                            _mm512_storeu_ps(to.add(32), _mm512_permute_ps::<0xaa>(block));
+                            _mm512_storeu_ps(to.add(48), _mm512_permute_ps::<0xff>(block));
+                        }
+                    }
+                }
+            }
         }
     }
 
@@ -181,6 +228,62 @@ mod x86 {
         #[inline(always)]
         unsafe fn bytes(p: *const u8) -> __m256 {
             unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+    }
+
+    /// 8 lanes and the 32 registers of AVX-512; tested on AMD Zen 4.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Narrow;
+
+    // SAFETY (all blocks): the trait's contract gives the instruction set and the memory.
+    impl Simd for Narrow {
+        const LANES: usize = 8;
+        const ACCUMULATORS: usize = 24;
+        type V = __m256;
+
+        #[inline(always)]
+        unsafe fn zero() -> __m256 {
+            unsafe { Avx2::zero() }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m256 {
+            unsafe { Avx2::load(p) }
+        }
+        #[inline(always)]
+        unsafe fn load4(p: *const f32) -> __m256 {
+            unsafe { Avx2::load4(p) }
+        }
+        #[inline(always)]
+        unsafe fn splat(p: *const f32) -> __m256 {
+            unsafe { Avx2::splat(p) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            unsafe { Avx2::fma(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m256) {
+            unsafe { Avx2::store(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(p: *mut f32, v: __m256, n: usize) {
+            unsafe { _mm256_mask_storeu_ps(p, ((1_u32 << n) - 1) as u8, v) }
+        }
+        #[inline(always)]
+        unsafe fn bytes(p: *const u8) -> __m256 {
+            unsafe { Avx2::bytes(p) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const u8) {
+            unsafe { Avx2::prefetch(p) }
+        }
+        #[inline(always)]
+        unsafe fn spread(rows: *const f32, stride: usize, columns: usize, to: *mut f32) {
+            unsafe { Avx512::spread(rows, stride, columns, to) }
         }
     }
 }

@@ -1,0 +1,105 @@
+//! Batches out of a store that was written by hand.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use video_data::batch::{Batch, BatchLoader, Frames, Pick, Sampling, even_frames};
+use video_data::datasets::{Metric, Split};
+use video_data::rate::Rate;
+use video_data::store::{FORMAT, Row, StoreInfo, Writer};
+use video_data::{FrameSpec, Store, digest, split};
+
+const SPEC: FrameSpec = FrameSpec { width: 2, height: 2, rate: Rate::Native };
+const LENGTHS: [usize; 5] = [1, 2, 7, 30, 4];
+
+/// Clip `i` has `LENGTHS[i]` frames; every byte of its frame `t` is `10 i + t`.
+fn store(dir: &Path) -> Store {
+    let mut writer = Writer::open(dir, "written by hand", SPEC.frame_bytes()).unwrap();
+    for (clip, length) in LENGTHS.into_iter().enumerate() {
+        let frames: Vec<u8> = (0..length).flat_map(|t| [(10 * clip + t) as u8; 12]).collect();
+        writer.append(&frames).unwrap();
+        let split = Some(if clip < 3 { Split::Train } else { Split::Test });
+        let row = Row {
+            clip: format!("clip {clip}"),
+            labels: vec![clip % 2],
+            split,
+            fps: 24.0,
+            frame_digest: digest::of_bytes(&frames),
+            ..Row::default()
+        };
+        writer.commit(row).unwrap();
+    }
+    let info = StoreInfo {
+        format: FORMAT,
+        name: "by-hand".into(),
+        spec: SPEC,
+        classes: vec!["even".into(), "odd".into()],
+        metric: Metric::Accuracy,
+        multi_label: false,
+        differences: Vec::new(),
+        sample: None,
+        libav: String::new(),
+        scale_flags: String::new(),
+        frames: 0,
+        manifest_sha256: String::new(),
+        data_digest: String::new(),
+    };
+    writer.finish(info, Vec::new()).unwrap()
+}
+
+fn values(batch: &Batch) -> Vec<u8> {
+    batch.frames.chunks(12).map(|frame| frame[0]).collect()
+}
+
+#[test]
+fn batches_are_packed_without_padding() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let pick = |clip, frames| Pick { clip, frames };
+    let thin = Frames::Sampled(Sampling { every: 3, max_frames: Some(2) });
+    let picks = [
+        pick(2, Frames::Sampled(Sampling::default())),
+        pick(2, thin),
+        pick(1, Frames::Listed(even_frames(2, 6))),
+        pick(3, Frames::Sampled(Sampling { every: 1, max_frames: Some(3) })),
+    ];
+    let mut batch = Batch::default();
+    batch.fill(&store, &picks);
+    assert_eq!(batch.lengths, [7, 2, 6, 3]);
+    assert_eq!(values(&batch), [20, 21, 22, 23, 24, 25, 26, 20, 23, 10, 11, 11, 11, 11, 11, 30, 31, 32]);
+    assert_eq!(batch.labels, [[0], [0], [1], [1]]);
+    assert_eq!(batch.clips, [2, 2, 1, 3]);
+    assert_eq!(split::official(store.clips()).unwrap(), [[3, 4]]);
+}
+
+#[test]
+fn the_loader_keeps_the_order_and_uses_buffers_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(store(dir.path()));
+    let all = |clip| Pick { clip, frames: Frames::Sampled(Sampling::default()) };
+    let plan: Vec<Vec<Pick>> = (0..200).map(|i| vec![all(i % 5), all((i + 3) % 5)]).collect();
+    let mut loader = BatchLoader::new(Arc::clone(&store), plan.clone(), 2);
+    let (mut buffers, mut count) = (std::collections::BTreeSet::new(), 0);
+    while let Some(batch) = loader.next() {
+        let mut expected = Batch::default();
+        expected.fill(&store, &plan[count]);
+        assert_eq!(batch, expected);
+        count += 1;
+        buffers.insert(batch.frames.as_ptr() as usize);
+        loader.recycle(batch);
+    }
+    assert_eq!(count, 200);
+    // Two that wait, one being read, one in use; growing moves each a few times.
+    assert!(buffers.len() < 40, "{} buffers", buffers.len());
+    assert!(loader.waited().as_nanos() > 0);
+    drop(BatchLoader::new(store, plan, 1));
+}
+
+#[test]
+fn a_pick_that_is_not_there_is_a_panic_of_the_caller_not_a_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(store(dir.path()));
+    let plan = vec![vec![Pick { clip: 99, frames: Frames::Listed(vec![0]) }]];
+    let mut loader = BatchLoader::new(store, plan, 1);
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.next())).is_err());
+}

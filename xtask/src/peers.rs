@@ -1,0 +1,121 @@
+//! `cargo xtask bench peers`: other libraries beside ours, live processes visited round robin.
+//!
+//! Every peer is checked against a reference before it is timed. A peer that cannot be installed, fails or
+//! computes something else is named with its reason, and the rest runs. Work, protocol and files:
+//! `xtask/peers/README.md`.
+
+mod case;
+mod chart;
+mod check;
+mod environment;
+mod machine;
+mod plan;
+mod report;
+mod session;
+mod worker;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use anyhow::{Context, Result};
+
+use self::case::Case;
+use self::environment::Environments;
+use self::plan::{Cell, PEERS, Round};
+use self::report::Results;
+use self::session::Session;
+
+/// What `cargo xtask bench peers` may be told.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Only these peers, at every T [default: all, the slow ones at T <= 16 only]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = PEERS.iter().map(|peer| peer.name).collect::<Vec<_>>())]
+    peers: Vec<String>,
+    /// Cells to compare; the LSTM at the shortest T only
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "gru,lstm")]
+    cells: Vec<Cell>,
+    /// Frames T of a clip
+    #[arg(long, value_name = "T,T", value_delimiter = ',', default_value = "16,64")]
+    frames: Vec<usize>,
+    /// Threads; 1 compares process CPU time, more compare wall time (on a quiet machine)
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1")]
+    threads: Vec<usize>,
+    /// How often each peer is visited
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    rounds: usize,
+    /// Python that makes the environments (3.11 to 3.13)
+    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+    python: String,
+    /// Use the environments that are there and install nothing
+    #[arg(long)]
+    offline: bool,
+    /// Where the results go [default: results/bench/<date>-<cpu>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Runs the whole comparison: `root` is the repository, `engine` the built `bench-suite`.
+///
+/// # Errors
+/// If our own side fails or computes something else than the reference, or if a file cannot be written.
+pub(crate) fn run(root: &Path, engine: &Path, options: &Options) -> Result<()> {
+    let data = root.join("data/peers");
+    let machine = machine::Machine::read();
+    let out = options.out.clone().unwrap_or_else(|| root.join("results/bench").join(machine.folder()));
+    let environments = Environments::ensure(root, &data, options, &wanted(options))?;
+    let mut results = Results::new(machine);
+    for (cell, frames) in shapes(options) {
+        let dense = options.threads.iter().any(|&threads| round(options, cell, frames, threads).has_dense());
+        let case = Case::write(&data, cell, frames, dense)?;
+        let reference = environments.reference(&case, &data, cores())?;
+        for &threads in &options.threads {
+            let session = Session {
+                case: &case,
+                reference: &reference,
+                environments: &environments,
+                engine,
+                logs: &data.join("logs"),
+                round: &round(options, cell, frames, threads),
+                rounds: options.rounds,
+            };
+            session.run(&mut results)?;
+            // After each session, so that an interrupted run keeps what it has.
+            results.write(&out)?;
+        }
+    }
+    fs::remove_dir_all(data.join("cases")).context("failed to remove data/peers/cases")?;
+    results.say(&out);
+    Ok(())
+}
+
+/// The peers of one session.
+fn round(options: &Options, cell: Cell, frames: usize, threads: usize) -> Round {
+    Round::new(&options.peers, cell, frames, threads)
+}
+
+/// Cell and T of every case.
+fn shapes(options: &Options) -> Vec<(Cell, usize)> {
+    let shortest = options.frames.iter().min();
+    let pairs =
+        options.cells.iter().flat_map(|&cell| options.frames.iter().map(move |&frames| (cell, frames)));
+    pairs.filter(|(cell, frames)| *cell == Cell::Gru || Some(frames) == shortest).collect()
+}
+
+/// Every environment that some session needs.
+fn wanted(options: &Options) -> Vec<plan::Home> {
+    let mut homes: Vec<_> = shapes(options)
+        .into_iter()
+        .flat_map(|(cell, frames)| options.threads.iter().map(move |&threads| (cell, frames, threads)))
+        .flat_map(|(cell, frames, threads)| round(options, cell, frames, threads).peers)
+        .map(|peer| peer.home)
+        .collect();
+    homes.sort_unstable();
+    homes.dedup();
+    homes
+}
+
+/// Hardware threads.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, Into::into)
+}
