@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask` starts it; every verb can be run by hand too.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bench_suite::cell::{CellOptions, Locked};
 use bench_suite::data::{Clips, Places, prepare, resolve};
 use bench_suite::plan::{Frames, plan};
@@ -35,7 +35,7 @@ struct Cli {
 enum Verb {
     /// Find, render and decode the clips of an experiment.
     Prepare(Selection),
-    /// Print the run's plan as JSON.
+    /// Print the run's plan as JSON and leave it in the run's folder.
     Plan(Selection),
     /// Train one cell of a planned run.
     Cell {
@@ -207,6 +207,11 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
         }
         None => anyhow::bail!("the clips are not decoded yet: run `bench-suite prepare` first"),
     };
+    if !selection.dry_run {
+        let folder = places.data.join("runs").join(&plan.run_digest);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        bench_suite::plan::keep(&folder, &plan)?;
+    }
     print_json(&plan)
 }
 

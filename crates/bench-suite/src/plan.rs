@@ -6,6 +6,8 @@ use crate::record::{LeftOut, Plan, PlannedCell};
 use crate::spec::Spec;
 use anyhow::Result;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 /// Seconds of one core that a multiply-accumulate of each kind takes, for estimates only: TT kernels and
 /// dense products run at about half and two thirds of an AVX-512 core's peak.
@@ -160,6 +162,19 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
         expected_rss_bytes: BASE_BYTES + bytes as u64,
         expected_s: epoch_s * epochs as f64,
     }
+}
+
+/// Leaves the plan in the run's folder, with the cells that were planned there before.
+pub fn keep(folder: &Path, plan: &Plan) -> Result<()> {
+    let path = folder.join("plan.json");
+    let mut whole = plan.clone();
+    if let Ok(text) = std::fs::read(&path)
+        && let Ok(before) = serde_json::from_slice::<Plan>(&text)
+    {
+        let new: BTreeSet<String> = plan.cells.iter().map(PlannedCell::id).collect();
+        whole.cells.extend(before.cells.into_iter().filter(|cell| !new.contains(&cell.id())));
+    }
+    crate::cell::write(&path, &serde_json::to_vec_pretty(&whole)?)
 }
 
 /// Names a run: the configuration without the selection of cells, and the data.

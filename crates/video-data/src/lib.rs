@@ -8,6 +8,25 @@
 //! batch::BatchLoader::new(store, …)    -> Batch            u8 [sum T_b, M], read ahead
 //! ```
 //!
+//! ```no_run
+//! use std::path::Path;
+//! use video_data::{Kind, import, sample, scan};
+//!
+//! # fn main() -> video_data::Result<()> {
+//! let data = Path::new("data");
+//! let dir = data.join("ucf11-sample");
+//! sample::ensure(sample::Layout::Ucf11, &dir, 1, 0, None, &mut |done, all| eprintln!("{done}/{all}"))?;
+//! let dataset = scan(Kind::Ucf11, &dir)?;
+//! dataset.require_complete()?; // skip with --allow-partial
+//! let options = import::Options::default();
+//! let store = import::ensure_store(&dataset, &dataset.kind.frame_spec(), data, &options, &|clip| {
+//!     eprintln!("{}/{} {}", clip.done, clip.total, clip.row.clip);
+//! })?;
+//! assert_eq!(store.frames(0).len(), store.clips()[0].frames * store.frame_bytes());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Nothing in this library links FFmpeg: frames come from the program `video-worker` over pipes
 //! ([`decode`]), so that whatever a clip does to libav costs that clip alone.
 
