@@ -1,6 +1,7 @@
 //! Whole runs with a fake engine.
 
 use std::fs;
+use std::path::Path;
 
 use crate::fake::{Fake, stderr};
 
@@ -35,7 +36,10 @@ fn reproduce_goes_from_the_plan_to_the_report() {
     assert!(!run.contains(&fake.path("").display().to_string()), "no absolute path: {run}");
     let calls = fake.read("fake/calls");
     assert!(calls.starts_with("prepare --experiment ucf11 --models gru,tt-gru --epochs 1\nplan "));
-    let leftovers = walk(&fake.path("results")).into_iter().filter(|p| p.ends_with(".tmp")).count();
+    let leftovers = walk(&fake.path("results"))
+        .into_iter()
+        .filter(|p| Path::new(p).extension().is_some_and(|e| e == "tmp"))
+        .count();
     assert_eq!(leftovers, 0);
 }
 
@@ -110,7 +114,7 @@ fn compare_measures_anew_and_leaves_a_table_and_a_chart() {
     assert!(fake.read("fake/calls").contains("--models tt-mlp,gru,lstm,tt-gru,tt-lstm --folds 0 --epochs 3"));
 }
 
-fn walk(dir: &std::path::Path) -> Vec<String> {
+fn walk(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     entries
         .flatten()
