@@ -1,6 +1,7 @@
 //! Which peers meet in which session, and what each is compared with.
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 /// Clips in a batch.
 pub(super) const BATCH: usize = 16;
@@ -15,7 +16,8 @@ pub(super) const RANKS: [usize; 5] = [1, 4, 4, 4, 1];
 const LONG: usize = 16;
 
 /// The recurrent cell of a case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Cell {
     /// Reset before U, gates `[z | r | h]`.
     Gru,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::machine::Machine;
 use super::plan::{BATCH, Cell};
@@ -29,7 +29,6 @@ pub(super) struct Sample {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct WorkerFacts {
     pub(super) peer: &'static str,
-    #[serde(skip)]
     pub(super) cell: Cell,
     pub(super) frames: usize,
     pub(super) threads: usize,
@@ -42,7 +41,7 @@ pub(super) struct WorkerFacts {
     pub(super) peak_rss_bytes: u64,
     /// Largest `max|error| / max|reference|` of h and all gradients.
     pub(super) largest_error: f64,
-    pub(super) versions: Value,
+    pub(super) versions: Map<String, Value>,
 }
 
 /// A peer without rows, and why.
@@ -133,10 +132,10 @@ impl Results {
             batch: BATCH,
             threads: peer.threads,
             phase,
-            ms_min,
-            ms_median: median(&ms)?,
-            ours_ms_min,
-            ratio: ms_min / ours_ms_min,
+            ms_min: rounded(ms_min),
+            ms_median: rounded(median(&ms)?),
+            ours_ms_min: rounded(ours_ms_min),
+            ratio: rounded(ms_min / ours_ms_min),
             peak_rss_bytes: peer.peak_rss_bytes,
         })
     }
@@ -206,6 +205,11 @@ fn csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
     write().with_context(|| format!("failed to write {}", path.display()))
 }
 
+/// Four decimals: 0.1 us, below what any clock here resolves.
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
 /// The middle of sorted numbers.
 fn median(sorted: &[f64]) -> Option<f64> {
     let upper = *sorted.get(sorted.len() / 2)?;
@@ -228,7 +232,7 @@ mod tests {
             start_rss_bytes: 1,
             peak_rss_bytes: 2,
             largest_error: 0.0,
-            versions: Value::Null,
+            versions: Map::new(),
         }
     }
 

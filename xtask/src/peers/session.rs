@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::case::Case;
 use super::check::Tensors;
@@ -33,7 +33,7 @@ struct Live {
     peer: Peer,
     ours: bool,
     worker: Worker,
-    versions: Value,
+    versions: Map<String, Value>,
     rss_bytes: u64,
     error: f64,
 }
@@ -91,8 +91,9 @@ impl Session<'_> {
         let ready =
             worker.ask(&json!({"cmd": "init", "peer": peer.name, "case": header, "threads": threads}))?;
         let rss_bytes = ready["rss_bytes"].as_u64().unwrap_or(0);
-        let mut live =
-            Live { peer, ours, worker, versions: ready["versions"].clone(), rss_bytes, error: 0.0 };
+        // Left empty by a worker that names none: TOML has no null.
+        let versions = ready["versions"].as_object().cloned().unwrap_or_default();
+        let mut live = Live { peer, ours, worker, versions, rss_bytes, error: 0.0 };
         if peer.function == Function::Floor {
             live.worker.ask(&json!({"cmd": "peak"}))?;
             return Ok(live);
