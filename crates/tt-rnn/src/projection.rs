@@ -168,7 +168,14 @@ impl TtProjection {
                 part.copy_from_slice(&row[gate * self.train_outputs..][..self.train_outputs]);
             }
             let (cores, dcores) = (&weights[range.clone()], &mut dweights[range]);
-            train.backward(rows, cores, &saved.trains[gate], &saved.scratch, dcores, part_dx.as_deref_mut())?;
+            train.backward(
+                rows,
+                cores,
+                &saved.trains[gate],
+                &saved.scratch,
+                dcores,
+                part_dx.as_deref_mut(),
+            )?;
             if let (Some(dx), Some(part)) = (dx.as_deref_mut(), part_dx.as_ref()) {
                 dx.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
             }

@@ -1,0 +1,146 @@
+//! Every number of the deck's tables that follows from a shape, and the errors of a wrong specification.
+
+use bench_suite::build::{figure_1, model_config, size};
+use bench_suite::deck;
+use bench_suite::spec::{Overrides, Spec};
+use std::path::Path;
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+fn load(name: &str, set: &[&str]) -> Result<Spec, String> {
+    let overrides = Overrides { set: set.iter().map(|s| (*s).to_owned()).collect(), ..Overrides::default() };
+    Spec::load(root(), name, &overrides).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_papers_parameter_columns() {
+    let expected = [
+        ("ucf11", [7_680, 44_236_800, 58_982_400, 3_232, 3_360]),
+        ("hollywood2", [4_352, 53_913_600, 71_884_800, 2_944, 3_104]),
+        ("youtube-celebrities", [3_520, 38_880_000, 51_840_000, 3_328, 3_392]),
+    ];
+    for (experiment, counts) in expected {
+        let spec = load(experiment, &[]).unwrap();
+        let config = model_config(&spec, 11).unwrap();
+        for (model, count) in ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm"].iter().zip(counts) {
+            assert_eq!(size(&config, model).unwrap().params_input, count, "{experiment} {model}");
+        }
+    }
+}
+
+#[test]
+fn whole_model_counts_of_ucf11() {
+    let config = model_config(&load("ucf11", &[]).unwrap(), 11).unwrap();
+    for (model, total) in
+        [("tt-gru", 203_435), ("tt-lstm", 269_355), ("gru", 44_437_003), ("lstm", 59_248_395)]
+    {
+        assert_eq!(size(&config, model).unwrap().params_total, total, "{model}");
+    }
+}
+
+#[test]
+fn a_hundred_units_of_a_plain_layer_have_5_760_000_weights() {
+    let spec = load("ucf11", &["model.dense_hidden=100"]).unwrap();
+    assert_eq!(size(&model_config(&spec, 11).unwrap(), "rnn").unwrap().params_input, 5_760_000);
+}
+
+#[test]
+fn the_youtube_oddity_of_225_units_is_a_setting() {
+    let spec = load("youtube-celebrities", &["model.dense_hidden=256"]).unwrap();
+    assert_eq!(size(&model_config(&spec, 47).unwrap(), "gru").unwrap().params_input, 44_236_800);
+}
+
+#[test]
+fn figure_1_is_the_decks() {
+    let rows = figure_1().unwrap();
+    assert_eq!(rows.len(), 18);
+    for row in rows {
+        let (_, counts) = deck::RANK_TABLE.iter().find(|(rank, _)| *rank == row.rank).unwrap();
+        let column = deck::RANK_LAYERS.iter().position(|layer| *layer == row.layer).unwrap();
+        assert_eq!(counts[column], row.params, "{row:?}");
+    }
+}
+
+#[test]
+fn counts_by_shape_equal_those_of_built_models() {
+    let small = ["model.dense_hidden=3", "data.width=8", "data.height=4", "model.input_modes=[4,4,2,3]"];
+    for gates in ["model.gates=concatenated", "model.gates=separate"] {
+        let mut set = small.to_vec();
+        set.extend([gates, "model.mlp_input_modes=[8,8,3,3]"]);
+        let spec = load("folder", &set).unwrap();
+        let config = model_config(&spec, 5).unwrap();
+        for entry in tt_rnn::models::MODELS {
+            let model = entry.build(&config, &candle_core::Device::Cpu, 0).unwrap();
+            let total: usize = model.parameters().iter().map(|p| p.var.elem_count()).sum();
+            let size = size(&config, entry.name).unwrap();
+            assert_eq!(
+                (size.params_input, size.params_total),
+                (model.input_parameters(), total),
+                "{}",
+                entry.name
+            );
+        }
+    }
+}
+
+#[test]
+fn every_experiment_loads_with_both_recipes() {
+    for name in bench_suite::spec::stems(&root().join("experiments")).unwrap() {
+        for recipe in ["scaled", "paper-code"] {
+            let overrides = Overrides { recipe: Some(recipe.to_owned()), ..Overrides::default() };
+            let spec = Spec::load(root(), &name, &overrides).unwrap();
+            assert_eq!(Spec::from_toml(&spec.to_toml(), "text").unwrap(), spec, "{name} {recipe}");
+        }
+    }
+}
+
+#[test]
+fn paper_code_is_the_released_script() {
+    let of = |name: &str| {
+        let overrides = Overrides { recipe: Some("paper-code".into()), ..Overrides::default() };
+        Spec::load(root(), name, &overrides).unwrap()
+    };
+    let (ucf, h2, ytc) = (of("ucf11"), of("hollywood2"), of("youtube-celebrities"));
+    assert_eq!(
+        (ucf.train.lr_tt, ucf.train.batch, ucf.epochs("tt-gru"), ucf.train.warm_up_to),
+        (1e-4, 16, 1001, 0)
+    );
+    assert_eq!(
+        (h2.train.lr_tt, h2.train.batch, h2.epochs("tt-gru"), h2.train.warm_up_to),
+        (1e-3, 32, 501, 1496)
+    );
+    assert_eq!(
+        (ytc.train.lr_tt, ytc.train.batch, ytc.epochs("tt-gru"), ytc.train.warm_up_to),
+        (1e-3, 16, 101, 85)
+    );
+    assert_eq!((h2.protocol.hold_out, ytc.model.dense_hidden), (0.15, 225));
+    assert_eq!((ucf.train.pixel_scale, ucf.train.pixel_shift), (1.0, -128.0));
+}
+
+#[test]
+fn wrong_specifications_say_what_is_right() {
+    let cases = [
+        (vec!["model.ranks=5"], "\"model.rank\""),
+        (vec!["model.rank=0"], "model.rank = 0: must be at least 1"),
+        (
+            vec!["model.input_modes=[8,20,20,17]"],
+            "must multiply to 57600 (160 x 120 x 3), but their product is 54400",
+        ),
+        (vec!["train.lr_tt=-1.0"], "must be a positive number"),
+        (vec!["model.names=[\"tt-gro\"]"], "did you mean \"tt-gru\"?"),
+        (vec!["protocol.kind=clip"], "did you mean \"clips\"?"),
+        (vec!["protocol.folds=1"], "must be at least 2"),
+        (vec!["model"], "expected key=value"),
+        (vec!["train.batch=many"], "invalid type"),
+    ];
+    for (set, expected) in cases {
+        let text = load("ucf11", &set).unwrap_err();
+        assert!(text.contains(expected), "{set:?}: {text}");
+    }
+    assert!(load("ucf12", &[]).unwrap_err().contains("did you mean \"ucf11\"?"));
+    let folds = Overrides { folds: vec![9], ..Overrides::default() };
+    let text = Spec::load(root(), "ucf11", &folds).unwrap_err().to_string();
+    assert!(text.contains("folds are numbered from 0 to 4"), "{text}");
+}

@@ -1,0 +1,182 @@
+//! Whole models: the paper's parameter counts, learning, gradients, determinism.
+
+use candle_core::{DType, Device, Tensor};
+use rand::RngExt;
+use tt_core::apply::{Affine, Rung};
+use tt_core::init::CoreInit;
+use tt_core::rng::stream;
+use tt_rnn::adam::AdamConfig;
+use tt_rnn::models::{MODELS, Mode, Model, ModelConfig, PackedFrames, find};
+use tt_rnn::parameters::Optimizer;
+use tt_rnn::projection::GateLayout;
+use tt_rnn::recurrence::GateActivation;
+
+/// A 4 × 2 × 3 "frame" of 24 features, small everywhere else too.
+fn small() -> ModelConfig {
+    ModelConfig {
+        features: 24,
+        classes: 3,
+        input_modes: vec![4, 6],
+        output_modes: vec![2, 3],
+        rank: 2,
+        gates: GateLayout::Concatenated,
+        core_init: CoreInit::Glorot1d,
+        rung: Rung::Fused,
+        dense_hidden: 6,
+        gate_activation: GateActivation::HardSigmoid,
+        affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },
+        mlp_frames: 3,
+        mlp_input_modes: vec![8, 9],
+        mlp_rank: 2,
+        recurrent_dropout: 0.0,
+        dense_masks_per_gate: false,
+        dense_input_dropout: 0.0,
+        warm_up_to: 0,
+        classifier_l2: 0.0,
+    }
+}
+
+fn clips(lengths: &[usize], features: usize, seed: u64) -> PackedFrames {
+    let mut rng = stream(seed, "test/frames");
+    let rows: usize = lengths.iter().sum();
+    let pixels: Vec<u8> = (0..rows * features).map(|_| rng.random()).collect();
+    let rows = Tensor::from_vec(pixels, (rows, features), &Device::Cpu).unwrap();
+    PackedFrames { rows, lengths: lengths.to_vec() }
+}
+
+fn lengths_for(model: &dyn Model) -> Vec<usize> {
+    model.fixed_frames().map_or_else(|| vec![5, 1, 8, 3], |frames| vec![frames; 4])
+}
+
+fn build(name: &str, config: &ModelConfig) -> Box<dyn Model> {
+    find(name).unwrap().build(config, &Device::Cpu, 7).unwrap()
+}
+
+#[test]
+fn every_model_overfits_one_batch() {
+    for entry in MODELS {
+        let model = build(entry.name, &small());
+        let frames = clips(&lengths_for(model.as_ref()), 24, 1);
+        let labels = Tensor::new(&[0_u32, 1, 2, 1], &Device::Cpu).unwrap();
+        let mut optimizer = Optimizer::new(AdamConfig::default(), 2e-2, model.parameters());
+        let (mut first, mut last) = (f32::NAN, f32::NAN);
+        for step in 0..200 {
+            let logits = model.logits(&frames, Mode::Train(&mut stream(0, "masks"))).unwrap();
+            let loss = candle_nn::loss::cross_entropy(&logits, &labels).unwrap();
+            last = loss.to_scalar().unwrap();
+            if step == 0 {
+                first = last;
+            }
+            optimizer.step(&loss.backward().unwrap()).unwrap();
+        }
+        assert!(last < 0.05 && first > 0.5, "{}: loss {first} -> {last}", entry.name);
+    }
+}
+
+#[test]
+fn the_rungs_agree_in_value_and_gradient() {
+    for name in ["tt-gru", "tt-lstm", "tt-rnn", "tt-mlp"] {
+        for gates in [GateLayout::Concatenated, GateLayout::Separate] {
+            let results: Vec<Vec<f32>> = [Rung::Reference, Rung::Ops, Rung::Fused]
+                .map(|rung| {
+                    let model = build(name, &ModelConfig { rung, gates, ..small() });
+                    let frames = clips(&lengths_for(model.as_ref()), 24, 2);
+                    let logits = model.logits(&frames, Mode::Train(&mut stream(0, "masks"))).unwrap();
+                    let grads = logits.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                    let cores = model.parameters().into_iter().find(|p| p.name == "input.cores").unwrap();
+                    let grad = grads.get(&cores.var).unwrap().flatten_all().unwrap();
+                    let mut all = logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                    all.extend(grad.to_vec1::<f32>().unwrap());
+                    all
+                })
+                .into();
+            let scale = results[0].iter().fold(0.0_f32, |max, v| max.max(v.abs()));
+            for rung in &results[1..] {
+                let worst = rung.iter().zip(&results[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                // A chain of two products and five steps in f32: a few hundred roundings at most.
+                assert!(worst <= 300.0 * f32::EPSILON * scale, "{name} {gates:?}: {worst} of {scale}");
+            }
+        }
+    }
+}
+
+#[test]
+fn evaluation_ignores_dropout_and_training_uses_it() {
+    let config = ModelConfig { recurrent_dropout: 0.5, dense_input_dropout: 0.5, ..small() };
+    for name in ["gru", "tt-gru"] {
+        let model = build(name, &config);
+        let frames = clips(&[4, 6], 24, 3);
+        let values = |mode: Mode<'_>| model.logits(&frames, mode).unwrap().to_vec2::<f32>().unwrap();
+        let trained = |seed| values(Mode::Train(&mut stream(seed, "masks")));
+        assert_eq!(values(Mode::Evaluate), values(Mode::Evaluate));
+        assert_ne!(values(Mode::Evaluate), trained(0));
+        assert_eq!(trained(1), trained(1));
+    }
+}
+
+#[test]
+fn a_clip_does_not_depend_on_its_batch() {
+    for name in ["gru", "tt-lstm"] {
+        let model = build(name, &small());
+        let together = clips(&[4, 6], 24, 4);
+        let both = model.logits(&together, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap();
+        let second = PackedFrames {
+            rows: together.rows.narrow(0, 4, 6).unwrap().contiguous().unwrap(),
+            lengths: vec![6],
+        };
+        let alone = model.logits(&second, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap();
+        for (a, b) in both[1].iter().zip(&alone[0]) {
+            assert!((a - b).abs() < 1e-5, "{name}: {a} {b}");
+        }
+    }
+}
+
+#[test]
+fn warm_up_steps_change_the_state_and_only_without_masking() {
+    let frames = clips(&[4, 6], 24, 5);
+    let logits = |warm_up_to| {
+        let model = build("tt-lstm", &ModelConfig { warm_up_to, ..small() });
+        // A zero bias would leave a zero state zero: give every bias a value.
+        let recurrent = model.parameters().into_iter().find(|p| p.name == "recurrent").unwrap();
+        recurrent.var.set(&(recurrent.var.as_tensor() + 0.1).unwrap()).unwrap();
+        model.logits(&frames, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap()
+    };
+    assert_eq!(logits(0), logits(4), "no clip is shorter than 4 frames");
+    let warmed = logits(50);
+    assert_ne!(logits(0), warmed);
+}
+
+#[test]
+fn wrong_batches_are_refused_by_name() {
+    let model = build("tt-mlp", &small());
+    let text = model.logits(&clips(&[2, 3], 24, 6), Mode::Evaluate).unwrap_err().to_string();
+    assert!(text.contains("TT-MLP takes 3 frames"), "{text}");
+    let model = build("gru", &small());
+    let empty =
+        PackedFrames { rows: Tensor::zeros((0, 24), DType::U8, &Device::Cpu).unwrap(), lengths: vec![] };
+    assert!(model.logits(&empty, Mode::Evaluate).is_err());
+    assert!(find("tt-gpu").unwrap_err().to_string().contains("tt-gru"));
+}
+
+#[test]
+fn a_checkpoint_comes_back_byte_for_byte() {
+    let folder = std::env::temp_dir().join(format!("tt-rnn-checkpoint-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("w.safetensors");
+    let model = build("lstm", &small());
+    let tensors: Vec<(String, Tensor)> =
+        model.parameters().into_iter().map(|p| (p.name, p.var.as_tensor().clone())).collect();
+    tt_rnn::checkpoint::save(&path, &tensors, "{\"epoch\":3}").unwrap();
+    let first = std::fs::read(&path).unwrap();
+    let (loaded, state) = tt_rnn::checkpoint::load(&path).unwrap();
+    assert_eq!(state, "{\"epoch\":3}");
+    for (name, tensor) in &tensors {
+        let (a, b) = (tensor.flatten_all().unwrap(), loaded[name].flatten_all().unwrap());
+        assert_eq!(a.to_vec1::<f32>().unwrap(), b.to_vec1::<f32>().unwrap());
+    }
+    tt_rnn::checkpoint::save(&path, &tensors, "{\"epoch\":3}").unwrap();
+    assert_eq!(first, std::fs::read(&path).unwrap());
+    let text = tt_rnn::checkpoint::save(&folder.join("no/such/w.safetensors"), &tensors, "").unwrap_err();
+    assert!(text.to_string().contains("no/such"), "{text}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
