@@ -53,8 +53,8 @@ pub(crate) fn plan(repo: &Repo, flags: &[OsString], dry_run: bool, verbosity: Ve
 }
 
 /// Figure 1's counts, read off built models.
-pub(crate) fn params(repo: &Repo, verbosity: Verbosity) -> Result<Vec<ParamsRow>> {
-    json(&mut command(repo, "params", verbosity))
+pub(crate) fn params(repo: &Repo, flags: &[OsString], verbosity: Verbosity) -> Result<Vec<ParamsRow>> {
+    json(command(repo, "params", verbosity).args(flags))
 }
 
 fn json<T: serde::de::DeserializeOwned>(command: &mut Command) -> Result<T> {

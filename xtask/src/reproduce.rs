@@ -59,7 +59,7 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
         progress: &progress,
     };
     runner.run(&plan.cells)?;
-    let params = engine::params(repo, verbosity)?;
+    let params = engine::params(repo, &flags, verbosity)?;
     let kept = || format!("nothing is lost: the finished cells are in {}", repo.show(&run_dir));
     write_results(repo, &run_dir, &plan, params, &dir).with_context(kept)?;
     report(repo, &plan, &dir)

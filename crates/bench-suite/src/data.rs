@@ -73,7 +73,8 @@ pub fn resolve(
     let places = Places::of_root(root);
     let own = places.data.join(&spec.data.folder);
     let kind = kind_of(&spec.data.dataset)?;
-    if let Some(render) = spec.data.render.as_str().into_option() {
+    if !spec.data.render.is_empty() {
+        let render = &spec.data.render;
         if data.is_some() {
             bail!("experiment {name:?} renders its own clips: --data does not apply");
         }
@@ -103,16 +104,6 @@ pub fn resolve(
     let (data, data_kind) = clips_used(&spec, &dataset);
     let multi_label = dataset.multi_label;
     Ok((Resolved { spec, folder, data, data_kind, multi_label, render: None }, Some(dataset)))
-}
-
-trait IntoOption {
-    fn into_option(&self) -> Option<&str>;
-}
-
-impl IntoOption for str {
-    fn into_option(&self) -> Option<&str> {
-        (!self.is_empty()).then_some(self)
-    }
 }
 
 fn kind_of(name: &str) -> Result<Kind> {

@@ -187,5 +187,9 @@ pub fn run_digest(spec: &Spec, data_digest: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(identity.to_toml());
     hash.update(data_digest);
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let first: [u8; 8] = std::array::from_fn({
+        let digest = hash.finalize();
+        move |i| digest[i]
+    });
+    format!("{:016x}", u64::from_be_bytes(first))
 }

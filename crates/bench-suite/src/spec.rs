@@ -535,7 +535,7 @@ fn parse(table: Table, path: &str) -> Result<Spec> {
 impl Spec {
     /// A complete specification: its keys are the valid keys.
     fn example() -> Self {
-        let per_model = |_: ()| MODEL_NAMES.iter().map(|name| (*name).to_owned());
+        let per_model = || MODEL_NAMES.iter().map(|name| (*name).to_owned());
         Self {
             name: String::new(),
             title: String::new(),
@@ -570,11 +570,11 @@ impl Spec {
                 kind: String::new(),
                 folds: 0,
                 split_seed: 0,
-                run_folds: per_model(()).map(|name| (name, vec![])).collect(),
+                run_folds: per_model().map(|name| (name, vec![])).collect(),
                 hold_out: 0.0,
             },
             train: TrainSpec {
-                epochs: per_model(()).map(|name| (name, 0)).collect(),
+                epochs: per_model().map(|name| (name, 0)).collect(),
                 seeds: vec![],
                 batch: 0,
                 lr_tt: 0.0,

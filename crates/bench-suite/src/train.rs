@@ -61,7 +61,7 @@ pub struct Outcome {
     pub weights: Vec<(String, Tensor)>,
 }
 
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+const CHECKPOINT_EVERY: Duration = Duration::from_mins(1);
 
 struct Run<'a> {
     cell: &'a Training<'a>,

@@ -168,7 +168,7 @@ fn rows_of<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<
     }
 }
 
-fn on_cpu<'a>(storage: &'a Storage) -> candle_core::Result<&'a CpuStorage> {
+fn on_cpu(storage: &Storage) -> candle_core::Result<&CpuStorage> {
     match storage {
         Storage::Cpu(storage) => Ok(storage),
         _ => Err(boxed(Error::Unsupported("the fused recurrent layer runs on the CPU".into()))),
@@ -232,16 +232,13 @@ impl LayerOp {
             let grads = ProjectionGrads { weights: dinput, rows: drows.as_deref_mut() };
             projection.backward(rows, input, saved, gates, grads, &self.projection_call())
         };
-        let dinput = match sink {
-            Some(sink) => {
-                sink.put(input.len(), project)?;
-                None
-            }
-            None => {
-                let mut dinput = vec![0.0; input.len()];
-                project(&mut dinput)?;
-                Some(dinput)
-            }
+        let dinput = if let Some(sink) = sink {
+            sink.put(input.len(), project)?;
+            None
+        } else {
+            let mut dinput = vec![0.0; input.len()];
+            project(&mut dinput)?;
+            Some(dinput)
         };
         workspaces.give(work);
         Ok((dinput, drecurrent))

@@ -56,7 +56,9 @@ pub fn orthogonal(rows: usize, columns: usize, stream: &mut Stream) -> Vec<f32> 
             }
         }
         let norm = row.iter().map(|a| a * a).sum::<f64>().sqrt();
-        row.iter_mut().for_each(|a| *a /= norm);
+        for value in &mut row {
+            *value /= norm;
+        }
         basis.push(row);
     }
     basis.into_iter().flatten().map(|v| v as f32).collect()

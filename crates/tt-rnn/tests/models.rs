@@ -1,4 +1,5 @@
 //! Whole models: the paper's parameter counts, learning, gradients, determinism.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use candle_core::{DType, Device, Tensor};
 use rand::RngExt;

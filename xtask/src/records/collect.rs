@@ -128,6 +128,8 @@ pub(crate) fn merge(old: Records, mut new: Records) -> (Records, Option<String>)
     let digest = new.run_file.runs.first().map(|r| r.digest.clone()).unwrap_or_default();
     let same_config: Vec<CellMeta> =
         old.run_file.runs.iter().filter(|r| r.digest == digest).flat_map(|r| r.cells.clone()).collect();
+    // Cells that were recorded before keep the commit and the day of that record.
+    let nothing_new = new.folds.iter().all(|f| old.folds.contains(f));
     let stays = |key: super::CellKey<'_>| {
         let group = (key.0, key.1, key.2);
         let group_of = |k: super::CellKey<'_>| (k.0, k.1, k.2) == group;
@@ -146,6 +148,10 @@ pub(crate) fn merge(old: Records, mut new: Records) -> (Records, Option<String>)
             && let Some(own) = new.run_file.runs.first_mut()
         {
             own.cells.extend(run.cells);
+            if nothing_new {
+                run.cells = std::mem::take(&mut own.cells);
+                *own = run;
+            }
         } else if !run.cells.is_empty() {
             runs.push(run);
         }
@@ -190,6 +196,17 @@ mod tests {
         assert_eq!(keys(&merged), ["tt-gru/clips/0 0.5", "tt-gru/clips/1 0.75", "tt-gru/clips/2 0.75"]);
         assert_eq!(merged.run_file.runs.len(), 1);
         assert_eq!(merged.run_file.runs[0].cells.len(), 3);
+    }
+
+    #[test]
+    fn collecting_the_same_cells_again_changes_nothing() {
+        let old = fixture::records("a", &[("tt-gru", "clips", &[0, 1], 0.5)]);
+        let mut new = fixture::records("a", &[("tt-gru", "clips", &[0, 1], 0.5)]);
+        new.run_file.runs[0].commit = None;
+        new.run_file.runs[0].date = "2027-01-01".into();
+        assert_eq!(merge(old.clone(), new.clone()).0, old);
+        new.folds[0].value = 0.25;
+        assert_eq!(merge(old, new).0.run_file.runs[0].date, "2027-01-01");
     }
 
     #[test]

@@ -70,14 +70,11 @@ impl Case {
             }
             Engine::CandleOps
         } else {
-            let projection = match &sizes.train {
-                Some(train) => {
-                    Projection::Tt(TtProjection::new(train, GateLayout::Concatenated, sizes.affine)?)
-                }
-                None => {
-                    sink = Some(GradientSink::default());
-                    Projection::Dense(DenseProjection::new(sizes.features, width, gates, sizes.affine))
-                }
+            let projection = if let Some(train) = &sizes.train {
+                Projection::Tt(TtProjection::new(train, GateLayout::Concatenated, sizes.affine)?)
+            } else {
+                sink = Some(GradientSink::default());
+                Projection::Dense(DenseProjection::new(sizes.features, width, gates, sizes.affine))
             };
             let recurrence = Recurrence::new(sizes.cell, GateActivation::Sigmoid, sizes.hidden);
             Engine::Fused(RecurrentLayer::new(projection, recurrence, sink.clone()))

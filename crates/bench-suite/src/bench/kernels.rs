@@ -142,16 +142,16 @@ pub fn kernels(options: &KernelOptions) -> Result<()> {
         }
     }
     let text = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
-    match &options.out {
-        Some(path) => crate::cell::write(path, &text),
-        None => print(&String::from_utf8(text)?),
+    if let Some(path) = &options.out {
+        return crate::cell::write(path, &text);
     }
+    print(&String::from_utf8(text)?);
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what the verb is for")]
-fn print(text: &str) -> Result<()> {
+fn print(text: &str) {
     print!("{text}");
-    Ok(())
 }
 
 /// Input modes and MACs of a step's parts.
@@ -163,6 +163,9 @@ fn shape_of(spec: &CaseSpec, cell: Cell) -> Result<TtShape> {
     };
     Ok(TtShape::uniform(&modes, &[4, 4, 4, 4], spec.rank, cell.gates())?)
 }
+
+/// One pass to be timed.
+type Pass<'a> = &'a dyn Fn() -> Result<()>;
 
 fn one(spec: &CaseSpec) -> Result<()> {
     let cell: Cell = spec.model.trim_start_matches("tt-").parse()?;
@@ -207,7 +210,7 @@ fn one(spec: &CaseSpec) -> Result<()> {
     let case = Case::new(sizes, values, false)?;
     let base = current_rss_bytes();
     let peak_gflops = tt_core::bench::fma_peak_gflops();
-    let phases: [(&str, usize, &dyn Fn() -> Result<()>); 2] = [
+    let phases: [(&str, usize, Pass<'_>); 2] = [
         ("forward", macs[0] + recurrent, &|| case.forward().map(drop)),
         ("step", macs[1] + 3 * recurrent, &|| case.step()),
     ];
@@ -242,7 +245,7 @@ fn one(spec: &CaseSpec) -> Result<()> {
             base_rss_bytes: base,
             peak_rss_bytes: peak_rss_bytes(),
         };
-        print(&format!("{}\n", serde_json::to_string(&row)?))?;
+        print(&format!("{}\n", serde_json::to_string(&row)?));
     }
     Ok(())
 }

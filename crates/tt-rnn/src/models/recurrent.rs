@@ -23,7 +23,8 @@ pub(super) struct Recurrent {
     /// Train applied by candle operators before the layer, where the user chose that rung.
     outside: Option<Outside>,
     input: Parameter,
-    recurrent: Parameter,
+    /// `[U | b]`.
+    weights: Parameter,
     classifier: Classifier,
     gates: usize,
     hidden: usize,
@@ -117,7 +118,7 @@ impl Recurrent {
             layer: RecurrentLayer::new(projection, recurrence, sink),
             outside,
             input,
-            recurrent: Parameter::new("recurrent", weights, &[length], device)?,
+            weights: Parameter::new("recurrent", weights, &[length], device)?,
             classifier: Classifier::new(hidden, config, device, seed)?,
             gates: cell.gates(),
             hidden,
@@ -176,10 +177,10 @@ impl Model for Recurrent {
     fn logits(&self, frames: &PackedFrames, mode: Mode<'_>) -> Result<Tensor> {
         let call = self.call(&frames.lengths, mode);
         let last = match &self.outside {
-            None => self.layer.forward(&frames.rows, &self.input.var, &self.recurrent.var, call)?,
+            None => self.layer.forward(&frames.rows, &self.input.var, &self.weights.var, call)?,
             Some(outside) => {
                 let gates = outside.apply(&frames.rows, &self.input.var)?;
-                self.layer.forward(&gates, &outside.no_weights, &self.recurrent.var, call)?
+                self.layer.forward(&gates, &outside.no_weights, &self.weights.var, call)?
             }
         };
         self.classifier.logits(&last)
@@ -187,7 +188,7 @@ impl Model for Recurrent {
 
     fn parameters(&self) -> Vec<Parameter> {
         let [kernel, bias] = self.classifier.parameters();
-        vec![self.input.clone(), self.recurrent.clone(), kernel, bias]
+        vec![self.input.clone(), self.weights.clone(), kernel, bias]
     }
 
     fn input_parameters(&self) -> usize {
