@@ -1,5 +1,4 @@
 //! Every number of the deck's tables that follows from a shape, and the errors of a wrong specification.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use bench_suite::build::{figure_1, model_config, size};
 use bench_suite::deck;
