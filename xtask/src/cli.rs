@@ -68,6 +68,9 @@ pub(crate) enum Bench {
     /// The TT layer and the recurrence: floor, GFLOP/s, scaling with T, batch, ranks and threads
     #[command(after_help = "Examples:\n  cargo xtask bench kernels")]
     Kernels(Forwarded),
+    /// Other libraries' TT layers beside ours: live processes visited round robin (needs Python)
+    #[command(after_help = "Examples:\n  cargo xtask bench peers --peers torch_merged,t3f --frames 16")]
+    Peers(crate::peers::Options),
 }
 
 /// Arguments that go to `bench-suite bench` as they are.

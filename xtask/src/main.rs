@@ -2,6 +2,10 @@
 //!
 //! One file per verb. This program links neither candle nor FFmpeg: it starts `bench-suite`, reads its
 //! records and draws.
+#![expect(
+    rustdoc::invalid_html_tags,
+    reason = "the command line's doc comments are its help text, with <placeholders>"
+)]
 
 mod bench;
 mod cells;
@@ -16,6 +20,7 @@ mod figures;
 mod fixture;
 mod interrupt;
 mod packages;
+mod peers;
 mod progress;
 mod records;
 mod repo;

@@ -120,12 +120,7 @@ impl Canvas {
                 }
             }
         }
-        let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, sw as u32, sh as u32);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_compression(png::Compression::Balanced);
-        encoder.write_header()?.write_image_data(&small)?;
-        Ok(bytes)
+        encode_png(&small, (sw as u32, sh as u32))
     }
 
     fn pixels(&self, scale: u32) -> (u32, u32) {
@@ -202,4 +197,14 @@ fn register_font() -> Result<()> {
         plotters::style::register_font(FAMILY, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).is_ok()
     });
     if *ok { Ok(()) } else { Err(anyhow!("the embedded font cannot be read")) }
+}
+
+/// RGB pixels as a PNG file.
+pub(crate) fn encode_png(rgb: &[u8], size: (u32, u32)) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, size.0, size.1);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_compression(png::Compression::Balanced);
+    encoder.write_header()?.write_image_data(rgb)?;
+    Ok(bytes)
 }

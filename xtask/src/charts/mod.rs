@@ -4,7 +4,7 @@
 
 mod accuracy;
 mod axes;
-mod canvas;
+pub(crate) mod canvas;
 mod curves;
 mod devices;
 mod palette;

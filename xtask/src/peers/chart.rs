@@ -7,6 +7,9 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
+use crate::charts::canvas::encode_png;
+use crate::records::write_atomic;
+
 use super::report::Row;
 use super::session::PHASES;
 
@@ -42,8 +45,10 @@ pub(super) fn draw(out: &Path, title: &str, rows: &[Row]) -> Result<()> {
     let context = || format!("failed to draw the chart in {}", out.display());
     paint(&SVGBackend::new(&out.join("peers.svg"), size).into_drawing_area(), title, &panels)
         .with_context(context)?;
-    paint(&BitMapBackend::new(&out.join("peers.png"), size).into_drawing_area(), title, &panels)
-        .with_context(context)
+    let mut pixels = vec![255; (size.0 * size.1 * 3) as usize];
+    paint(&BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area(), title, &panels)
+        .with_context(context)?;
+    write_atomic(&out.join("peers.png"), &encode_png(&pixels, size)?)
 }
 
 fn panels(rows: &[Row]) -> Vec<Panel<'_>> {

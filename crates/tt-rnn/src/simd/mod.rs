@@ -1,7 +1,7 @@
 //! One vector type per instruction set, chosen at run time, and what every kernel of this crate shares:
 //! exp/tanh/sigmoid, the register-blocked product, aligned memory, flushing of denormals.
 //!
-//! A kernel is written once, generic over [`Simd`], and compiled once per instruction set by [`Isa::run`].
+//! A kernel is written once, generic over `Simd`, and compiled once per instruction set by `Isa::run`.
 //! Results are the same for any number of threads on one instruction set; between instruction sets they
 //! differ in rounding (scalar code has no fused multiply-add, and the width of a block may differ).
 
@@ -23,7 +23,7 @@ pub(crate) use ftz::FlushDenormals;
 /// A vector of f32 in registers.
 ///
 /// # Safety
-/// Every method needs the instruction set of the implementing type; [`Isa::run`] is where that is checked.
+/// Every method needs the instruction set of the implementing type; `Isa::run` is where that is checked.
 /// Loads and stores touch `LANES` values from the pointer, the partial ones `n` (`1..=LANES`).
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The vector.
