@@ -4,6 +4,7 @@ Everything is computed in float64 from float32 inputs and stored as float32 in s
 - gru_T.safetensors: a GRU with the reset gate before U and h' = z*h + (1-z)*c, written out below, because
   torch.nn.GRU applies the reset gate after U. Gradients by autograd.
 - lstm_T.safetensors: torch.nn.LSTM itself on packed sequences, its weights laid out as ours.
+- tt_gru_T.safetensors, tt_lstm_T.safetensors: the whole layer on bytes, its TT-matrix multiplied out by einsum.
 - adam.safetensors: torch.optim.Adam; epsilon is divided by sqrt(1 - beta2^t) at each step, which turns
   PyTorch's form into that of Kingma and Ba's section 2 (and Keras).
 """
@@ -98,3 +99,39 @@ save(
     "adam.safetensors",
     {"start": start, "grads": grads, "trace": torch.stack(trace), "m": state["exp_avg"], "v": state["exp_avg_sq"]},
 )
+
+INPUTS, OUTPUTS, RANKS, SCALE, SHIFT = (2, 3, 4), (2, 1, 3), (1, 2, 3, 1), 1 / 256, -0.25
+
+
+def train(cores, gates):
+    """W [M, N] of the flat cores: the last core first, each [m_k, r_k, r_{k-1}, n_k], gates on n_1."""
+    w, at = torch.ones(1, 1, 1, dtype=torch.float64), 0  # [columns, rows, r]
+    for k in reversed(range(3)):
+        n = OUTPUTS[k] * (gates if k == 0 else 1)
+        shape = (INPUTS[k], RANKS[k + 1], RANKS[k], n)
+        size = shape[0] * shape[1] * shape[2] * shape[3]
+        core = cores[at : at + size].reshape(shape)
+        at += size
+        w = torch.einsum("mrln,jir->njmil", core, w).reshape(n * w.shape[0], -1, RANKS[k])
+    return w[:, :, 0].t()
+
+
+for cell, gates, run in [("gru", 3, gru), ("lstm", 4, lstm)]:
+    for frames in [4, 16, 64]:
+        lengths = [frames, max(1, frames * 2 // 3), 1]
+        rows = torch.randint(0, 256, (sum(lengths), 24)).double()
+        size = 4 * 3 * 3 + 3 * 3 * 2 + 2 * 2 * 2 * gates
+        cores = draw(size).requires_grad_()
+        u = draw(H, gates * H, size=0.7).requires_grad_()
+        b = draw(gates * H, size=0.5).requires_grad_()
+        dlast = draw(len(lengths), H)
+        last = run((SCALE * rows + SHIFT) @ train(cores, gates), lengths, u, b)
+        (last * dlast).sum().backward()
+        save(
+            f"tt_{cell}_{frames}.safetensors",
+            {
+                "lengths": torch.tensor(lengths, dtype=torch.float32),
+                "rows": rows, "cores": cores, "u": u, "b": b, "dlast": dlast,
+                "last": last, "dcores": cores.grad, "du": u.grad, "db": b.grad,
+            },
+        )
