@@ -19,6 +19,7 @@ mod figures;
 #[cfg(test)]
 mod fixture;
 mod interrupt;
+mod ledger;
 mod packages;
 mod peers;
 mod progress;
@@ -64,5 +65,6 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::Test => suite::test(&repo),
         Verb::Bench(what) => bench::bench(&repo, what),
         Verb::Compare(args) => compare::compare(&repo, args),
+        Verb::Ledger(args) => ledger::ledger(&repo, args),
     }
 }

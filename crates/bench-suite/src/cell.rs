@@ -95,6 +95,7 @@ fn compute(
         peak_rss_bytes: peak_rss_bytes(),
         params_input: planned.params_input,
         params_total: planned.params_total,
+        saturated_gates: outcome.saturated_gates,
         split_digest: fold.digest,
         curve: outcome.curve,
     };

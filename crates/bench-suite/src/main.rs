@@ -9,6 +9,7 @@ use bench_suite::plan::{Frames, plan};
 use bench_suite::spec::{Overrides, SpecError};
 use bench_suite::train::{STOP, Stopped};
 use clap::{Args, Parser, Subcommand};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -126,6 +127,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_env_filter(filter)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .init();
     match run(&cli) {

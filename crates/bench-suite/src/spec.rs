@@ -159,6 +159,9 @@ pub struct ProtocolSpec {
     pub run_folds: BTreeMap<String, Vec<usize>>,
     /// Share of the training rows held out at their end and not trained on (the Hollywood2 script's 0.15).
     pub hold_out: f64,
+    /// Split each training fold again by the same protocol, train on all but its first part and score on that
+    /// part: what chooses settings. The test fold is not touched.
+    pub inner: bool,
 }
 
 /// Training.
@@ -183,8 +186,10 @@ pub struct TrainSpec {
     pub recurrent_dropout: f64,
     /// Recurrent masks of dense models: `shared` by all gates or `per-gate`.
     pub dense_masks: String,
-    /// Dropout probability of the dense models' input features.
+    /// Dropout probability of the dense models' input features, a mask per gate.
     pub dense_input_dropout: f64,
+    /// Dropout probability of the TT models' input features, one mask for all gates.
+    pub tt_input_dropout: f64,
     /// Clips shorter than this run that many bias-only steps first (front padding without masking).
     pub warm_up_to: usize,
     /// Penalty `l2 · sum w²` on the classifier's weights.
@@ -347,6 +352,7 @@ impl Spec {
         let shares = [
             ("train.recurrent_dropout", self.train.recurrent_dropout),
             ("train.dense_input_dropout", self.train.dense_input_dropout),
+            ("train.tt_input_dropout", self.train.tt_input_dropout),
             ("protocol.hold_out", self.protocol.hold_out),
         ];
         for (key, value) in shares {
@@ -572,6 +578,7 @@ impl Spec {
                 split_seed: 0,
                 run_folds: per_model().map(|name| (name, vec![])).collect(),
                 hold_out: 0.0,
+                inner: false,
             },
             train: TrainSpec {
                 epochs: per_model().map(|name| (name, 0)).collect(),
@@ -584,6 +591,7 @@ impl Spec {
                 recurrent_dropout: 0.0,
                 dense_masks: String::new(),
                 dense_input_dropout: 0.0,
+                tt_input_dropout: 0.0,
                 warm_up_to: 0,
                 classifier_l2: 0.0,
                 clip_norm: 0.0,

@@ -57,6 +57,8 @@ pub struct Outcome {
     pub curve: Vec<CurvePoint>,
     /// Probabilities of the test clips after the final epoch, in the order of `Training::test`.
     pub probabilities: Vec<Vec<f64>>,
+    /// See [`crate::record::CellRecord::saturated_gates`].
+    pub saturated_gates: Option<f64>,
     /// Final weights by name.
     pub weights: Vec<(String, Tensor)>,
 }
@@ -88,6 +90,7 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
 
 impl Run<'_> {
     fn run(mut self) -> Result<Outcome> {
+        let saturated_gates = self.saturated_gates()?;
         let snapshot = Snapshot::new(self.cell.folder);
         let mut progress = match snapshot.load(&mut self.optimizer)? {
             Some(progress) => {
@@ -109,7 +112,17 @@ impl Run<'_> {
         let probabilities = self.evaluate(self.cell.test)?;
         let weights = self.optimizer.parameters();
         let weights = weights.iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect();
-        Ok(Outcome { curve: progress.curve, probabilities, weights })
+        Ok(Outcome { curve: progress.curve, probabilities, saturated_gates, weights })
+    }
+
+    /// At the initial weights: a checkpoint must not be loaded yet.
+    fn saturated_gates(&self) -> Result<Option<f64>> {
+        let first = &self.cell.train[..self.cell.spec.train.batch.min(self.cell.train.len())];
+        let pick = self.model.fixed_frames().map_or(FramePick::All, FramePick::EvenlySpaced);
+        match self.cell.clips.batches(first, &pick).next() {
+            Some(batch) => Ok(self.model.saturated_gates(&self.pack(&batch)?)?),
+            None => Ok(None),
+        }
     }
 
     fn epoch(&mut self, progress: &mut Progress, snapshot: &Snapshot, last_save: &mut Instant) -> Result<()> {

@@ -32,6 +32,7 @@ fn small() -> ModelConfig {
         recurrent_dropout: 0.0,
         dense_masks_per_gate: false,
         dense_input_dropout: 0.0,
+        tt_input_dropout: 0.0,
         warm_up_to: 0,
         classifier_l2: 0.0,
     }

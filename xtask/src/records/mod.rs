@@ -5,7 +5,7 @@
 
 mod collect;
 mod csv_file;
-mod machine;
+pub(crate) mod machine;
 mod run_file;
 
 use std::cmp::Ordering;
