@@ -13,7 +13,6 @@ import struct
 
 import torch
 
-torch.manual_seed(20170806)
 H = 6
 
 
@@ -66,35 +65,41 @@ def lstm(x, lengths, u, b):
     return h[0]
 
 
-for cell, gates, run in [("gru", 3, gru), ("lstm", 4, lstm)]:
-    for frames in [4, 16, 64]:
-        lengths = [frames, max(1, frames * 2 // 3), 1]
-        x = draw(sum(lengths), gates * H, size=1.5).requires_grad_()
-        u = draw(H, gates * H, size=0.7).requires_grad_()
-        b = draw(gates * H, size=0.5).requires_grad_()
-        dlast = draw(len(lengths), H)
-        last = run(x, lengths, u, b)
-        (last * dlast).sum().backward()
-        save(
-            f"{cell}_{frames}.safetensors",
-            {
-                "lengths": torch.tensor(lengths, dtype=torch.float32),
-                "x": x, "u": u, "b": b, "dlast": dlast,
-                "last": last, "dx": x.grad, "du": u.grad, "db": b.grad,
-            },
-        )
+def main():
+    torch.manual_seed(20170806)
+    for cell, gates, run in [("gru", 3, gru), ("lstm", 4, lstm)]:
+        for frames in [4, 16, 64]:
+            lengths = [frames, max(1, frames * 2 // 3), 1]
+            x = draw(sum(lengths), gates * H, size=1.5).requires_grad_()
+            u = draw(H, gates * H, size=0.7).requires_grad_()
+            b = draw(gates * H, size=0.5).requires_grad_()
+            dlast = draw(len(lengths), H)
+            last = run(x, lengths, u, b)
+            (last * dlast).sum().backward()
+            save(
+                f"{cell}_{frames}.safetensors",
+                {
+                    "lengths": torch.tensor(lengths, dtype=torch.float32),
+                    "x": x, "u": u, "b": b, "dlast": dlast,
+                    "last": last, "dx": x.grad, "du": u.grad, "db": b.grad,
+                },
+            )
 
-STEPS, N, LR, L2, EPSILON = 12, 37, 0.01, 0.02, 1e-3
-p = draw(N).requires_grad_()
-start, grads, trace = p.detach().clone(), draw(STEPS, N), []
-optimizer = torch.optim.Adam([p], lr=LR, eps=EPSILON)
-for t in range(STEPS):
-    optimizer.param_groups[0]["eps"] = EPSILON / (1 - 0.999 ** (t + 1)) ** 0.5
-    p.grad = grads[t] + 2 * L2 * p.detach()
-    optimizer.step()
-    trace.append(p.detach().clone())
-state = optimizer.state[p]
-save(
-    "adam.safetensors",
-    {"start": start, "grads": grads, "trace": torch.stack(trace), "m": state["exp_avg"], "v": state["exp_avg_sq"]},
-)
+    STEPS, N, LR, L2, EPSILON = 12, 37, 0.01, 0.02, 1e-3
+    p = draw(N).requires_grad_()
+    start, grads, trace = p.detach().clone(), draw(STEPS, N), []
+    optimizer = torch.optim.Adam([p], lr=LR, eps=EPSILON)
+    for t in range(STEPS):
+        optimizer.param_groups[0]["eps"] = EPSILON / (1 - 0.999 ** (t + 1)) ** 0.5
+        p.grad = grads[t] + 2 * L2 * p.detach()
+        optimizer.step()
+        trace.append(p.detach().clone())
+    state = optimizer.state[p]
+    save(
+        "adam.safetensors",
+        {"start": start, "grads": grads, "trace": torch.stack(trace), "m": state["exp_avg"], "v": state["exp_avg_sq"]},
+    )
+
+
+if __name__ == "__main__":
+    main()
