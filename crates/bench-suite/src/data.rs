@@ -99,7 +99,9 @@ pub fn resolve(
     };
     let dataset = datasets::scan(kind, &folder)?;
     if !allow_partial {
-        dataset.require_complete().context("the dataset is not whole (--allow-partial would run on what is there)")?;
+        dataset
+            .require_complete()
+            .context("the dataset is not whole (--allow-partial would run on what is there)")?;
     }
     let (data, data_kind) = clips_used(&spec, &dataset);
     let multi_label = dataset.multi_label;
