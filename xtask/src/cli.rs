@@ -14,6 +14,7 @@ Examples:
   cargo xtask ledger miracl-words --data D what the paper leaves open, one factor at a time
   cargo xtask figures ucf11-sample         redraw tables, charts and report from the records
   cargo xtask test                         fmt, clippy, rustdoc and every test
+  cargo xtask torture resume --kills 20    kill runs at random instants, compare what they leave
   cargo xtask bench kernels                GFLOP/s, scaling and memory of the TT layer
   cargo xtask help reproduce               all flags of a verb, with more examples";
 
@@ -68,6 +69,9 @@ Examples:
     /// Measure this machine
     #[command(subcommand)]
     Bench(Bench),
+    /// Show that nothing is lost or changed by kills
+    #[command(subcommand)]
+    Torture(crate::torture::Torture),
 }
 
 #[derive(Debug, Subcommand)]

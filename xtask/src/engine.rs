@@ -16,6 +16,8 @@ use crate::repo::{self, Repo};
 pub(crate) const BAD_DATA: i32 = 65;
 /// Exit code of the engine for a cell that a living process is computing.
 pub(crate) const LOCKED: i32 = 75;
+/// Exit code of the engine after a signal.
+pub(crate) const STOPPED: i32 = 130;
 
 /// A `bench-suite` command with the wanted level of detail.
 pub(crate) fn command(repo: &Repo, verb: &str, verbosity: Verbosity) -> Command {

@@ -30,12 +30,14 @@ mod reproduce;
 mod suite;
 mod tables;
 mod text;
+mod torture;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
 
+use crate::cells::StillLocked;
 use crate::cli::{Cli, Verb};
 use crate::interrupt::Interrupted;
 use crate::repo::Repo;
@@ -46,6 +48,10 @@ fn main() -> ExitCode {
         Err(error) if error.is::<Interrupted>() => {
             eprintln!("{error}");
             ExitCode::from(130)
+        }
+        Err(error) if error.is::<StillLocked>() => {
+            eprintln!("{error}");
+            ExitCode::from(engine::LOCKED as u8)
         }
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -64,6 +70,7 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Verb::Test => suite::test(&repo),
         Verb::Bench(what) => bench::bench(&repo, what),
+        Verb::Torture(what) => torture::torture(&repo, what),
         Verb::Compare(args) => compare::compare(&repo, args),
         Verb::Ledger(args) => ledger::ledger(&repo, args),
     }

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 #[derive(Debug, Parser)]
 #[command(name = "bench-suite", about = "Trains the models of the paper, cell by cell", version)]
@@ -49,6 +50,12 @@ enum Verb {
         /// Other cells run beside this one: leave its times out.
         #[arg(long)]
         shared: bool,
+        /// Longest time to wait for another process that computes this cell; then the exit code is 75.
+        #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
+        wait: Duration,
+        /// Shortest time between two checkpoints; 0 for one after every step. Changes no result.
+        #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+        checkpoint_every: Duration,
     },
     /// Print the deck's Figure 1 (parameters against rank) as JSON, read off built models.
     Params(Selection),
@@ -112,6 +119,11 @@ impl Selection {
     }
 }
 
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if cli.quiet {
@@ -163,7 +175,7 @@ fn run(cli: &Cli) -> Result<()> {
     match &cli.verb {
         Verb::Prepare(selection) => run_prepare(cli, selection, threads),
         Verb::Plan(selection) => run_plan(cli, selection),
-        Verb::Cell { run_dir, cell, shared } => {
+        Verb::Cell { run_dir, cell, shared, wait, checkpoint_every } => {
             for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
                 signal_hook::flag::register(signal, std::sync::Arc::clone(&STOP))?;
             }
@@ -171,6 +183,8 @@ fn run(cli: &Cli) -> Result<()> {
                 run_dir: run_dir.clone(),
                 id: cell.clone(),
                 shared: *shared,
+                wait: *wait,
+                checkpoint_every: *checkpoint_every,
             })
         }
         Verb::Params(_) => print_json(&bench_suite::build::figure_1()?),

@@ -290,7 +290,8 @@ impl Spec {
         nearest_or("protocol", &self.protocol.kind, &["clips", "groups", "official"])?;
         nearest_or("dataset", &self.data.dataset, &["ucf11", "hollywood2", "youtube-celebrities", "folder"])?;
         if !self.data.render.is_empty() {
-            nearest_or("data.render", &self.data.render, &["ucf11", "hollywood2", "youtube-celebrities"])?;
+            let layouts = ["ucf11", "hollywood2", "youtube-celebrities", "folder"];
+            nearest_or("data.render", &self.data.render, &layouts)?;
         }
         nearest_or("model.gates", &self.model.gates, &["concatenated", "separate"])?;
         nearest_or(
