@@ -171,7 +171,10 @@ fn run(cli: &Cli) -> Result<()> {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         threads => threads,
     };
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    // The worker's driver names the threads when it says what to load.
+    if !matches!(cli.verb, Verb::BenchWorker) {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    }
     match &cli.verb {
         Verb::Prepare(selection) => run_prepare(cli, selection, threads),
         Verb::Plan(selection) => run_plan(cli, selection),

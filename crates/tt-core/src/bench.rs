@@ -8,16 +8,18 @@ use crate::apply::Isa;
 
 /// Register-only multiply-adds of one thread, in GFLOP/s (two operations each): the best of several rounds.
 pub fn fma_peak_gflops() -> f64 {
-    let isa = Isa::detect();
-    let rounds = 200_000_u64;
     let mut best = 0.0_f64;
     for _ in 0..20 {
         let start = Instant::now();
-        let lanes = fma_loop(isa, rounds);
-        let flops = 2 * rounds * CHAINS as u64 * lanes;
-        best = best.max(flops as f64 / start.elapsed().as_secs_f64() / 1e9);
+        let flop = fma_flop(200_000);
+        best = best.max(flop as f64 / start.elapsed().as_secs_f64() / 1e9);
     }
     best
+}
+
+/// Runs `rounds` of register-only multiply-adds on this thread, and returns the operations done (two each).
+pub fn fma_flop(rounds: u64) -> u64 {
+    2 * rounds * CHAINS as u64 * fma_loop(Isa::detect(), rounds)
 }
 
 /// Independent accumulators of the loop: enough to hide the latency of a multiply-add.

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// with `j_1` (and with it the gate) slowest.
 ///
 /// # Paper
-/// Yang, Krompass, Tresp 2017, equations 3 to 6; Novikov et al. 2015 for the TT-matrix.
+/// Yang, Krompass, Tresp 2017, the Tensor-Train layer; the flat layout is that of their released code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TtShape {
     input_modes: Vec<usize>,

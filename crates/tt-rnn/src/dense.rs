@@ -14,6 +14,7 @@ use crate::simd::{Buffer, Isa};
 use kernels::{DEPTH, Forward, InputGradient, Source, Target, WeightGradient};
 pub use mask::InputMask;
 use rayon::prelude::*;
+use tt_core::apply::{Affine, Rows};
 
 /// Frames of one tile of the forward pass.
 const ROWS: usize = 128;
@@ -26,43 +27,13 @@ const FEATURES: usize = 64;
 /// Rows of `dout` packed at once in the weight gradient.
 const PACKED_ROWS: usize = 1024;
 
-/// A pixel p enters the network as `scale·p + shift`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Affine {
-    /// Factor.
-    pub scale: f32,
-    /// Summand.
-    pub shift: f32,
-}
-
-/// The rows to project, `[n, M]`.
-#[derive(Clone, Copy, Debug)]
-pub enum Rows<'a> {
-    /// Pixels.
-    U8 {
-        /// `[n, M]`
-        frames: &'a [u8],
-        /// What a pixel becomes.
-        affine: Affine,
-    },
-    /// Values as they are.
-    F32(&'a [f32]),
-}
-
-impl Rows<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::U8 { frames, .. } => frames.len(),
-            Self::F32(rows) => rows.len(),
-        }
-    }
-}
-
-/// A dense projection of M features to N outputs; holds sizes, not weights (`W` `[M, N]` row-major).
+/// A dense projection of M features to N outputs, `(scale · rows + shift) W`; holds sizes, not weights (`W`
+/// `[M, N]` row-major).
 #[derive(Clone, Copy, Debug)]
 pub struct Dense {
     features: usize,
     outputs: usize,
+    affine: Affine,
     isa: Isa,
 }
 
@@ -71,17 +42,17 @@ impl Dense {
     ///
     /// # Panics
     /// If a size is zero.
-    pub fn new(features: usize, outputs: usize) -> Self {
-        Self::with_isa(features, outputs, Isa::best())
+    pub fn new(features: usize, outputs: usize, affine: Affine) -> Self {
+        Self::with_isa(features, outputs, affine, Isa::best())
     }
 
     /// The same on a chosen instruction set.
-    pub fn with_isa(features: usize, outputs: usize, isa: Isa) -> Self {
+    pub fn with_isa(features: usize, outputs: usize, affine: Affine, isa: Isa) -> Self {
         assert!(features > 0 && outputs > 0, "a projection needs features and outputs");
-        Self { features, outputs, isa }
+        Self { features, outputs, affine, isa }
     }
 
-    /// `out = rows · W`, `[n, N]`; with a mask, gate block g of the result sees the rows masked for g.
+    /// `out = (scale · rows + shift) W`, `[n, N]`; with a mask, gate block g of the result sees the rows masked for g.
     ///
     /// # Errors
     /// A buffer of the wrong size.
@@ -107,7 +78,7 @@ impl Dense {
             let (first, from) = (i / slabs * ROWS, i % slabs * slab);
             self.isa.run(Forward {
                 dense: self,
-                rows: Source { rows, mask, gate: 0, clips: &clips, features: self.features },
+                rows: Source { rows, dense: self, mask, gate: 0, clips: &clips },
                 span: first..n.min(first + ROWS),
                 slab: from..self.features.min(from + slab),
                 w,
@@ -122,7 +93,7 @@ impl Dense {
         Ok(())
     }
 
-    /// `dw = rows^T · dout`, `[M, N]`, overwritten.
+    /// `dw = (scale · rows + shift)^T · dout`, `[M, N]`, overwritten.
     ///
     /// # Errors
     /// A buffer of the wrong size.
@@ -152,7 +123,7 @@ impl Dense {
             let (packed, tiles, target) = (&packed[..], &tiles[..], Target(dw.as_mut_ptr()));
             each_item(self.features.div_ceil(FEATURES), |i, scratch| {
                 let from = i * FEATURES;
-                let rows = Source { rows, mask, gate: 0, clips: &clips, features: self.features };
+                let rows = Source { rows, dense: self, mask, gate: 0, clips: &clips };
                 let span = span.clone();
                 self.isa.run(WeightGradient {
                     dense: self,
@@ -169,7 +140,7 @@ impl Dense {
         Ok(())
     }
 
-    /// `dx = dout · W^T`, `[n, M]`, overwritten; for rows that are themselves the output of something.
+    /// `dx = scale · dout · W^T`, `[n, M]`, overwritten; for rows that are themselves the output of something.
     ///
     /// # Errors
     /// A buffer of the wrong size.

@@ -1,6 +1,6 @@
 //! The input projection: dense or Tensor Train, the only difference between a model and its TT twin.
 
-use crate::dense::{Affine as DenseAffine, Dense, InputMask, Rows as DenseRows};
+use crate::dense::{Dense, InputMask};
 use crate::{Error, Result};
 use std::str::FromStr;
 use std::sync::Mutex;
@@ -48,23 +48,12 @@ pub enum Projection {
 pub struct DenseProjection {
     dense: Dense,
     gates: usize,
-    affine: Affine,
 }
 
 impl DenseProjection {
     /// A projection of M = `features` to G·H = `outputs`.
     pub fn new(features: usize, outputs: usize, gates: usize, affine: Affine) -> Self {
-        Self { dense: Dense::new(features, outputs), gates, affine }
-    }
-
-    fn rows<'a>(&self, rows: Rows<'a>) -> DenseRows<'a> {
-        match rows {
-            Rows::U8(frames) => {
-                let affine = DenseAffine { scale: self.affine.scale, shift: self.affine.shift };
-                DenseRows::U8 { frames, affine }
-            }
-            Rows::F32(rows) => DenseRows::F32(rows),
-        }
+        Self { dense: Dense::new(features, outputs, affine), gates }
     }
 
     fn mask<'a>(&self, call: &ProjectionCall<'a>) -> Option<InputMask<'a>> {
@@ -197,7 +186,7 @@ impl Projection {
         match (self, rows) {
             (Self::Dense(projection), rows) => {
                 let mask = projection.mask(call);
-                projection.dense.forward(projection.rows(rows), mask.as_ref(), weights, out)
+                projection.dense.forward(rows, mask.as_ref(), weights, out)
             }
             (Self::Tt(tt), rows) => tt.forward(rows, weights, out, saved, call.keep),
             (Self::Identity, Rows::F32(rows)) => {
@@ -226,7 +215,7 @@ impl Projection {
                 if let Some(dx) = grads.rows {
                     projection.dense.input_gradient(dout, mask.as_ref(), weights, dx)?;
                 }
-                projection.dense.weight_gradient(projection.rows(rows), mask.as_ref(), dout, grads.weights)
+                projection.dense.weight_gradient(rows, mask.as_ref(), dout, grads.weights)
             }
             Self::Tt(tt) => tt.backward(rows, weights, saved, dout, grads.weights, grads.rows),
             Self::Identity => {

@@ -62,8 +62,8 @@ impl Environments {
             .iter()
             .map(|recipe| Installer::new(recipe, data, &scripts, &options.python))
             .collect::<Result<Vec<_>>>()?;
-        let missing: f64 =
-            installers.iter().filter(|installer| !installer.is_current()).map(|i| i.recipe.gib).sum();
+        let to_make = installers.iter().filter(|installer| !installer.is_current());
+        let missing = to_make.fold(0.0, |sum, installer| sum + installer.recipe.gib);
         eprintln!(
             "disk: {missing:.1} GiB for Python environments still to make (torch 4.3 GiB, 0.9 from its CPU \
              index; jax 0.6; tf 1.6), and 0.4 GiB of frames and weights while it runs, all in {}",

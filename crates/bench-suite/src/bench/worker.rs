@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Instant;
 use tt_core::TtShape;
 use tt_core::apply::Affine;
+use tt_core::bench::fma_flop;
 
 #[derive(Deserialize)]
 struct Header {
@@ -31,6 +32,9 @@ struct Header {
 struct Entry {
     file: String,
 }
+
+/// Rounds of multiply-adds in one pass of the floor: 20 ms at 120 GFLOP/s.
+const PEAK_ROUNDS: u64 = 6_000_000;
 
 /// Every how many rows of a dense gradient are compared.
 const ROW_STRIDE: usize = 64;
@@ -63,7 +67,9 @@ fn answer(request: &Value, case: &mut Option<Case>) -> Result<Value> {
         "init" => {
             let threads = request["threads"].as_u64().context("\"threads\" is missing")? as usize;
             rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-            *case = Some(load(Path::new(text("case")?), text("peer")?)?);
+            if text("peer")? != "floor" {
+                *case = Some(load(Path::new(text("case")?), text("peer")?)?);
+            }
             Ok(json!({
                 "versions": { "bench-suite": env!("CARGO_PKG_VERSION"), "candle": "0.11.1" },
                 "rss_bytes": current_rss_bytes(),
@@ -79,6 +85,11 @@ fn answer(request: &Value, case: &mut Option<Case>) -> Result<Value> {
                 phase => bail!("unknown phase {phase:?}"),
             }
             Ok(json!({ "cpu_s": cpu_s() - cpu, "wall_s": wall.elapsed().as_secs_f64() }))
+        }
+        "peak" => {
+            let (wall, cpu) = (Instant::now(), cpu_s());
+            let flop: u64 = rayon::broadcast(|_| fma_flop(PEAK_ROUNDS)).into_iter().sum();
+            Ok(json!({ "flop": flop, "cpu_s": cpu_s() - cpu, "wall_s": wall.elapsed().as_secs_f64() }))
         }
         "peak_rss" => Ok(json!({ "peak_rss_bytes": peak_rss_bytes() })),
         other => bail!("unknown command {other:?}"),
@@ -130,13 +141,13 @@ fn check(case: &Case, folder: &Path) -> Result<Value> {
     let sizes = case.sizes();
     let (batch, hidden, width) = (sizes.batch, sizes.hidden, sizes.cell.gates() * sizes.hidden);
     let (du, db) = gradients.recurrent.split_at(hidden * width);
-    let (suffix, input) = if sizes.train.is_some() {
-        ("", ("d_cores", gradients.input.clone(), vec![gradients.input.len()]))
+    let input = if sizes.train.is_some() {
+        ("d_cores", gradients.input.clone(), vec![gradients.input.len()])
     } else {
         let rows: Vec<f32> =
             gradients.input.chunks_exact(width).step_by(ROW_STRIDE).flatten().copied().collect();
         let count = rows.len() / width;
-        (".dense", ("d_w_rows", rows, vec![count, width]))
+        ("d_w_rows", rows, vec![count, width])
     };
     let tensors = [
         ("h", h, vec![batch, hidden]),
@@ -146,7 +157,6 @@ fn check(case: &Case, folder: &Path) -> Result<Value> {
     ];
     let mut written = Vec::new();
     for (name, values, shape) in tensors {
-        let name = format!("{name}{suffix}");
         let file = format!("{name}.f32");
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         std::fs::write(folder.join(&file), bytes)?;

@@ -4,7 +4,7 @@
 //! `M * N * sum_k r_k r_{k+1}` whatever the batch: for tests on small shapes.
 //!
 //! # Paper
-//! Yang, Krompass, Tresp 2017, equation 6.
+//! Yang, Krompass, Tresp 2017: `y(j_1 … j_d) = sum over i of G_1(i_1, j_1) … G_d(i_d, j_d) x(i_1 … i_d)`.
 
 use super::{check, row_count};
 use crate::{Result, TtShape};

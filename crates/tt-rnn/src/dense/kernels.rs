@@ -2,10 +2,11 @@
 
 #![expect(unsafe_code, reason = "tiles of one matrix are written from several threads, each tile from one")]
 
-use super::{Dense, FEATURES, InputMask, Rows};
+use super::{Dense, FEATURES, InputMask};
 use crate::simd::product::{Operands, pack_row, prefetch, product};
 use crate::simd::{Buffer, Kernel, Simd};
 use std::ops::Range;
+use tt_core::apply::{Affine, Rows};
 
 /// Features multiplied at once in the forward pass.
 pub(super) const DEPTH: usize = 128;
@@ -26,22 +27,29 @@ unsafe impl Sync for Target {}
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) rows: Rows<'a>,
+    pub(super) dense: &'a Dense,
     pub(super) mask: Option<&'a InputMask<'a>>,
     pub(super) gate: usize,
     /// The clip of each row; empty without a mask.
     pub(super) clips: &'a [usize],
-    pub(super) features: usize,
 }
 
 impl Source<'_> {
     /// Features `from..from + out.len()` of one row in f32; `mask` holds the factors of its clip.
     #[inline(always)]
     unsafe fn read<S: Simd>(&self, row: usize, from: usize, mask: Option<&[f32]>, out: &mut [f32]) {
-        let start = row * self.features + from;
+        let Dense { features, affine, .. } = *self.dense;
+        let start = row * features + from;
         let count = out.len();
         match self.rows {
-            Rows::F32(rows) => out.copy_from_slice(&rows[start..start + count]),
-            Rows::U8 { frames, affine } => {
+            Rows::F32(rows) if affine == Affine::IDENTITY => {
+                out.copy_from_slice(&rows[start..start + count]);
+            }
+            Rows::F32(rows) => {
+                let rows = &rows[start..start + count];
+                out.iter_mut().zip(rows).for_each(|(out, p)| *out = *p * affine.scale + affine.shift);
+            }
+            Rows::U8(frames) => {
                 let frames = &frames[start..start + count];
                 let whole = count - count % S::LANES;
                 for j in (0..whole).step_by(S::LANES) {
@@ -65,11 +73,11 @@ impl Source<'_> {
     /// Asks for `count` features of a row.
     #[inline(always)]
     unsafe fn prefetch<S: Simd>(&self, row: usize, from: usize, count: usize) {
-        let start = row * self.features + from;
+        let start = row * self.dense.features + from;
         for j in (0..count).step_by(64) {
             unsafe {
                 match self.rows {
-                    Rows::U8 { frames, .. } => S::prefetch(frames.as_ptr().wrapping_add(start + j)),
+                    Rows::U8(frames) => S::prefetch(frames.as_ptr().wrapping_add(start + j)),
                     Rows::F32(rows) => prefetch::<S>(rows.as_ptr().wrapping_add(start + j), 64),
                 }
             }
@@ -294,7 +302,7 @@ pub(super) struct InputGradient<'a> {
 impl Kernel for InputGradient<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Dense { features, outputs, .. } = *self.dense;
+        let Dense { features, outputs, affine, .. } = *self.dense;
         let panel = 2 * S::LANES;
         let (rows, width) = (self.span.len(), outputs / self.gates);
         let count = panel.min(features - self.from);
@@ -330,7 +338,7 @@ impl Kernel for InputGradient<'_> {
                 for j in 0..count {
                     // SAFETY: the panel lies inside `[n, M]`, and no other item writes it.
                     let dx = unsafe { &mut *self.dx.0.add(row * features + self.from + j) };
-                    *dx = if gate == 0 { 0.0 } else { *dx } + mask[j] * sums[j];
+                    *dx = if gate == 0 { 0.0 } else { *dx } + affine.scale * mask[j] * sums[j];
                 }
             }
         }

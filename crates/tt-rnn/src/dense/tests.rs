@@ -55,8 +55,10 @@ impl Case {
                     for j in gate * width..(gate + 1) * width {
                         all[0][row * n + j] += x * f64::from(self.w[i * n + j]);
                         all[1][i * n + j] += x * f64::from(self.dout[row * n + j]);
-                        all[2][row * m + i] +=
-                            f * f64::from(self.w[i * n + j]) * f64::from(self.dout[row * n + j]);
+                        all[2][row * m + i] += f64::from(AFFINE.scale)
+                            * f
+                            * f64::from(self.w[i * n + j])
+                            * f64::from(self.dout[row * n + j]);
                     }
                 }
             }
@@ -65,11 +67,9 @@ impl Case {
     }
 
     fn ours(&self, mask: Option<&InputMask<'_>>, isa: Isa, as_f32: bool) -> [Vec<f32>; 3] {
-        let dense = Dense::with_isa(self.features, self.outputs, isa);
-        let floats: Vec<f32> =
-            self.frames.iter().map(|p| f32::from(*p).mul_add(AFFINE.scale, AFFINE.shift)).collect();
-        let rows =
-            if as_f32 { Rows::F32(&floats) } else { Rows::U8 { frames: &self.frames, affine: AFFINE } };
+        let dense = Dense::with_isa(self.features, self.outputs, AFFINE, isa);
+        let floats: Vec<f32> = self.frames.iter().map(|p| f32::from(*p)).collect();
+        let rows = if as_f32 { Rows::F32(&floats) } else { Rows::U8(&self.frames) };
         let n = self.frames.len() / self.features;
         let mut out = vec![f32::NAN; n * self.outputs];
         let mut dw = vec![f32::NAN; self.w.len()];
@@ -171,7 +171,7 @@ fn masks_drop_the_right_share_independently() {
 
 #[test]
 fn wrong_sizes_are_refused() {
-    let dense = Dense::new(3, 2);
+    let dense = Dense::new(3, 2, Affine::IDENTITY);
     assert!(dense.forward(Rows::F32(&[0.0; 7]), None, &[0.0; 6], &mut [0.0; 4]).is_err());
     assert!(dense.forward(Rows::F32(&[0.0; 6]), None, &[0.0; 5], &mut [0.0; 4]).is_err());
     assert!(dense.forward(Rows::F32(&[0.0; 6]), None, &[0.0; 6], &mut [0.0; 3]).is_err());

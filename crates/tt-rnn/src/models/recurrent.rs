@@ -1,8 +1,8 @@
 //! Plain RNN, GRU and LSTM with a dense or a Tensor-Train input projection.
 //!
 //! # Paper
-//! Yang, Krompass, Tresp 2017, equations 7 to 13 (TT-GRU, TT-LSTM); the classifier reads the last hidden
-//! state.
+//! Yang, Krompass, Tresp 2017, TT-GRU and TT-LSTM: only the input products are trains, U and the classifier
+//! stay dense, and the classifier reads the last hidden state.
 
 use super::{Classifier, Mode, Model, ModelConfig, PackedFrames};
 use crate::Result;

@@ -1,8 +1,8 @@
 //! TT-MLP: a few frames concatenated, one TT layer, one classifier.
 //!
 //! # Paper
-//! Yang, Krompass, Tresp 2017, the baseline of tables 1, 2 and 3. Modes and ranks are not stated there; the
-//! ones that give the published counts are derived in `docs/departures.md`.
+//! Yang, Krompass, Tresp 2017, the baseline without recurrence of all three datasets. Modes and ranks are
+//! inferred from the published counts (`docs/departures.md`).
 
 use super::{Classifier, Mode, Model, ModelConfig, PackedFrames};
 use crate::parameters::Parameter;

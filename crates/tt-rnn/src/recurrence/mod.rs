@@ -7,7 +7,7 @@
 //! a fixed order: results are bit-identical for any number of threads.
 //!
 //! # Paper
-//! Yang, Krompass, Tresp (2017), section 3.3. The update gate follows the released code,
+//! Yang, Krompass, Tresp (2017), TT-GRU and TT-LSTM. The update gate follows the released code,
 //! `h' = z∘h + (1-z)∘c`: the same model as the paper's equation under `z -> 1-z`.
 
 mod backward;
