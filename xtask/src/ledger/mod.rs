@@ -244,7 +244,10 @@ fn page(about: &About, table: &[LedgerRow]) -> String {
             "gates saturated",
             "s/epoch",
         ];
-        text.push_str(&format!("\n## {factor}\n\n{}", md_table(&header, &rows)));
+        text.push_str("\n## ");
+        text.push_str(factor);
+        text.push_str("\n\n");
+        text.push_str(&md_table(&header, &rows));
     }
     text
 }

@@ -169,6 +169,7 @@ fn cell(planned: &PlannedCell) -> CellRecord {
         peak_rss_bytes: 90_000_000,
         params_input: planned.params_input,
         params_total: planned.params_total,
+        saturated_gates: None,
         split_digest: "s".into(),
         curve: vec![CurvePoint {
             epoch: 1,
