@@ -40,6 +40,7 @@ pub(crate) fn prepare(
     match status.code() {
         Some(0) => Ok(()),
         Some(BAD_DATA) => bail!("the data cannot be used (see above)"),
+        Some(LOCKED) => bail!("another run is making the same clips or frame store: try again later"),
         _ => bail!("bench-suite prepare failed ({status})"),
     }
 }

@@ -153,7 +153,8 @@ fn main() -> ExitCode {
 
 /// 75 try again later, 65 bad data, 130 stopped by a signal, 64 a wrong flag or key, else 1.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<Locked>() {
+    let busy = matches!(error.downcast_ref(), Some(video_data::Error::Busy { .. }));
+    if error.is::<Locked>() || busy {
         75
     } else if error.is::<Stopped>() {
         130

@@ -117,6 +117,7 @@ pub(crate) fn torture(repo: &Repo, what: &Torture) -> Result<()> {
     }
     eprintln!("{tally}, in {}", text::seconds(started.elapsed().as_secs_f64()));
     finish(
+        repo,
         &base,
         &format!("{} kills, {survived} survived, {mismatches} mismatches", tally.kills()),
         mismatches,
@@ -124,9 +125,9 @@ pub(crate) fn torture(repo: &Repo, what: &Torture) -> Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "the verdict is what the verb is for")]
-fn finish(base: &Path, verdict: &str, mismatches: usize) -> Result<()> {
+fn finish(repo: &Repo, base: &Path, verdict: &str, mismatches: usize) -> Result<()> {
     if mismatches > 0 {
-        bail!("{verdict}; both states are kept in {}", base.display());
+        bail!("{verdict}; both states are kept in {}", repo.show(base));
     }
     remove(base)?;
     println!("{verdict}");
