@@ -23,6 +23,7 @@ mod ledger;
 mod packages;
 mod peers;
 mod progress;
+mod readme;
 mod records;
 mod repo;
 mod report;
