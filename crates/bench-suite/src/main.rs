@@ -153,17 +153,29 @@ fn main() -> ExitCode {
 
 /// 75 try again later, 65 bad data, 130 stopped by a signal, 64 a wrong flag or key, else 1.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    let busy = matches!(error.downcast_ref(), Some(video_data::Error::Busy { .. }));
-    if error.is::<Locked>() || busy {
+    if error.is::<Locked>() {
         75
     } else if error.is::<Stopped>() {
         130
     } else if error.is::<SpecError>() {
         64
-    } else if error.is::<video_data::Error>() {
-        65
     } else {
-        1
+        error.downcast_ref().map_or(1, data_code)
+    }
+}
+
+/// A disk that takes no more is no fault of the data.
+fn data_code(error: &video_data::Error) -> u8 {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error {
+        video_data::Error::Busy { .. } => 75,
+        video_data::Error::Space { .. } => 1,
+        video_data::Error::Io { source, .. }
+            if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem) =>
+        {
+            1
+        }
+        _ => 65,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The engine itself: kills survived, and two runs on one folder.
 
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::fake::{Fake, stderr};
 
@@ -44,4 +44,22 @@ fn two_runs_at_once_compute_each_cell_once() {
     assert_eq!(folds.lines().count(), 16, "{folds}");
     let again = fake.xtask("reproduce folder-sample --epochs 2");
     assert!(stderr(&again).contains("15 of 15 cells are finished already and kept"));
+}
+
+/// Files are limited to 50 KiB here, which clips fit into and the frame store does not.
+#[test]
+fn a_frame_store_that_does_not_fit_is_named_and_finished_by_the_next_run() {
+    let Some(fake) = with_engine() else { return };
+    let prepare = |limit: &str| {
+        let mut shell = Command::new("sh");
+        let script = format!("trap '' XFSZ; {limit}; exec target/release/bench-suite prepare \"$@\"");
+        shell.args(["-c", &script, "sh", "--experiment", "folder-sample"]).current_dir(fake.path(""));
+        shell.output().unwrap()
+    };
+    let output = prepare("ulimit -f 100");
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("/frames.bin: File too large"), "{text}");
+    let output = prepare(":");
+    assert!(output.status.success(), "{}", stderr(&output));
 }
