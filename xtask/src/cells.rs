@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use bench_suite::record::PlannedCell;
@@ -14,6 +13,25 @@ use bench_suite::record::PlannedCell;
 use crate::engine::{BAD_DATA, LOCKED};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+
+/// Least seconds to wait for a cell that another run computes, once nothing else is left to do.
+const LEAST_WAIT_S: f64 = 600.0;
+
+/// Cells that another run still computes.
+#[derive(Debug)]
+pub(crate) struct StillLocked(Vec<String>);
+
+impl std::fmt::Display for StillLocked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "another run still computes {}: the same command, later, goes on from what is finished",
+            self.0.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for StillLocked {}
 
 /// Lines of a failed cell's output that are shown again at the end.
 const TAIL: usize = 12;
@@ -38,6 +56,13 @@ struct Failure {
     why: String,
 }
 
+/// Cells that were not finished here.
+#[derive(Default)]
+struct Left {
+    failures: Vec<Failure>,
+    locked: Vec<String>,
+}
+
 enum Outcome {
     Done,
     Locked,
@@ -51,34 +76,32 @@ impl Runner<'_> {
     /// # Errors
     /// After a signal, or when cells failed: the message names each and shows the end of its output.
     pub(crate) fn run(&self, cells: &[PlannedCell]) -> Result<()> {
-        let todo: VecDeque<&PlannedCell> = cells.iter().filter(|c| !self.is_done(c)).collect();
+        let todo: VecDeque<&PlannedCell> = cells.iter().filter(|c| !is_done(self.run_dir, c)).collect();
         let kept = cells.len() - todo.len();
         if kept > 0 {
             self.progress.say(&format!("{kept} of {} cells are finished already and kept", cells.len()));
         }
         self.progress.start(cells.len(), kept, todo.iter().map(|c| c.expected_s).sum());
         let todo = Mutex::new(todo);
-        let failures = Mutex::new(Vec::new());
+        let left = Mutex::new(Left::default());
         thread::scope(|scope| {
             for _ in 0..self.jobs {
-                scope.spawn(|| self.work(&todo, &failures));
+                scope.spawn(|| self.work(&todo, &left));
             }
         });
         self.progress.finish();
         self.interrupt.check()?;
-        let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if failures.is_empty() {
-            return Ok(());
+        let Left { failures, locked } = left.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if !failures.is_empty() {
+            let list: Vec<String> = failures.iter().map(|f| format!("cell {}: {}", f.id, f.why)).collect();
+            bail!("{} of {} cells failed\n{}", failures.len(), cells.len(), list.join("\n"))
         }
-        let list: Vec<String> = failures.iter().map(|f| format!("cell {}: {}", f.id, f.why)).collect();
-        bail!("{} of {} cells failed\n{}", failures.len(), cells.len(), list.join("\n"))
+        if locked.is_empty() { Ok(()) } else { Err(StillLocked(locked).into()) }
     }
 
-    fn is_done(&self, cell: &PlannedCell) -> bool {
-        self.run_dir.join("cells").join(cell.id()).join("cell.json").is_file()
-    }
-
-    fn work(&self, todo: &Mutex<VecDeque<&PlannedCell>>, failures: &Mutex<Vec<Failure>>) {
+    /// Takes cells until none is left. A locked cell goes to the end of the queue; one that is met again when
+    /// nothing but locked cells is left is waited for, and given up when it takes more than twice its time.
+    fn work(&self, todo: &Mutex<VecDeque<&PlannedCell>>, gone: &Mutex<Left>) {
         let mut locked_in_a_row = 0;
         while !self.interrupt.raised() {
             let (cell, left) = {
@@ -86,47 +109,48 @@ impl Runner<'_> {
                 (queue.pop_front(), queue.len())
             };
             let Some(cell) = cell else { return };
-            match self.cell(cell) {
+            let wait_s = if locked_in_a_row > left { (2.0 * cell.expected_s).max(LEAST_WAIT_S) } else { 0.0 };
+            if wait_s > 0.0 {
+                let id = cell.id();
+                self.progress.say(&format!("cell {id} is being computed by another run: waiting for it"));
+            }
+            match self.cell(cell, wait_s) {
                 Outcome::Done => {
                     locked_in_a_row = 0;
                     self.progress.cell_done(&cell.id(), cell.expected_s);
                 }
+                Outcome::Locked if wait_s > 0.0 => lock(gone).locked.push(cell.id()),
                 Outcome::Locked => {
                     lock(todo).push_back(cell);
                     locked_in_a_row += 1;
-                    if locked_in_a_row == 1 {
-                        self.progress.say(&format!("cell {} is being computed by another run", cell.id()));
-                    }
-                    if locked_in_a_row > left {
-                        thread::sleep(Duration::from_secs(1));
-                    }
                 }
                 Outcome::Failed(why) => {
                     locked_in_a_row = 0;
                     self.progress.say(&format!("cell {} failed", cell.id()));
-                    lock(failures).push(Failure { id: cell.id(), why });
+                    lock(gone).failures.push(Failure { id: cell.id(), why });
                 }
                 Outcome::Interrupted => return,
             }
         }
     }
 
-    fn cell(&self, cell: &PlannedCell) -> Outcome {
-        if self.is_done(cell) {
+    fn cell(&self, cell: &PlannedCell, wait_s: f64) -> Outcome {
+        if is_done(self.run_dir, cell) {
             return Outcome::Done;
         }
-        match self.spawn(cell) {
+        match self.spawn(cell, wait_s) {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(format!("{error:#}")),
         }
     }
 
-    fn spawn(&self, cell: &PlannedCell) -> Result<Outcome> {
+    fn spawn(&self, cell: &PlannedCell, wait_s: f64) -> Result<Outcome> {
         let id = cell.id();
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut command = (self.engine)();
         command.arg("--run-dir").arg(self.run_dir).args(["--cell", &id]);
         command.args(["--threads", &(cores / self.jobs).max(1).to_string()]);
+        command.args(["--wait", &format!("{wait_s:.0}")]);
         if self.jobs > 1 {
             command.arg("--shared");
         }
@@ -160,6 +184,13 @@ impl Runner<'_> {
     }
 }
 
+/// Whether nothing is left to do in a cell: a checkpoint beside the record was left by a kill between the two, and
+/// the engine removes it.
+pub(crate) fn is_done(run_dir: &Path, cell: &PlannedCell) -> bool {
+    let folder = run_dir.join("cells").join(cell.id());
+    folder.join("cell.json").is_file() && !folder.join("checkpoint.safetensors").exists()
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -190,6 +221,11 @@ mod tests {
     /// Runs three cells with a shell script in place of the engine. `$2` is the run folder, `$4` the cell.
     fn run(script: &str, jobs: usize) -> (tempfile::TempDir, Result<()>) {
         let dir = tempfile::tempdir().unwrap();
+        let result = run_in(dir.path(), script, jobs);
+        (dir, result)
+    }
+
+    fn run_in(dir: &Path, script: &str, jobs: usize) -> Result<()> {
         let engine = || {
             let mut sh = Command::new("sh");
             sh.args(["-c", &format!("d=$2/cells/$4; mkdir -p $d; {script}"), "cell"]);
@@ -198,9 +234,8 @@ mod tests {
         let interrupt = Interrupt::install().unwrap();
         let progress = Progress::new(true, 0);
         let runner =
-            Runner { run_dir: dir.path(), jobs, engine: &engine, interrupt: &interrupt, progress: &progress };
-        let result = runner.run(&[cell(0), cell(1), cell(2)]);
-        (dir, result)
+            Runner { run_dir: dir, jobs, engine: &engine, interrupt: &interrupt, progress: &progress };
+        runner.run(&[cell(0), cell(1), cell(2)])
     }
 
     #[test]
@@ -224,6 +259,31 @@ mod tests {
         let (dir, result) = run(script, 2);
         result.unwrap();
         assert_eq!(fs::read_dir(dir.path().join("cells")).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_cell_that_stays_locked_is_waited_for_last_and_then_given_up() {
+        let script = "echo $8 >> $d/waits; case $4 in *f0*) exit 75;; esac; echo {} > $d/cell.json";
+        let (dir, result) = run(script, 1);
+        let error = result.unwrap_err();
+        assert!(error.is::<StillLocked>() && error.to_string().contains(&cell(0).id()), "{error}");
+        let waits =
+            |fold| fs::read_to_string(dir.path().join("cells").join(cell(fold).id()).join("waits")).unwrap();
+        assert_eq!((waits(0).as_str(), waits(1).as_str()), ("0\n0\n600\n", "0\n"));
+        assert!(is_done(dir.path(), &cell(2)));
+    }
+
+    #[test]
+    fn a_checkpoint_beside_the_record_is_work_for_the_engine() {
+        let script = "echo {} > $d/cell.json; rm -f $d/checkpoint.safetensors";
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("cells").join(cell(0).id());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("cell.json"), "{}").unwrap();
+        fs::write(folder.join("checkpoint.safetensors"), "").unwrap();
+        assert!(!is_done(dir.path(), &cell(0)));
+        run_in(dir.path(), script, 1).unwrap();
+        assert!(is_done(dir.path(), &cell(0)));
     }
 
     #[test]

@@ -11,8 +11,10 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask reproduce ucf11              the main job: video files to tables and charts
   cargo xtask compare ucf11 --devices cpu  seconds per epoch and memory of the five models
+  cargo xtask ledger miracl-words --data D what the paper leaves open, one factor at a time
   cargo xtask figures ucf11-sample         redraw tables, charts and report from the records
   cargo xtask test                         fmt, clippy, rustdoc and every test
+  cargo xtask torture resume --kills 20    kill runs at random instants, compare what they leave
   cargo xtask bench kernels                GFLOP/s, scaling and memory of the TT layer
   cargo xtask help reproduce               all flags of a verb, with more examples";
 
@@ -41,6 +43,12 @@ Examples:
   cargo xtask compare --devices cpu
   cargo xtask compare ucf11 --devices cpu --epochs 3 --dry-run")]
     Compare(Compare),
+    /// Vary one factor at a time on real clips, as experiments/ledger/<name>.toml says
+    #[command(after_help = "\
+Examples:
+  cargo xtask ledger miracl-words --data /videos/miracl_words
+  cargo xtask ledger miracl-words --data /videos/miracl_words --jobs 2")]
+    Ledger(Ledger),
     /// Regenerate tables, charts and report from the committed records
     #[command(after_help = "\
 Examples:
@@ -61,6 +69,9 @@ Examples:
     /// Measure this machine
     #[command(subcommand)]
     Bench(Bench),
+    /// Show that nothing is lost or changed by kills
+    #[command(subcommand)]
+    Torture(crate::torture::Torture),
 }
 
 #[derive(Debug, Subcommand)]
@@ -172,6 +183,23 @@ pub(crate) struct Compare {
     /// Print cells, frames, parameters, expected memory and time; touch nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) verbosity: Verbosity,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ledger {
+    /// Name of a TOML in experiments/ledger/
+    pub(crate) name: String,
+    /// The dataset's folder or its parent [default: data/<experiment>/]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Cells trained at the same time; with more than one, seconds per epoch stay empty
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub(crate) jobs: usize,
+    /// Folder for the results, in place of results/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) verbosity: Verbosity,
 }

@@ -16,6 +16,8 @@ use crate::repo::{self, Repo};
 pub(crate) const BAD_DATA: i32 = 65;
 /// Exit code of the engine for a cell that a living process is computing.
 pub(crate) const LOCKED: i32 = 75;
+/// Exit code of the engine after a signal.
+pub(crate) const STOPPED: i32 = 130;
 
 /// A `bench-suite` command with the wanted level of detail.
 pub(crate) fn command(repo: &Repo, verb: &str, verbosity: Verbosity) -> Command {
@@ -38,6 +40,7 @@ pub(crate) fn prepare(
     match status.code() {
         Some(0) => Ok(()),
         Some(BAD_DATA) => bail!("the data cannot be used (see above)"),
+        Some(LOCKED) => bail!("another run is making the same clips or frame store: try again later"),
         _ => bail!("bench-suite prepare failed ({status})"),
     }
 }

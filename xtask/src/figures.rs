@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::records::{Records, csv_bytes, write_atomic};
 use crate::repo::Repo;
 use crate::tables::{PAIRED_HEADER, SOTA_HEADER, TABLE_HEADER, Tables};
-use crate::{charts, compare, report};
+use crate::{charts, compare, ledger, readme, report};
 
 /// Regenerates one folder under `root`, or every folder that holds records.
 pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Result<()> {
@@ -32,6 +32,10 @@ pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Res
     }
     if experiment.is_none() {
         drawn += compare::redraw(repo, &root.join("devices"))?;
+        drawn += ledger::redraw(repo, &root.join("ledger"))?;
+    }
+    if experiment.is_none_or(|name| name == readme::SHOWN) && root == repo.path("results") {
+        readme::splice(repo)?;
     }
     if drawn == 0 {
         eprintln!("{} holds no records yet: cargo xtask reproduce ucf11 makes some", repo.show(root));

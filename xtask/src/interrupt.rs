@@ -45,6 +45,11 @@ impl Interrupt {
         if self.raised() { Err(Interrupted.into()) } else { Ok(()) }
     }
 
+    /// What a child that a terminal's Ctrl-C reached too failed with: the signal, not the child's own words.
+    pub(crate) fn explain<T>(&self, result: Result<T>) -> Result<T> {
+        result.or_else(|error| self.check().and(Err(error)))
+    }
+
     /// Waits for a child. A terminal sends Ctrl-C to the child too; where the signal reached only this
     /// process, the child gets SIGTERM, and then has time to leave in good order.
     pub(crate) fn wait(&self, child: &mut Child) -> std::io::Result<ExitStatus> {

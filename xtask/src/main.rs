@@ -19,9 +19,11 @@ mod figures;
 #[cfg(test)]
 mod fixture;
 mod interrupt;
+mod ledger;
 mod packages;
 mod peers;
 mod progress;
+mod readme;
 mod records;
 mod repo;
 mod report;
@@ -29,12 +31,14 @@ mod reproduce;
 mod suite;
 mod tables;
 mod text;
+mod torture;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
 
+use crate::cells::StillLocked;
 use crate::cli::{Cli, Verb};
 use crate::interrupt::Interrupted;
 use crate::repo::Repo;
@@ -45,6 +49,10 @@ fn main() -> ExitCode {
         Err(error) if error.is::<Interrupted>() => {
             eprintln!("{error}");
             ExitCode::from(130)
+        }
+        Err(error) if error.is::<StillLocked>() => {
+            eprintln!("{error}");
+            ExitCode::from(engine::LOCKED as u8)
         }
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -63,6 +71,8 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Verb::Test => suite::test(&repo),
         Verb::Bench(what) => bench::bench(&repo, what),
+        Verb::Torture(what) => torture::torture(&repo, what),
         Verb::Compare(args) => compare::compare(&repo, args),
+        Verb::Ledger(args) => ledger::ledger(&repo, args),
     }
 }

@@ -9,7 +9,7 @@ use crate::cells::Runner;
 use crate::cli::Reproduce;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::records::{Records, collect, merge};
+use crate::records::{Records, collect, hold, merge};
 use crate::repo::Repo;
 use crate::{dry_run, engine, experiments, figures, packages};
 
@@ -38,7 +38,7 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
     repo.build(&["bench-suite"], "the training engine", quiet)?;
     let interrupt = Interrupt::install()?;
     engine::prepare(repo, &flags, verbosity, &interrupt)?;
-    let plan = engine::plan(repo, &flags, false, verbosity)?;
+    let plan = interrupt.explain(engine::plan(repo, &flags, false, verbosity))?;
     let dir = results.join(&plan.experiment);
     experiments::check_writable(&dir)?;
     let run_dir = engine::run_dir(repo, &plan);
@@ -59,7 +59,7 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
         progress: &progress,
     };
     runner.run(&plan.cells)?;
-    let params = engine::params(repo, &flags, verbosity)?;
+    let params = interrupt.explain(engine::params(repo, &flags, verbosity))?;
     let kept = || format!("nothing is lost: the finished cells are in {}", repo.show(&run_dir));
     write_results(repo, &run_dir, &plan, params, &dir).with_context(kept)?;
     report(repo, &plan, &dir)
@@ -73,6 +73,7 @@ fn write_results(
     dir: &Path,
 ) -> Result<()> {
     let mut records = collect(repo, run_dir, plan, params)?;
+    let _held = hold(dir)?;
     if Records::are_in(dir) {
         let (merged, note) = merge(Records::read(dir)?, records);
         records = merged;

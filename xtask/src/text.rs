@@ -44,6 +44,18 @@ pub(crate) fn short_count(n: usize) -> String {
     if n < 1_000_000 { thousands(n) } else { format!("{:.1} M", n as f64 / 1e6) }
 }
 
+/// A Markdown table.
+pub(crate) fn md_table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let line =
+        |cells: &mut dyn Iterator<Item = &str>| format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
+    let mut text = line(&mut header.iter().copied());
+    text.push_str(&line(&mut header.iter().map(|_| "---")));
+    for row in rows {
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

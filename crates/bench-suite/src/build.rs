@@ -30,6 +30,7 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
         recurrent_dropout: train.recurrent_dropout as f32,
         dense_masks_per_gate: train.dense_masks == "per-gate",
         dense_input_dropout: train.dense_input_dropout as f32,
+        tt_input_dropout: train.tt_input_dropout as f32,
         warm_up_to: train.warm_up_to,
         classifier_l2: train.classifier_l2 as f32,
     })

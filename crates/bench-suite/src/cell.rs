@@ -4,16 +4,24 @@ use crate::data::{Clips, Places};
 use crate::record::{CellRecord, Plan, PlannedCell};
 use crate::spec::Spec;
 use crate::state::Snapshot;
-use crate::train::{Training, final_value, predictions, train};
+use crate::train::{STOP, Stopped, Training, final_value, predictions, train};
 use anyhow::{Context, Result};
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// Another live process computes this cell.
 #[derive(Debug, thiserror::Error)]
-#[error("cell {0} is being computed by another process")]
-pub struct Locked(String);
+#[error("cell {id} is being computed by another process (waited {waited_s} s): try again later")]
+pub struct Locked {
+    id: String,
+    waited_s: u64,
+}
+
+/// How often a locked cell is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Options of one cell's run.
 #[derive(Debug)]
@@ -24,19 +32,23 @@ pub struct CellOptions {
     pub id: String,
     /// Other cells run beside this one: its times say nothing.
     pub shared: bool,
+    /// How long to wait for another process that computes this cell.
+    pub wait: Duration,
+    /// Shortest time between two checkpoints.
+    pub checkpoint_every: Duration,
 }
 
 /// Trains the cell unless its record is there already.
 pub fn run(options: &CellOptions) -> Result<()> {
     let folder = options.run_dir.join("cells").join(&options.id);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let _lock = lock(&folder, &options.id)?;
-    let record_path = folder.join("cell.json");
-    if record_path.exists() {
-        tracing::info!("{}: done already", options.id);
-        return Ok(());
-    }
+    let _lock = lock(&folder, &options.id, options.wait)?;
     sweep(&folder)?;
+    if folder.join("cell.json").exists() {
+        tracing::info!("{}: done already", options.id);
+        // A kill between the record and this leaves it.
+        return Snapshot::new(&folder).remove();
+    }
     let plan_path = options.run_dir.join("plan.json");
     let text = std::fs::read_to_string(&plan_path)
         .with_context(|| format!("cannot read {}", plan_path.display()))?;
@@ -69,6 +81,7 @@ fn compute(
         fold: planned.fold,
         seed: planned.seed,
         folder,
+        checkpoint_every: options.checkpoint_every,
         label: &options.id,
     };
     let outcome = train(&cell)?;
@@ -95,33 +108,51 @@ fn compute(
         peak_rss_bytes: peak_rss_bytes(),
         params_input: planned.params_input,
         params_total: planned.params_total,
+        saturated_gates: outcome.saturated_gates,
         split_digest: fold.digest,
         curve: outcome.curve,
     };
     write(&folder.join("cell.json"), &serde_json::to_vec_pretty(&record)?)?;
-    Snapshot::new(folder).remove()?;
-    Ok(())
+    Snapshot::new(folder).remove()
 }
 
-/// Holds the cell until the process ends, however it ends.
-fn lock(folder: &Path, id: &str) -> Result<File> {
+/// Holds the cell until the process ends, however it ends: the system frees the lock of a dead process.
+fn lock(folder: &Path, id: &str, wait: Duration) -> Result<File> {
     let path = folder.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("cannot create {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Locked(id.to_owned()).into()),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+    let started = Instant::now();
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if started.elapsed() >= wait => {
+                return Err(Locked { id: id.to_owned(), waited_s: wait.as_secs() }.into());
+            }
+            Err(TryLockError::WouldBlock) => {
+                if STOP.load(Ordering::Relaxed) {
+                    return Err(Stopped.into());
+                }
+                if !told {
+                    tracing::info!("{id}: another process computes it; waits up to {} s", wait.as_secs());
+                    told = true;
+                }
+                std::thread::sleep(LOOK_EVERY.min(wait.saturating_sub(started.elapsed())));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
         }
     }
 }
 
-/// Removes temporary files of a run that was killed.
-fn sweep(folder: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "tmp") {
+/// Removes temporary files of a run that was killed: ours (`*.tmp`) and safetensors' own (`.tmp*`).
+pub fn sweep(folder: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    for entry in entries.with_context(|| format!("cannot list {}", folder.display()))? {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if name.ends_with(".tmp") || name.starts_with(".tmp") {
             std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
     }
@@ -135,6 +166,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&temporary, path))
         .and_then(|()| File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all());
+    if written.is_err() {
+        // Half a file only takes room where room may be what is missing; the error says what failed.
+        let _ = std::fs::remove_file(&temporary);
+    }
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -344,22 +344,36 @@ impl Clips {
         self.batch
     }
 
+    /// Deals `clips` into the experiment's number of folds, by clips or by groups.
+    fn split(&self, spec: &Spec, kind: &str, clips: &[usize], purpose: &str) -> Result<Vec<Vec<usize>>> {
+        let (k, mut rng) = (spec.protocol.folds, stream(spec.protocol.split_seed, purpose));
+        let stored = || clips.iter().map(|clip| &self.store.clips()[*clip]);
+        let parts = if kind == "groups" {
+            let groups: Vec<String> = stored().map(|clip| clip.group.clone()).collect();
+            let labels: Vec<Vec<usize>> = stored().map(|clip| clip.labels.clone()).collect();
+            split::folds_by_groups(&groups, &labels, k, &mut rng)?
+        } else {
+            split::folds_by_clips(clips.len(), k, &mut rng)?
+        };
+        Ok(parts.into_iter().map(|part| part.into_iter().map(|at| clips[at]).collect()).collect())
+    }
+
     /// The clips of fold `fold` under the experiment's protocol.
     pub fn fold(&self, spec: &Spec, fold: usize) -> Result<Fold> {
-        let clips = self.store.clips();
-        let k = spec.protocol.folds;
-        let mut rng = stream(spec.protocol.split_seed, &format!("folds/{}", spec.protocol.kind));
-        let folds = match spec.protocol.kind.as_str() {
-            "official" => split::official(clips)?,
-            "groups" => {
-                let groups: Vec<String> = clips.iter().map(|clip| clip.group.clone()).collect();
-                let labels: Vec<Vec<usize>> = clips.iter().map(|clip| clip.labels.clone()).collect();
-                split::folds_by_groups(&groups, &labels, k, &mut rng)?
-            }
-            _ => split::folds_by_clips(clips.len(), k, &mut rng)?,
+        let kind = spec.protocol.kind.as_str();
+        let all: Vec<usize> = (0..self.len()).collect();
+        let folds = match kind {
+            "official" => split::official(self.store.clips())?,
+            _ => self.split(spec, kind, &all, &format!("folds/{kind}"))?,
         };
-        let test = folds.get(fold).cloned().unwrap_or_default();
-        let mut train = split::train_clips(clips.len(), &test);
+        let mut test = folds.get(fold).cloned().unwrap_or_default();
+        let mut train = split::train_clips(self.len(), &test);
+        if spec.protocol.inner {
+            let kind = if kind == "groups" { kind } else { "clips" };
+            let parts = self.split(spec, kind, &train, &format!("inner/{kind}/fold{fold}"))?;
+            test = parts.into_iter().next().unwrap_or_default();
+            train.retain(|clip| !test.contains(clip));
+        }
         // The released Hollywood2 script trains on all but the last share of its training rows.
         train.truncate((train.len() as f64 * (1.0 - spec.protocol.hold_out)) as usize);
         if train.is_empty() || test.is_empty() {

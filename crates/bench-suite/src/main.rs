@@ -9,8 +9,10 @@ use bench_suite::plan::{Frames, plan};
 use bench_suite::spec::{Overrides, SpecError};
 use bench_suite::train::{STOP, Stopped};
 use clap::{Args, Parser, Subcommand};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 #[derive(Debug, Parser)]
 #[command(name = "bench-suite", about = "Trains the models of the paper, cell by cell", version)]
@@ -48,6 +50,12 @@ enum Verb {
         /// Other cells run beside this one: leave its times out.
         #[arg(long)]
         shared: bool,
+        /// Longest time to wait for another process that computes this cell; then the exit code is 75.
+        #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
+        wait: Duration,
+        /// Shortest time between two checkpoints; 0 for one after every step. Changes no result.
+        #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+        checkpoint_every: Duration,
     },
     /// Print the deck's Figure 1 (parameters against rank) as JSON, read off built models.
     Params(Selection),
@@ -111,6 +119,11 @@ impl Selection {
     }
 }
 
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if cli.quiet {
@@ -126,6 +139,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_env_filter(filter)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .init();
     match run(&cli) {
@@ -145,10 +159,23 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         130
     } else if error.is::<SpecError>() {
         64
-    } else if error.is::<video_data::Error>() {
-        65
     } else {
-        1
+        error.downcast_ref().map_or(1, data_code)
+    }
+}
+
+/// A disk that takes no more is no fault of the data.
+fn data_code(error: &video_data::Error) -> u8 {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error {
+        video_data::Error::Busy { .. } => 75,
+        video_data::Error::Space { .. } => 1,
+        video_data::Error::Io { source, .. }
+            if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem) =>
+        {
+            1
+        }
+        _ => 65,
     }
 }
 
@@ -164,7 +191,7 @@ fn run(cli: &Cli) -> Result<()> {
     match &cli.verb {
         Verb::Prepare(selection) => run_prepare(cli, selection, threads),
         Verb::Plan(selection) => run_plan(cli, selection),
-        Verb::Cell { run_dir, cell, shared } => {
+        Verb::Cell { run_dir, cell, shared, wait, checkpoint_every } => {
             for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
                 signal_hook::flag::register(signal, std::sync::Arc::clone(&STOP))?;
             }
@@ -172,6 +199,8 @@ fn run(cli: &Cli) -> Result<()> {
                 run_dir: run_dir.clone(),
                 id: cell.clone(),
                 shared: *shared,
+                wait: *wait,
+                checkpoint_every: *checkpoint_every,
             })
         }
         Verb::Params(_) => print_json(&bench_suite::build::figure_1()?),

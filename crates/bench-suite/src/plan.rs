@@ -4,9 +4,10 @@ use crate::build::{Size, model_config, size};
 use crate::data::{Clips, Fold, Resolved};
 use crate::record::{LeftOut, Plan, PlannedCell};
 use crate::spec::Spec;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
 
 /// Seconds of one core that a multiply-accumulate of each kind takes, for estimates only: TT kernels and
@@ -164,8 +165,12 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     }
 }
 
-/// Leaves the plan in the run's folder, with the cells that were planned there before.
+/// Leaves the plan in the run's folder, with the cells that were planned there before. The folder itself is
+/// locked meanwhile, so that two runs that plan at once keep each other's cells.
 pub fn keep(folder: &Path, plan: &Plan) -> Result<()> {
+    let held = File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
+    let _held = held.with_context(|| format!("cannot lock {}", folder.display()))?;
+    crate::cell::sweep(folder)?;
     let path = folder.join("plan.json");
     let mut whole = plan.clone();
     if let Ok(text) = std::fs::read(&path)

@@ -34,6 +34,9 @@ pub struct CellRecord {
     pub params_input: usize,
     /// All weights.
     pub params_total: usize,
+    /// Share of the gates' activations below 0.01 or above 0.99 at the initial weights, over the first training
+    /// batch of the fold; none for models without gates.
+    pub saturated_gates: Option<f64>,
     /// SHA-256 over the fold's training and test clip names.
     pub split_digest: String,
     /// One row per epoch.

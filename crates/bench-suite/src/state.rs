@@ -78,7 +78,8 @@ impl Snapshot {
         };
         let mut states = Vec::new();
         for parameter in optimizer.parameters() {
-            parameter.var.set(find(&parameter.name)?)?;
+            let misfit = || format!("{}: {:?} is of another model", self.path.display(), parameter.name);
+            parameter.var.set(find(&parameter.name)?).with_context(misfit)?;
             let moment = |which: &str| -> Result<Vec<f32>> {
                 Ok(find(&format!("adam.{which}.{}", parameter.name))?.to_vec1()?)
             };
@@ -89,9 +90,11 @@ impl Snapshot {
     }
 
     /// Removes the checkpoint of a finished cell.
-    pub fn remove(&self) -> std::io::Result<()> {
+    pub fn remove(&self) -> Result<()> {
         match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.path.display()))
+            }
             _ => Ok(()),
         }
     }

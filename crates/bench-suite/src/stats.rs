@@ -183,7 +183,7 @@ fn bootstrap(a: &[FoldOutcomes], b: Option<&[FoldOutcomes]>, purpose: &str) -> O
     if !same_clips(a) || b.is_some_and(|b| !same_clips(b) || b.iter().any(Vec::is_empty)) {
         return None;
     }
-    let mut draws = Draws::new(purpose);
+    let mut draws = Draws::new(&format!("bootstrap/{purpose}"));
     let mut replicates: Vec<f64> = (0..REPLICATES)
         .filter_map(|_| {
             let per_fold: Vec<f64> = (0..a.len())
@@ -215,17 +215,20 @@ fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     Some(sorted[below] + (sorted[above] - sorted[below]) * (at - below as f64))
 }
 
-/// SplitMix64 seeded by SHA-256 of the purpose: this schema crate links no generator, and a bootstrap needs
-/// nothing better.
-struct Draws(u64);
+/// A named random stream, SplitMix64 seeded by SHA-256 of the purpose: this schema crate links no generator, and
+/// a bootstrap needs nothing better.
+#[derive(Debug)]
+pub struct Draws(u64);
 
 impl Draws {
-    fn new(purpose: &str) -> Self {
-        let digest = Sha256::digest(format!("bootstrap/{purpose}"));
+    /// The stream of that purpose.
+    pub fn new(purpose: &str) -> Self {
+        let digest = Sha256::digest(purpose);
         Self(digest.iter().take(8).fold(0, |state, &byte| state << 8 | u64::from(byte)))
     }
 
-    fn next(&mut self) -> u64 {
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -233,11 +236,16 @@ impl Draws {
         z ^ (z >> 31)
     }
 
+    /// A whole number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.bits()) * n as u128) >> 64) as usize
+    }
+
     /// How often each of `n` clips is drawn in `n` draws with replacement.
     fn weights(&mut self, n: usize) -> Vec<u32> {
         let mut weight = vec![0; n];
         for _ in 0..n {
-            weight[((u128::from(self.next()) * n as u128) >> 64) as usize] += 1;
+            weight[self.below(n)] += 1;
         }
         weight
     }

@@ -46,6 +46,8 @@ pub struct Training<'a> {
     pub seed: u64,
     /// Folder of the cell: the checkpoint lives here.
     pub folder: &'a Path,
+    /// Shortest time between two checkpoints; a signal asks for one at once.
+    pub checkpoint_every: Duration,
     /// Label of progress lines.
     pub label: &'a str,
 }
@@ -57,11 +59,11 @@ pub struct Outcome {
     pub curve: Vec<CurvePoint>,
     /// Probabilities of the test clips after the final epoch, in the order of `Training::test`.
     pub probabilities: Vec<Vec<f64>>,
+    /// See [`crate::record::CellRecord::saturated_gates`].
+    pub saturated_gates: Option<f64>,
     /// Final weights by name.
     pub weights: Vec<(String, Tensor)>,
 }
-
-const CHECKPOINT_EVERY: Duration = Duration::from_mins(1);
 
 struct Run<'a> {
     cell: &'a Training<'a>,
@@ -88,6 +90,7 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
 
 impl Run<'_> {
     fn run(mut self) -> Result<Outcome> {
+        let saturated_gates = self.saturated_gates()?;
         let snapshot = Snapshot::new(self.cell.folder);
         let mut progress = match snapshot.load(&mut self.optimizer)? {
             Some(progress) => {
@@ -106,10 +109,20 @@ impl Run<'_> {
             let left = started.elapsed() * (epochs - done) as u32 / (done - first) as u32;
             report(self.cell.label, epochs, &progress.curve, left);
         }
-        let probabilities = self.evaluate(self.cell.test)?;
+        let probabilities = self.evaluate(&progress, &snapshot)?;
         let weights = self.optimizer.parameters();
         let weights = weights.iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect();
-        Ok(Outcome { curve: progress.curve, probabilities, weights })
+        Ok(Outcome { curve: progress.curve, probabilities, saturated_gates, weights })
+    }
+
+    /// At the initial weights: a checkpoint must not be loaded yet.
+    fn saturated_gates(&self) -> Result<Option<f64>> {
+        let first = &self.cell.train[..self.cell.spec.train.batch.min(self.cell.train.len())];
+        let pick = self.model.fixed_frames().map_or(FramePick::All, FramePick::EvenlySpaced);
+        match self.cell.clips.batches(first, &pick).next() {
+            Some(batch) => Ok(self.model.saturated_gates(&self.pack(&batch)?)?),
+            None => Ok(None),
+        }
     }
 
     fn epoch(&mut self, progress: &mut Progress, snapshot: &Snapshot, last_save: &mut Instant) -> Result<()> {
@@ -140,7 +153,7 @@ impl Run<'_> {
             progress.step += 1;
             loader.recycle(batch);
             let stop = STOP.load(Ordering::Relaxed);
-            if stop || last_save.elapsed() >= CHECKPOINT_EVERY {
+            if stop || last_save.elapsed() >= self.cell.checkpoint_every {
                 progress.wall_s = before + started.elapsed().as_secs_f64();
                 snapshot.save(&self.optimizer, progress)?;
                 *last_save = Instant::now();
@@ -151,16 +164,16 @@ impl Run<'_> {
         }
         let labels: Vec<Vec<usize>> =
             order.iter().map(|clip| self.cell.clips.labels(*clip).to_vec()).collect();
-        let wall_s = before + started.elapsed().as_secs_f64();
+        progress.wall_s = before + started.elapsed().as_secs_f64();
         let epochs = self.cell.spec.epochs(self.cell.model);
         let evaluate = epoch == epochs || epoch.is_multiple_of(self.cell.spec.train.eval_every);
-        let test_value = if evaluate { Some(self.test_value()?) } else { None };
+        let test_value = if evaluate { Some(self.test_value(progress, snapshot)?) } else { None };
         progress.curve.push(CurvePoint {
             epoch,
             train_loss: progress.loss_sum / order.len() as f64,
             train_value: self.score(&progress.scores, &labels),
             test_value,
-            wall_s,
+            wall_s: progress.wall_s,
         });
         progress.next_epoch();
         Ok(())
@@ -204,14 +217,16 @@ impl Run<'_> {
         }
     }
 
-    fn test_value(&self) -> Result<f64> {
-        let scores = self.evaluate(self.cell.test)?;
+    fn test_value(&self, progress: &Progress, snapshot: &Snapshot) -> Result<f64> {
+        let scores = self.evaluate(progress, snapshot)?;
         let labels: Vec<Vec<usize>> =
             self.cell.test.iter().map(|clip| self.cell.clips.labels(*clip).to_vec()).collect();
         Ok(self.score(&scores, &labels))
     }
 
-    fn evaluate(&self, clips: &[usize]) -> Result<Vec<Vec<f64>>> {
+    /// Probabilities of the test clips. Progress is for the checkpoint that a signal asks for meanwhile.
+    fn evaluate(&self, progress: &Progress, snapshot: &Snapshot) -> Result<Vec<Vec<f64>>> {
+        let clips = self.cell.test;
         let pick = self.model.fixed_frames().map_or(FramePick::All, FramePick::EvenlySpaced);
         let mut loader = self.cell.clips.batches(clips, &pick);
         let mut scores = Vec::with_capacity(clips.len());
@@ -219,6 +234,10 @@ impl Run<'_> {
             let logits = self.model.logits(&self.pack(&batch)?, Mode::Evaluate)?;
             scores.extend(probabilities(&logits, self.multi_label)?);
             loader.recycle(batch);
+            if STOP.load(Ordering::Relaxed) {
+                snapshot.save(&self.optimizer, progress)?;
+                return Err(Stopped.into());
+            }
         }
         Ok(scores)
     }

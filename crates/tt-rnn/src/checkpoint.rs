@@ -17,12 +17,17 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)], state: &str) -> Result<()
     let temporary = path.with_extension("tmp");
     let failed = |source: std::io::Error| Error::File { path: path.to_owned(), source };
     let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    safetensors::serialize_to_file(named, Some(metadata), &temporary)
-        .map_err(|error| failed(std::io::Error::other(error)))?;
-    File::open(&temporary).and_then(|file| file.sync_all()).map_err(failed)?;
-    std::fs::rename(&temporary, path).map_err(failed)?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    let written = safetensors::serialize_to_file(named, Some(metadata), &temporary)
+        .map_err(std::io::Error::other)
+        .and_then(|()| File::open(&temporary)?.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .and_then(|()| File::open(folder)?.sync_all());
+    if written.is_err() {
+        // Half a file only takes room where room may be what is missing; the error says what failed.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.map_err(failed)
 }
 
 /// Reads what [`save`] wrote: tensors by name, and the text entry.
@@ -35,6 +40,7 @@ pub fn load(path: &Path) -> Result<(HashMap<String, Tensor>, String)> {
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
         .map_err(|error| failed(std::io::Error::other(error)))?;
     let state = header.metadata().as_ref().and_then(|entries| entries.get("state").cloned());
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &candle_core::Device::Cpu)?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &candle_core::Device::Cpu)
+        .map_err(|error| failed(std::io::Error::other(error)))?;
     Ok((tensors, state.unwrap_or_default()))
 }

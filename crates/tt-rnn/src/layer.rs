@@ -4,7 +4,7 @@
 //! activations, and the glue between projection and recurrence disappears.
 
 use crate::projection::{InputDropout, Pool, Projection, ProjectionCall, ProjectionGrads, ProjectionSaved};
-use crate::recurrence::{Batch, Gradients, Masks, Recurrence, Saved};
+use crate::recurrence::{Batch, Cell, Gradients, Masks, Recurrence, Saved};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Storage, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -122,6 +122,39 @@ impl RecurrentLayer {
         recurrent_weights: &Tensor,
         call: LayerCall,
     ) -> Result<Tensor> {
+        let op = self.op(rows, call)?;
+        Ok(rows.apply_op3(input_weights, recurrent_weights, op)?)
+    }
+
+    /// Activations of all gate blocks at every step, `[sum T_b, G·H]`.
+    ///
+    /// # Errors
+    /// As [`RecurrentLayer::forward`].
+    pub fn activations(
+        &self,
+        rows: &Tensor,
+        input_weights: &Tensor,
+        recurrent_weights: &Tensor,
+        call: LayerCall,
+    ) -> Result<Vec<f32>> {
+        let op = self.op(rows, LayerCall { train: true, ..call })?;
+        let (rows, rows_layout) = rows.storage_and_layout();
+        let (input, input_layout) = input_weights.storage_and_layout();
+        let (recurrent, recurrent_layout) = recurrent_weights.storage_and_layout();
+        op.run_forward(
+            rows_of(on_cpu(&rows)?, rows_layout)?,
+            floats(on_cpu(&input)?, input_layout, "input weights")?,
+            floats(on_cpu(&recurrent)?, recurrent_layout, "recurrent weights")?,
+        )?;
+        Ok(op.take_saved().map(|work| work.gates).unwrap_or_default())
+    }
+
+    /// The cell of the recurrence.
+    pub fn cell(&self) -> Cell {
+        self.0.recurrence.cell()
+    }
+
+    fn op(&self, rows: &Tensor, call: LayerCall) -> Result<LayerOp> {
         let frames: usize = call.lengths.iter().sum();
         if call.lengths.is_empty() || frames != rows.dim(0)? {
             return Err(Error::Unsupported(format!(
@@ -130,8 +163,7 @@ impl RecurrentLayer {
                 call.lengths.len()
             )));
         }
-        let op = LayerOp { layer: Arc::clone(&self.0), call, saved: Mutex::new(None) };
-        Ok(rows.apply_op3(input_weights, recurrent_weights, op)?)
+        Ok(LayerOp { layer: Arc::clone(&self.0), call, saved: Mutex::new(None) })
     }
 }
 
@@ -189,6 +221,10 @@ impl LayerOp {
         Batch { lengths, masks: masks.view(), warm_up, warm_x: None }
     }
 
+    fn take_saved(&self) -> Option<Workspace> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn run_forward(&self, rows: Rows<'_>, input: &[f32], recurrent: &[f32]) -> Result<(Vec<f32>, usize)> {
         let LayerCore { projection, recurrence, workspaces, .. } = &*self.layer;
         let n: usize = self.call.lengths.iter().sum();
@@ -215,8 +251,7 @@ impl LayerOp {
         mut drows: Option<&mut [f32]>,
     ) -> Result<(Option<Vec<f32>>, Vec<f32>)> {
         let LayerCore { projection, recurrence, workspaces, sink } = &*self.layer;
-        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut work = saved.ok_or_else(|| Error::NoGradient("the layer's parameters".into()))?;
+        let mut work = self.take_saved().ok_or_else(|| Error::NoGradient("the layer's parameters".into()))?;
         let mut drecurrent = vec![0.0; recurrent.len()];
         let gradients = Gradients { weights: &mut drecurrent, warm_x: None };
         recurrence.backward(

@@ -2,8 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, a failure to read the golden files is a failure")]
 
+use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
+use tt_core::apply::{Affine, Rung};
+use tt_core::init::CoreInit;
 use tt_rnn::adam::{Adam, AdamConfig, AdamState};
+use tt_rnn::models::{Mode, ModelConfig, PackedFrames, find};
+use tt_rnn::parameters::Optimizer;
+use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::{Batch, Cell, GateActivation, Gradients, Recurrence, Saved};
 use tt_rnn::simd::Isa;
 
@@ -78,5 +84,58 @@ fn adam_follows_the_trace_of_pytorch() {
         }
         close("first moment", &state.m, &golden.get("m"), 8.0 * f32::EPSILON);
         close("second moment", &state.v, &golden.get("v"), 8.0 * f32::EPSILON);
+    }
+}
+
+/// The same weights and batches must give the same training, not only the same gradients.
+#[test]
+fn twenty_steps_of_training_follow_pytorch() {
+    let config = ModelConfig {
+        features: 24,
+        classes: 3,
+        input_modes: vec![2, 3, 4],
+        output_modes: vec![2, 3, 2],
+        rank: 3,
+        gates: GateLayout::Concatenated,
+        core_init: CoreInit::Glorot1d,
+        rung: Rung::Fused,
+        dense_hidden: 12,
+        gate_activation: GateActivation::HardSigmoid,
+        affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },
+        mlp_frames: 1,
+        mlp_input_modes: vec![2, 3, 4],
+        mlp_rank: 1,
+        recurrent_dropout: 0.0,
+        dense_masks_per_gate: false,
+        dense_input_dropout: 0.0,
+        tt_input_dropout: 0.0,
+        warm_up_to: 0,
+        classifier_l2: 0.01,
+    };
+    for name in ["gru", "lstm", "tt-gru", "tt-lstm"] {
+        let golden = Golden::open(&format!("training_{name}"));
+        let model = find(name).unwrap().build(&config, &Device::Cpu, 0).unwrap();
+        for parameter in model.parameters() {
+            let values = golden.get(&parameter.name);
+            let start = Tensor::from_vec(values, parameter.var.shape(), &Device::Cpu).unwrap();
+            parameter.var.set(&start).unwrap();
+        }
+        let mut optimizer = Optimizer::new(AdamConfig::default(), 1e-2, model.parameters());
+        let lengths = vec![5, 1, 8, 3];
+        let pixels: Vec<u8> = golden.get("frames").iter().map(|v| *v as u8).collect();
+        let batches: Vec<&[u8]> = pixels.chunks_exact(17 * 24).collect();
+        let labels: Vec<u32> = golden.get("labels").iter().map(|v| *v as u32).collect();
+        for (step, expected) in golden.get("losses").into_iter().enumerate() {
+            let at = step % batches.len();
+            let rows = Tensor::from_slice(batches[at], (17, 24), &Device::Cpu).unwrap();
+            let labels = Tensor::from_slice(&labels[at * 4..][..4], 4, &Device::Cpu).unwrap();
+            let frames = PackedFrames { rows, lengths: lengths.clone() };
+            let mut masks = tt_core::rng::stream(0, "none are drawn");
+            let logits = model.logits(&frames, Mode::Train(&mut masks)).unwrap();
+            let loss = candle_nn::loss::cross_entropy(&logits, &labels).unwrap();
+            optimizer.step(&loss.backward().unwrap()).unwrap();
+            let loss = loss.to_scalar::<f32>().unwrap();
+            assert!((loss - expected).abs() < 1e-4, "{name} step {step}: loss {loss}, PyTorch {expected}");
+        }
     }
 }

@@ -32,6 +32,7 @@ fn small() -> ModelConfig {
         recurrent_dropout: 0.0,
         dense_masks_per_gate: false,
         dense_input_dropout: 0.0,
+        tt_input_dropout: 0.0,
         warm_up_to: 0,
         classifier_l2: 0.0,
     }
@@ -180,4 +181,37 @@ fn a_checkpoint_comes_back_byte_for_byte() {
     let text = tt_rnn::checkpoint::save(&folder.join("no/such/w.safetensors"), &tensors, "").unwrap_err();
     assert!(text.to_string().contains("no/such"), "{text}");
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn dropping_no_feature_of_a_train_changes_nothing_and_dropping_some_does() {
+    for name in ["tt-gru", "tt-lstm", "tt-rnn"] {
+        let frames = clips(&[5, 1, 8, 3], 24, 3);
+        let logits = |share: f32, mode: fn(&mut tt_core::rng::Stream) -> Mode<'_>| {
+            let model = build(name, &ModelConfig { tt_input_dropout: share, ..small() });
+            let logits = model.logits(&frames, mode(&mut stream(0, "masks"))).unwrap();
+            logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let plain = logits(0.0, |s| Mode::Train(s));
+        assert_eq!(logits(0.5, |_| Mode::Evaluate), logits(0.0, |_| Mode::Evaluate), "{name}");
+        // A share too small to hit any of 96 features: rows as f32 in place of u8, scaled by nearly one.
+        let none = logits(1e-6, |s| Mode::Train(s));
+        let far = |other: &[f32]| plain.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(far(&none) < 1e-4, "{name}: {}", far(&none));
+        assert!(far(&logits(0.5, |s| Mode::Train(s))) > 1e-3, "{name}");
+    }
+}
+
+#[test]
+fn raw_pixels_saturate_the_gates_and_scaled_ones_do_not() {
+    let share = |name: &str, scale: f32, shift: f32| {
+        let affine = Affine { scale, shift };
+        let model = build(name, &ModelConfig { affine, ..small() });
+        model.saturated_gates(&clips(&[5, 1, 8, 3], 24, 3)).unwrap()
+    };
+    for name in ["gru", "lstm", "tt-gru", "tt-lstm"] {
+        let (raw, scaled) = (share(name, 1.0, -128.0).unwrap(), share(name, 1.0 / 127.5, -1.0).unwrap());
+        assert!(raw > 0.5 && scaled < 0.05, "{name}: raw {raw}, scaled {scaled}");
+    }
+    assert_eq!(share("rnn", 1.0, 0.0), None);
 }

@@ -7,6 +7,7 @@ mod axes;
 pub(crate) mod canvas;
 mod curves;
 mod devices;
+mod ledger;
 mod palette;
 mod rank;
 mod seconds;
@@ -23,6 +24,7 @@ use crate::records::Records;
 use crate::tables::{TableRow, Tables};
 
 pub(crate) use devices::devices;
+pub(crate) use ledger::ledger;
 
 /// A chart's file name (without ending), title for the report, and whether it was drawn.
 #[derive(Debug, Clone, PartialEq)]

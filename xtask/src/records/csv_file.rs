@@ -28,6 +28,22 @@ pub(crate) fn read_csv<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     Ok(rows)
 }
 
+/// Makes a folder of results and holds it for this process, so that two runs do not merge into it at once; removes
+/// what a killed run left in it.
+pub(crate) fn hold(dir: &Path) -> Result<File> {
+    let cannot = || format!("{} cannot be written", dir.display());
+    fs::create_dir_all(dir).with_context(cannot)?;
+    let held = File::open(dir).and_then(|folder| folder.lock().map(|()| folder)).with_context(cannot)?;
+    for folder in [dir.to_owned(), dir.join("charts")] {
+        for path in fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.extension().is_some_and(|ending| ending == "tmp") {
+                fs::remove_file(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
+            }
+        }
+    }
+    Ok(held)
+}
+
 /// Writes a file by temporary file, fsync and rename: a crash leaves the old or the new bytes, never a part.
 /// A file that has these bytes already is left alone.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -5,7 +5,7 @@
 
 mod collect;
 mod csv_file;
-mod machine;
+pub(crate) mod machine;
 mod run_file;
 
 use std::cmp::Ordering;
@@ -18,7 +18,7 @@ use bench_suite::spec::MODEL_NAMES;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use collect::{collect, merge};
-pub(crate) use csv_file::{csv_bytes, read_csv, write_atomic};
+pub(crate) use csv_file::{csv_bytes, hold, read_csv, write_atomic};
 pub(crate) use machine::{Machine, date_utc};
 pub(crate) use run_file::{CellMeta, Run, RunFile};
 

@@ -15,6 +15,8 @@ case $1 in
   plan) case "$*" in *--dry-run) ;; *) mkdir -p data/runs/0123abcd;; esac; cat "$FAKE/plan.json" ;;
   params) cat "$FAKE/params.json" ;;
   cell)
+    test -e "$FAKE/slow" && { sleep 60 & trap 'kill $!; exit 130' INT TERM; touch "$FAKE/started"; wait; exit 1; }
+    test -e "$FAKE/locked" && exit 75
     test -e "$FAKE/fail" && { case $5 in *f1*) echo "out of luck" >&2; exit 1;; esac; }
     echo "epoch 1/1 loss 2.0" >&2
     mkdir -p "$3/cells/$5"
@@ -70,11 +72,17 @@ impl Fake {
 
     /// Runs `xtask` with the arguments, split at spaces.
     pub(crate) fn xtask(&self, line: &str) -> Output {
+        self.command(line).output().unwrap()
+    }
+
+    /// `xtask` with the arguments, split at spaces.
+    pub(crate) fn command(&self, line: &str) -> Command {
         let path = std::env::join_paths(
             std::iter::once(self.path("bin"))
                 .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
         );
-        Command::new(env!("CARGO_BIN_EXE_xtask"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
             .args(line.split_whitespace())
             .env("CARGO_MANIFEST_DIR", self.path("xtask"))
             .env("CARGO", self.path("bin/cargo"))
@@ -82,9 +90,21 @@ impl Fake {
             .env("PATH", path.unwrap())
             .env("LIBCLANG_PATH", self.path("bin"))
             .env_remove("CARGO_TARGET_DIR")
-            .current_dir(self.dir.path())
-            .output()
-            .unwrap()
+            .current_dir(self.dir.path());
+        command
+    }
+
+    /// Puts the engines that cargo built into the place of the shell script; whether they are there.
+    pub(crate) fn use_real_engine(&self) -> bool {
+        let target = Path::new(env!("CARGO_BIN_EXE_xtask")).ancestors().nth(2).unwrap().join("release");
+        let programs = ["bench-suite", "video-worker"];
+        if !programs.iter().all(|name| target.join(name).is_file()) {
+            return false;
+        }
+        for name in programs {
+            fs::copy(target.join(name), self.path("target/release").join(name)).unwrap();
+        }
+        true
     }
 }
 
@@ -169,6 +189,7 @@ fn cell(planned: &PlannedCell) -> CellRecord {
         peak_rss_bytes: 90_000_000,
         params_input: planned.params_input,
         params_total: planned.params_total,
+        saturated_gates: None,
         split_digest: "s".into(),
         curve: vec![CurvePoint {
             epoch: 1,

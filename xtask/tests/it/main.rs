@@ -1,5 +1,5 @@
 //! xtask as a user meets it: errors before anything is built, a whole run with a fake engine, committed
-//! records redrawn byte-identical, and the laws of the tree.
+//! records redrawn byte-identical, kills survived, and the laws of the tree.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where by panicking")]
 
@@ -7,5 +7,7 @@ mod committed;
 mod edges;
 mod errors;
 mod fake;
+mod interrupt;
 mod run;
 mod tidy;
+mod torture;

@@ -99,6 +99,8 @@ pub struct ModelConfig {
     pub dense_masks_per_gate: bool,
     /// Dropout probability of the input features of the dense models (one mask per gate).
     pub dense_input_dropout: f32,
+    /// Dropout probability of the input features of the TT models (one mask for all gates).
+    pub tt_input_dropout: f32,
     /// Clips shorter than this run that many bias-only steps first; 0 for none.
     pub warm_up_to: usize,
     /// Penalty on the classifier's weights, `l2 · sum w²`.
@@ -134,6 +136,11 @@ pub trait Model: std::fmt::Debug {
     /// Frames that a clip must bring: none for whole clips, some for a fixed number.
     fn fixed_frames(&self) -> Option<usize> {
         None
+    }
+    /// Share of the gates' activations below 0.01 or above 0.99 over all steps, where gradients hardly pass;
+    /// none for models without gates.
+    fn saturated_gates(&self, _frames: &PackedFrames) -> Result<Option<f64>> {
+        Ok(None)
     }
 }
 

@@ -10,9 +10,9 @@ use crate::layer::{GradientSink, LayerCall, RecurrentLayer, RecurrentMasks};
 use crate::parameters::{Parameter, glorot_uniform, orthogonal};
 use crate::projection::{DenseProjection, GateLayout, InputDropout, Projection, TtProjection};
 use crate::recurrence::{Cell, Recurrence};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::{Rng, RngExt};
-use tt_core::apply::Rung;
+use tt_core::apply::{Affine, Rung};
 use tt_core::rng::{Stream, stream};
 use tt_core::{TtLinear, TtShape, init};
 
@@ -29,6 +29,7 @@ pub(super) struct Recurrent {
     gates: usize,
     hidden: usize,
     dropout: Dropout,
+    affine: Affine,
     warm_up_to: usize,
 }
 
@@ -36,7 +37,10 @@ pub(super) struct Recurrent {
 struct Dropout {
     recurrent: f32,
     per_gate: bool,
+    /// Of the input features, a mask per gate: drawn inside the dense kernel.
     input: f32,
+    /// Of the input features, one mask for all gates: laid on the rows before a train reads them.
+    rows: f32,
 }
 
 #[derive(Debug)]
@@ -70,6 +74,7 @@ impl Recurrent {
             recurrent: config.recurrent_dropout,
             per_gate: config.dense_masks_per_gate,
             input: config.dense_input_dropout,
+            rows: 0.0,
         };
         Self::assemble(config, cell, projection, None, (input, hidden), dropout, Some(sink), (device, seed))
     }
@@ -91,12 +96,17 @@ impl Recurrent {
         let (projection, outside) = if config.rung == Rung::Fused {
             (Projection::Tt(TtProjection::new(&shape, config.gates, config.affine)?), None)
         } else {
-            let no_weights = Tensor::zeros(1, candle_core::DType::F32, device)?;
+            let no_weights = Tensor::zeros(1, DType::F32, device)?;
             let layer = |_| TtLinear::new(&train, config.affine, config.rung);
             let outside = Outside { trains: (0..trains).map(layer).collect(), no_weights };
             (Projection::Identity, Some(outside))
         };
-        let dropout = Dropout { recurrent: config.recurrent_dropout, per_gate: false, input: 0.0 };
+        let dropout = Dropout {
+            recurrent: config.recurrent_dropout,
+            per_gate: false,
+            input: 0.0,
+            rows: config.tt_input_dropout,
+        };
         Self::assemble(config, cell, projection, outside, (input, hidden), dropout, None, (device, seed))
     }
 
@@ -123,8 +133,34 @@ impl Recurrent {
             gates: cell.gates(),
             hidden,
             dropout,
+            affine: config.affine,
             warm_up_to: config.warm_up_to,
         })
+    }
+
+    /// Rows with dropped features, one mask per clip: a dropped feature holds the number whose scaled value is
+    /// zero, a kept one the number whose scaled value is `1 / (1 - p)` times what it was.
+    ///
+    /// # Cost
+    /// The batch as f32, four times its bytes.
+    fn drop_features(&self, frames: &PackedFrames, stream: &mut Stream) -> Result<Tensor> {
+        let p = self.dropout.rows;
+        let Affine { scale, shift } = self.affine;
+        let (offset, keep) = (shift / scale, 1.0 / (1.0 - p));
+        let shape = frames.rows.shape();
+        let features = frames.rows.dim(1)?;
+        let mut values = frames.rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let mut rest = values.as_mut_slice();
+        for length in &frames.lengths {
+            let (clip, tail) = rest.split_at_mut(length * features);
+            rest = tail;
+            let mask: Vec<f32> =
+                (0..features).map(|_| if stream.random::<f32>() < p { 0.0 } else { keep }).collect();
+            for row in clip.chunks_exact_mut(features) {
+                row.iter_mut().zip(&mask).for_each(|(value, m)| *value = (*value + offset) * m - offset);
+            }
+        }
+        Ok(Tensor::from_vec(values, shape, frames.rows.device())?) // [sum T_b, M]
     }
 
     fn call(&self, lengths: &[usize], mode: Mode<'_>) -> LayerCall {
@@ -174,12 +210,16 @@ impl Outside {
 }
 
 impl Model for Recurrent {
-    fn logits(&self, frames: &PackedFrames, mode: Mode<'_>) -> Result<Tensor> {
+    fn logits(&self, frames: &PackedFrames, mut mode: Mode<'_>) -> Result<Tensor> {
+        let rows = match &mut mode {
+            Mode::Train(stream) if self.dropout.rows > 0.0 => self.drop_features(frames, stream)?,
+            _ => frames.rows.clone(),
+        };
         let call = self.call(&frames.lengths, mode);
         let last = match &self.outside {
-            None => self.layer.forward(&frames.rows, &self.input.var, &self.weights.var, call)?,
+            None => self.layer.forward(&rows, &self.input.var, &self.weights.var, call)?,
             Some(outside) => {
-                let gates = outside.apply(&frames.rows, &self.input.var)?;
+                let gates = outside.apply(&rows, &self.input.var)?;
                 self.layer.forward(&gates, &outside.no_weights, &self.weights.var, call)?
             }
         };
@@ -193,5 +233,26 @@ impl Model for Recurrent {
 
     fn input_parameters(&self) -> usize {
         self.input.var.elem_count()
+    }
+
+    fn saturated_gates(&self, frames: &PackedFrames) -> Result<Option<f64>> {
+        let call = self.call(&frames.lengths, Mode::Evaluate);
+        let activations = match &self.outside {
+            None => self.layer.activations(&frames.rows, &self.input.var, &self.weights.var, call)?,
+            Some(outside) => {
+                let gates = outside.apply(&frames.rows, &self.input.var)?;
+                self.layer.activations(&gates, &outside.no_weights, &self.weights.var, call)?
+            }
+        };
+        let (width, cell) = (self.gates * self.hidden, self.layer.cell());
+        let gates = activations
+            .chunks_exact(width)
+            .flat_map(|row| row.chunks_exact(self.hidden).enumerate())
+            .filter(|(gate, _)| cell.squashes(*gate))
+            .flat_map(|(_, values)| values);
+        let (count, saturated) = gates.fold((0_usize, 0_usize), |(count, saturated), value| {
+            (count + 1, saturated + usize::from(!(0.01..=0.99).contains(value)))
+        });
+        Ok((count > 0).then(|| saturated as f64 / count as f64))
     }
 }

@@ -48,6 +48,15 @@ impl Cell {
         }
     }
 
+    /// Whether block `gate` is a gate, with values in [0, 1], and not a candidate.
+    pub fn squashes(self, gate: usize) -> bool {
+        match self {
+            Self::Rnn => false,
+            Self::Gru => gate < 2,
+            Self::Lstm => gate != 2,
+        }
+    }
+
     /// `rnn`, `gru` or `lstm`.
     pub fn name(self) -> &'static str {
         match self {

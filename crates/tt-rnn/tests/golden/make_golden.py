@@ -4,7 +4,6 @@ Everything is computed in float64 from float32 inputs and stored as float32 in s
 - gru_T.safetensors: a GRU with the reset gate before U and h' = z*h + (1-z)*c, written out below, because
   torch.nn.GRU applies the reset gate after U. Gradients by autograd.
 - lstm_T.safetensors: torch.nn.LSTM itself on packed sequences, its weights laid out as ours.
-- tt_gru_T.safetensors, tt_lstm_T.safetensors: the whole layer on bytes, its TT-matrix multiplied out by einsum.
 - adam.safetensors: torch.optim.Adam; epsilon is divided by sqrt(1 - beta2^t) at each step, which turns
   PyTorch's form into that of Kingma and Ba's section 2 (and Keras).
 """
@@ -14,7 +13,6 @@ import struct
 
 import torch
 
-torch.manual_seed(20170806)
 H = 6
 
 
@@ -67,71 +65,41 @@ def lstm(x, lengths, u, b):
     return h[0]
 
 
-for cell, gates, run in [("gru", 3, gru), ("lstm", 4, lstm)]:
-    for frames in [4, 16, 64]:
-        lengths = [frames, max(1, frames * 2 // 3), 1]
-        x = draw(sum(lengths), gates * H, size=1.5).requires_grad_()
-        u = draw(H, gates * H, size=0.7).requires_grad_()
-        b = draw(gates * H, size=0.5).requires_grad_()
-        dlast = draw(len(lengths), H)
-        last = run(x, lengths, u, b)
-        (last * dlast).sum().backward()
-        save(
-            f"{cell}_{frames}.safetensors",
-            {
-                "lengths": torch.tensor(lengths, dtype=torch.float32),
-                "x": x, "u": u, "b": b, "dlast": dlast,
-                "last": last, "dx": x.grad, "du": u.grad, "db": b.grad,
-            },
-        )
+def main():
+    torch.manual_seed(20170806)
+    for cell, gates, run in [("gru", 3, gru), ("lstm", 4, lstm)]:
+        for frames in [4, 16, 64]:
+            lengths = [frames, max(1, frames * 2 // 3), 1]
+            x = draw(sum(lengths), gates * H, size=1.5).requires_grad_()
+            u = draw(H, gates * H, size=0.7).requires_grad_()
+            b = draw(gates * H, size=0.5).requires_grad_()
+            dlast = draw(len(lengths), H)
+            last = run(x, lengths, u, b)
+            (last * dlast).sum().backward()
+            save(
+                f"{cell}_{frames}.safetensors",
+                {
+                    "lengths": torch.tensor(lengths, dtype=torch.float32),
+                    "x": x, "u": u, "b": b, "dlast": dlast,
+                    "last": last, "dx": x.grad, "du": u.grad, "db": b.grad,
+                },
+            )
 
-STEPS, N, LR, L2, EPSILON = 12, 37, 0.01, 0.02, 1e-3
-p = draw(N).requires_grad_()
-start, grads, trace = p.detach().clone(), draw(STEPS, N), []
-optimizer = torch.optim.Adam([p], lr=LR, eps=EPSILON)
-for t in range(STEPS):
-    optimizer.param_groups[0]["eps"] = EPSILON / (1 - 0.999 ** (t + 1)) ** 0.5
-    p.grad = grads[t] + 2 * L2 * p.detach()
-    optimizer.step()
-    trace.append(p.detach().clone())
-state = optimizer.state[p]
-save(
-    "adam.safetensors",
-    {"start": start, "grads": grads, "trace": torch.stack(trace), "m": state["exp_avg"], "v": state["exp_avg_sq"]},
-)
-
-INPUTS, OUTPUTS, RANKS, SCALE, SHIFT = (2, 3, 4), (2, 1, 3), (1, 2, 3, 1), 1 / 256, -0.25
-
-
-def train(cores, gates):
-    """W [M, N] of the flat cores: the last core first, each [m_k, r_k, r_{k-1}, n_k], gates on n_1."""
-    w, at = torch.ones(1, 1, 1, dtype=torch.float64), 0  # [columns, rows, r]
-    for k in reversed(range(3)):
-        n = OUTPUTS[k] * (gates if k == 0 else 1)
-        shape = (INPUTS[k], RANKS[k + 1], RANKS[k], n)
-        size = shape[0] * shape[1] * shape[2] * shape[3]
-        core = cores[at : at + size].reshape(shape)
-        at += size
-        w = torch.einsum("mrln,jir->njmil", core, w).reshape(n * w.shape[0], -1, RANKS[k])
-    return w[:, :, 0].t()
+    STEPS, N, LR, L2, EPSILON = 12, 37, 0.01, 0.02, 1e-3
+    p = draw(N).requires_grad_()
+    start, grads, trace = p.detach().clone(), draw(STEPS, N), []
+    optimizer = torch.optim.Adam([p], lr=LR, eps=EPSILON)
+    for t in range(STEPS):
+        optimizer.param_groups[0]["eps"] = EPSILON / (1 - 0.999 ** (t + 1)) ** 0.5
+        p.grad = grads[t] + 2 * L2 * p.detach()
+        optimizer.step()
+        trace.append(p.detach().clone())
+    state = optimizer.state[p]
+    save(
+        "adam.safetensors",
+        {"start": start, "grads": grads, "trace": torch.stack(trace), "m": state["exp_avg"], "v": state["exp_avg_sq"]},
+    )
 
 
-for cell, gates, run in [("gru", 3, gru), ("lstm", 4, lstm)]:
-    for frames in [4, 16, 64]:
-        lengths = [frames, max(1, frames * 2 // 3), 1]
-        rows = torch.randint(0, 256, (sum(lengths), 24)).double()
-        size = 4 * 3 * 3 + 3 * 3 * 2 + 2 * 2 * 2 * gates
-        cores = draw(size).requires_grad_()
-        u = draw(H, gates * H, size=0.7).requires_grad_()
-        b = draw(gates * H, size=0.5).requires_grad_()
-        dlast = draw(len(lengths), H)
-        last = run((SCALE * rows + SHIFT) @ train(cores, gates), lengths, u, b)
-        (last * dlast).sum().backward()
-        save(
-            f"tt_{cell}_{frames}.safetensors",
-            {
-                "lengths": torch.tensor(lengths, dtype=torch.float32),
-                "rows": rows, "cores": cores, "u": u, "b": b, "dlast": dlast,
-                "last": last, "dcores": cores.grad, "du": u.grad, "db": b.grad,
-            },
-        )
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-//! Which clips a sample has: names, labels and motions in the layouts of the three datasets.
+//! Which clips a sample has: names, labels and motions in every layout.
 
 use rand::RngExt;
 
@@ -35,6 +35,16 @@ const HOLLYWOOD2_SCENES: u32 = 12;
 /// Clips of each person of the YouTube Celebrities sample, and its source videos.
 const YTC_CLIPS: u32 = 5;
 const YTC_VIDEOS: u32 = 5;
+/// Classes of the sample in the layout of anyone's clips, in byte order; its groups, and clips of each class in
+/// a group.
+const FOLDER_CLASSES: [(&str, Motion); 4] = [
+    ("left", Motion::Straight { turn: 0.5, speed: SPEED / 2.0 }),
+    ("right", Motion::Straight { turn: 0.0, speed: SPEED / 2.0 }),
+    ("round", Motion::Circle { radius: 24.0, speed: SPEED / 2.0 }),
+    ("still", Motion::Still),
+];
+const FOLDER_GROUPS: u32 = 3;
+const FOLDER_CLIPS: u32 = 3;
 /// Persons that genuine clips are known of; the others are numbered.
 const PERSONS: [&str; 14] = [
     "al_pacino",
@@ -86,6 +96,7 @@ pub fn plan(layout: Layout, seed: u64) -> Vec<SampleClip> {
         Layout::Ucf11 => ucf11(seed),
         Layout::Hollywood2 => hollywood2(seed),
         Layout::YoutubeCelebrities => youtube_celebrities(seed),
+        Layout::Folder => folder(seed),
     }
 }
 
@@ -156,6 +167,21 @@ fn youtube_celebrities(seed: u64) -> Vec<SampleClip> {
                 motions: vec![motion],
                 frames,
             });
+        }
+    }
+    clips
+}
+
+fn folder(seed: u64) -> Vec<SampleClip> {
+    let mut clips = Vec::new();
+    for (label, (class, motion)) in FOLDER_CLASSES.into_iter().enumerate() {
+        for group in 1..=FOLDER_GROUPS {
+            for clip in 1..=FOLDER_CLIPS {
+                let name = format!("{class}/scene_{group}/{class}_{group}_{clip}.avi");
+                let frames = frames(seed, &name, 14, 20);
+                let (labels, motions) = (vec![label], vec![motion]);
+                clips.push(SampleClip { name, labels, split: None, scene: group, motions, frames });
+            }
         }
     }
     clips

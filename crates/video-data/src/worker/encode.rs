@@ -95,7 +95,7 @@ fn encode(layout: Layout, clip: &SampleClip, scene: &Scene) -> Result<String, Bo
     let temporary = format!("{}.tmp", clip.name);
     let (container, id) = match layout {
         Layout::Ucf11 => ("mpeg", codec::Id::MPEG1VIDEO),
-        Layout::Hollywood2 | Layout::YoutubeCelebrities => ("avi", codec::Id::MPEG4),
+        Layout::Hollywood2 | Layout::YoutubeCelebrities | Layout::Folder => ("avi", codec::Id::MPEG4),
     };
     let (width, height) = (layout.size().0 as u32, layout.size().1 as u32);
     let rate = Rational(layout.fps().0, layout.fps().1);

@@ -1,0 +1,115 @@
+//! Values that no run can use are refused before anything is built.
+
+use super::{MODEL_NAMES, Result, Spec, SpecError, nearest_or};
+
+impl Spec {
+    pub(super) fn check(&self) -> Result<()> {
+        for name in self.model.names.iter().chain(self.train.epochs.keys()) {
+            nearest_or("model", name, &MODEL_NAMES)?;
+        }
+        nearest_or("protocol", &self.protocol.kind, &["clips", "groups", "official"])?;
+        nearest_or("dataset", &self.data.dataset, &["ucf11", "hollywood2", "youtube-celebrities", "folder"])?;
+        if !self.data.render.is_empty() {
+            let layouts = ["ucf11", "hollywood2", "youtube-celebrities", "folder"];
+            nearest_or("data.render", &self.data.render, &layouts)?;
+        }
+        nearest_or("model.gates", &self.model.gates, &["concatenated", "separate"])?;
+        nearest_or(
+            "model.core_init",
+            &self.model.core_init,
+            &["glorot1d", "orthogonal", "variance-matched"],
+        )?;
+        nearest_or("model.rung", &self.model.rung, &["fused", "ops", "reference"])?;
+        nearest_or("model.gate_activation", &self.model.gate_activation, &["hard-sigmoid", "sigmoid"])?;
+        nearest_or("train.dense_masks", &self.train.dense_masks, &["shared", "per-gate"])?;
+        self.check_modes()?;
+        self.check_numbers()
+    }
+
+    fn check_modes(&self) -> Result<()> {
+        let frame = self.features();
+        let product = |key, modes: &[usize], expected: usize, of: &str| {
+            let found: usize = modes.iter().product();
+            if found == expected {
+                return Ok(());
+            }
+            let reason =
+                format!("the modes must multiply to {expected} ({of}), but their product is {found}");
+            Err(SpecError::Value { key, value: format!("{modes:?}"), reason })
+        };
+        let size = format!("{} x {} x 3", self.data.width, self.data.height);
+        product("model.input_modes", &self.model.input_modes, frame, &size)?;
+        let frames = self.model.mlp_frames;
+        let of = format!("{frames} frames of {size}");
+        product("model.mlp_input_modes", &self.model.mlp_input_modes, frames * frame, &of)?;
+        for modes in [&self.model.input_modes, &self.model.mlp_input_modes] {
+            if modes.len() != self.model.output_modes.len() {
+                return Err(SpecError::Value {
+                    key: "model.output_modes",
+                    value: format!("{:?}", self.model.output_modes),
+                    reason: format!("there must be as many as input modes ({})", modes.len()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_numbers(&self) -> Result<()> {
+        let at_least_one = [
+            ("model.rank", self.model.rank),
+            ("model.mlp_rank", self.model.mlp_rank),
+            ("model.dense_hidden", self.model.dense_hidden),
+            ("model.output_modes", self.model.output_modes.iter().product()),
+            ("data.fps", self.data.fps as usize),
+            ("data.every", self.data.every),
+            ("train.batch", self.train.batch),
+            ("train.eval_every", self.train.eval_every),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                return Err(SpecError::Value { key, value: "0".into(), reason: "must be at least 1".into() });
+            }
+        }
+        let shares = [
+            ("train.recurrent_dropout", self.train.recurrent_dropout),
+            ("train.dense_input_dropout", self.train.dense_input_dropout),
+            ("train.tt_input_dropout", self.train.tt_input_dropout),
+            ("protocol.hold_out", self.protocol.hold_out),
+        ];
+        for (key, value) in shares {
+            if !(0.0..1.0).contains(&value) {
+                let reason = "must be at least 0 and below 1".into();
+                return Err(SpecError::Value { key, value: value.to_string(), reason });
+            }
+        }
+        let positive = [("train.lr_tt", self.train.lr_tt), ("train.lr_dense", self.train.lr_dense)];
+        for (key, value) in positive {
+            if !(value.is_finite() && value > 0.0) {
+                let reason = "must be a positive number".into();
+                return Err(SpecError::Value { key, value: value.to_string(), reason });
+            }
+        }
+        if self.protocol.kind != "official" && self.protocol.folds < 2 {
+            let value = self.protocol.folds.to_string();
+            return Err(SpecError::Value {
+                key: "protocol.folds",
+                value,
+                reason: "must be at least 2".into(),
+            });
+        }
+        for fold in self.model.names.iter().flat_map(|name| self.folds(name)) {
+            let folds = if self.protocol.kind == "official" { 1 } else { self.protocol.folds };
+            if fold >= folds {
+                let reason = format!("folds are numbered from 0 to {}", folds - 1);
+                return Err(SpecError::Value { key: "--folds", value: fold.to_string(), reason });
+            }
+        }
+        for name in &self.model.names {
+            if self.epochs(name) == 0 {
+                let reason = format!("model {name:?} needs at least 1 epoch");
+                return Err(SpecError::Value { key: "train.epochs", value: "0".into(), reason });
+            }
+        }
+        Ok(())
+    }
+}

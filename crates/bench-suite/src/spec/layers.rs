@@ -1,0 +1,180 @@
+//! The four layers of a specification: read, merged, overridden, and checked key by key.
+
+use super::error::nearest;
+use super::{DataSpec, MODEL_NAMES, ModelSpec, Overrides, ProtocolSpec, Result, Spec, SpecError, TrainSpec};
+use std::path::Path;
+use toml::{Table, Value};
+
+pub(super) fn read(path: &Path, shown: &str) -> Result<Table> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| SpecError::Read { path: shown.to_owned(), source })?;
+    text.parse::<Table>().map_err(|e| SpecError::Parse { path: shown.to_owned(), message: e.to_string() })
+}
+
+pub(super) fn take_table(table: &mut Table, key: &str) -> Table {
+    match table.remove(key) {
+        Some(Value::Table(inner)) => inner,
+        _ => Table::new(),
+    }
+}
+
+/// Lays `over` on `base`, table by table.
+pub(super) fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+pub(super) fn apply_sets(table: &mut Table, overrides: &Overrides) -> Result<()> {
+    let list = |items: &[u64]| Value::Array(items.iter().map(|i| Value::Integer(*i as i64)).collect());
+    for pair in &overrides.set {
+        let bad = |message: &str| SpecError::Parse { path: format!("--set {pair}"), message: message.into() };
+        let (key, text) = pair.split_once('=').ok_or_else(|| bad("expected key=value"))?;
+        let value = format!("v = {text}")
+            .parse::<Table>()
+            .ok()
+            .and_then(|mut parsed| parsed.remove("v"))
+            .unwrap_or_else(|| Value::String(text.to_owned()));
+        set_path(table, key.trim(), value).ok_or_else(|| bad("the key names no table entry"))?;
+    }
+    if !overrides.models.is_empty() {
+        let names = overrides.models.iter().map(|name| Value::String(name.clone())).collect();
+        set_path(table, "model.names", Value::Array(names));
+    }
+    if !overrides.seeds.is_empty() {
+        set_path(table, "train.seeds", list(&overrides.seeds));
+    }
+    if let Some(protocol) = &overrides.protocol {
+        set_path(table, "protocol.kind", Value::String(protocol.clone()));
+    }
+    for model in MODEL_NAMES {
+        if !overrides.folds.is_empty() {
+            let folds: Vec<u64> = overrides.folds.iter().map(|fold| *fold as u64).collect();
+            set_path(table, &format!("protocol.run_folds.{model}"), list(&folds));
+        }
+        if let Some(epochs) = overrides.epochs {
+            set_path(table, &format!("train.epochs.{model}"), Value::Integer(epochs as i64));
+        }
+    }
+    Ok(())
+}
+
+fn set_path(table: &mut Table, path: &str, value: Value) -> Option<()> {
+    match path.split_once('.') {
+        None => {
+            // An integer literal for a number that is a float elsewhere stays usable.
+            let value = match (table.get(path), value) {
+                (Some(Value::Float(_)), Value::Integer(whole)) => Value::Float(whole as f64),
+                (_, value) => value,
+            };
+            table.insert(path.to_owned(), value);
+            Some(())
+        }
+        Some((head, rest)) => {
+            let inner = table.entry(head).or_insert_with(|| Value::Table(Table::new()));
+            set_path(inner.as_table_mut()?, rest, value)
+        }
+    }
+}
+
+/// Every valid key, from the fields themselves: a complete specification written out.
+fn valid_keys() -> Vec<String> {
+    let spec = Spec::example();
+    let mut keys = Vec::new();
+    if let Ok(Value::Table(table)) = Value::try_from(&spec) {
+        flatten(&table, "", &mut keys);
+    }
+    keys
+}
+
+fn flatten(table: &Table, prefix: &str, keys: &mut Vec<String>) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Table(inner) => flatten(inner, &path, keys),
+            _ => keys.push(path),
+        }
+    }
+}
+
+pub(super) fn parse(table: Table, path: &str) -> Result<Spec> {
+    let valid = valid_keys();
+    let mut found = Vec::new();
+    flatten(&table, "", &mut found);
+    if let Some(key) = found.iter().find(|key| !valid.contains(key)) {
+        let nearest = nearest(key, valid.iter().map(String::as_str));
+        return Err(SpecError::UnknownKey { path: path.to_owned(), key: key.clone(), nearest });
+    }
+    Value::Table(table).try_into().map_err(|error: toml::de::Error| SpecError::Parse {
+        path: path.to_owned(),
+        message: error.message().to_owned(),
+    })
+}
+
+impl Spec {
+    /// A complete specification: its keys are the valid keys.
+    fn example() -> Self {
+        let per_model = || MODEL_NAMES.iter().map(|name| (*name).to_owned());
+        Self {
+            name: String::new(),
+            title: String::new(),
+            recipe: String::new(),
+            data: DataSpec {
+                dataset: String::new(),
+                folder: String::new(),
+                fallback: String::new(),
+                render: String::new(),
+                fps: 0,
+                width: 0,
+                height: 0,
+                every: 1,
+                max_frames: 0,
+                redistributable: false,
+            },
+            model: ModelSpec {
+                names: vec![],
+                input_modes: vec![],
+                output_modes: vec![],
+                rank: 0,
+                gates: String::new(),
+                core_init: String::new(),
+                rung: String::new(),
+                dense_hidden: 0,
+                gate_activation: String::new(),
+                mlp_frames: 0,
+                mlp_input_modes: vec![],
+                mlp_rank: 0,
+            },
+            protocol: ProtocolSpec {
+                kind: String::new(),
+                folds: 0,
+                split_seed: 0,
+                run_folds: per_model().map(|name| (name, vec![])).collect(),
+                hold_out: 0.0,
+                inner: false,
+            },
+            train: TrainSpec {
+                epochs: per_model().map(|name| (name, 0)).collect(),
+                seeds: vec![],
+                batch: 0,
+                lr_tt: 0.0,
+                lr_dense: 0.0,
+                pixel_scale: 0.0,
+                pixel_shift: 0.0,
+                recurrent_dropout: 0.0,
+                dense_masks: String::new(),
+                dense_input_dropout: 0.0,
+                tt_input_dropout: 0.0,
+                warm_up_to: 0,
+                classifier_l2: 0.0,
+                clip_norm: 0.0,
+                eval_every: 0,
+            },
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Experiments: TOML to a checked, complete specification.
+//!
+//! A specification is put together from four layers, each overriding the one before: the recipe file
+//! (`experiments/recipes/<recipe>.toml`), its `[dataset.<name>]` table, the experiment's own tables with its
+//! `[recipe.<recipe>]` table, and `--set key=value`. Every key must exist after that; a key that no field
+//! reads is an error that names the nearest valid one.
+
+mod check;
+mod error;
+mod layers;
+
+pub use error::{Result, SpecError, nearest_or};
+use layers::{apply_sets, merge, parse, read, take_table};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// Names of all models, in the order of tables and charts.
+pub const MODEL_NAMES: [&str; 7] = ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm", "rnn", "tt-rnn"];
+
+/// A complete experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// File stem of the experiment; also its folder under `results/`.
+    pub name: String,
+    /// What tables and charts call the dataset.
+    pub title: String,
+    /// `scaled` or `paper-code`.
+    pub recipe: String,
+    /// Where frames come from.
+    pub data: DataSpec,
+    /// Sizes of the models.
+    pub model: ModelSpec,
+    /// Folds.
+    pub protocol: ProtocolSpec,
+    /// Training.
+    pub train: TrainSpec,
+}
+
+/// Where frames come from and how they are sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// Loader: `ucf11`, `hollywood2`, `youtube-celebrities` or `folder`.
+    pub dataset: String,
+    /// Folder under `data/` that is looked at where `--data` is not given.
+    pub folder: String,
+    /// Experiment to run instead where there is no data and no `--data`; empty for none.
+    pub fallback: String,
+    /// Layout in which the program renders the folder itself: a loader's name, or empty for real clips.
+    pub render: String,
+    /// Frames per second after resampling; with loader `folder` an upper bound, never up-sampled.
+    pub fps: u32,
+    /// Frame width in pixels.
+    pub width: usize,
+    /// Frame height in pixels.
+    pub height: usize,
+    /// Use every k-th frame of the store.
+    pub every: usize,
+    /// Use at most this many frames of a clip; 0 for all.
+    pub max_frames: usize,
+    /// Whether frames may be shown in a committed report.
+    pub redistributable: bool,
+}
+
+/// Sizes of the models.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Models to run where `--models` is not given.
+    pub names: Vec<String>,
+    /// Input modes of the train; their product is width · height · 3.
+    pub input_modes: Vec<usize>,
+    /// Output modes; their product is the hidden size of the TT models.
+    pub output_modes: Vec<usize>,
+    /// Inner TT rank.
+    pub rank: usize,
+    /// `concatenated` (one train for all gates) or `separate` (one per gate).
+    pub gates: String,
+    /// `glorot1d`, `orthogonal` or `variance-matched`.
+    pub core_init: String,
+    /// `fused`, `ops` or `reference`.
+    pub rung: String,
+    /// Hidden units of the dense models.
+    pub dense_hidden: usize,
+    /// `hard-sigmoid` or `sigmoid`.
+    pub gate_activation: String,
+    /// Frames that TT-MLP concatenates.
+    pub mlp_frames: usize,
+    /// Input modes of TT-MLP; their product is `mlp_frames` · width · height · 3.
+    pub mlp_input_modes: Vec<usize>,
+    /// Inner rank of TT-MLP.
+    pub mlp_rank: usize,
+}
+
+/// Folds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProtocolSpec {
+    /// `clips`, `groups` or `official`.
+    pub kind: String,
+    /// Number of folds k.
+    pub folds: usize,
+    /// Seed of the split, apart from the seeds of training.
+    pub split_seed: u64,
+    /// Folds to run per model; a model that is not named runs all.
+    pub run_folds: BTreeMap<String, Vec<usize>>,
+    /// Share of the training rows held out at their end and not trained on (the Hollywood2 script's 0.15).
+    pub hold_out: f64,
+    /// Split each training fold again by the same protocol, train on all but its first part and score on that
+    /// part: what chooses settings. The test fold is not touched.
+    pub inner: bool,
+}
+
+/// Training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSpec {
+    /// Epochs per model.
+    pub epochs: BTreeMap<String, usize>,
+    /// Seeds of initial values, shuffles and masks.
+    pub seeds: Vec<u64>,
+    /// Clips per step.
+    pub batch: usize,
+    /// Adam's rate for models with a Tensor Train.
+    pub lr_tt: f64,
+    /// Adam's rate for dense models.
+    pub lr_dense: f64,
+    /// Pixel value p becomes `pixel_scale · p + pixel_shift`.
+    pub pixel_scale: f64,
+    /// See `pixel_scale`.
+    pub pixel_shift: f64,
+    /// Dropout probability hidden-to-hidden.
+    pub recurrent_dropout: f64,
+    /// Recurrent masks of dense models: `shared` by all gates or `per-gate`.
+    pub dense_masks: String,
+    /// Dropout probability of the dense models' input features, a mask per gate.
+    pub dense_input_dropout: f64,
+    /// Dropout probability of the TT models' input features, one mask for all gates.
+    pub tt_input_dropout: f64,
+    /// Clips shorter than this run that many bias-only steps first (front padding without masking).
+    pub warm_up_to: usize,
+    /// Penalty `l2 · sum w²` on the classifier's weights.
+    pub classifier_l2: f64,
+    /// Bound of the gradients' global norm; 0 for none.
+    pub clip_norm: f64,
+    /// Evaluate the test fold every so many epochs (for the curve; the final epoch always).
+    pub eval_every: usize,
+}
+
+/// What the command line changes.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Recipe other than the experiment's own.
+    pub recipe: Option<String>,
+    /// Models to run.
+    pub models: Vec<String>,
+    /// Folds to run.
+    pub folds: Vec<usize>,
+    /// Seeds to run.
+    pub seeds: Vec<u64>,
+    /// Epochs for every model.
+    pub epochs: Option<usize>,
+    /// Protocol.
+    pub protocol: Option<String>,
+    /// `key=value` pairs.
+    pub set: Vec<String>,
+}
+
+impl Spec {
+    /// Loads `experiments/<name>.toml` below `root` with its recipe and the command line's changes.
+    ///
+    /// # Errors
+    /// Names the file and key at fault and what would be valid.
+    pub fn load(root: &Path, name: &str, overrides: &Overrides) -> Result<Self> {
+        let folder = root.join("experiments");
+        nearest_or("experiment", name, &stems(&folder)?)?;
+        let path = format!("experiments/{name}.toml");
+        let mut table = read(&root.join(&path), &path)?;
+        let recipes: Table = take_table(&mut table, "recipe_overrides");
+        let own = table.get("recipe").and_then(Value::as_str).unwrap_or("scaled").to_owned();
+        let recipe = overrides.recipe.clone().unwrap_or(own);
+        nearest_or("recipe", &recipe, &stems(&folder.join("recipes"))?)?;
+        let recipe_path = format!("experiments/recipes/{recipe}.toml");
+        let mut merged = read(&root.join(&recipe_path), &recipe_path)?;
+        let mut by_dataset = take_table(&mut merged, "dataset");
+        let dataset =
+            table.get("data").and_then(|d| d.get("dataset")).and_then(Value::as_str).unwrap_or_default();
+        merge(&mut merged, take_table(&mut by_dataset, dataset));
+        table.insert("name".into(), name.into());
+        table.insert("recipe".into(), recipe.as_str().into());
+        merge(&mut merged, table);
+        merge(&mut merged, recipes.get(&recipe).and_then(Value::as_table).cloned().unwrap_or_default());
+        apply_sets(&mut merged, overrides)?;
+        let spec = parse(merged, &path)?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// The specification as TOML, every key written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads [`Spec::to_toml`] back.
+    ///
+    /// # Errors
+    /// As [`Spec::load`].
+    pub fn from_toml(text: &str, path: &str) -> Result<Self> {
+        let table = text
+            .parse::<Table>()
+            .map_err(|error| SpecError::Parse { path: path.to_owned(), message: error.to_string() })?;
+        let spec = parse(table, path)?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// Features of a frame M.
+    pub fn features(&self) -> usize {
+        self.data.width * self.data.height * 3
+    }
+
+    /// Epochs of a model.
+    pub fn epochs(&self, model: &str) -> usize {
+        self.train.epochs.get(model).copied().unwrap_or(0)
+    }
+
+    /// Folds that a model runs.
+    pub fn folds(&self, model: &str) -> Vec<usize> {
+        let all = if self.protocol.kind == "official" { 1 } else { self.protocol.folds };
+        self.protocol.run_folds.get(model).cloned().unwrap_or_else(|| (0..all).collect())
+    }
+}
+
+/// File stems of the TOML files in a folder, sorted.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn stems(folder: &Path) -> Result<Vec<String>> {
+    let failed = |source| SpecError::Read { path: "experiments".into(), source };
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .map_err(failed)?
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            (path.extension()? == "toml").then(|| path.file_stem()?.to_str().map(str::to_owned))?
+        })
+        .collect();
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,58 @@
+//! The same bytes at any number of threads, and beside other cells.
+
+use crate::run::{Run, stderr};
+
+/// Layers wide enough for several work items, batches long enough for several threads.
+const SETTINGS: [&str; 5] = [
+    "model.names=[\"tt-mlp\",\"gru\",\"lstm\",\"tt-gru\",\"tt-lstm\",\"rnn\",\"tt-rnn\"]",
+    "model.dense_hidden=64",
+    "model.output_modes=[2,4,4,2]",
+    "train.batch=16",
+    "train.recurrent_dropout=0.25",
+];
+
+#[test]
+fn bytes_do_not_depend_on_threads_or_jobs() {
+    let run = Run::new(&SETTINGS);
+    let cells = run.cells();
+    assert_eq!(cells.len(), 7);
+    let one: Vec<_> = cells
+        .iter()
+        .map(|cell| {
+            run.finish(cell, "--threads 1");
+            run.outcome(cell)
+        })
+        .collect();
+    for threads in [1, 2, 8] {
+        run.clear();
+        for (cell, one) in cells.iter().zip(&one) {
+            run.finish(cell, &format!("--threads {threads}"));
+            assert!(run.outcome(cell) == *one, "{cell} at {threads} threads is another");
+        }
+    }
+    // All at once, as `--jobs 7` starts them.
+    run.clear();
+    let children: Vec<_> =
+        cells.iter().map(|cell| run.command(cell, "--threads 2 --shared").spawn().unwrap()).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    for (cell, one) in cells.iter().zip(&one) {
+        assert!(run.outcome(cell) == *one, "{cell} beside the others is another");
+    }
+}
+
+#[test]
+fn another_seed_is_another_result() {
+    let run = Run::new(&["model.names=[\"tt-gru\"]", "train.seeds=[0,1]"]);
+    let cells = run.cells();
+    let outcomes: Vec<_> = cells
+        .iter()
+        .map(|cell| {
+            run.finish(cell, "--threads 1");
+            run.outcome(cell)
+        })
+        .collect();
+    assert!(outcomes[0] != outcomes[1]);
+}

@@ -1,0 +1,10 @@
+//! Cells as processes: the same bytes at any number of threads, after any stop, beside another run, and after a
+//! write that failed. The clips are noise in a frame store made here, so no video is decoded.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod determinism;
+mod faults;
+mod locks;
+mod resume;
+mod run;

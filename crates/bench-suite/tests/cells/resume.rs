@@ -1,0 +1,68 @@
+//! A cell that was stopped ends as if it had not been.
+
+use std::fs;
+
+use crate::run::{Run, signal, stderr};
+
+#[test]
+fn a_killed_cell_goes_on_from_its_checkpoint_and_ends_the_same() {
+    let epochs =
+        ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm"].map(|model| format!("train.epochs.{model}=40"));
+    let run = Run::new(&epochs.each_ref().map(String::as_str));
+    for cell in run.cells() {
+        run.finish(&cell, "--threads 1");
+        let expected = run.outcome(&cell);
+        fs::remove_dir_all(run.folder(&cell)).unwrap();
+        // The first checkpoint of a run that writes one a step lies inside an epoch.
+        let mut child = run.start(&cell);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What a kill inside a write leaves, ours and the library's.
+        fs::write(run.folder(&cell).join("weights.tmp"), "half").unwrap();
+        fs::write(run.folder(&cell).join(".tmpAbCdEf"), "half").unwrap();
+        let text = run.finish(&cell, "--threads 2");
+        assert!(text.contains(&format!("{cell}: goes on from epoch")), "{text}");
+        assert!(run.outcome(&cell) == expected, "{cell} is another after a kill");
+    }
+}
+
+#[test]
+fn signals_leave_a_checkpoint_and_exit_130() {
+    let run = Run::new(&["model.names=[\"gru\"]", "train.epochs.gru=400"]);
+    let cell = &run.cells()[0];
+    let path = run.folder(cell).join("checkpoint.safetensors");
+    for name in ["INT", "TERM"] {
+        let child = run.start(cell);
+        let before = fs::read(&path).unwrap();
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{name}: {}", stderr(&output));
+        assert!(stderr(&output).contains("the next run goes on from the checkpoint"), "{}", stderr(&output));
+        assert!(path.exists() && !run.folder(cell).join("cell.json").exists());
+        assert_ne!(fs::read(&path).unwrap(), before, "{name} did not write another checkpoint");
+    }
+}
+
+#[test]
+fn a_checkpoint_left_beside_the_record_is_removed() {
+    let run = Run::new(&["model.names=[\"tt-gru\"]"]);
+    let cell = &run.cells()[0];
+    run.finish(cell, "--threads 1");
+    let expected = run.outcome(cell);
+    fs::write(run.folder(cell).join("checkpoint.safetensors"), "left by a kill").unwrap();
+    assert!(run.finish(cell, "").contains("done already"));
+    assert_eq!(run.outcome(cell), expected);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named() {
+    let run = Run::new(&["model.names=[\"tt-gru\"]"]);
+    let cell = &run.cells()[0];
+    fs::create_dir_all(run.folder(cell)).unwrap();
+    for bytes in [&b"short"[..], &[255; 64], b"\x02\0\0\0\0\0\0\0{}"] {
+        fs::write(run.folder(cell).join("checkpoint.safetensors"), bytes).unwrap();
+        let output = run.command(cell, "").output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(&format!("{cell}/checkpoint.safetensors")), "{}", stderr(&output));
+    }
+}

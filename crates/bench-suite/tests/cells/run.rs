@@ -1,0 +1,211 @@
+//! A planned run in a temporary folder, and its cells as processes.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use bench_suite::record::{CellRecord, Plan};
+use rand::RngExt;
+use tt_core::rng::stream;
+use video_data::FrameSpec;
+use video_data::datasets::{Kind, scan};
+use video_data::import::store_dir;
+use video_data::rate::Rate;
+use video_data::store::{FORMAT, Row, StoreInfo, Writer};
+
+/// Frames per second that clips are said to have, and are brought to.
+const FPS: u32 = 24;
+
+/// A run of experiment `small` that is planned and not computed.
+pub(crate) struct Run {
+    root: tempfile::TempDir,
+    plan: Plan,
+}
+
+/// What a finished cell leaves, without times and memory.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Outcome {
+    record: CellRecord,
+    predictions: Vec<u8>,
+    weights: Vec<u8>,
+}
+
+impl Run {
+    /// 36 clips of noise in four classes, and `--set` for each of the settings.
+    pub(crate) fn new(settings: &[&str]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+        let experiments = root.path().join("experiments");
+        fs::create_dir_all(experiments.join("recipes")).unwrap();
+        fs::copy(source.join("recipes/scaled.toml"), experiments.join("recipes/scaled.toml")).unwrap();
+        let text = fs::read_to_string(source.join("folder-sample.toml")).unwrap();
+        let text = text.replace("render = \"folder\"", "render = \"\"").replace("folder-sample\"", "clips\"");
+        fs::write(experiments.join("small.toml"), text).unwrap();
+        make_store(&root.path().join("data"));
+        let mut run = Self { root, plan: serde_json::from_str(EMPTY_PLAN).unwrap() };
+        let output = run.plan_command(settings).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        run.plan = serde_json::from_slice(&output.stdout).unwrap();
+        run
+    }
+
+    /// `bench-suite plan` with settings.
+    pub(crate) fn plan_command(&self, settings: &[&str]) -> Command {
+        let mut command = engine();
+        command.args(["plan", "--experiment", "small", "--folds", "0", "--root"]).arg(self.root.path());
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        command
+    }
+
+    /// Names of the run's cells.
+    pub(crate) fn cells(&self) -> Vec<String> {
+        self.plan.cells.iter().map(bench_suite::record::PlannedCell::id).collect()
+    }
+
+    /// The run's folder.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.root.path().join("data/runs").join(&self.plan.run_digest)
+    }
+
+    /// A cell's folder.
+    pub(crate) fn folder(&self, cell: &str) -> PathBuf {
+        self.dir().join("cells").join(cell)
+    }
+
+    /// `bench-suite cell` with more arguments, split at blanks.
+    pub(crate) fn command(&self, cell: &str, more: &str) -> Command {
+        let mut command = engine();
+        command.arg("cell").arg("--run-dir").arg(self.dir()).args(["--cell", cell]);
+        command.args(more.split_whitespace());
+        command
+    }
+
+    /// Runs a cell to its end.
+    pub(crate) fn finish(&self, cell: &str, more: &str) -> String {
+        let output = self.command(cell, more).output().unwrap();
+        assert!(output.status.success(), "{cell}: {}", stderr(&output));
+        stderr(&output)
+    }
+
+    /// Starts a cell that writes a checkpoint after every step, and waits until it has written one.
+    pub(crate) fn start(&self, cell: &str) -> Child {
+        let file = || fs::metadata(self.folder(cell).join("checkpoint.safetensors")).ok().map(|m| m.ino());
+        let before = file();
+        let mut child = self.command(cell, "--checkpoint-every 0 --quiet").spawn().unwrap();
+        until("a checkpoint", || {
+            assert!(child.try_wait().unwrap().is_none(), "{cell} ended before it was stopped");
+            file().is_some_and(|now| Some(now) != before)
+        });
+        child
+    }
+
+    /// What the cell left. Nothing but its files may lie in its folder.
+    pub(crate) fn outcome(&self, cell: &str) -> Outcome {
+        let folder = self.folder(cell);
+        let mut names: Vec<String> =
+            fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["cell.json", "lock", "predictions.csv", "weights.safetensors"], "{cell}");
+        outcome_in(&folder)
+    }
+
+    /// Forgets everything that was computed.
+    pub(crate) fn clear(&self) {
+        let _ = fs::remove_dir_all(self.dir().join("cells"));
+    }
+}
+
+/// What a finished cell left in a folder.
+pub(crate) fn outcome_in(folder: &Path) -> Outcome {
+    let read = |name: &str| fs::read(folder.join(name)).unwrap();
+    let mut record: CellRecord = serde_json::from_slice(&read("cell.json")).unwrap();
+    record.epoch_s = None;
+    record.peak_rss_bytes = 0;
+    record.curve.iter_mut().for_each(|point| point.wall_s = 0.0);
+    Outcome { record, predictions: read("predictions.csv"), weights: read("weights.safetensors") }
+}
+
+/// Sends a signal by name.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
+/// Waits for something that another process does; a minute is far more than it takes.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_mins(1), "waited in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Standard error as text.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn engine() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench-suite"));
+    command.stdin(Stdio::null()).stderr(Stdio::piped()).env_remove("RUST_LOG");
+    command
+}
+
+/// Clips that nobody will decode, and their frames in a store.
+fn make_store(data: &Path) {
+    let (classes, per_class) = (["a", "b", "c", "d"], 9);
+    for class in classes {
+        for clip in 0..per_class {
+            let folder = data.join(format!("clips/{class}/group{}", clip % 3));
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join(format!("{clip}.avi")), [class, "is no video"].concat()).unwrap();
+        }
+    }
+    let dataset = scan(Kind::Folder, &data.join("clips")).unwrap();
+    let spec = FrameSpec { width: 20, height: 16, rate: Rate::AtMost(FPS) };
+    let dir = store_dir(&dataset, &spec, data).unwrap();
+    let mut writer = Writer::open(&dir, "noise", spec.frame_bytes()).unwrap();
+    for clip in &dataset.clips {
+        let mut rng = stream(0, &clip.name);
+        let length = rng.random_range(10..=18);
+        let shade = 40 * clip.labels[0] as u8;
+        let frames: Vec<u8> =
+            (0..length * spec.frame_bytes()).map(|_| shade + rng.random_range(0..120)).collect();
+        writer.append(&frames).unwrap();
+        let row = Row {
+            clip: clip.name.clone(),
+            labels: clip.labels.clone(),
+            classes: dataset.classes[clip.labels[0]].clone(),
+            group: clip.group.clone(),
+            fps: f64::from(FPS),
+            frame_digest: clip.name.clone(),
+            ..Row::default()
+        };
+        writer.commit(row).unwrap();
+    }
+    let info = StoreInfo {
+        format: FORMAT,
+        name: dataset.name.clone(),
+        spec,
+        classes: dataset.classes.clone(),
+        metric: dataset.metric,
+        multi_label: false,
+        differences: Vec::new(),
+        sample: None,
+        libav: String::new(),
+        scale_flags: String::new(),
+        frames: 0,
+        manifest_sha256: String::new(),
+        data_digest: String::new(),
+    };
+    writer.finish(info, Vec::new()).unwrap();
+}
+
+/// What stands in for the plan until there is one.
+const EMPTY_PLAN: &str = r#"{"experiment":"","data":"","data_kind":"folder","dataset":"","store":"","metric":"",
+    "classes":[],"run_digest":"","data_digest":"","clips":0,"frames":0,"frame_bytes":0,"left_out":[],"cells":[],
+    "config":""}"#;

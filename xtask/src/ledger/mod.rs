@@ -1,0 +1,253 @@
+//! `cargo xtask ledger`: what the paper leaves open, one factor at a time on real clips.
+//!
+//! Every level of a factor is a run like any other, with its folder under `data/runs/`; its cells land in
+//! `results/ledger/<name>/cells.csv` as they are done.
+
+mod rows;
+mod spec;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use bench_suite::record::{CellRecord, Plan, PredictionRow};
+use serde::{Deserialize, Serialize};
+
+use crate::cells::Runner;
+use crate::cli;
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::records::{Machine, csv_bytes, date_utc, machine, read_csv, write_atomic};
+use crate::repo::Repo;
+use crate::text::{md_table, score};
+use crate::{charts, engine, experiments, packages};
+pub(crate) use rows::LedgerRow;
+use rows::{CellRow, Defaults, LEDGER_HEADER};
+use spec::{Ledger, Variant};
+
+/// What a ledger's cells have in common: `run.toml`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    ledger: String,
+    title: String,
+    protocol: String,
+    data: String,
+    data_digest: String,
+    clips: usize,
+    frames: usize,
+    date: String,
+    commit: Option<String>,
+    dirty: bool,
+    /// Factor and default level, in order.
+    defaults: Defaults,
+    /// The base's configuration.
+    config: String,
+    machine: Machine,
+    versions: std::collections::BTreeMap<String, String>,
+}
+
+/// Runs a ledger and writes `results/ledger/<name>/`.
+pub(crate) fn ledger(repo: &Repo, args: &cli::Ledger) -> Result<()> {
+    let ledger = Ledger::read(repo, &args.name)?;
+    let variants = ledger.variants(args.data.as_deref());
+    for variant in &variants {
+        let overrides = variant.selection.overrides();
+        experiments::check(repo, &ledger.experiment, &overrides, args.data.as_deref())
+            .with_context(|| format!("{} {}", variant.factor, variant.level))?;
+    }
+    let dir = experiments::results_root(repo, args.out.as_deref())?.join("ledger").join(&args.name);
+    experiments::check_writable(&dir)?;
+    packages::ensure()?;
+    let quiet = args.verbosity.quiet;
+    repo.build(&["video-data"], "decoding, links FFmpeg", quiet)?;
+    repo.build(&["bench-suite"], "the training engine", quiet)?;
+    let interrupt = Interrupt::install()?;
+    engine::prepare(repo, &variants[0].selection.flags(&ledger.experiment)?, args.verbosity, &interrupt)?;
+    let mut known = rows::read(&dir)?;
+    for variant in &variants {
+        let plan = engine::plan(repo, &variant.selection.flags(&ledger.experiment)?, false, args.verbosity)?;
+        if plan.metric != "accuracy" {
+            bail!("a ledger needs exclusive classes; {} is scored by {}", ledger.experiment, plan.metric);
+        }
+        let progress = Progress::new(quiet, args.verbosity.verbose);
+        progress.say(&format!("{}: {} cells", label(variant), plan.cells.len()));
+        let run_dir = engine::run_dir(repo, &plan);
+        let start = || engine::command(repo, "cell", args.verbosity);
+        let runner = Runner {
+            run_dir: &run_dir,
+            jobs: args.jobs,
+            engine: &start,
+            interrupt: &interrupt,
+            progress: &progress,
+        };
+        runner.run(&plan.cells)?;
+        let rows = cells(&run_dir, &plan, variant)?;
+        known.retain(|old| !rows.iter().any(|new| same_cell(old, new)));
+        known.extend(rows);
+        rows::write(&dir, &known)?;
+        if variant.factor.is_empty() && !variant.inner {
+            let about = about(repo, &args.name, &ledger, &plan);
+            write_atomic(&dir.join("run.toml"), toml::to_string(&about)?.as_bytes())?;
+        }
+        derive(&dir)?;
+    }
+    eprintln!("{} cells; results in {}", known.len(), repo.show(&dir));
+    Ok(())
+}
+
+fn label(variant: &Variant) -> String {
+    let split = if variant.inner { ", inner split" } else { "" };
+    if variant.factor.is_empty() {
+        return format!("defaults{split}");
+    }
+    format!("{}: {}{split}", variant.factor, variant.level)
+}
+
+fn same_cell(a: &CellRow, b: &CellRow) -> bool {
+    (&a.factor, &a.level, &a.split, &a.model, a.fold, a.seed)
+        == (&b.factor, &b.level, &b.split, &b.model, b.fold, b.seed)
+}
+
+fn cells(run_dir: &Path, plan: &Plan, variant: &Variant) -> Result<Vec<CellRow>> {
+    let read = |cell: &bench_suite::record::PlannedCell| {
+        let folder = run_dir.join("cells").join(cell.id());
+        let path = folder.join("cell.json");
+        let bytes = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let record: CellRecord =
+            serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+        let mut clips: Vec<PredictionRow> = read_csv(&folder.join("predictions.csv"))?;
+        clips.sort_by(|a, b| a.clip.cmp(&b.clip));
+        Ok(CellRow {
+            factor: variant.factor.clone(),
+            level: variant.level.clone(),
+            split: if variant.inner { "inner" } else { "test" }.to_owned(),
+            model: record.model,
+            fold: record.fold,
+            seed: record.seed,
+            epochs: record.epochs,
+            value: record.value,
+            train_clips: record.train_clips,
+            test_clips: record.test_clips,
+            saturated_gates: record.saturated_gates,
+            params_input: record.params_input,
+            epoch_s: record.epoch_s,
+            run: plan.run_digest.clone(),
+            hits: clips.iter().map(|c| if c.label == c.predicted { '1' } else { '0' }).collect(),
+        })
+    };
+    plan.cells.iter().map(read).collect()
+}
+
+fn about(repo: &Repo, name: &str, ledger: &Ledger, plan: &Plan) -> About {
+    let (commit, dirty) = machine::commit(repo);
+    About {
+        ledger: name.to_owned(),
+        title: plan.data.clone(),
+        protocol: ledger.protocol.clone(),
+        data: engine::data_line(plan),
+        data_digest: plan.data_digest.clone(),
+        clips: plan.clips,
+        frames: plan.frames,
+        date: date_utc(),
+        commit,
+        dirty,
+        defaults: ledger.factors.iter().map(|f| (f.name.clone(), f.default.clone())).collect(),
+        config: plan.config.clone(),
+        machine: Machine::here(),
+        versions: machine::versions(repo),
+    }
+}
+
+/// Writes the table, the page and the chart that follow from the records of a folder.
+fn derive(dir: &Path) -> Result<()> {
+    let path = dir.join("run.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let about: About = toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let table = rows::table(&rows::read(dir)?, &about.defaults);
+    write_atomic(&dir.join("ledger.csv"), &csv_bytes(LEDGER_HEADER, &table)?)?;
+    write_atomic(&dir.join("ledger.md"), page(&about, &table).as_bytes())?;
+    charts::ledger(dir, &about.title, &table)
+}
+
+/// Derives every ledger below `root` again; how many there are.
+pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
+    let Ok(entries) = fs::read_dir(root) else { return Ok(0) };
+    let mut dirs: Vec<_> = entries.flatten().map(|e| e.path()).collect();
+    dirs.sort();
+    dirs.retain(|dir| dir.join("cells.csv").is_file());
+    for dir in &dirs {
+        derive(dir)?;
+        eprintln!("{} redrawn from its cells", repo.show(dir));
+    }
+    Ok(dirs.len())
+}
+
+fn page(about: &About, table: &[LedgerRow]) -> String {
+    let mut text = format!(
+        "# What the paper leaves open: {}\n\nOne factor at a time from recipe `scaled`, protocol `{}`, final \
+         epoch. Mean ± sample standard deviation over folds; 95 % intervals by bootstrap over the scored clips \
+         within folds. `difference` is against the default on the same folds, clips drawn alike for both. Gates \
+         saturated: share of the gates' activations below 0.01 or above 0.99 at the initial weights, over the \
+         first training batch. Split `inner` scores on a part of the training fold and is what a setting may be \
+         chosen by; `test` is the test fold, and chooses nothing.\n\n- {}\n- {} clips, {} frames; data digest \
+         `{}`\n- machine: {}\n\n![scores per level](ledger.svg)\n",
+        about.ledger,
+        about.protocol,
+        about.data,
+        about.clips,
+        about.frames,
+        about.data_digest,
+        about.machine.line()
+    );
+    let range = |low: Option<f64>, high: Option<f64>| match (low, high) {
+        (Some(low), Some(high)) => format!("{} to {}", score(low), score(high)),
+        _ => String::new(),
+    };
+    for (factor, _) in &about.defaults {
+        let rows: Vec<Vec<String>> = table
+            .iter()
+            .filter(|row| row.factor == *factor)
+            .map(|row| {
+                let difference = row
+                    .difference
+                    .map(|d| format!("{d:+.3} ({})", range(row.difference_low, row.difference_high)));
+                vec![
+                    row.split.clone(),
+                    row.model.clone(),
+                    row.level.clone(),
+                    match row.std {
+                        Some(std) => format!("{} ± {}", score(row.mean), score(std)),
+                        None => score(row.mean),
+                    },
+                    range(row.ci_low, row.ci_high),
+                    difference.unwrap_or_default(),
+                    row.folds.to_string(),
+                    row.epochs.to_string(),
+                    row.saturated_gates.map_or_else(String::new, |s| format!("{:.1} %", s * 100.0)),
+                    row.epoch_s.map_or_else(String::new, |s| format!("{s:.2}")),
+                ]
+            })
+            .collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let header = [
+            "split",
+            "model",
+            "level",
+            "accuracy",
+            "95 % interval",
+            "difference",
+            "folds",
+            "epochs",
+            "gates saturated",
+            "s/epoch",
+        ];
+        text.push_str("\n## ");
+        text.push_str(factor);
+        text.push_str("\n\n");
+        text.push_str(&md_table(&header, &rows));
+    }
+    text
+}

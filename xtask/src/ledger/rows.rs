@@ -1,0 +1,222 @@
+//! The records of a ledger, a row per cell, and the table that follows from them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bench_suite::stats::{self, FoldOutcomes, Interval, Outcomes};
+use serde::{Deserialize, Serialize};
+
+use crate::records::{csv_bytes, read_csv, write_atomic};
+
+/// Header of `cells.csv`.
+pub(crate) const CELLS_HEADER: &str = "factor,level,split,model,fold,seed,epochs,value,train_clips,test_clips,\
+                                       saturated_gates,params_input,epoch_s,run,hits";
+/// Header of `ledger.csv`.
+pub(crate) const LEDGER_HEADER: &str = "factor,level,split,model,mean,std,ci_low,ci_high,difference,\
+                                        difference_low,difference_high,folds,epochs,params_input,\
+                                        saturated_gates,epoch_s";
+
+/// A finished cell of a ledger. Factor and level are empty for the base.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CellRow {
+    pub(crate) factor: String,
+    pub(crate) level: String,
+    /// `test`, or `inner` for the inner split of the training fold.
+    pub(crate) split: String,
+    pub(crate) model: String,
+    pub(crate) fold: usize,
+    pub(crate) seed: u64,
+    pub(crate) epochs: usize,
+    /// Accuracy of the final epoch.
+    pub(crate) value: f64,
+    pub(crate) train_clips: usize,
+    pub(crate) test_clips: usize,
+    pub(crate) saturated_gates: Option<f64>,
+    pub(crate) params_input: usize,
+    pub(crate) epoch_s: Option<f64>,
+    /// Folder under `data/runs/`.
+    pub(crate) run: String,
+    /// A digit per scored clip, in name order: 1 where the prediction was right.
+    pub(crate) hits: String,
+}
+
+/// A row of `ledger.csv`: a level of a factor for a model, against the default on the same folds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LedgerRow {
+    pub(crate) factor: String,
+    pub(crate) level: String,
+    pub(crate) split: String,
+    pub(crate) model: String,
+    pub(crate) mean: f64,
+    pub(crate) std: Option<f64>,
+    pub(crate) ci_low: Option<f64>,
+    pub(crate) ci_high: Option<f64>,
+    /// Mean over folds of this level less the default.
+    pub(crate) difference: Option<f64>,
+    pub(crate) difference_low: Option<f64>,
+    pub(crate) difference_high: Option<f64>,
+    pub(crate) folds: usize,
+    pub(crate) epochs: usize,
+    pub(crate) params_input: usize,
+    pub(crate) saturated_gates: Option<f64>,
+    pub(crate) epoch_s: Option<f64>,
+}
+
+/// The name of the default level per factor, in the ledger's order.
+pub(crate) type Defaults = Vec<(String, String)>;
+
+/// Reads `cells.csv`, or nothing where there is none yet.
+pub(crate) fn read(dir: &Path) -> Result<Vec<CellRow>> {
+    let path = dir.join("cells.csv");
+    if path.is_file() { read_csv(&path) } else { Ok(Vec::new()) }
+}
+
+/// Writes `cells.csv`.
+pub(crate) fn write(dir: &Path, rows: &[CellRow]) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+    write_atomic(&dir.join("cells.csv"), &csv_bytes(CELLS_HEADER, rows)?)
+}
+
+/// The table: per factor the default, then its levels in the order in which they were recorded.
+pub(crate) fn table(rows: &[CellRow], defaults: &Defaults) -> Vec<LedgerRow> {
+    let mut table = Vec::new();
+    for (factor, default) in defaults {
+        let mut groups: Vec<(&str, &str, &str)> = Vec::new();
+        for row in rows.iter().filter(|row| row.factor == *factor) {
+            let key = (row.split.as_str(), row.model.as_str(), row.level.as_str());
+            if !groups.contains(&key) {
+                groups.push(key);
+            }
+        }
+        groups.sort_by_key(|(split, model, _)| (std::cmp::Reverse(*split), order(model)));
+        let mut last = None;
+        for (split, model, level) in groups {
+            let of = |factor: &str, level: &str| -> Vec<&CellRow> {
+                let mut cells: Vec<&CellRow> = rows
+                    .iter()
+                    .filter(|r| {
+                        r.factor == factor && r.level == level && r.split == split && r.model == model
+                    })
+                    .collect();
+                cells.sort_by_key(|r| (r.fold, r.seed));
+                cells
+            };
+            let base = of("", "");
+            if last != Some((split, model)) {
+                table.extend(summary(factor, default, &base, None));
+                last = Some((split, model));
+            }
+            table.extend(summary(factor, level, &of(factor, level), Some(&base)));
+        }
+    }
+    table
+}
+
+fn order(model: &str) -> usize {
+    bench_suite::spec::MODEL_NAMES.iter().position(|name| *name == model).unwrap_or(usize::MAX)
+}
+
+fn summary(factor: &str, level: &str, cells: &[&CellRow], base: Option<&[&CellRow]>) -> Option<LedgerRow> {
+    let first = cells.first()?;
+    let (values, folds) = by_fold(cells);
+    let purpose = format!("ledger/{factor}/{level}/{}/{}", first.split, first.model);
+    let interval = stats::interval(&folds, &purpose);
+    let difference = base.and_then(|base| paired(cells, base, &purpose));
+    let some = |values: Vec<f64>| stats::mean(&values);
+    Some(LedgerRow {
+        factor: factor.to_owned(),
+        level: level.to_owned(),
+        split: first.split.clone(),
+        model: first.model.clone(),
+        mean: tidy(stats::mean(&values)?),
+        std: stats::sample_std(&values).map(tidy),
+        ci_low: interval.map(|i| tidy(i.low)),
+        ci_high: interval.map(|i| tidy(i.high)),
+        difference: difference.map(|(mean, _)| tidy(mean)),
+        difference_low: difference.and_then(|(_, i)| i).map(|i| tidy(i.low)),
+        difference_high: difference.and_then(|(_, i)| i).map(|i| tidy(i.high)),
+        folds: values.len(),
+        epochs: first.epochs,
+        params_input: first.params_input,
+        saturated_gates: some(cells.iter().filter_map(|c| c.saturated_gates).collect()).map(tidy),
+        epoch_s: some(cells.iter().filter_map(|c| c.epoch_s).collect()).map(tidy),
+    })
+}
+
+/// Mean difference to the base over the folds that both have, and its interval.
+fn paired(cells: &[&CellRow], base: &[&CellRow], purpose: &str) -> Option<(f64, Option<Interval>)> {
+    let twin = |cell: &CellRow| base.iter().find(|b| (b.fold, b.seed) == (cell.fold, cell.seed)).copied();
+    let pairs: Vec<(&CellRow, &CellRow)> = cells.iter().filter_map(|c| Some((*c, twin(c)?))).collect();
+    let (ours, theirs): (Vec<&CellRow>, Vec<&CellRow>) = pairs.into_iter().unzip();
+    let ((a, a_folds), (b, b_folds)) = (by_fold(&ours), by_fold(&theirs));
+    let differences: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
+    let same = ours.iter().zip(&theirs).all(|(a, b)| a.hits.len() == b.hits.len());
+    let interval = same.then(|| stats::paired_interval(&a_folds, &b_folds, &format!("{purpose}/paired")));
+    Some((stats::mean(&differences)?, interval.flatten()))
+}
+
+/// Scores and outcomes fold by fold, seeds in order within a fold.
+fn by_fold(cells: &[&CellRow]) -> (Vec<f64>, Vec<FoldOutcomes>) {
+    let mut folds: BTreeMap<usize, Vec<&CellRow>> = BTreeMap::new();
+    for cell in cells {
+        folds.entry(cell.fold).or_default().push(cell);
+    }
+    folds
+        .into_values()
+        .filter_map(|cells| {
+            let values: Vec<f64> = cells.iter().map(|c| c.value).collect();
+            let outcomes =
+                cells.iter().map(|c| Outcomes::accuracy(c.hits.bytes().map(|b| b == b'1').collect()));
+            Some((stats::mean(&values)?, outcomes.collect()))
+        })
+        .unzip()
+}
+
+/// Takes off the last digits, which are noise of the arithmetic.
+fn tidy(value: f64) -> f64 {
+    (value * 1e12).round() / 1e12
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(factor: &str, level: &str, fold: usize, hits: &str) -> CellRow {
+        let right = hits.bytes().filter(|b| *b == b'1').count();
+        CellRow {
+            factor: factor.into(),
+            level: level.into(),
+            split: "test".into(),
+            model: "tt-gru".into(),
+            fold,
+            seed: 0,
+            epochs: 3,
+            value: right as f64 / hits.len() as f64,
+            train_clips: 8,
+            test_clips: hits.len(),
+            saturated_gates: Some(0.5),
+            params_input: 7,
+            epoch_s: None,
+            run: "abc".into(),
+            hits: hits.into(),
+        }
+    }
+
+    #[test]
+    fn a_level_is_compared_with_the_default_on_the_same_folds_only() {
+        let rows = [
+            cell("", "", 0, "1100"),
+            cell("", "", 1, "1111"),
+            cell("rank", "8", 0, "1110"),
+            cell("unused", "x", 0, "0000"),
+        ];
+        let table = table(&rows, &vec![("rank".into(), "4".into())]);
+        assert_eq!(table.len(), 2);
+        assert_eq!((table[0].level.as_str(), table[0].mean, table[0].folds), ("4", 0.75, 2));
+        assert_eq!((table[1].level.as_str(), table[1].mean), ("8", 0.75));
+        assert_eq!(table[1].difference, Some(0.25), "fold 0 alone");
+        let (low, high) = (table[1].difference_low.unwrap(), table[1].difference_high.unwrap());
+        assert!(low <= 0.25 && high >= 0.25, "{low} {high}");
+    }
+}

@@ -1,0 +1,144 @@
+//! `cargo xtask torture resume`: runs killed at random instants must end as if they had not been.
+
+mod equal;
+mod victim;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use bench_suite::record::Plan;
+use bench_suite::stats::Draws;
+use clap::{Args, Subcommand};
+
+use crate::interrupt::Interrupt;
+use crate::repo::Repo;
+use crate::{packages, text};
+use victim::{Attempt, End, Tally};
+
+/// The experiment that is tortured: five models, three folds, frames small enough for a cell a second.
+const EXPERIMENT: &str = "folder-sample";
+/// Of so many rounds, one starts without clips and frame store, so that kills fall into making these too.
+const ROUNDS_PER_STORE: usize = 2;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Torture {
+    /// Kill runs of the five models at random instants and compare what they leave with an undisturbed run
+    #[command(after_help = "\
+Examples:
+  cargo xtask torture resume
+  cargo xtask torture resume --kills 20 --seed 7")]
+    Resume(Options),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Kills to survive
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    kills: usize,
+    /// Seed of the instants, signals, thread counts and checkpoint intervals
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+/// A folder with a `data/` of its own, and the repository's experiments.
+#[derive(Debug)]
+pub(crate) struct Root {
+    path: PathBuf,
+}
+
+impl Root {
+    fn new(repo: &Repo, path: PathBuf) -> Result<Self> {
+        let made = fs::create_dir_all(&path)
+            .and_then(|()| std::os::unix::fs::symlink(repo.path("experiments"), path.join("experiments")));
+        made.with_context(|| format!("{} cannot be made", path.display()))?;
+        Ok(Self { path })
+    }
+
+    /// Forgets cells and records; clips and frame store too, where `all` is said.
+    fn clear(&self, all: bool) -> Result<()> {
+        let below: &[&str] = if all { &["data", "results"] } else { &["data/runs", "results"] };
+        below.iter().try_for_each(|name| remove(&self.path.join(name)))
+    }
+
+    /// The run's folder and the plan in it.
+    fn plan(&self) -> Result<(PathBuf, Plan)> {
+        let runs = self.path.join("data/runs");
+        let entries = fs::read_dir(&runs).with_context(|| format!("{} cannot be read", runs.display()))?;
+        let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        let (Some(dir), true) = (dirs.pop(), dirs.is_empty()) else {
+            bail!("{} should hold one run", runs.display())
+        };
+        let path = dir.join("plan.json");
+        let bytes = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let plan =
+            serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+        Ok((dir, plan))
+    }
+}
+
+/// Does the torture that was asked for.
+pub(crate) fn torture(repo: &Repo, what: &Torture) -> Result<()> {
+    let Torture::Resume(options) = what;
+    packages::ensure()?;
+    repo.build(&["video-data"], "decoding, links FFmpeg", false)?;
+    repo.build(&["bench-suite"], "the training engine", false)?;
+    let interrupt = Interrupt::install()?;
+    let base = repo.path("data/torture");
+    remove(&base)?;
+    let reference = Root::new(repo, base.join("reference"))?;
+    let killed = Root::new(repo, base.join("killed"))?;
+    let log = base.join("engine.log");
+    let mut draws = Draws::new(&format!("torture/resume/seed{}", options.seed));
+    let mut tally = Tally::default();
+    let started = Instant::now();
+    let attempt = |root, draws: &mut Draws, tally: &mut Tally, kills| {
+        Attempt { repo, root, log: &log, interrupt: &interrupt }.run(draws, tally, kills)
+    };
+    attempt(&reference, &mut draws, &mut tally, 0)?;
+    equal::write_tables(repo, &reference)?;
+    let cells = reference.plan()?.1.cells.len();
+    eprintln!("reference: {cells} cells in {}", text::seconds(started.elapsed().as_secs_f64()));
+    let (mut round, mut survived, mut mismatches) = (0, 0, 0);
+    while tally.kills() < options.kills {
+        killed.clear(round % ROUNDS_PER_STORE == 0)?;
+        round += 1;
+        let before = tally.kills();
+        while matches!(attempt(&killed, &mut draws, &mut tally, options.kills)?, End::Killed) {}
+        equal::write_tables(repo, &killed)?;
+        let differing = equal::differing(&reference.path, &killed.path)?;
+        for line in &differing {
+            eprintln!("MISMATCH in round {round}: {line}");
+        }
+        mismatches += differing.len();
+        survived += if differing.is_empty() { tally.kills() - before } else { 0 };
+        eprintln!("round {round}: {} of {} kills", tally.kills(), options.kills);
+    }
+    eprintln!("{tally}, in {}", text::seconds(started.elapsed().as_secs_f64()));
+    finish(
+        repo,
+        &base,
+        &format!("{} kills, {survived} survived, {mismatches} mismatches", tally.kills()),
+        mismatches,
+    )
+}
+
+#[expect(clippy::print_stdout, reason = "the verdict is what the verb is for")]
+fn finish(repo: &Repo, base: &Path, verdict: &str, mismatches: usize) -> Result<()> {
+    if mismatches > 0 {
+        bail!("{verdict}; both states are kept in {}", repo.show(base));
+    }
+    remove(base)?;
+    println!("{verdict}");
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be removed", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
