@@ -273,8 +273,8 @@ impl LayerOp {
         input: &[f32],
         recurrent: &[f32],
         dlast: &[f32],
-        mut drows: Option<&mut [f32]>,
-    ) -> Result<(Option<Vec<f32>>, Option<Vec<f32>>)> {
+        drows: Option<&mut [f32]>,
+    ) -> Result<[Option<Vec<f32>>; 2]> {
         let LayerCore { projection, recurrence, workspaces, sinks } = &*self.layer;
         let mut work = self.take_saved().ok_or_else(|| Error::NoGradient("the layer's parameters".into()))?;
         let Workspace { gates, projection: saved, recurrence: states } = &mut work;
@@ -283,11 +283,11 @@ impl LayerOp {
             recurrence.backward(gates, &self.batch(), recurrent, states, dlast, gradients)
         })?;
         let dinput = GradientSink::fill(sinks.input.as_ref(), input.len(), |weights| {
-            let grads = ProjectionGrads { weights, rows: drows.as_deref_mut() };
+            let grads = ProjectionGrads { weights, rows: drows };
             projection.backward(rows, input, saved, gates, grads, &self.projection_call())
         })?;
         workspaces.give(work);
-        Ok((dinput, drecurrent))
+        Ok([dinput, drecurrent])
     }
 }
 
@@ -327,7 +327,7 @@ impl CustomOp3 for LayerOp {
         let (dlast_storage, dlast_layout) = dlast.storage_and_layout();
         let mut drows = (rows.dtype() == candle_core::DType::F32 && rows.track_op())
             .then(|| vec![0.0_f32; rows.elem_count()]);
-        let (dinput, drecurrent) = self
+        let [dinput, drecurrent] = self
             .run_backward(
                 rows_of(on_cpu(&rows_storage)?, rows_layout)?,
                 floats(on_cpu(&input_storage)?, input_layout, "input weights")?,
