@@ -113,7 +113,7 @@ pub(super) const PEERS: [Peer; 13] = [
     peer("tednet", Home::Torch, Function::Tt, None, When::GruOneThreadShort),
     peer("tntorch", Home::Torch, Function::Tt, None, When::GruOneThreadShort),
     peer("t3nsor", Home::Torch, Function::Tt, None, When::GruOneThreadShort),
-    peer("candle_ops", Home::Engine, Function::Tt, None, When::Always),
+    peer("candle_ops", Home::Engine, Function::Tt, Some(Cell::Gru), When::Always),
     peer("torch_dense_gru", Home::Torch, Function::ResetAfter, Some(Cell::Gru), When::Short),
     peer("torch_dense_lstm", Home::Torch, Function::Dense, Some(Cell::Lstm), When::Short),
     peer("floor", Home::Engine, Function::Floor, None, When::Always),
