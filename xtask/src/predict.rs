@@ -38,9 +38,10 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
         command.arg("--json");
     }
     command.arg("--");
-    for clip in &args.clips {
-        command.arg(std::path::absolute(clip)?);
-    }
+    // Clips are named as they were given, from the folder where they were given.
+    command
+        .args(&args.clips)
+        .current_dir(std::env::current_dir().context("the current folder cannot be read")?);
     let status = command.status().context("failed to start bench-suite predict")?;
     match status.code() {
         Some(0) => Ok(()),
