@@ -6,7 +6,7 @@ use rand::RngExt;
 use safetensors::SafeTensors;
 use tt_core::apply::{Affine, reference};
 use tt_core::{TtShape, rng};
-use tt_rnn::layer::{LayerCall, RecurrentLayer};
+use tt_rnn::layer::{LayerCall, RecurrentLayer, Sinks};
 use tt_rnn::projection::{DenseProjection, GateLayout, Projection, TtProjection};
 use tt_rnn::recurrence::reference::Reference;
 use tt_rnn::recurrence::{Batch, Cell, GateActivation, Recurrence};
@@ -61,7 +61,7 @@ impl Problem {
             Projection::Tt(TtProjection::new(shape, GateLayout::Concatenated, self.affine).unwrap())
         };
         let recurrence = Recurrence::new(self.cell, GateActivation::Sigmoid, hidden);
-        let layer = RecurrentLayer::new(projection, recurrence, None);
+        let layer = RecurrentLayer::new(projection, recurrence, Sinks::default());
         let tensor = |values: &[f32], dims: &[usize]| Tensor::from_slice(values, dims, &Device::Cpu).unwrap();
         let rows = Tensor::from_slice(&self.rows, (self.rows.len() / features, features), &Device::Cpu);
         let input = Var::from_tensor(&tensor(&self.input, &[self.input.len()])).unwrap();
@@ -216,7 +216,7 @@ fn an_empty_batch_is_refused() {
     let shape = TtShape::uniform(&[2, 3], &[2, 2], 2, 3).unwrap();
     let projection = TtProjection::new(&shape, GateLayout::Concatenated, Affine::IDENTITY).unwrap();
     let recurrence = Recurrence::new(Cell::Gru, GateActivation::Sigmoid, 4);
-    let layer = RecurrentLayer::new(Projection::Tt(projection), recurrence, None);
+    let layer = RecurrentLayer::new(Projection::Tt(projection), recurrence, Sinks::default());
     let zeros = |n: usize| Tensor::zeros(n, candle_core::DType::F32, &Device::Cpu).unwrap();
     let forward = |rows: usize, lengths: &[usize]| {
         let rows = Tensor::zeros((rows, 6), candle_core::DType::U8, &Device::Cpu).unwrap();

@@ -135,6 +135,8 @@ pub fn kernels(options: &KernelOptions) -> Result<()> {
             continue;
         }
         let output = std::process::Command::new(&program)
+            // candle's own threads know no other way.
+            .env("RAYON_NUM_THREADS", case.threads.to_string())
             .args(["bench", "--threads", &case.threads.to_string(), "--case", &serde_json::to_string(&case)?])
             .stderr(std::process::Stdio::inherit())
             .output()?;
