@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod bench;
+pub mod buffer;
 mod error;
 pub mod init;
 mod layer;
