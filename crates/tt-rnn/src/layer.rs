@@ -232,6 +232,9 @@ fn on_cpu(storage: &Storage) -> candle_core::Result<&CpuStorage> {
     }
 }
 
+/// Gradients of the input weights and of the recurrent weights, where they have no sink.
+type WeightGradients = (Option<Vec<f32>>, Option<Vec<f32>>);
+
 impl LayerOp {
     fn projection_call(&self) -> ProjectionCall<'_> {
         ProjectionCall {
@@ -273,8 +276,8 @@ impl LayerOp {
         input: &[f32],
         recurrent: &[f32],
         dlast: &[f32],
-        mut drows: Option<&mut [f32]>,
-    ) -> Result<(Option<Vec<f32>>, Option<Vec<f32>>)> {
+        drows: Option<&mut [f32]>,
+    ) -> Result<WeightGradients> {
         let LayerCore { projection, recurrence, workspaces, sinks } = &*self.layer;
         let mut work = self.take_saved().ok_or_else(|| Error::NoGradient("the layer's parameters".into()))?;
         let Workspace { gates, projection: saved, recurrence: states } = &mut work;
@@ -283,7 +286,7 @@ impl LayerOp {
             recurrence.backward(gates, &self.batch(), recurrent, states, dlast, gradients)
         })?;
         let dinput = GradientSink::fill(sinks.input.as_ref(), input.len(), |weights| {
-            let grads = ProjectionGrads { weights, rows: drows.as_deref_mut() };
+            let grads = ProjectionGrads { weights, rows: drows };
             projection.backward(rows, input, saved, gates, grads, &self.projection_call())
         })?;
         workspaces.give(work);

@@ -109,7 +109,6 @@ impl Recurrent {
         Self::assemble(config, cell, projection, outside, (input, hidden), dropout, (device, seed))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the two builders above name every part once")]
     fn assemble(
         config: &ModelConfig,
         cell: Cell,
