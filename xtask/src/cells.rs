@@ -149,7 +149,9 @@ impl Runner<'_> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut command = (self.engine)();
         command.arg("--run-dir").arg(self.run_dir).args(["--cell", &id]);
-        command.args(["--threads", &(cores / self.jobs).max(1).to_string()]);
+        let threads = (cores / self.jobs).max(1).to_string();
+        // candle's own threads know no other way; more of them than cores spin in each other's way.
+        command.env("RAYON_NUM_THREADS", &threads).args(["--threads", &threads]);
         command.args(["--wait", &format!("{wait_s:.0}")]);
         if self.jobs > 1 {
             command.arg("--shared");

@@ -84,19 +84,27 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     /// The TT layer and the recurrence: floor, GFLOP/s, scaling with T, batch, ranks and threads
-    #[command(after_help = "Examples:\n  cargo xtask bench kernels")]
-    Kernels(Forwarded),
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench kernels\n  cargo xtask bench kernels --only \"ucf11 tt-gru\" --out kernels"
+    )]
+    Kernels(Kernels),
     /// Other libraries' TT layers beside ours: live processes visited round robin (needs Python)
     #[command(after_help = "Examples:\n  cargo xtask bench peers --peers torch_merged,t3f --frames 16")]
     Peers(crate::peers::Options),
 }
 
-/// Arguments that go to `bench-suite bench` as they are.
+/// What `cargo xtask bench kernels` may be told.
 #[derive(Debug, Args)]
-pub(crate) struct Forwarded {
-    /// Arguments for `bench-suite bench`
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
-    pub(crate) args: Vec<String>,
+pub(crate) struct Kernels {
+    /// How often each case is run
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub(crate) rounds: usize,
+    /// Only cases whose name contains this, such as "ucf11 tt-gru T=64" [default: all]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) only: String,
+    /// Where the results go [default: results/bench/<date>-<cpu>]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// What selects data, cells and settings; passed on to `bench-suite` word for word.

@@ -8,7 +8,6 @@ mod case;
 mod chart;
 mod check;
 mod environment;
-mod machine;
 mod plan;
 mod report;
 mod session;
@@ -25,6 +24,7 @@ use self::environment::Environments;
 use self::plan::{Cell, PEERS, Round};
 use self::report::Results;
 use self::session::Session;
+use crate::bench::machine::Machine;
 
 /// What `cargo xtask bench peers` may be told.
 #[derive(Debug, Clone, clap::Args)]
@@ -61,10 +61,10 @@ pub(crate) struct Options {
 /// If our own side fails or computes something else than the reference, or if a file cannot be written.
 pub(crate) fn run(root: &Path, engine: &Path, options: &Options) -> Result<()> {
     let data = root.join("data/peers");
-    let machine = machine::Machine::read();
+    let machine = Machine::read();
     let out = options.out.clone().unwrap_or_else(|| root.join("results/bench").join(machine.folder()));
     let environments = Environments::ensure(root, &data, options, &wanted(options))?;
-    let mut results = Results::new(machine);
+    let mut results = Results::new(machine, options.rounds);
     for (cell, frames) in shapes(options) {
         let dense = options.threads.iter().any(|&threads| round(options, cell, frames, threads).has_dense());
         let case = Case::write(&data, cell, frames, dense)?;

@@ -176,6 +176,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Largest resident set of this process so far, in bytes.
 #[expect(unsafe_code, reason = "getrusage fills a plain C struct; no safe wrapper among the dependencies")]
 pub fn peak_rss_bytes() -> u64 {
+    // Linux counts what the parent held before this program began into getrusage's maximum, but not here.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    if let Some(kib) = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()) {
+        return kib * 1024;
+    }
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is valid for writes of one rusage, and all-zero bytes are a valid rusage.
     let usage = unsafe {

@@ -50,7 +50,8 @@ pub struct LayerCall {
 /// Where a gradient too large to pass through candle's gradient store is left.
 ///
 /// The store adds each gradient to a tensor of zeros: three passes over fresh memory, for the 177 MB of a
-/// dense GRU's input matrix a quarter of a training step. This buffer is written once and reused.
+/// dense GRU's input matrix a quarter of a training step. The addition also runs on threads of candle's own,
+/// which spin while they wait. This buffer is written once and reused.
 #[derive(Debug, Clone, Default)]
 pub struct GradientSink(Arc<Mutex<(Vec<f32>, bool)>>);
 
@@ -62,6 +63,21 @@ impl GradientSink {
             return None;
         }
         Some(use_gradient(&slot.0))
+    }
+
+    /// Lets `write` fill the buffer of the sink, or a new one to be returned where there is none.
+    fn fill(
+        sink: Option<&Self>,
+        len: usize,
+        write: impl FnOnce(&mut [f32]) -> Result<()>,
+    ) -> Result<Option<Vec<f32>>> {
+        if let Some(sink) = sink {
+            sink.put(len, write)?;
+            return Ok(None);
+        }
+        let mut values = vec![0.0; len];
+        write(&mut values)?;
+        Ok(Some(values))
     }
 
     /// Marks the gradient as not used yet, after a look at it.
@@ -81,11 +97,20 @@ impl GradientSink {
     }
 }
 
+/// Where the gradients of a layer's two weight tensors go: a sink, or candle's store.
+#[derive(Debug, Clone, Default)]
+pub struct Sinks {
+    /// Of the input weights.
+    pub input: Option<GradientSink>,
+    /// Of `[U | b]`.
+    pub recurrent: Option<GradientSink>,
+}
+
 #[derive(Debug)]
 struct LayerCore {
     projection: Projection,
     recurrence: Recurrence,
-    sink: Option<GradientSink>,
+    sinks: Sinks,
     workspaces: Pool<Workspace>,
 }
 
@@ -102,9 +127,9 @@ struct Workspace {
 pub struct RecurrentLayer(Arc<LayerCore>);
 
 impl RecurrentLayer {
-    /// Joins a projection and a recurrence; with a `sink` the projection's weight gradient goes there.
-    pub fn new(projection: Projection, recurrence: Recurrence, sink: Option<GradientSink>) -> Self {
-        Self(Arc::new(LayerCore { projection, recurrence, sink, workspaces: Pool::new() }))
+    /// Joins a projection and a recurrence.
+    pub fn new(projection: Projection, recurrence: Recurrence, sinks: Sinks) -> Self {
+        Self(Arc::new(LayerCore { projection, recurrence, sinks, workspaces: Pool::new() }))
     }
 
     /// Last hidden states `[B, H]` of the packed clips.
@@ -207,6 +232,9 @@ fn on_cpu(storage: &Storage) -> candle_core::Result<&CpuStorage> {
     }
 }
 
+/// Gradients of the input weights and of the recurrent weights, where they have no sink.
+type WeightGradients = (Option<Vec<f32>>, Option<Vec<f32>>);
+
 impl LayerOp {
     fn projection_call(&self) -> ProjectionCall<'_> {
         ProjectionCall {
@@ -248,33 +276,19 @@ impl LayerOp {
         input: &[f32],
         recurrent: &[f32],
         dlast: &[f32],
-        mut drows: Option<&mut [f32]>,
-    ) -> Result<(Option<Vec<f32>>, Vec<f32>)> {
-        let LayerCore { projection, recurrence, workspaces, sink } = &*self.layer;
+        drows: Option<&mut [f32]>,
+    ) -> Result<WeightGradients> {
+        let LayerCore { projection, recurrence, workspaces, sinks } = &*self.layer;
         let mut work = self.take_saved().ok_or_else(|| Error::NoGradient("the layer's parameters".into()))?;
-        let mut drecurrent = vec![0.0; recurrent.len()];
-        let gradients = Gradients { weights: &mut drecurrent, warm_x: None };
-        recurrence.backward(
-            &mut work.gates,
-            &self.batch(),
-            recurrent,
-            &mut work.recurrence,
-            dlast,
-            gradients,
-        )?;
-        let Workspace { gates, projection: saved, .. } = &mut work;
-        let mut project = |dinput: &mut [f32]| {
-            let grads = ProjectionGrads { weights: dinput, rows: drows.as_deref_mut() };
+        let Workspace { gates, projection: saved, recurrence: states } = &mut work;
+        let drecurrent = GradientSink::fill(sinks.recurrent.as_ref(), recurrent.len(), |weights| {
+            let gradients = Gradients { weights, warm_x: None };
+            recurrence.backward(gates, &self.batch(), recurrent, states, dlast, gradients)
+        })?;
+        let dinput = GradientSink::fill(sinks.input.as_ref(), input.len(), |weights| {
+            let grads = ProjectionGrads { weights, rows: drows };
             projection.backward(rows, input, saved, gates, grads, &self.projection_call())
-        };
-        let dinput = if let Some(sink) = sink {
-            sink.put(input.len(), project)?;
-            None
-        } else {
-            let mut dinput = vec![0.0; input.len()];
-            project(&mut dinput)?;
-            Some(dinput)
-        };
+        })?;
         workspaces.give(work);
         Ok((dinput, drecurrent))
     }
@@ -330,7 +344,7 @@ impl CustomOp3 for LayerOp {
         Ok((
             drows.map(|values| tensor(values, rows)).transpose()?,
             dinput.map(|values| tensor(values, input)).transpose()?,
-            Some(tensor(drecurrent, recurrent)?),
+            drecurrent.map(|values| tensor(values, recurrent)).transpose()?,
         ))
     }
 }

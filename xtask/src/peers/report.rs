@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::machine::Machine;
 use super::plan::{BATCH, Cell};
 use super::session::PHASES;
 use super::{chart, check};
+use crate::bench::machine::{Machine, load};
 
 /// One iteration of one worker.
 #[derive(Debug, Clone, Serialize)]
@@ -72,8 +72,11 @@ pub(super) struct Row {
 }
 
 #[derive(Serialize)]
-struct MachineFile<'a> {
-    machine: &'a Machine,
+struct Section<'a> {
+    rounds: usize,
+    /// Of the system, at the start and at the last session's end.
+    load_start: Option<f64>,
+    load_end: Option<f64>,
     tolerance: f64,
     missing: &'a [Missing],
     worker: &'a [WorkerFacts],
@@ -83,6 +86,8 @@ struct MachineFile<'a> {
 #[derive(Debug)]
 pub(super) struct Results {
     machine: Machine,
+    rounds: usize,
+    load_start: Option<f64>,
     pub(super) samples: Vec<Sample>,
     pub(super) workers: Vec<WorkerFacts>,
     missing: Vec<Missing>,
@@ -90,8 +95,9 @@ pub(super) struct Results {
 
 impl Results {
     /// Nothing yet.
-    pub(super) fn new(machine: Machine) -> Self {
-        Self { machine, samples: Vec::new(), workers: Vec::new(), missing: Vec::new() }
+    pub(super) fn new(machine: Machine, rounds: usize) -> Self {
+        let load_start = load();
+        Self { machine, rounds, load_start, samples: Vec::new(), workers: Vec::new(), missing: Vec::new() }
     }
 
     /// Notes that a peer has no rows.
@@ -157,14 +163,15 @@ impl Results {
         let rows = self.rows();
         csv(&out.join("peers.csv"), &rows)?;
         csv(&out.join("peers_raw.csv"), &self.samples)?;
-        let file = MachineFile {
-            machine: &self.machine,
+        let section = Section {
+            rounds: self.rounds,
+            load_start: self.load_start,
+            load_end: load(),
             tolerance: check::TOLERANCE,
             missing: &self.missing,
             worker: &self.workers,
         };
-        let text = toml::to_string(&file).context("failed to write machine.toml")?;
-        fs::write(out.join("machine.toml"), text).context("failed to write machine.toml")?;
+        self.machine.write(out, "peers", &section)?;
         chart::draw(out, &self.machine.title(), &rows)
     }
 
@@ -238,7 +245,7 @@ mod tests {
 
     #[test]
     fn rows_pair_peers_with_our_models() {
-        let mut results = Results::new(Machine::read());
+        let mut results = Results::new(Machine::read(), 4);
         results.workers = vec![
             worker("tt-gru", true, false),
             worker("gru", true, true),

@@ -81,6 +81,8 @@ impl Session<'_> {
         let mut command = if peer.home == Home::Engine {
             let mut engine = Command::new(self.engine);
             engine.arg("bench-worker");
+            // candle's own threads know no other way.
+            engine.env("RAYON_NUM_THREADS", self.round.threads.to_string());
             engine
         } else {
             self.environments.command(peer.home, peer.name)?

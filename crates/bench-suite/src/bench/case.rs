@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{D, DType, Device, IndexOp, Tensor, Var};
 use tt_core::TtShape;
 use tt_core::apply::{Affine, ops};
-use tt_rnn::layer::{GradientSink, LayerCall, RecurrentLayer};
+use tt_rnn::layer::{GradientSink, LayerCall, RecurrentLayer, Sinks};
 use tt_rnn::projection::{DenseProjection, GateLayout, Projection, TtProjection};
 use tt_rnn::recurrence::{Cell, GateActivation, Recurrence};
 
@@ -39,7 +39,7 @@ pub(super) struct Case {
     recurrent: Var,
     /// R `[B, H]`: the loss is `sum(h_T · R)`.
     loss_weights: Tensor,
-    sink: Option<GradientSink>,
+    sinks: Sinks,
 }
 
 /// Gradients of one step.
@@ -63,7 +63,7 @@ impl Case {
         let rows = sizes.batch * sizes.frames;
         let gates = sizes.cell.gates();
         let width = gates * sizes.hidden;
-        let mut sink = None;
+        let mut sinks = Sinks::default();
         let engine = if candle_ops {
             if sizes.train.is_none() || sizes.cell != Cell::Gru {
                 bail!("the candle peer is a TT-GRU");
@@ -73,11 +73,13 @@ impl Case {
             let projection = if let Some(train) = &sizes.train {
                 Projection::Tt(TtProjection::new(train, GateLayout::Concatenated, sizes.affine)?)
             } else {
-                sink = Some(GradientSink::default());
+                sinks.input = Some(GradientSink::default());
                 Projection::Dense(DenseProjection::new(sizes.features, width, gates, sizes.affine))
             };
             let recurrence = Recurrence::new(sizes.cell, GateActivation::Sigmoid, sizes.hidden);
-            Engine::Fused(RecurrentLayer::new(projection, recurrence, sink.clone()))
+            // As in the models.
+            sinks.recurrent = Some(GradientSink::default());
+            Engine::Fused(RecurrentLayer::new(projection, recurrence, sinks.clone()))
         };
         let input_shape = match &sizes.train {
             Some(train) => vec![train.params()],
@@ -96,7 +98,7 @@ impl Case {
             input: Var::from_tensor(&Tensor::from_vec(values.input, input_shape, &device)?)?,
             recurrent: Var::from_tensor(&recurrent)?,
             loss_weights: Tensor::from_vec(values.loss_weights, (sizes.batch, sizes.hidden), &device)?,
-            sink,
+            sinks,
             sizes,
         })
     }
@@ -144,9 +146,11 @@ impl Case {
     pub(super) fn step(&self) -> Result<()> {
         let loss = (self.last_states(true)? * &self.loss_weights)?.sum_all()?;
         let grads = loss.backward()?;
-        match &self.sink {
-            Some(sink) => sink.take(|_| ()).context("no gradient")?,
-            None => drop(grads.get(&self.input).context("no gradient")?),
+        for (sink, weights) in [(&self.sinks.input, &self.input), (&self.sinks.recurrent, &self.recurrent)] {
+            match sink {
+                Some(sink) => sink.take(|_| ()).context("no gradient")?,
+                None => drop(grads.get(weights).context("no gradient")?),
+            }
         }
         Ok(())
     }
@@ -156,11 +160,12 @@ impl Case {
         let h = self.last_states(true)?;
         let grads = (&h * &self.loss_weights)?.sum_all()?.backward()?;
         let flat = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.flatten_all()?.to_vec1()?) };
-        let input = match &self.sink {
-            Some(sink) => sink.take(<[f32]>::to_vec).context("no gradient")?,
-            None => flat(grads.get(&self.input).context("no gradient of the cores")?)?,
+        let gradient = |sink: &Option<GradientSink>, weights: &Var| match sink {
+            Some(sink) => sink.take(<[f32]>::to_vec).context("no gradient"),
+            None => flat(grads.get(weights).context("no gradient")?),
         };
-        let recurrent = flat(grads.get(&self.recurrent).context("no gradient of U and b")?)?;
+        let input = gradient(&self.sinks.input, &self.input)?;
+        let recurrent = gradient(&self.sinks.recurrent, &self.recurrent)?;
         Ok((flat(&h)?, Gradients { input, recurrent }))
     }
 

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use tt_core::TtShape;
 use tt_core::apply::Affine;
+use tt_core::bench::read_bandwidth_gbs;
 use tt_core::init::{self, CoreInit};
 use tt_core::rng::stream;
 use tt_rnn::recurrence::Cell;
@@ -44,11 +45,13 @@ struct CaseSpec {
     frames: usize,
     batch: usize,
     rank: usize,
+    hidden: usize,
     threads: usize,
     rounds: usize,
+    bandwidth_gbs: f64,
 }
 
-/// A row of `kernels.csv`.
+/// A row of `kernels.csv`; its columns are described in `docs/formats.md`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Row {
     dataset: String,
@@ -56,28 +59,35 @@ struct Row {
     frames: usize,
     batch: usize,
     rank: usize,
+    hidden: usize,
     threads: usize,
     phase: String,
     ms_min: f64,
     ms_median: f64,
     us_per_frame: f64,
-    gflops: f64,
     floor_ms: f64,
     floor_ratio: f64,
+    gflops: f64,
     peak_gflops: f64,
+    peak_share: f64,
+    read_gbs: f64,
+    bandwidth_gbs: f64,
     base_rss_bytes: u64,
     peak_rss_bytes: u64,
 }
 
 fn cases(rounds: usize) -> Vec<CaseSpec> {
+    let bandwidth_gbs = read_bandwidth_gbs();
     let case = |dataset: &str, model: &str, frames, batch, rank, threads| CaseSpec {
         dataset: dataset.into(),
         model: model.into(),
         frames,
         batch,
         rank,
+        hidden: 256,
         threads,
         rounds,
+        bandwidth_gbs,
     };
     let mut all = Vec::new();
     for frames in [4, 16, 64, 256, 1_492] {
@@ -96,6 +106,9 @@ fn cases(rounds: usize) -> Vec<CaseSpec> {
     }
     for rank in [2, 3, 5, 8, 16] {
         all.push(case("ucf11", "tt-gru", 16, 16, rank, 1));
+    }
+    for hidden in [512, 1_024] {
+        all.push(CaseSpec { hidden, ..case("ucf11", "tt-gru", 16, 16, 4, 1) });
     }
     for threads in [2, 4] {
         if threads <= std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
@@ -116,12 +129,14 @@ pub fn kernels(options: &KernelOptions) -> Result<()> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let program = std::env::current_exe()?;
     for case in cases(options.rounds) {
-        let name =
-            format!("{} {} T={} B={} r={}", case.dataset, case.model, case.frames, case.batch, case.rank);
+        let CaseSpec { dataset, model, frames, batch, rank, hidden, .. } = &case;
+        let name = format!("{dataset} {model} T={frames} B={batch} r={rank} H={hidden}");
         if !name.contains(&options.only) {
             continue;
         }
         let output = std::process::Command::new(&program)
+            // candle's own threads know no other way.
+            .env("RAYON_NUM_THREADS", case.threads.to_string())
             .args(["bench", "--threads", &case.threads.to_string(), "--case", &serde_json::to_string(&case)?])
             .stderr(std::process::Stdio::inherit())
             .output()?;
@@ -135,7 +150,7 @@ pub fn kernels(options: &KernelOptions) -> Result<()> {
                 row.ms_min,
                 row.us_per_frame,
                 row.floor_ratio,
-                100.0 * row.gflops / row.peak_gflops / row.threads as f64,
+                100.0 * row.peak_share,
                 row.peak_rss_bytes.saturating_sub(row.base_rss_bytes) >> 20
             );
             writer.serialize(row)?;
@@ -161,7 +176,32 @@ fn shape_of(spec: &CaseSpec, cell: Cell) -> Result<TtShape> {
         "youtube-celebrities" => [4, 20, 20, 36],
         _ => [8, 20, 20, 18],
     };
-    Ok(TtShape::uniform(&modes, &[4, 4, 4, 4], spec.rank, cell.gates())?)
+    let outputs = match spec.hidden {
+        512 => [4, 4, 8, 4],
+        1_024 => [4, 8, 8, 4],
+        _ => [4, 4, 4, 4],
+    };
+    Ok(TtShape::uniform(&modes, &outputs, spec.rank, cell.gates())?)
+}
+
+/// Multiply-accumulates of a row through a train, forward and in a step, by the cheapest order known.
+fn train_macs(shape: &TtShape) -> [usize; 2] {
+    let (d, inputs) = (shape.order(), shape.inputs());
+    let forward = shape.macs_per_row();
+    let last = inputs * shape.core_matrix(d - 1).1;
+    // Every core's product comes twice more, but for the last core, whose input needs no gradient.
+    let mut backward = 2 * forward - last;
+    if d > 1 {
+        // Large ranks: the gradient of the last two cores' product instead of theirs.
+        let outputs = shape.output_mode(d - 2) * shape.output_mode(d - 1);
+        let before = inputs / shape.input_modes()[d - 1]
+            * shape.output_mode(d - 1)
+            * shape.core_matrix(d - 2).1
+            * shape.ranks()[d - 1];
+        let pair = inputs * shape.ranks()[d - 2] * outputs;
+        backward = backward.min(backward + pair - 2 * before - last);
+    }
+    [forward, forward + backward]
 }
 
 /// One pass to be timed.
@@ -189,32 +229,26 @@ fn one(spec: &CaseSpec) -> Result<()> {
             init::cores(&shape, CoreInit::Glorot1d, &mut stream(0, "bench/cores"))
         },
     };
-    let macs = if dense {
-        [shape.inputs() * width, 2 * shape.inputs() * width]
-    } else {
-        let forward = shape.macs_per_row();
-        // The gradient of the last core needs no product with it; every other core's product comes twice more.
-        let last = shape.input_modes().iter().product::<usize>() * shape.core_matrix(shape.order() - 1).1;
-        [forward, 3 * forward - last]
-    };
+    let macs = if dense { [shape.inputs() * width, 2 * shape.inputs() * width] } else { train_macs(&shape) };
     let recurrent = cell.gates() * hidden * hidden;
+    let features = shape.inputs();
     let sizes = Sizes {
         cell,
         batch: spec.batch,
         frames: spec.frames,
         hidden,
-        features: shape.inputs(),
+        features,
         train: (!dense).then_some(shape),
         affine: Affine { scale: 1.0 / 255.0, shift: 0.0 },
     };
     let case = Case::new(sizes, values, false)?;
     let base = current_rss_bytes();
     let peak_gflops = tt_core::bench::fma_peak_gflops();
-    let phases: [(&str, usize, Pass<'_>); 2] = [
-        ("forward", macs[0] + recurrent, &|| case.forward().map(drop)),
-        ("step", macs[1] + 3 * recurrent, &|| case.step()),
+    let phases: [(&str, usize, f64, Pass<'_>); 2] = [
+        ("forward", macs[0] + recurrent, 1.0, &|| case.forward().map(drop)),
+        ("step", macs[1] + 3 * recurrent, 2.0, &|| case.step()),
     ];
-    for (phase, macs_per_frame, run) in phases {
+    for (phase, macs_per_frame, passes, run) in phases {
         run()?;
         let mut times = Vec::new();
         for _ in 0..spec.rounds {
@@ -233,19 +267,38 @@ fn one(spec: &CaseSpec) -> Result<()> {
             frames: spec.frames,
             batch: spec.batch,
             rank: spec.rank,
+            hidden: spec.hidden,
             threads: spec.threads,
             phase: phase.to_owned(),
             ms_min: fastest * 1e3,
             ms_median: times[times.len() / 2] * 1e3,
             us_per_frame: fastest * 1e6 / frames,
-            gflops: flops / fastest * 1e-9,
             floor_ms: floor * 1e3,
             floor_ratio: fastest / floor,
+            gflops: flops / fastest * 1e-9,
             peak_gflops,
+            peak_share: floor / fastest,
+            read_gbs: passes * features as f64 * frames / fastest * 1e-9,
+            bandwidth_gbs: spec.bandwidth_gbs,
             base_rss_bytes: base,
             peak_rss_bytes: peak_rss_bytes(),
         };
         print(&format!("{}\n", serde_json::to_string(&row)?));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floors_of_the_paper_shape() {
+        let macs = |rank| train_macs(&TtShape::uniform(&[8, 20, 20, 18], &[4; 4], rank, 3).unwrap());
+        // 921,600 + 819,200 + 163,840 + 24,576 forward; twice that less the last core's 921,600 backward.
+        assert_eq!(macs(4), [1_929_216, 1_929_216 + 2_936_832]);
+        // Rank 16: apart 2 x 13,107,200 + 3,686,400 for the last two cores, as a pair 14,745,600.
+        let forward = 3_686_400 + 13_107_200 + 2_621_440 + 98_304;
+        assert_eq!(macs(16), [forward, forward + 2 * (2_621_440 + 98_304) + 14_745_600]);
+    }
 }

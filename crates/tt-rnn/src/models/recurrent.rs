@@ -6,7 +6,7 @@
 
 use super::{Classifier, Mode, Model, ModelConfig, PackedFrames};
 use crate::Result;
-use crate::layer::{GradientSink, LayerCall, RecurrentLayer, RecurrentMasks};
+use crate::layer::{GradientSink, LayerCall, RecurrentLayer, RecurrentMasks, Sinks};
 use crate::parameters::{Parameter, glorot_uniform, orthogonal};
 use crate::projection::{DenseProjection, GateLayout, InputDropout, Projection, TtProjection};
 use crate::recurrence::{Cell, Recurrence};
@@ -67,8 +67,7 @@ impl Recurrent {
         let (m, width) = (config.features, gates * hidden);
         let values = glorot_uniform(m, width, width, &mut stream(seed, "init/input"));
         let mut input = Parameter::new("input.kernel", values, &[m, width], device)?;
-        let sink = GradientSink::default();
-        input.sink = Some(sink.clone());
+        input.sink = Some(GradientSink::default());
         let projection = Projection::Dense(DenseProjection::new(m, width, gates, config.affine));
         let dropout = Dropout {
             recurrent: config.recurrent_dropout,
@@ -76,7 +75,7 @@ impl Recurrent {
             input: config.dense_input_dropout,
             rows: 0.0,
         };
-        Self::assemble(config, cell, projection, None, (input, hidden), dropout, Some(sink), (device, seed))
+        Self::assemble(config, cell, projection, None, (input, hidden), dropout, (device, seed))
     }
 
     pub(super) fn tensor_train(config: &ModelConfig, cell: Cell, device: &Device, seed: u64) -> Result<Self> {
@@ -107,10 +106,9 @@ impl Recurrent {
             input: 0.0,
             rows: config.tt_input_dropout,
         };
-        Self::assemble(config, cell, projection, outside, (input, hidden), dropout, None, (device, seed))
+        Self::assemble(config, cell, projection, outside, (input, hidden), dropout, (device, seed))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the two builders above name every part once")]
     fn assemble(
         config: &ModelConfig,
         cell: Cell,
@@ -118,17 +116,19 @@ impl Recurrent {
         outside: Option<Outside>,
         (input, hidden): (Parameter, usize),
         dropout: Dropout,
-        sink: Option<GradientSink>,
         (device, seed): (&Device, u64),
     ) -> Result<Self> {
         let weights = recurrent_weights(cell, hidden, seed);
         let length = weights.len();
         let recurrence = Recurrence::new(cell, config.gate_activation, hidden);
+        let mut weights = Parameter::new("recurrent", weights, &[length], device)?;
+        weights.sink = Some(GradientSink::default());
+        let sinks = Sinks { input: input.sink.clone(), recurrent: weights.sink.clone() };
         Ok(Self {
-            layer: RecurrentLayer::new(projection, recurrence, sink),
+            layer: RecurrentLayer::new(projection, recurrence, sinks),
             outside,
             input,
-            weights: Parameter::new("recurrent", weights, &[length], device)?,
+            weights,
             classifier: Classifier::new(hidden, config, device, seed)?,
             gates: cell.gates(),
             hidden,

@@ -1,12 +1,12 @@
 //! The backward pass of a work item.
 #![expect(unsafe_code, reason = "hands pointers into checked buffers to the micro-kernels")]
 
-use super::buffer::Buffer;
 use super::drive::{RowCount, lanewise, product};
-use super::forward::{Call, Workspace, as_f32};
+use super::forward::{Ahead, Call, Workspace, as_f32};
 use super::micro::{Lanewise, Product, Spread};
 use super::pack::{NARROW, transposed_width};
 use crate::apply::Rows;
+use crate::buffer::Buffer;
 
 impl Call<'_> {
     /// Adds `dG_k [(i, a), c] += sum over (q, rho) of T_{k+1}[q, i, rho, a] dT_k[q, rho, c]`.
@@ -36,6 +36,8 @@ impl Call<'_> {
             add: true,
             bias: std::ptr::null(),
             bytes: std::ptr::null(),
+            ahead: std::ptr::null(),
+            ahead_row: 0,
         };
         if step.rho == 1 {
             (m.ps, m.qs, m.a_q) = (1, q, per_q);
@@ -48,6 +50,40 @@ impl Call<'_> {
         };
         // SAFETY: the lengths were checked above.
         unsafe { product(self.kernels, &m, rows, step.width) }
+    }
+
+    /// Adds `dM [(i, i'), (rho, c)] += sum over q of x[q, i, i'] dT_{d-2}[q, rho, c]`, the gradient of the last
+    /// two cores' product.
+    fn pair_gradient(&self, q: usize, input: &[f32], ahead: Ahead, flow: &[f32], pair: &mut [f32]) {
+        let step = &self.plan.steps[self.plan.steps.len() - 2];
+        let (features, row) = (step.m * self.plan.last().m, step.rho * step.width);
+        assert!(input.len() >= q * features && flow.len() >= q * row && pair.len() >= features * row);
+        let m = Product {
+            a: input.as_ptr(),
+            a_tile: 0,
+            a_outer: 1,
+            a_inner: 0,
+            a_p: 0,
+            a_q: features,
+            b: flow.as_ptr(),
+            b_p: 0,
+            b_q: row,
+            c: pair.as_mut_ptr(),
+            c_tile: 0,
+            c_outer: row,
+            c_inner: 0,
+            tiles: 1,
+            ps: 1,
+            qs: q,
+            last: self.kernels.lanes,
+            add: true,
+            bias: std::ptr::null(),
+            bytes: std::ptr::null(),
+            ahead: ahead.from,
+            ahead_row: ahead.row,
+        };
+        // SAFETY: the lengths were checked above.
+        unsafe { product(self.kernels, &m, RowCount { outer: features, inner: 1 }, row) }
     }
 
     /// `dT_{k+1} [q, i, rho', (j, a)] = sum over c of dT_k[q, (rho', j), c] G_k[i, a, c]`.
@@ -128,6 +164,8 @@ impl Call<'_> {
             add: false,
             bias: std::ptr::null(),
             bytes: std::ptr::null(),
+            ahead: std::ptr::null(),
+            ahead_row: 0,
         };
         // SAFETY: the lengths were checked above.
         unsafe { product(self.kernels, &m, RowCount { outer: rows, inner: 1 }, step.m) }
@@ -180,7 +218,8 @@ impl Call<'_> {
         work.flow = flow;
     }
 
-    /// The last two steps of a frame, block by block, with `T_{d-1}` computed again.
+    /// The last two steps of a frame, block by block: through the gradient of their product, or with `T_{d-1}`
+    /// computed again.
     fn last_two_back(
         &self,
         x: Rows,
@@ -195,13 +234,22 @@ impl Call<'_> {
         for start in (0..step.outer).step_by(plan.block_backward) {
             let q = plan.block_backward.min(step.outer - start);
             let rows = q * step.m;
-            let input = self.block(x, start, q, plan.block_backward);
+            let input = self.block(x, start, q);
             let from = &flow[step.flow + start * step.rho * step.width..][..q * step.rho * step.width];
             work.last.resize(rows * last.width);
-            let input = self.last_step(input, &mut work.last, &mut work.pixels);
-            self.core_gradient(k, q, &work.last, from, gradient);
-            self.flow_back(k, q, from, &mut work.last, &mut work.expanded);
-            self.core_gradient(k + 1, rows, input, &work.last, gradient);
+            if let Some(pair) = plan.pair {
+                let ahead = Ahead::of(input, q);
+                let input = as_f32(self.kernels, input, &mut work.pixels);
+                self.pair_gradient(q, input, ahead, from, &mut gradient[pair..]);
+                if dx.is_some() {
+                    self.flow_back(k, q, from, &mut work.last, &mut work.expanded);
+                }
+            } else {
+                let input = self.last_step(input, &mut work.last, &mut work.pixels);
+                self.core_gradient(k, q, &work.last, from, gradient);
+                self.flow_back(k, q, from, &mut work.last, &mut work.expanded);
+                self.core_gradient(k + 1, rows, input, &work.last, gradient);
+            }
             if let Some(dx) = &mut dx {
                 self.input_gradient(rows, &work.last, &mut dx[start * step.m * last.m..][..rows * last.m]);
             }

@@ -72,6 +72,7 @@ pub(super) unsafe fn product(kernels: &Kernels, m: &Product, rows: RowCount, col
                 c: m.c.wrapping_add(start * kernels.lanes),
                 bias: if m.bias.is_null() { m.bias } else { m.bias.wrapping_add(start * kernels.lanes) },
                 bytes: if start == 0 { m.bytes } else { std::ptr::null() },
+                ahead_row: if start == 0 { m.ahead_row } else { 0 },
                 last: if start + width == vectors && m.last == 0 { last } else { kernels.lanes },
                 ..*m
             };
@@ -100,6 +101,7 @@ unsafe fn panel_rows(kernels: &Kernels, m: &Product, rows: RowCount, vectors: us
             a: m.a.wrapping_add(start * m.a_outer),
             c: m.c.wrapping_add(start * m.c_outer),
             bytes: if m.bytes.is_null() { m.bytes } else { m.bytes.wrapping_add(start * m.a_outer) },
+            ahead: m.ahead.wrapping_add(start * m.ahead_row),
             ..*m
         };
         let (outer, inner) = if single { factors(size) } else { (size, rows.inner) };

@@ -1,12 +1,12 @@
 //! The forward pass of a work item, and the steps that both passes share.
 #![expect(unsafe_code, reason = "hands pointers into checked buffers to the micro-kernels")]
 
-use super::buffer::Buffer;
 use super::drive::{RowCount, product};
 use super::micro::{Kernels, Product};
 use super::pack::Packed;
 use super::plan::Plan;
 use crate::apply::Rows;
+use crate::buffer::Buffer;
 
 /// Scratch of one worker.
 #[derive(Debug, Default)]
@@ -47,20 +47,41 @@ pub(super) fn as_f32<'a>(kernels: &Kernels, rows: Rows<'a>, pixels: &'a mut Buff
     }
 }
 
+/// What to ask for while a product runs: `row` bytes with each of its rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) from: *const u8,
+    pub(super) row: usize,
+}
+
+impl Ahead {
+    const NOTHING: Self = Self { from: std::ptr::null(), row: 0 };
+
+    /// The input that comes after `x`, `each` numbers with every row; it need not exist.
+    pub(super) fn of(x: Rows, each: usize) -> Self {
+        match x {
+            Rows::U8(values) => Self { from: values.as_ptr_range().end, row: each },
+            Rows::F32(values) => Self { from: values.as_ptr_range().end.cast(), row: 4 * each },
+        }
+    }
+}
+
 impl Call<'_> {
     /// The last step, `rows` of the input to `T_{d-1} [rows, c]`: pixels are converted on the way. Returns
     /// the input as f32.
     pub(super) fn last_step<'a>(&self, x: Rows<'a>, to: &mut [f32], pixels: &'a mut Buffer) -> &'a [f32] {
         let (k, rows) = (self.plan.steps.len() - 1, x.len() / self.plan.last().m);
+        let ahead = Ahead::of(x, self.plan.last().m);
         match x {
             Rows::F32(values) => {
-                self.step(k, rows, values, to);
+                // SAFETY: `values` holds the rows and is only read, as there are no bytes.
+                unsafe { self.product_step(k, rows, values.as_ptr(), std::ptr::null(), ahead, to) };
                 values
             }
             Rows::U8(values) => {
                 pixels.resize(values.len());
                 // SAFETY: `pixels` and `values` hold the rows; nobody else looks at `pixels` meanwhile.
-                unsafe { self.product_step(k, rows, pixels.as_mut_ptr(), values.as_ptr(), to) };
+                unsafe { self.product_step(k, rows, pixels.as_mut_ptr(), values.as_ptr(), ahead, to) };
                 pixels
             }
         }
@@ -71,14 +92,22 @@ impl Call<'_> {
         let step = &self.plan.steps[k];
         assert!(from.len() >= q * step.m * step.right * step.rho);
         // SAFETY: `from` was checked and is only read, as there are no bytes.
-        unsafe { self.product_step(k, q, from.as_ptr(), std::ptr::null(), to) }
+        unsafe { self.product_step(k, q, from.as_ptr(), std::ptr::null(), Ahead::NOTHING, to) }
     }
 
     /// [`Call::step`] on `from`, first filled from `bytes` where that is not null.
     ///
     /// # Safety
     /// `from` and `bytes` must be valid for the rows, `from` for writing where there are bytes.
-    unsafe fn product_step(&self, k: usize, q: usize, from: *const f32, bytes: *const u8, to: &mut [f32]) {
+    unsafe fn product_step(
+        &self,
+        k: usize,
+        q: usize,
+        from: *const f32,
+        bytes: *const u8,
+        ahead: Ahead,
+        to: &mut [f32],
+    ) {
         let step = &self.plan.steps[k];
         let weights = &self.packed.forward[k];
         let (depth, row) = (step.m * step.right, step.rho * step.columns);
@@ -105,6 +134,8 @@ impl Call<'_> {
             add: false,
             bias: std::ptr::null(),
             bytes,
+            ahead: ahead.from,
+            ahead_row: ahead.row,
         };
         if self.shifted && k + 1 == self.plan.steps.len() {
             m.bias = self.packed.bias.as_ptr();
@@ -162,17 +193,9 @@ impl Call<'_> {
         work.frame = own;
     }
 
-    /// The input of `q` values of q from `start` on, of a frame; asks for the next `ahead` of them.
-    pub(super) fn block<'a>(&self, x: Rows<'a>, start: usize, q: usize, ahead: usize) -> Rows<'a> {
+    /// The input of `q` values of q from `start` on, of a frame.
+    pub(super) fn block<'a>(&self, x: Rows<'a>, start: usize, q: usize) -> Rows<'a> {
         let each = self.plan.steps[self.plan.steps.len() - 2].m * self.plan.last().m;
-        let (next, bytes) = match x {
-            Rows::U8(values) => (values.as_ptr().wrapping_add((start + q) * each), ahead * each),
-            Rows::F32(values) => {
-                (values.as_ptr().wrapping_add((start + q) * each).cast::<u8>(), 4 * ahead * each)
-            }
-        };
-        // SAFETY: only a hint, which may point past the end.
-        unsafe { (self.kernels.prefetch)(next, bytes) };
         x.range(start * each, q * each)
     }
 
@@ -185,7 +208,7 @@ impl Call<'_> {
         let per_q = step.rho * step.columns;
         for start in (0..step.outer).step_by(plan.block_forward) {
             let q = plan.block_forward.min(step.outer - start);
-            let input = self.block(x, start, q, plan.block_forward);
+            let input = self.block(x, start, q);
             work.last.resize(q * step.m * plan.last().columns);
             self.last_step(input, &mut work.last, &mut work.pixels);
             self.step(k, q, &work.last, &mut to[start * per_q..]);

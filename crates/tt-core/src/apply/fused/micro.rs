@@ -34,6 +34,10 @@ pub(super) struct Product {
     pub(super) bias: *const f32,
     /// Where not null: A's rows are contiguous and not there yet, and these are their bytes.
     pub(super) bytes: *const u8,
+    /// Asked for meanwhile, `ahead_row` bytes with each outer row; need not exist. A burst of requests would
+    /// fill the miss buffers and wait.
+    pub(super) ahead: *const u8,
+    pub(super) ahead_row: usize,
 }
 
 /// An outer product along lanes: for every tile t, rows x and y and vector v
@@ -76,8 +80,6 @@ pub(super) struct Kernels {
     pub(super) lanewise: [[[LanewiseFn; YS]; XS]; 2],
     /// Pixels to numbers: `(from, to, len)`; `to` has room for `len` rounded up to 16.
     pub(super) bytes: unsafe fn(*const u8, *mut f32, usize),
-    /// Asks for a range of bytes, which need not exist.
-    pub(super) prefetch: unsafe fn(*const u8, usize),
     /// Rows `[j, c]` to lanes `[c, (j, a)]`, see [`Spread`].
     pub(super) spread: unsafe fn(&Spread),
 }
@@ -131,6 +133,7 @@ unsafe fn product<S: Simd, const O: usize, const I: usize, const V: usize>(m: &P
                 let at = (t + 1) * m.a_tile;
                 bytes::<S>(m.bytes.add(at), m.a.cast_mut().add(at), len);
             }
+            prefetch::<S>(m.ahead.wrapping_add(t * O * I * m.ahead_row), O * I * m.ahead_row);
             let a = m.a.add(t * m.a_tile);
             let c = m.c.add(t * m.c_tile);
             let mut acc = [[[S::zero(); V]; I]; O];
@@ -243,12 +246,22 @@ unsafe fn bytes<S: Simd>(from: *const u8, to: *mut f32, len: usize) {
         for k in (0..whole).step_by(S::LANES) {
             S::store(to.add(k), S::bytes(from.add(k)));
         }
-        for k in whole..len {
+        if whole == len {
+            return;
+        }
+        if len >= S::LANES {
+            // The last vector overlaps the one before.
+            let k = len - S::LANES;
+            S::store(to.add(k), S::bytes(from.add(k)));
+            return;
+        }
+        for k in 0..len {
             *to.add(k) = f32::from(*from.add(k));
         }
     }
 }
 
+/// Asks for a range of bytes, which need not exist.
 #[inline(always)]
 unsafe fn prefetch<S: Simd>(from: *const u8, len: usize) {
     for k in (0..len).step_by(64) {
@@ -306,12 +319,6 @@ macro_rules! kernels {
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn prefetch(from: *const u8, len: usize) {
-                // SAFETY: passed on to the caller.
-                unsafe { super::prefetch::<S>(from, len) }
-            }
-
-            $(#[target_feature(enable = $features)])?
             unsafe fn spread(m: &Spread) {
                 // SAFETY: passed on to the caller.
                 unsafe { super::spread::<S>(m) }
@@ -350,7 +357,6 @@ macro_rules! kernels {
                     [ys!(1, true), ys!(2, true), ys!(3, true), ys!(4, true)],
                 ],
                 bytes,
-                prefetch,
                 spread,
             };
         }

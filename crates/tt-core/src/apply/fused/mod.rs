@@ -2,18 +2,19 @@
 //!
 //! Pixels of a block of rows are converted, multiplied by the last core and at once by the one before, so
 //! that the largest intermediate never leaves the cache; the rest of a frame follows. The backward pass
-//! computes that intermediate again instead of saving it.
+//! computes that intermediate again instead of saving it, or, where that is cheaper, does without it: it adds
+//! up the gradient of the last two cores' product and separates it once, at the end.
 //!
 //! Frames are cut into work items by their number alone, and the gradients of the items are added in
 //! order: results do not depend on the number of threads, bit for bit.
 //!
 //! # Cost
 //! Forward [`TtShape::macs_per_row`] multiply-accumulates a row; backward twice that, without the last
-//! core's second product (`dx`) if no input gradient is asked for, plus the last core once more.
+//! core's second product (`dx`) if no input gradient is asked for, plus the last core once more; through the
+//! product of the last two cores `m_{d-1} m_d r_{d-2} n_{d-1} n_d` a row of theirs instead.
 #![expect(clippy::needless_range_loop, reason = "indices of register blocks, unrolled by the compiler")]
 
 mod backward;
-mod buffer;
 mod drive;
 mod forward;
 mod isa;
@@ -26,12 +27,12 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use self::buffer::Buffer;
 use self::forward::{Call, Workspace};
 use self::micro::{Kernels, kernels};
 use self::pack::Packed;
 use self::plan::Plan;
 use super::{Affine, Rows, check, row_count};
+use crate::buffer::Buffer;
 use crate::{Result, TtShape};
 
 pub use self::isa::Isa;
@@ -217,7 +218,11 @@ impl Fused {
             packed.backward(plan, self.kernels.lanes, dx.is_some());
             self.gradients.with(|gradients| {
                 self.items_back(&self.call(packed), rows, saved, dout, gradients, dx);
-                let shift = pack::shift_gradient(plan, packed, self.affine, dout);
+                let sums = pack::flow_sums(plan, packed, self.affine, dout);
+                if let Some(pair) = plan.pair {
+                    pack::separate(plan, packed, pair, &sums.before, gradients);
+                }
+                let shift = sums.last;
                 pack::unpack(plan, self.affine, &gradients[..plan.gradient], &shift, dcores);
             });
         });
@@ -236,7 +241,7 @@ impl Fused {
     ) {
         let plan = &self.plan;
         let n = dout.len() / plan.outputs;
-        let item = item_rows(n);
+        let item = plan.item_rows_back(n);
         let stride = plan.gradient.next_multiple_of(16);
         gradients.resize(n.div_ceil(item) * stride);
         let one = |index: usize, gradient: &mut [f32], dx: Option<&mut [f32]>| {

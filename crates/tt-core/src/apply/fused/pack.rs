@@ -1,8 +1,8 @@
 //! The cores in the order that the kernels read, once per call, and their gradients back again.
 
-use super::buffer::Buffer;
 use super::plan::{Plan, Step};
 use crate::apply::Affine;
+use crate::buffer::Buffer;
 
 /// Rank for which a transposed core is stored once instead of once per output.
 pub(super) const NARROW: usize = 4;
@@ -107,12 +107,24 @@ pub(super) fn unpack(plan: &Plan, affine: Affine, gradient: &[f32], shift: &[f64
     }
 }
 
-/// What a constant `shift` in every input adds to the gradient of each row of the last core, `[columns]`:
-/// the summed output gradient carried back through cores summed over their input mode.
-pub(super) fn shift_gradient(plan: &Plan, packed: &Packed, affine: Affine, dout: &[f32]) -> Vec<f64> {
+/// What a constant `shift` in every input adds to the gradients: the summed output gradient carried back
+/// through cores summed over their input mode.
+pub(super) struct FlowSums {
+    /// Sum of dT_{d-2} over q and all rows, `[rho, columns]` of the last but one step.
+    pub(super) before: Vec<f64>,
+    /// Sum of dT_{d-1} times the shift: what every row of the last core's gradient gains, `[columns]`.
+    pub(super) last: Vec<f64>,
+}
+
+/// Computes [`FlowSums`].
+pub(super) fn flow_sums(plan: &Plan, packed: &Packed, affine: Affine, dout: &[f32]) -> FlowSums {
     let last = plan.last();
+    let (inner, before) = match &plan.steps[..] {
+        [inner @ .., before, _] => (inner.len(), before.rho * before.columns),
+        _ => (0, 0),
+    };
     if affine.shift == 0.0 {
-        return vec![0.0; last.columns];
+        return FlowSums { before: vec![0.0; before], last: vec![0.0; last.columns] };
     }
     let mut natural = vec![0.0; plan.outputs];
     for row in dout.chunks_exact(plan.outputs) {
@@ -124,13 +136,63 @@ pub(super) fn shift_gradient(plan: &Plan, packed: &Packed, affine: Affine, dout:
     for (&place, value) in plan.order.iter().zip(natural) {
         flow[place as usize] = value;
     }
+    let mut before = Vec::new();
     for (k, step) in plan.steps[..plan.steps.len() - 1].iter().enumerate() {
+        if k == inner {
+            before.clone_from(&flow);
+        }
         flow = carry(step, &plan.steps[k + 1], &packed.forward[k], &flow);
     }
-    flow.iter().map(|value| f64::from(affine.shift) * value).collect()
+    FlowSums { before, last: flow.iter().map(|value| f64::from(affine.shift) * value).collect() }
 }
 
-/// One step of [`shift_gradient`]: `[rho, c] -> [rho', (j, a)]`.
+/// Turns the gradient `dM [(i, i'), (j', (j, a))]` of the last two cores' product into theirs, in the places
+/// where [`unpack`] looks for them. `sums` are [`FlowSums::before`].
+pub(super) fn separate(plan: &Plan, packed: &Packed, pair: usize, sums: &[f64], gradient: &mut [f32]) {
+    let [.., before, last] = &plan.steps[..] else { return };
+    let (cores, pair) = gradient.split_at_mut(pair);
+    let (head, last_gradient) = cores.split_at_mut(last.gradient);
+    let before_gradient = &mut head[before.gradient..];
+    let [.., before_core, last_core] = &packed.forward[..] else { return };
+    let (columns, width, rank) = (before.columns, before.width, before.right);
+    // The scaled pixels: the last core is packed with the scale.
+    for (row, dm) in pair.chunks_exact(before.rho * width).take(before.m * last.m).enumerate() {
+        let (i, i_last) = (row / last.m, row % last.m);
+        for (j, dm) in dm.chunks_exact(width).enumerate() {
+            for a in 0..rank {
+                let at = i_last * last.width + j * rank + a;
+                let core_row = (i * rank + a) * width;
+                let weight = last_core[at];
+                let to = &mut before_gradient[core_row..][..columns];
+                to.iter_mut().zip(&dm[..columns]).for_each(|(to, dm)| *to += weight * dm);
+                last_gradient[at] += dot(&before_core[core_row..][..columns], &dm[..columns]);
+            }
+        }
+    }
+    // The shift, which every pixel has.
+    for a in 0..rank {
+        for c in 0..columns {
+            let term = |j: usize| f64::from(packed.bias[j * rank + a]) * sums[j * columns + c];
+            let sum: f64 = (0..before.rho).map(term).sum();
+            for i in 0..before.m {
+                before_gradient[(i * rank + a) * width + c] += sum as f32;
+            }
+        }
+    }
+}
+
+/// A sum of products in eight chains.
+fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; 8];
+    for (x, y) in x.chunks(8).zip(y.chunks(8)) {
+        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+            *sum += x * y;
+        }
+    }
+    sums.iter().sum()
+}
+
+/// One step of [`flow_sums`]: `[rho, c] -> [rho', (j, a)]`.
 fn carry(step: &Step, next: &Step, core: &[f32], flow: &[f64]) -> Vec<f64> {
     let mut summed = vec![0.0; step.right * step.columns]; // [a, c]
     for (row, values) in core.chunks_exact(step.width).enumerate() {

@@ -51,6 +51,8 @@ pub(super) struct Plan {
     pub(super) saved: usize,
     /// Numbers of the gradients of an item, padded.
     pub(super) gradient: usize,
+    /// Where an item holds the gradient of the last two cores' product, if that is how theirs are computed.
+    pub(super) pair: Option<usize>,
     /// Numbers of dT_0 … dT_{d-2} of a frame, padded.
     pub(super) flow: usize,
     /// For each output in natural order, its place in `T_0`.
@@ -60,9 +62,12 @@ pub(super) struct Plan {
     pub(super) block_backward: usize,
 }
 
-/// Bytes of the working set of a block: forward, backward. Well inside L2, which streams to L1 at the pace of
+/// Bytes of the working set of a block: forward, backward, backward through the pair. Well inside L2, which streams to L1 at the pace of
 /// the kernels; smaller blocks lose more to calls and short sums than they win (measured on Zen 4).
-const BLOCK_BYTES: (usize, usize) = (96 << 10, 256 << 10);
+const BLOCK_BYTES: (usize, usize, usize) = (96 << 10, 256 << 10, 128 << 10);
+
+/// Largest gradient of a pair: it stays in L2 beside a block.
+const PAIR_BYTES: usize = 512 << 10;
 
 impl Plan {
     pub(super) fn new(shape: &TtShape, lanes: usize) -> Self {
@@ -99,13 +104,18 @@ impl Plan {
                 saved += step.outer * step.rho * step.columns;
             }
         }
-        let (block_forward, block_backward) = blocks(&steps);
+        let pair = pays_as_pair(&steps).then(|| gradient.next_multiple_of(16));
+        if let (Some(start), [.., before, last]) = (pair, &steps[..]) {
+            gradient = start + before.m * last.m * before.rho * before.width;
+        }
+        let (block_forward, block_backward) = blocks(&steps, pair.is_some());
         Self {
             inputs: shape.inputs(),
             outputs: shape.outputs(),
             params: shape.params(),
             saved,
             gradient,
+            pair,
             flow,
             order: order(&steps),
             block_forward,
@@ -118,6 +128,12 @@ impl Plan {
     pub(super) fn padded_macs(shape: &TtShape, lanes: usize) -> usize {
         let steps = Self::new(shape, lanes).steps;
         steps.iter().map(|step| step.outer * step.rho * step.m * step.right * step.width).sum()
+    }
+
+    /// Rows of a work item of the backward pass; see [`super::item_rows`].
+    pub(super) fn item_rows_back(&self, rows: usize) -> usize {
+        // The gradient of a pair is large: half as many items.
+        if self.pair.is_some() { rows.div_ceil(64).max(8) } else { super::item_rows(rows) }
     }
 
     /// The last step.
@@ -146,8 +162,20 @@ fn order(steps: &[Step]) -> Vec<u32> {
         .collect()
 }
 
+/// Whether the gradients of the last two cores come cheaper from the gradient of their product.
+///
+/// Apart, a row costs both products again forwards (one of them recomputed) and backwards; as a pair it costs
+/// one larger product. That wins from rank 5 on with the paper's shapes; at equal counts both are as fast.
+fn pays_as_pair(steps: &[Step]) -> bool {
+    let [.., before, last] = steps else { return false };
+    let row = before.rho * before.width;
+    let together = before.m * last.m * row;
+    let apart = 2 * before.m * (last.m * last.width + before.right * row);
+    before.outer >= 16 && 4 * together <= PAIR_BYTES && together <= apart
+}
+
 /// Block sizes over q of the last but one core.
-fn blocks(steps: &[Step]) -> (usize, usize) {
+fn blocks(steps: &[Step], pair: bool) -> (usize, usize) {
     let [.., before, last] = steps else { return (1, 1) };
     let forward = before.m * (last.m + last.columns);
     let backward = before.m * (last.m + last.columns + last.width) + before.columns * last.width;
@@ -155,6 +183,10 @@ fn blocks(steps: &[Step]) -> (usize, usize) {
         let most = (bytes / (4 * each)).clamp(1, before.outer);
         (most.div_ceil(2)..=most).rev().find(|b| before.outer.is_multiple_of(*b)).unwrap_or(most)
     };
+    if pair {
+        let together = before.m * last.m + before.rho * before.width;
+        return (divisor(BLOCK_BYTES.0, forward), divisor(BLOCK_BYTES.2, together));
+    }
     (divisor(BLOCK_BYTES.0, forward), divisor(BLOCK_BYTES.1, backward))
 }
 
@@ -169,6 +201,17 @@ mod tests {
         assert_eq!(plan.saved * 4, 48 << 10);
         assert_eq!(plan.steps[2].outer, 160);
         assert_eq!(plan.steps[2].outer % plan.block_forward, 0);
+    }
+
+    #[test]
+    fn pairs_pay_where_they_cost_less() {
+        let pair = |modes: &[usize; 4], rank| {
+            let shape = TtShape::uniform(modes, &[4; 4], rank, 3).unwrap();
+            Plan::new(&shape, 16).pair.is_some()
+        };
+        assert!(!pair(&[8, 20, 20, 18], 4), "3,686,400 against 3,481,600 multiplications a frame");
+        assert!(pair(&[8, 20, 20, 18], 8), "7,372,800 against 10,240,000");
+        assert!(!pair(&[1, 2, 20, 36], 8), "two rows a frame are too few");
     }
 
     #[test]

@@ -1,14 +1,17 @@
-//! The machine a comparison ran on, and the name of its result folder.
+//! The machine a measurement ran on, the name of its result folder, and `machine.toml`.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 /// Processor, system and date.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     /// UTC, `YYYY-MM-DD`.
     date: String,
     cpu: String,
@@ -23,7 +26,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Asks the system.
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let line = |key: &str| {
             let found = info.lines().find(|line| line.starts_with(key));
@@ -41,7 +44,7 @@ impl Machine {
         Self {
             date: today(),
             cpu: line("model name").or_else(sysctl).unwrap_or_else(|| "unknown cpu".to_owned()),
-            cores: super::cores(),
+            cores: thread::available_parallelism().map_or(1, Into::into),
             os: std::env::consts::OS,
             arch: std::env::consts::ARCH,
             vector: flags.split_whitespace().filter(known).map(str::to_owned).collect(),
@@ -50,7 +53,7 @@ impl Machine {
     }
 
     /// `<date>-<cpu>`, the processor's name in small letters with dashes.
-    pub(super) fn folder(&self) -> String {
+    pub(crate) fn folder(&self) -> String {
         let mut slug = String::new();
         for word in self.cpu.to_lowercase().split(|c: char| !c.is_ascii_alphanumeric()) {
             let noise = ["", "r", "tm", "cpu", "processor", "with"].contains(&word);
@@ -62,10 +65,26 @@ impl Machine {
         self.date.clone() + &slug
     }
 
+    /// Writes `machine.toml`: this machine, and `section` as `[verb]`; what the other verb wrote stays.
+    pub(crate) fn write(&self, out: &Path, verb: &str, section: &impl Serialize) -> Result<()> {
+        let path = out.join("machine.toml");
+        let old = fs::read_to_string(&path).unwrap_or_default();
+        let mut file: toml::Table = toml::from_str(&old).unwrap_or_default();
+        file.insert("machine".to_owned(), toml::Value::try_from(self)?);
+        file.insert(verb.to_owned(), toml::Value::try_from(section)?);
+        fs::write(&path, toml::to_string(&file)?)
+            .with_context(|| format!("failed to write {}", path.display()))
+    }
+
     /// For the chart's title.
-    pub(super) fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         format!("{}, {}", self.cpu, self.date)
     }
+}
+
+/// Processes that ran or waited for a core in the last minute, on average; none where the system does not say.
+pub(crate) fn load() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
 
 /// macOS has no /proc.
@@ -104,6 +123,20 @@ mod tests {
         assert_eq!(date(0), "1970-01-01");
         assert_eq!(date(11_016), "2000-02-29");
         assert_eq!(date(20_780), "2026-11-23");
+    }
+
+    #[test]
+    fn each_verb_keeps_the_others_section() {
+        let out = tempfile::tempdir().unwrap();
+        let machine = Machine::read();
+        machine.write(out.path(), "kernels", &toml::toml! { rounds = 3 }).unwrap();
+        machine.write(out.path(), "peers", &toml::toml! { rounds = 5 }).unwrap();
+        machine.write(out.path(), "kernels", &toml::toml! { rounds = 4 }).unwrap();
+        let file: toml::Table =
+            toml::from_str(&fs::read_to_string(out.path().join("machine.toml")).unwrap()).unwrap();
+        assert_eq!(file["kernels"]["rounds"].as_integer(), Some(4));
+        assert_eq!(file["peers"]["rounds"].as_integer(), Some(5));
+        assert_eq!(file["machine"]["cpu"].as_str(), Some(machine.cpu.as_str()));
     }
 
     #[test]
