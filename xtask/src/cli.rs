@@ -12,6 +12,7 @@ Examples:
   cargo xtask reproduce ucf11              the main job: video files to tables and charts
   cargo xtask compare ucf11 --devices cpu  seconds per epoch and memory of the five models
   cargo xtask ledger miracl-words --data D what the paper leaves open, one factor at a time
+  cargo xtask predict folder clip.mp4      what a trained model says of any video file
   cargo xtask figures ucf11-sample         redraw tables, charts and report from the records
   cargo xtask test                         fmt, clippy, rustdoc and every test
   cargo xtask torture resume --kills 20    kill runs at random instants, compare what they leave
@@ -49,6 +50,12 @@ Examples:
   cargo xtask ledger miracl-words --data /videos/miracl_words
   cargo xtask ledger miracl-words --data /videos/miracl_words --jobs 2")]
     Ledger(Ledger),
+    /// Print the most probable classes of video files, by a model of a finished run
+    #[command(after_help = "\
+Examples:
+  cargo xtask predict folder clip.mp4 another.avi
+  cargo xtask predict ucf11-sample --model tt-lstm --top 3 --json clip.mpg")]
+    Predict(Predict),
     /// Regenerate tables, charts and report from the committed records
     #[command(after_help = "\
 Examples:
@@ -204,6 +211,33 @@ pub(crate) struct Ledger {
     pub(crate) verbosity: Verbosity,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Predict {
+    /// Experiment of a finished run, or the run's folder under data/runs/
+    pub(crate) run: String,
+    /// Video files
+    #[arg(required = true, value_name = "CLIP")]
+    pub(crate) clips: Vec<PathBuf>,
+    /// Model to ask
+    #[arg(long, value_name = "M", default_value = "tt-gru")]
+    pub(crate) model: String,
+    /// Fold whose training clips it saw
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) fold: usize,
+    /// Seed it was trained with [default: that of the cell finished last]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Protocol of the fold [default: that of the cell finished last]
+    #[arg(long, value_name = "P")]
+    pub(crate) protocol: Option<String>,
+    /// Classes to print per clip
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
+    pub(crate) top: usize,
+    /// Print a JSON list
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, Args, Clone, Copy, Default)]
 pub(crate) struct Verbosity {
     /// Only the first line, the last line and errors
@@ -269,6 +303,24 @@ impl Selection {
     }
 }
 
+impl Selection {
+    /// The command line that repeats a run, for a POSIX shell; a folder of clips is `DIR`.
+    pub(crate) fn command_line(&self, experiment: &str) -> String {
+        let mut line = format!("cargo xtask reproduce {experiment}");
+        let rest = Self { data: None, ..self.clone() }.flags(experiment).unwrap_or_default();
+        // The first two say which experiment.
+        let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.,=/:".contains(c));
+        for word in rest.iter().skip(2).map(|word| word.to_string_lossy()) {
+            let quote = if plain(&word) { "" } else { "'" };
+            line.extend([" ", quote, &word.replace('\'', r"'\''"), quote]);
+        }
+        if self.data.is_some() {
+            line.push_str(" --data DIR");
+        }
+        line
+    }
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a whole number from 1".into()),
@@ -312,6 +364,12 @@ mod tests {
             flags.join(" "),
             "--experiment ucf11 --models gru,tt-gru --folds 0,2 --epochs 3 --protocol groups \
              --seeds 0,1 --set model.rank=5 --set a=b --allow-partial"
+        );
+        let line = "xtask reproduce folder --data /some/where --set model.names=[\"gru\"] --folds 0";
+        let Verb::Reproduce(r) = Cli::parse_from(line.split_whitespace()).verb else { panic!("verb") };
+        assert_eq!(
+            r.selection.command_line("folder"),
+            "cargo xtask reproduce folder --folds 0 --set 'model.names=[\"gru\"]' --data DIR"
         );
     }
 }

@@ -1,12 +1,14 @@
 //! The training engine as a process: `bench-suite prepare`, `plan`, `params`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use bench_suite::deck;
-use bench_suite::record::{DataKind, ParamsRow, Plan};
+use bench_suite::record::{DataKind, ParamsRow, Plan, thumbnail};
 
 use crate::cli::Verbosity;
 use crate::interrupt::Interrupt;
@@ -58,6 +60,30 @@ pub(crate) fn plan(repo: &Repo, flags: &[OsString], dry_run: bool, verbosity: Ve
 /// Figure 1's counts, read off built models.
 pub(crate) fn params(repo: &Repo, flags: &[OsString], verbosity: Verbosity) -> Result<Vec<ParamsRow>> {
     json(command(repo, "params", verbosity).args(flags))
+}
+
+/// Makes `dir` hold a strip of frames for each of these clips of a run, and no other.
+pub(crate) fn thumbnails(repo: &Repo, run_dir: &Path, clips: &BTreeSet<&str>, dir: &Path) -> Result<()> {
+    let mut command = command(repo, "thumbnails", Verbosity::default());
+    command.arg("--run-dir").arg(run_dir).arg("--out").arg(dir).stdin(Stdio::piped());
+    let name = repo::line(&command);
+    let mut child = command.spawn().with_context(|| format!("failed to start {name}"))?;
+    if let Some(stdin) = child.stdin.take() {
+        // An engine that ended early says why itself, and its status is looked at below.
+        let _ = serde_json::to_writer(stdin, clips);
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{name} failed ({status})");
+    }
+    let wanted: BTreeSet<String> = clips.iter().map(|clip| thumbnail(clip)).collect();
+    for path in fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let known = path.file_name().is_some_and(|name| wanted.contains(&*name.to_string_lossy()));
+        if !known {
+            fs::remove_file(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn json<T: serde::de::DeserializeOwned>(command: &mut Command) -> Result<T> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::classes::{CLASSES_HEADER, CONFUSION_HEADER, classes, confusion};
 use crate::records::{Records, csv_bytes, write_atomic};
 use crate::repo::Repo;
 use crate::tables::{PAIRED_HEADER, SOTA_HEADER, TABLE_HEADER, Tables};
@@ -51,11 +52,13 @@ pub(crate) fn derive(dir: &Path) -> Result<()> {
         ("table.csv", csv_bytes(TABLE_HEADER, &tables.table)?),
         ("paired.csv", csv_bytes(PAIRED_HEADER, &tables.paired)?),
         ("sota.csv", csv_bytes(SOTA_HEADER, &tables.sota)?),
+        ("classes.csv", csv_bytes(CLASSES_HEADER, &classes(&records)?)?),
+        ("confusion.csv", csv_bytes(CONFUSION_HEADER, &confusion(&records))?),
     ] {
         write_atomic(&dir.join(name), &bytes)?;
     }
     let drawn = charts::draw(dir, &records, &tables)?;
-    write_atomic(&dir.join("report.md"), report::report(&records, &tables, &drawn).as_bytes())
+    report::write(dir, &records, &tables, &drawn)
 }
 
 fn folders(root: &Path) -> Result<Vec<String>> {

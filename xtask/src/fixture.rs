@@ -24,6 +24,7 @@ pub(crate) fn records(digest: &str, groups: &[(&str, &str, &[usize], f64)]) -> R
         date: "2026-01-31".into(),
         commit: Some("0123456789abcdef0123456789abcdef01234567".into()),
         dirty: false,
+        commands: vec!["cargo xtask reproduce ucf11-sample".into()],
         config: "name = \"ucf11-sample\"\n\n[train]\nbatch = 16\n".into(),
         machine: Machine {
             cpu: "Example CPU @ 2.00GHz".into(),

@@ -10,6 +10,7 @@
 mod bench;
 mod cells;
 mod charts;
+mod classes;
 mod cli;
 mod compare;
 mod dry_run;
@@ -22,6 +23,7 @@ mod interrupt;
 mod ledger;
 mod packages;
 mod peers;
+mod predict;
 mod progress;
 mod readme;
 mod records;
@@ -41,6 +43,7 @@ use clap::Parser;
 use crate::cells::StillLocked;
 use crate::cli::{Cli, Verb};
 use crate::interrupt::Interrupted;
+use crate::predict::BadClips;
 use crate::repo::Repo;
 
 fn main() -> ExitCode {
@@ -53,6 +56,10 @@ fn main() -> ExitCode {
         Err(error) if error.is::<StillLocked>() => {
             eprintln!("{error}");
             ExitCode::from(engine::LOCKED as u8)
+        }
+        Err(error) if error.is::<BadClips>() => {
+            eprintln!("error: {error}");
+            ExitCode::from(engine::BAD_DATA as u8)
         }
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -69,6 +76,7 @@ fn run(cli: &Cli) -> Result<()> {
             let root = experiments::results_root(&repo, out.as_deref())?;
             figures::figures(&repo, &root, experiment.as_deref())
         }
+        Verb::Predict(args) => predict::predict(&repo, args),
         Verb::Test => suite::test(&repo),
         Verb::Bench(what) => bench::bench(&repo, what),
         Verb::Torture(what) => torture::torture(&repo, what),

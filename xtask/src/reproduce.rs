@@ -11,7 +11,7 @@ use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::records::{Records, collect, hold, merge};
 use crate::repo::Repo;
-use crate::{dry_run, engine, experiments, figures, packages};
+use crate::{classes, dry_run, engine, experiments, figures, packages};
 
 /// Runs an experiment from video files to `results/<experiment>/`.
 pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
@@ -61,18 +61,15 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
     runner.run(&plan.cells)?;
     let params = interrupt.explain(engine::params(repo, &flags, verbosity))?;
     let kept = || format!("nothing is lost: the finished cells are in {}", repo.show(&run_dir));
-    write_results(repo, &run_dir, &plan, params, &dir).with_context(kept)?;
+    let mut records = collect(repo, &run_dir, &plan, params).with_context(kept)?;
+    for run in &mut records.run_file.runs {
+        run.commands.push(selection.command_line(&plan.experiment));
+    }
+    write_results(repo, &run_dir, records, &dir).with_context(kept)?;
     report(repo, &plan, &dir)
 }
 
-fn write_results(
-    repo: &Repo,
-    run_dir: &Path,
-    plan: &Plan,
-    params: Vec<bench_suite::record::ParamsRow>,
-    dir: &Path,
-) -> Result<()> {
-    let mut records = collect(repo, run_dir, plan, params)?;
+fn write_results(repo: &Repo, run_dir: &Path, mut records: Records, dir: &Path) -> Result<()> {
     let _held = hold(dir)?;
     if Records::are_in(dir) {
         let (merged, note) = merge(Records::read(dir)?, records);
@@ -82,6 +79,9 @@ fn write_results(
         }
     }
     records.write(dir)?;
+    if records.run_file.may_show_frames() {
+        engine::thumbnails(repo, run_dir, &classes::mistaken_clips(&records), &dir.join("thumbnails"))?;
+    }
     figures::derive(dir)
 }
 

@@ -97,7 +97,7 @@ impl Tables {
 }
 
 /// Takes off the last digits, which are noise of the arithmetic: 0.35 instead of 0.3499999999999999.
-fn tidy(value: f64) -> f64 {
+pub(crate) fn tidy(value: f64) -> f64 {
     (value * 1e12).round() / 1e12
 }
 
@@ -154,7 +154,8 @@ fn outcomes(records: &Records) -> Result<BTreeMap<CellKey<'_>, Outcomes>> {
     Ok(outcomes)
 }
 
-fn map_outcomes(classes: &[String], rows: &[&ClipRow]) -> Result<Outcomes> {
+/// Probabilities of clips in class order, `[clips][K]`.
+pub(crate) fn scores(classes: &[String], rows: &[&ClipRow]) -> Result<Vec<Vec<f64>>> {
     let mut scores: Vec<Vec<f64>> = Vec::with_capacity(rows.len());
     for row in rows {
         let probabilities: Result<Vec<f64>, _> = row.probabilities.split(';').map(str::parse).collect();
@@ -167,6 +168,11 @@ fn map_outcomes(classes: &[String], rows: &[&ClipRow]) -> Result<Outcomes> {
             ),
         }
     }
+    Ok(scores)
+}
+
+fn map_outcomes(classes: &[String], rows: &[&ClipRow]) -> Result<Outcomes> {
+    let scores = scores(classes, rows)?;
     let per_class: Vec<(Vec<f64>, Vec<bool>)> = classes
         .iter()
         .enumerate()

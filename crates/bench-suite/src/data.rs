@@ -187,7 +187,8 @@ pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Frames<'stati
     }
 }
 
-fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
+/// Size and rate of an experiment's frames.
+pub(crate) fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
     let rate = match kind_of(&spec.data.dataset)? {
         Kind::Folder => Rate::AtMost(spec.data.fps),
         _ => Rate::Exactly(spec.data.fps),
@@ -327,6 +328,11 @@ impl Clips {
     /// Name of a clip.
     pub fn name(&self, clip: usize) -> &str {
         &self.store.clips()[clip].name
+    }
+
+    /// All stored frames of a clip, u8 `[T, H, W, C]`.
+    pub(crate) fn frames_of(&self, clip: usize) -> &[u8] {
+        self.store.frames(clip)
     }
 
     /// Clips left out, each with its reason.

@@ -12,10 +12,13 @@ pub mod cell;
 #[cfg(feature = "engine")]
 pub mod data;
 pub mod deck;
+pub mod events;
 #[cfg(feature = "engine")]
 pub mod metrics;
 #[cfg(feature = "engine")]
 pub mod plan;
+#[cfg(feature = "engine")]
+pub mod predict;
 #[cfg(feature = "engine")]
 pub mod progress;
 pub mod record;
@@ -23,5 +26,7 @@ pub mod spec;
 #[cfg(feature = "engine")]
 pub mod state;
 pub mod stats;
+#[cfg(feature = "engine")]
+pub mod thumbnails;
 #[cfg(feature = "engine")]
 pub mod train;

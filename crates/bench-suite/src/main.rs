@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use bench_suite::cell::{CellOptions, Locked};
 use bench_suite::data::{Clips, Places, prepare, resolve};
 use bench_suite::plan::{Frames, plan};
+use bench_suite::predict::{BadClips, PredictOptions, predict};
 use bench_suite::spec::{Overrides, SpecError};
 use bench_suite::train::{STOP, Stopped};
 use clap::{Args, Parser, Subcommand};
@@ -56,6 +57,33 @@ enum Verb {
         /// Shortest time between two checkpoints; 0 for one after every step. Changes no result.
         #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
         checkpoint_every: Duration,
+    },
+    /// Print the most probable classes of video files, by the model of a finished cell.
+    Predict {
+        /// Folder of the run.
+        #[arg(long)]
+        run_dir: PathBuf,
+        /// Name of the cell.
+        #[arg(long)]
+        cell: String,
+        /// Classes to print per clip.
+        #[arg(long, default_value_t = 5)]
+        top: usize,
+        /// Print a JSON list.
+        #[arg(long)]
+        json: bool,
+        /// Video files.
+        #[arg(required = true)]
+        clips: Vec<PathBuf>,
+    },
+    /// Write strips of frames of the clips named on standard input (a JSON list), where they may be shown.
+    Thumbnails {
+        /// Folder of the run.
+        #[arg(long)]
+        run_dir: PathBuf,
+        /// Folder for the pictures.
+        #[arg(long)]
+        out: PathBuf,
     },
     /// Print the deck's Figure 1 (parameters against rank) as JSON, read off built models.
     Params(Selection),
@@ -159,6 +187,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         130
     } else if error.is::<SpecError>() {
         64
+    } else if error.is::<BadClips>() {
+        65
     } else {
         error.downcast_ref().map_or(1, data_code)
     }
@@ -202,6 +232,15 @@ fn run(cli: &Cli) -> Result<()> {
                 wait: *wait,
                 checkpoint_every: *checkpoint_every,
             })
+        }
+        Verb::Predict { run_dir, cell, top, json, clips } => {
+            let (run_dir, id, clips) = (run_dir.clone(), cell.clone(), clips.clone());
+            run_predict(&PredictOptions { run_dir, id, clips, top: *top }, *json)
+        }
+        Verb::Thumbnails { run_dir, out } => {
+            let clips: Vec<String> = serde_json::from_reader(std::io::stdin().lock())
+                .context("standard input is no JSON list of clips")?;
+            bench_suite::thumbnails::write(run_dir, &clips, out)
         }
         Verb::Params(_) => print_json(&bench_suite::build::figure_1()?),
         Verb::Bench(options) => bench_suite::bench::kernels(options),
@@ -251,6 +290,26 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
         bench_suite::plan::keep(&folder, &plan)?;
     }
     print_json(&plan)
+}
+
+#[expect(clippy::print_stdout, reason = "the answer is what the verb is for")]
+fn run_predict(options: &PredictOptions, json: bool) -> Result<()> {
+    let mut all = Vec::new();
+    let result = predict(options, &mut |prediction| {
+        if let Some(error) = &prediction.error {
+            tracing::error!("{}: {error}", prediction.clip);
+        } else if !json {
+            println!("{} ({} frames)", prediction.clip, prediction.frames);
+            for class in &prediction.classes {
+                println!("  {:5.1} %  {}", class.probability * 100.0, class.class.escape_debug());
+            }
+        }
+        all.push(prediction.clone());
+    });
+    if json && (result.is_ok() || !all.is_empty()) {
+        print_json(&all)?;
+    }
+    result
 }
 
 #[expect(clippy::print_stdout, reason = "machine-readable output is what these verbs are for")]

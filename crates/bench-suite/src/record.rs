@@ -1,6 +1,7 @@
 //! The record schema: one row per number, base units. bench-suite writes it, xtask reads it.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// What one finished cell (model × protocol × recipe × fold × seed) leaves in its folder as `cell.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,6 +74,13 @@ pub struct PredictionRow {
     pub predicted: String,
     /// Probabilities in class order, joined by `;`.
     pub probabilities: String,
+}
+
+/// File name of a clip's strip of frames, whatever the clip is called.
+pub fn thumbnail(clip: &str) -> String {
+    let digest = Sha256::digest(clip);
+    let first: [u8; 8] = std::array::from_fn(|i| digest[i]);
+    format!("{:016x}.jpg", u64::from_be_bytes(first))
 }
 
 /// Where the clips of a run come from.

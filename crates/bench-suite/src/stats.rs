@@ -264,17 +264,22 @@ mod tests {
         assert_eq!((mean(&[]), sample_std(&[0.5]), population_std(&[])), (None, None, None));
     }
 
-    /// Expected values from scikit-learn's `average_precision_score`.
+    /// Values of scikit-learn's `average_precision_score`, by `tests/golden/average_precision.py`: few and many clips,
+    /// with and without ties.
     #[test]
     fn average_precision_equals_scikit_learn() {
-        let truth = [false, false, true, true];
-        let ap = average_precision(&[0.1, 0.4, 0.35, 0.8], &truth).unwrap();
-        assert!((ap - 0.833_333_333_333_333_3).abs() < 1e-12, "{ap}");
-        // All tied: precision at the only threshold is the prevalence.
-        assert_eq!(average_precision(&[0.5; 4], &truth), Some(0.5));
-        // Two of three tied at the top: 1/2 · 1 + nothing more for one positive of two in the tie.
-        let ap = average_precision(&[0.9, 0.9, 0.1], &[true, false, true]).unwrap();
-        assert!((ap - (0.5 * 0.5 + 0.5 * 2.0 / 3.0)).abs() < 1e-12, "{ap}");
+        let golden = include_bytes!("../tests/golden/average_precision.csv");
+        let rows: Vec<(String, String, f64)> =
+            csv::Reader::from_reader(&golden[..]).deserialize().collect::<Result<_, _>>().unwrap();
+        assert_eq!(rows.len(), 17);
+        for (scores, truths, expected) in rows {
+            let scores: Vec<f64> = scores.split(';').map(|s| s.parse().unwrap()).collect();
+            let truths: Vec<bool> = truths.split(';').map(|t| t == "1").collect();
+            let found = average_precision(&scores, &truths).unwrap();
+            // One rounding per threshold and a few per term.
+            let bound = 4.0 * f64::EPSILON * scores.len() as f64;
+            assert!((found - expected).abs() <= bound, "{found} {expected}");
+        }
         assert_eq!(average_precision(&[0.3, 0.2], &[false, false]), None);
     }
 

@@ -2,6 +2,7 @@
 
 use crate::build::model_config;
 use crate::data::{Clips, FramePick};
+use crate::events::{self, Events};
 use crate::metrics::{accuracy, argmax, mean_average_precision};
 use crate::record::{CurvePoint, PredictionRow};
 use crate::spec::Spec;
@@ -100,6 +101,9 @@ impl Run<'_> {
             None => Progress::default(),
         };
         let epochs = self.cell.spec.epochs(self.cell.model);
+        let metric = if self.multi_label { "map" } else { "accuracy" };
+        let written = || format!("cannot write {}", self.cell.folder.join(events::FILE).display());
+        let mut events = Events::open(self.cell.folder, metric, &progress.curve).with_context(written)?;
         let mut last_save = Instant::now();
         let started = Instant::now();
         let first = progress.curve.len();
@@ -108,7 +112,11 @@ impl Run<'_> {
             let done = progress.curve.len();
             let left = started.elapsed() * (epochs - done) as u32 / (done - first) as u32;
             report(self.cell.label, epochs, &progress.curve, left);
+            if let Some(point) = progress.curve.last() {
+                events.epoch(point).with_context(written)?;
+            }
         }
+        events.finish().with_context(written)?;
         let probabilities = self.evaluate(&progress, &snapshot)?;
         let weights = self.optimizer.parameters();
         let weights = weights.iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect();
@@ -244,7 +252,7 @@ impl Run<'_> {
 }
 
 /// Softmax, or one sigmoid per class, in f64.
-fn probabilities(logits: &Tensor, multi_label: bool) -> Result<Vec<Vec<f64>>> {
+pub(crate) fn probabilities(logits: &Tensor, multi_label: bool) -> Result<Vec<Vec<f64>>> {
     let logits = logits.detach().to_dtype(candle_core::DType::F64)?;
     let values = if multi_label {
         (logits.neg()?.exp()? + 1.0)?.recip()?

@@ -26,6 +26,22 @@ pub enum Error {
         /// The valid names.
         choices: &'static str,
     },
+    /// A number that no decomposition can work with.
+    #[error("{what}[{index}] is {value}: a decomposition needs finite numbers")]
+    NotFinite {
+        /// Which buffer.
+        what: &'static str,
+        /// Where in it.
+        index: usize,
+        /// The number.
+        value: f64,
+    },
+    /// An accuracy that cannot be asked for.
+    #[error("relative accuracy {0}: it must be a finite number above 0")]
+    Accuracy(f64),
+    /// A factorization that did not converge.
+    #[error("{0} did not converge on a {1} x {2} matrix")]
+    NoConvergence(&'static str, usize, usize),
     /// Something that this machine does not have.
     #[error("not available on this machine: {0}")]
     Unavailable(String),

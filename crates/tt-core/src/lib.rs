@@ -2,13 +2,16 @@
 
 pub mod apply;
 pub mod bench;
+pub mod buffer;
 mod error;
 pub mod init;
 mod layer;
 pub mod rng;
 mod shape;
+pub mod train;
 
 pub use error::{Error, Result};
 pub use init::CoreInit;
 pub use layer::TtLinear;
 pub use shape::TtShape;
+pub use train::{TtMatrix, TtTensor};

@@ -232,6 +232,9 @@ fn on_cpu(storage: &Storage) -> candle_core::Result<&CpuStorage> {
     }
 }
 
+/// Gradients of the input weights and of the recurrent weights, where they have no sink.
+type WeightGradients = (Option<Vec<f32>>, Option<Vec<f32>>);
+
 impl LayerOp {
     fn projection_call(&self) -> ProjectionCall<'_> {
         ProjectionCall {
@@ -274,7 +277,7 @@ impl LayerOp {
         recurrent: &[f32],
         dlast: &[f32],
         drows: Option<&mut [f32]>,
-    ) -> Result<[Option<Vec<f32>>; 2]> {
+    ) -> Result<WeightGradients> {
         let LayerCore { projection, recurrence, workspaces, sinks } = &*self.layer;
         let mut work = self.take_saved().ok_or_else(|| Error::NoGradient("the layer's parameters".into()))?;
         let Workspace { gates, projection: saved, recurrence: states } = &mut work;
@@ -287,7 +290,7 @@ impl LayerOp {
             projection.backward(rows, input, saved, gates, grads, &self.projection_call())
         })?;
         workspaces.give(work);
-        Ok([dinput, drecurrent])
+        Ok((dinput, drecurrent))
     }
 }
 
@@ -327,7 +330,7 @@ impl CustomOp3 for LayerOp {
         let (dlast_storage, dlast_layout) = dlast.storage_and_layout();
         let mut drows = (rows.dtype() == candle_core::DType::F32 && rows.track_op())
             .then(|| vec![0.0_f32; rows.elem_count()]);
-        let [dinput, drecurrent] = self
+        let (dinput, drecurrent) = self
             .run_backward(
                 rows_of(on_cpu(&rows_storage)?, rows_layout)?,
                 floats(on_cpu(&input_storage)?, input_layout, "input weights")?,

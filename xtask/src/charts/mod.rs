@@ -25,6 +25,7 @@ use crate::tables::{TableRow, Tables};
 
 pub(crate) use devices::devices;
 pub(crate) use ledger::ledger;
+pub(crate) use palette::dark_style;
 
 /// A chart's file name (without ending), title for the report, and whether it was drawn.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,8 @@
 //! One colour per model in every chart, told apart by colour-blind readers too (after Okabe and Ito): a hue
 //! per cell (GRU blue, LSTM orange, plain purple, MLP green), light for dense, dark for Tensor-Train.
 
+use std::fmt::Write as _;
+
 /// Red, green, blue.
 pub(crate) type Color = (u8, u8, u8);
 
@@ -33,6 +35,33 @@ pub(crate) fn color(name: &str) -> Color {
 pub(crate) fn ink((r, g, b): Color) -> Color {
     let dark = |c: u8| (u16::from(c) * 7 / 10) as u8;
     (dark(r), dark(g), dark(b))
+}
+
+/// Style rules that turn a chart's colours into those of a dark page.
+pub(crate) fn dark_style() -> String {
+    let mut rules = String::new();
+    let mut rule = |light: Color, dark: &str| {
+        let light = format!("#{:02X}{:02X}{:02X}", light.0, light.1, light.2);
+        for property in ["fill", "stroke"] {
+            // Writing to a String cannot fail.
+            let _ = writeln!(rules, "  .chart [{property}=\"{light}\"] {{ {property}: {dark}; }}");
+        }
+    };
+    rule(WHITE, "var(--paper)");
+    rule(INK, "var(--ink)");
+    rule(MUTED, "var(--muted)");
+    rule(GRID, "var(--line)");
+    rule(NEUTRAL, "#6a7480");
+    for name in ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm", "rnn", "tt-rnn"] {
+        let lighter = |share: u16| {
+            let mix = |c: u8| (u16::from(c) + (255 - u16::from(c)) * share / 100) as u8;
+            let (r, g, b) = color(name);
+            format!("#{:02x}{:02x}{:02x}", mix(r), mix(g), mix(b))
+        };
+        rule(color(name), &lighter(if is_dense(name) { 10 } else { 25 }));
+        rule(ink(color(name)), &lighter(50));
+    }
+    rules
 }
 
 /// Dense models have hollow marks.

@@ -65,6 +65,7 @@ pub(crate) fn ledger(repo: &Repo, args: &cli::Ledger) -> Result<()> {
     let interrupt = Interrupt::install()?;
     engine::prepare(repo, &variants[0].selection.flags(&ledger.experiment)?, args.verbosity, &interrupt)?;
     let mut known = rows::read(&dir)?;
+    known.retain(|row| variants.iter().any(|variant| variant.asks_for(row)));
     for variant in &variants {
         let plan = engine::plan(repo, &variant.selection.flags(&ledger.experiment)?, false, args.verbosity)?;
         if plan.metric != "accuracy" {

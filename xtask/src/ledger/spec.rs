@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use bench_suite::spec::{nearest_or, stems};
 use serde::Deserialize;
 
+use super::rows::CellRow;
 use crate::cli::Selection;
 use crate::repo::Repo;
 
@@ -65,6 +66,17 @@ pub(super) struct Variant {
     /// Whether it scores on the inner split.
     pub(super) inner: bool,
     pub(super) selection: Selection,
+}
+
+impl Variant {
+    /// Whether a recorded cell is one of this run's: rows of an older ledger file are dropped.
+    pub(super) fn asks_for(&self, row: &CellRow) -> bool {
+        let split = if self.inner { "inner" } else { "test" };
+        (&self.factor, &self.level, split) == (&row.factor, &row.level, row.split.as_str())
+            && self.selection.models.contains(&row.model)
+            && self.selection.folds.contains(&row.fold)
+            && self.selection.epochs == Some(row.epochs)
+    }
 }
 
 impl Ledger {

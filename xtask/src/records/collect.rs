@@ -38,6 +38,7 @@ pub(crate) fn collect(repo: &Repo, run_dir: &Path, plan: &Plan, params: Vec<Para
         date: date_utc(),
         commit,
         dirty,
+        commands: Vec::new(),
         config: plan.config.clone(),
         machine: Machine::here(),
         versions: machine::versions(repo),
@@ -95,7 +96,7 @@ fn read_cell(
         clip: row.clip,
         label: row.label,
         predicted: row.predicted,
-        probabilities: row.probabilities,
+        probabilities: short(&row.probabilities),
     }));
     records.folds.push(FoldRow {
         model,
@@ -111,6 +112,17 @@ fn read_cell(
         epoch_s: cell.epoch_s,
     });
     Ok(())
+}
+
+/// Probabilities with five significant digits; what is no number stays as it is.
+fn short(probabilities: &str) -> String {
+    let five = |text: &str| match format!("{:.4e}", text.parse::<f64>().ok()?).parse::<f64>() {
+        Ok(value) if value != 0.0 && value < 1e-4 => Some(format!("{value:e}")),
+        Ok(value) => Some(value.to_string()),
+        Err(_) => None,
+    };
+    let all = probabilities.split(';').map(|text| five(text).unwrap_or_else(|| text.to_owned()));
+    all.collect::<Vec<_>>().join(";")
 }
 
 /// Puts new records beside old ones and says what happened to rows that go.
@@ -148,6 +160,9 @@ pub(crate) fn merge(old: Records, mut new: Records) -> (Records, Option<String>)
             && let Some(own) = new.run_file.runs.first_mut()
         {
             own.cells.extend(run.cells);
+            own.commands.extend(run.commands.iter().cloned());
+            own.commands.sort();
+            own.commands.dedup();
             if nothing_new {
                 run.cells = std::mem::take(&mut own.cells);
                 *own = run;
@@ -196,6 +211,15 @@ mod tests {
         assert_eq!(keys(&merged), ["tt-gru/clips/0 0.5", "tt-gru/clips/1 0.75", "tt-gru/clips/2 0.75"]);
         assert_eq!(merged.run_file.runs.len(), 1);
         assert_eq!(merged.run_file.runs[0].cells.len(), 3);
+    }
+
+    #[test]
+    fn probabilities_are_kept_with_five_digits() {
+        assert_eq!(
+            short("0.1129326637847697;0.9999999;0.00012345678;1.23456789e-7;0"),
+            "0.11293;1;0.00012346;1.2346e-7;0"
+        );
+        assert_eq!(short("0.5;x"), "0.5;x");
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub(crate) struct Run {
     pub(crate) commit: Option<String>,
     /// Whether the tree differed from the commit.
     pub(crate) dirty: bool,
+    /// Command lines that computed its cells, `DIR` in the place of paths; empty in old records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) commands: Vec<String>,
     /// The resolved configuration as TOML.
     pub(crate) config: String,
     /// Where it ran.
@@ -96,6 +99,15 @@ impl RunFile {
             run.cells.sort_by(|a, b| cell_order(a.key(), b.key()));
         }
         self.runs.sort_by(|a, b| a.digest.cmp(&b.digest));
+    }
+
+    /// Whether frames of the clips may be shown: every run's configuration must say so.
+    pub(crate) fn may_show_frames(&self) -> bool {
+        let says_so = |run: &Run| {
+            let config: toml::Table = toml::from_str(&run.config).ok()?;
+            config.get("data")?.get("redistributable")?.as_bool()
+        };
+        !self.runs.is_empty() && self.runs.iter().all(|run| says_so(run) == Some(true))
     }
 
     /// Whether every table, chart and page must say that this is not the dataset it imitates.

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use bench_suite::events;
 use bench_suite::record::CellRecord;
 
 use super::Root;
@@ -59,9 +60,12 @@ fn files(root: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// The bytes of a file; of a cell's record without times and memory.
+/// The bytes of a file; of a cell's record and events without times and memory.
 fn content(path: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    if path.ends_with(events::FILE) {
+        return Ok(events::without_times(&bytes));
+    }
     if !path.ends_with("cell.json") {
         return Ok(bytes);
     }

@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where by panicking")]
 
+mod browser;
 mod committed;
 mod edges;
 mod errors;
 mod fake;
 mod interrupt;
+mod predict;
 mod run;
 mod tidy;
 mod torture;

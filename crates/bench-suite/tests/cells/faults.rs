@@ -31,16 +31,19 @@ fn a_write_that_fails_names_its_file_and_loses_nothing() {
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
     let checkpoint = run.folder(cell).join("checkpoint.safetensors");
     let good = fs::read(&checkpoint).unwrap();
-    // 4 KiB: too little for the next checkpoint, then for the weights.
-    for (more, file) in
-        [("--checkpoint-every 0", "checkpoint.safetensors"), ("--checkpoint-every 60", "weights.safetensors")]
-    {
-        let output = limited(8, &run.command(cell, more));
+    // Too little for the next checkpoint, for the events of 100 epochs, for the weights.
+    for (blocks, more, file) in [
+        (8, "--checkpoint-every 0", "checkpoint.safetensors"),
+        (8, "--checkpoint-every 60", bench_suite::events::FILE),
+        (64, "--checkpoint-every 60", "weights.safetensors"),
+    ] {
+        let output = limited(blocks, &run.command(cell, more));
         assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
         assert!(stderr(&output).contains(&format!("{cell}/{file}")), "{}", stderr(&output));
         assert!(stderr(&output).contains("File too large"), "{}", stderr(&output));
         assert!(fs::read(&checkpoint).unwrap() == good, "the last good checkpoint was touched");
-        assert_eq!(fs::read_dir(run.folder(cell)).unwrap().count(), 2, "a temporary file is left");
+        let left = fs::read_dir(run.folder(cell)).unwrap().count();
+        assert_eq!(left, 3, "something is left beside checkpoint, events and lock");
     }
     assert!(run.finish(cell, "--threads 2").contains("goes on from epoch"));
     assert!(run.outcome(cell) == expected, "another result after failed writes");
@@ -88,16 +91,17 @@ fn a_full_disk_is_named_and_the_run_goes_on_when_there_is_room() {
     run.finish(cell, "--threads 1");
     let expected = run.outcome(cell);
     let weights = on_disk(&run.folder(cell).join("weights.safetensors"));
+    let events = on_disk(&run.folder(cell).join(bench_suite::events::FILE));
     let predictions = on_disk(&run.folder(cell).join("predictions.csv"));
     run.clear();
     let (cells, kept) = (run.dir().join("cells"), run.dir().join("kept"));
     fs::create_dir_all(&cells).unwrap();
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
     for (bytes, more, file) in [
-        (checkpoint * 3 / 2, "--checkpoint-every 0", "checkpoint.safetensors"),
-        (weights / 2, "", "weights.safetensors"),
-        (weights, "", "predictions.csv"),
-        (weights + predictions, "", "cell.json"),
+        (events + checkpoint * 3 / 2, "--checkpoint-every 0", "checkpoint.safetensors"),
+        (events + weights / 2, "", "weights.safetensors"),
+        (events + weights, "", "predictions.csv"),
+        (events + weights + predictions, "", "cell.json"),
     ] {
         // Too small a disk; then the same disk read-only; then a larger one.
         let script = format!(

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use bench_suite::events::{FILE, without_times};
 use bench_suite::record::{CellRecord, Plan};
 use rand::RngExt;
 use tt_core::rng::stream;
@@ -28,6 +29,7 @@ pub(crate) struct Run {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Outcome {
     record: CellRecord,
+    events: Vec<u8>,
     predictions: Vec<u8>,
     weights: Vec<u8>,
 }
@@ -109,7 +111,7 @@ impl Run {
         let mut names: Vec<String> =
             fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
-        assert_eq!(names, ["cell.json", "lock", "predictions.csv", "weights.safetensors"], "{cell}");
+        assert_eq!(names, ["cell.json", FILE, "lock", "predictions.csv", "weights.safetensors"], "{cell}");
         outcome_in(&folder)
     }
 
@@ -126,7 +128,8 @@ pub(crate) fn outcome_in(folder: &Path) -> Outcome {
     record.epoch_s = None;
     record.peak_rss_bytes = 0;
     record.curve.iter_mut().for_each(|point| point.wall_s = 0.0);
-    Outcome { record, predictions: read("predictions.csv"), weights: read("weights.safetensors") }
+    let events = without_times(&read(FILE));
+    Outcome { record, events, predictions: read("predictions.csv"), weights: read("weights.safetensors") }
 }
 
 /// Sends a signal by name.

@@ -7,7 +7,6 @@
 
 #![expect(unsafe_code, reason = "intrinsics, and the control register of the floating-point unit")]
 
-mod buffer;
 mod ftz;
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
@@ -17,8 +16,8 @@ mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(crate) use buffer::Buffer;
 pub(crate) use ftz::FlushDenormals;
+pub(crate) use tt_core::buffer::Buffer;
 
 /// A vector of f32 in registers.
 ///

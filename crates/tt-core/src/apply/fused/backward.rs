@@ -1,12 +1,12 @@
 //! The backward pass of a work item.
 #![expect(unsafe_code, reason = "hands pointers into checked buffers to the micro-kernels")]
 
-use super::buffer::Buffer;
 use super::drive::{RowCount, lanewise, product};
 use super::forward::{Ahead, Call, Workspace, as_f32};
 use super::micro::{Lanewise, Product, Spread};
 use super::pack::{NARROW, transposed_width};
 use crate::apply::Rows;
+use crate::buffer::Buffer;
 
 impl Call<'_> {
     /// Adds `dG_k [(i, a), c] += sum over (q, rho) of T_{k+1}[q, i, rho, a] dT_k[q, rho, c]`.

@@ -1,12 +1,12 @@
 //! The forward pass of a work item, and the steps that both passes share.
 #![expect(unsafe_code, reason = "hands pointers into checked buffers to the micro-kernels")]
 
-use super::buffer::Buffer;
 use super::drive::{RowCount, product};
 use super::micro::{Kernels, Product};
 use super::pack::Packed;
 use super::plan::Plan;
 use crate::apply::Rows;
+use crate::buffer::Buffer;
 
 /// Scratch of one worker.
 #[derive(Debug, Default)]

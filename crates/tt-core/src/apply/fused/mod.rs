@@ -15,7 +15,6 @@
 #![expect(clippy::needless_range_loop, reason = "indices of register blocks, unrolled by the compiler")]
 
 mod backward;
-mod buffer;
 mod drive;
 mod forward;
 mod isa;
@@ -28,12 +27,12 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use self::buffer::Buffer;
 use self::forward::{Call, Workspace};
 use self::micro::{Kernels, kernels};
 use self::pack::Packed;
 use self::plan::Plan;
 use super::{Affine, Rows, check, row_count};
+use crate::buffer::Buffer;
 use crate::{Result, TtShape};
 
 pub use self::isa::Isa;

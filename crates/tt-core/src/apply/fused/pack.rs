@@ -1,8 +1,8 @@
 //! The cores in the order that the kernels read, once per call, and their gradients back again.
 
-use super::buffer::Buffer;
 use super::plan::{Plan, Step};
 use crate::apply::Affine;
+use crate::buffer::Buffer;
 
 /// Rank for which a transposed core is stored once instead of once per output.
 pub(super) const NARROW: usize = 4;

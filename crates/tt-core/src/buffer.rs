@@ -1,4 +1,5 @@
 //! f32 memory that starts on a cache line, so that no vector load crosses one.
+#![expect(unsafe_code, reason = "a slice of lines seen as a slice of numbers")]
 
 use std::ops::{Deref, DerefMut};
 
@@ -8,14 +9,14 @@ struct Line([f32; 16]);
 
 /// A growing f32 buffer on 64-byte boundaries.
 #[derive(Debug, Default)]
-pub(crate) struct Buffer {
+pub struct Buffer {
     lines: Vec<Line>,
     len: usize,
 }
 
 impl Buffer {
     /// Makes room for `len` values; new room is zero, old contents stay. Never shrinks the memory.
-    pub(crate) fn resize(&mut self, len: usize) {
+    pub fn resize(&mut self, len: usize) {
         if self.lines.len() * 16 < len {
             self.lines.resize(len.div_ceil(16), Line([0.0; 16]));
         }

@@ -1,0 +1,156 @@
+//! A finished cell's model on any video files: decoded as its training clips were, scored, ranked.
+
+use crate::build::model_config;
+use crate::data::frame_spec;
+use crate::record::{Plan, PlannedCell};
+use crate::spec::Spec;
+use crate::train::probabilities;
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use tt_rnn::models::{Mode, Model, PackedFrames};
+use video_data::batch::{Sampling, even_frames};
+use video_data::decode::{Decoder, Limits, find_worker};
+use video_data::name::escape;
+
+/// Some clips could not be used; each was named where its prediction would have been.
+#[derive(Debug, thiserror::Error)]
+#[error("{bad} of {all} clips cannot be used")]
+pub struct BadClips {
+    bad: usize,
+    all: usize,
+}
+
+/// What to predict with.
+#[derive(Debug)]
+pub struct PredictOptions {
+    /// Folder of the run, with `plan.json`.
+    pub run_dir: PathBuf,
+    /// The finished cell whose weights are used.
+    pub id: String,
+    /// Video files.
+    pub clips: Vec<PathBuf>,
+    /// Classes to name per clip.
+    pub top: usize,
+}
+
+/// The answer for one clip.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The file as it was given, control characters escaped.
+    pub clip: String,
+    /// Frames that the model saw.
+    pub frames: usize,
+    /// The most probable classes, in falling order; empty for a clip that cannot be used.
+    pub classes: Vec<ClassProbability>,
+    /// Why the clip cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One class of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassProbability {
+    /// Name of the class.
+    pub class: String,
+    /// Softmax over the classes, or one sigmoid per class where a clip can have several.
+    pub probability: f64,
+}
+
+/// Predicts clip after clip and shows each answer as it comes.
+///
+/// # Errors
+/// [`BadClips`] after the last clip when some could not be used; anything else ends the call at once.
+pub fn predict(options: &PredictOptions, show: &mut dyn FnMut(&Prediction)) -> Result<()> {
+    let trained = Trained::load(&options.run_dir, &options.id)?;
+    let mut decoder = Decoder::new(&find_worker()?, Limits::default());
+    let mut bad = 0;
+    for path in &options.clips {
+        let prediction = trained.clip(&mut decoder, path, options.top)?;
+        bad += usize::from(prediction.error.is_some());
+        show(&prediction);
+    }
+    if bad > 0 {
+        return Err(BadClips { bad, all: options.clips.len() }.into());
+    }
+    Ok(())
+}
+
+/// A model with the final weights of a cell.
+struct Trained {
+    spec: Spec,
+    classes: Vec<String>,
+    multi_label: bool,
+    model: Box<dyn Model>,
+}
+
+impl Trained {
+    fn load(run_dir: &Path, id: &str) -> Result<Self> {
+        let plan_path = run_dir.join("plan.json");
+        let text =
+            std::fs::read(&plan_path).with_context(|| format!("cannot read {}", plan_path.display()))?;
+        let plan: Plan = serde_json::from_slice(&text).with_context(|| plan_path.display().to_string())?;
+        let cell: &PlannedCell = plan
+            .cells
+            .iter()
+            .find(|cell| cell.id() == id)
+            .with_context(|| format!("{} has no cell {id}", plan_path.display()))?;
+        let spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
+        let config = model_config(&spec, plan.classes.len())?;
+        let model = tt_rnn::models::find(&cell.model)?.build(&config, &Device::Cpu, cell.seed)?;
+        let path = run_dir.join("cells").join(id).join("weights.safetensors");
+        let (weights, _) = tt_rnn::checkpoint::load(&path)?;
+        for parameter in model.parameters() {
+            let misfit = || format!("{}: {:?} does not fit", path.display(), parameter.name);
+            let value = weights.get(&parameter.name).with_context(misfit)?;
+            parameter.var.set(value).with_context(misfit)?;
+        }
+        Ok(Self { spec, classes: plan.classes, multi_label: plan.metric == "map", model })
+    }
+
+    fn clip(&self, decoder: &mut Decoder, path: &Path, top: usize) -> Result<Prediction> {
+        let name = escape(path);
+        let mut bytes = Vec::new();
+        let outcome = decoder.decode(path, &frame_spec(&self.spec)?, &mut |frames| {
+            bytes.extend_from_slice(frames);
+            Ok(())
+        })?;
+        let refused = outcome.reason.or_else(|| bytes.is_empty().then(|| "it has no frames".to_owned()));
+        if refused.is_some() {
+            return Ok(Prediction { clip: name, frames: 0, classes: Vec::new(), error: refused });
+        }
+        let (rows, frames) = self.sample(bytes)?;
+        let packed = PackedFrames { rows, lengths: vec![frames] };
+        let logits = self.model.logits(&packed, Mode::Evaluate)?;
+        let Some(scores) = probabilities(&logits, self.multi_label)?.pop() else {
+            bail!("the model gave no scores");
+        };
+        let mut ranked: Vec<(usize, f64)> = scores.into_iter().enumerate().collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let class = |(at, probability): (usize, f64)| ClassProbability {
+            class: self.classes[at].clone(),
+            probability,
+        };
+        let classes = ranked.into_iter().take(top).map(class).collect();
+        Ok(Prediction { clip: name, frames, classes, error: None })
+    }
+
+    /// The frames that an evaluation of this clip would use: `[T, M]`, and T.
+    fn sample(&self, mut bytes: Vec<u8>) -> Result<(Tensor, usize)> {
+        let (m, data) = (self.spec.features(), &self.spec.data);
+        let sampling =
+            Sampling { every: data.every, max_frames: (data.max_frames > 0).then_some(data.max_frames) };
+        let count = sampling.count(bytes.len() / m);
+        let kept: Vec<usize> = match self.model.fixed_frames() {
+            Some(n) => even_frames(count, n).into_iter().map(|frame| frame as usize * data.every).collect(),
+            None => (0..count).map(|frame| frame * data.every).collect(),
+        };
+        if kept.iter().enumerate().all(|(at, frame)| at == *frame) {
+            bytes.truncate(kept.len() * m);
+        } else {
+            bytes = kept.iter().flat_map(|frame| &bytes[frame * m..(frame + 1) * m]).copied().collect();
+        }
+        Ok((Tensor::from_vec(bytes, (kept.len(), m), &Device::Cpu)?, kept.len()))
+    }
+}

@@ -1,0 +1,166 @@
+//! The little linear algebra that trains need, on row-major buffers, through faer.
+
+use std::iter::Sum;
+use std::ops::Neg;
+
+use faer::linalg::matmul::matmul;
+use faer::mat::{MatMut, MatRef};
+use faer::{Accum, Mat, Side, get_global_parallelism};
+
+use crate::{Error, Result};
+
+/// `f32` or `f64`.
+pub trait Scalar: faer::traits::RealField + candle_core::WithDType + Neg<Output = Self> + Sum {
+    /// Whether squares are summed exactly enough in `f64`, so that Gram matrices lose nothing.
+    const SQUARES_FIT: bool;
+}
+
+impl Scalar for f32 {
+    const SQUARES_FIT: bool = true;
+}
+
+impl Scalar for f64 {
+    const SQUARES_FIT: bool = false;
+}
+
+/// A row-major matrix: numbers, rows, columns.
+pub(super) type Rows<'a, T> = (&'a [T], usize, usize);
+
+fn view<T>((values, rows, columns): Rows<'_, T>) -> MatRef<'_, T> {
+    MatRef::from_row_major_slice(values, rows, columns)
+}
+
+fn multiply<T: Scalar>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> Vec<T> {
+    let (rows, columns) = (a.nrows(), b.ncols());
+    let mut out = vec![T::from_f64(0.0); rows * columns];
+    let into = MatMut::from_row_major_slice_mut(&mut out, rows, columns);
+    matmul(into, Accum::Replace, a, b, T::from_f64(1.0), get_global_parallelism());
+    out
+}
+
+/// `A · B`, row-major.
+pub(super) fn product<T: Scalar>(a: Rows<'_, T>, b: Rows<'_, T>) -> Vec<T> {
+    multiply(view(a), view(b))
+}
+
+/// `Aᵀ · B`, row-major.
+pub(super) fn product_of_transposed<T: Scalar>(a: Rows<'_, T>, b: Rows<'_, T>) -> Vec<T> {
+    multiply(view(a).transpose(), view(b))
+}
+
+/// `A · Bᵀ`, row-major.
+pub(super) fn product_with_transposed<T: Scalar>(a: Rows<'_, T>, b: Rows<'_, T>) -> Vec<T> {
+    multiply(view(a), view(b).transpose())
+}
+
+/// Frobenius norm, summed in `f64`.
+pub(super) fn norm<T: Scalar>(values: &[T]) -> f64 {
+    values.iter().map(|value| value.to_f64() * value.to_f64()).sum::<f64>().sqrt()
+}
+
+fn row_major<T: Scalar>(matrix: MatRef<'_, T>) -> Vec<T> {
+    let (rows, columns) = (matrix.nrows(), matrix.ncols());
+    (0..rows * columns).map(|at| matrix[(at / columns, at % columns)]).collect()
+}
+
+/// `A = Q · R` with `Q [m, p]`, `R [p, n]`, `p = min(m, n)`, both row-major.
+pub(super) fn qr<T: Scalar>(a: Rows<'_, T>) -> (Vec<T>, Vec<T>, usize) {
+    let qr = view(a).qr();
+    (row_major(qr.compute_thin_Q().as_ref()), row_major(qr.thin_R()), a.1.min(a.2))
+}
+
+/// `A = L · Q` with `L [m, p]`, `Q [p, n]`, `p = min(m, n)`, both row-major.
+pub(super) fn lq<T: Scalar>(a: Rows<'_, T>) -> (Vec<T>, Vec<T>, usize) {
+    let qr = view(a).transpose().qr();
+    (row_major(qr.thin_R().transpose()), row_major(qr.compute_thin_Q().transpose()), a.1.min(a.2))
+}
+
+/// Solves `X · B = A` for a square, well-conditioned B; all row-major.
+pub(super) fn divide<T: Scalar>(a: Rows<'_, T>, b: Rows<'_, T>) -> Vec<T> {
+    use faer::linalg::solvers::Solve;
+    let solved = view(b).transpose().partial_piv_lu().solve(view(a).transpose());
+    row_major(solved.as_ref().transpose())
+}
+
+/// A matrix cut in two: `A ≈ left · right`, the columns of `left [m, rank]` orthonormal.
+#[derive(Debug)]
+pub(super) struct Split<T> {
+    pub(super) left: Vec<T>,
+    pub(super) right: Vec<T>,
+    pub(super) rank: usize,
+}
+
+/// The best split by singular values: the smallest rank whose error is at most `tolerance` (Frobenius), but at
+/// most `max_rank` and at least 1.
+///
+/// A wide matrix is never decomposed itself: of `f32`, the Gram matrix of its rows is summed in `f64`, which holds
+/// the squares of `f32` without loss; of `f64`, an LQ factorization comes first.
+///
+/// # Cost
+/// `O(m n min(m, n))`.
+pub(super) fn split<T: Scalar>(a: Rows<'_, T>, max_rank: usize, tolerance: f64) -> Result<Split<T>> {
+    let (_, m, n) = a;
+    if m > n {
+        let qr = view(a).qr();
+        let svd = qr.thin_R().thin_svd().map_err(|_| Error::NoConvergence("singular values", n, n))?;
+        let values = svd.S().column_vector().iter().map(|s| s.to_f64()).collect::<Vec<_>>();
+        let rank = rank_of(&values, max_rank, tolerance);
+        let left = multiply(qr.compute_thin_Q().as_ref(), svd.U().subcols(0, rank));
+        let scaled = Mat::from_fn(rank, n, |i, j| svd.S().column_vector()[i] * svd.V()[(j, i)]);
+        return Ok(Split { left, right: row_major(scaled.as_ref()), rank });
+    }
+    let (basis, values) = if T::SQUARES_FIT {
+        let eigen =
+            gram(a).self_adjoint_eigen(Side::Lower).map_err(|_| Error::NoConvergence("eigenvalues", m, m))?;
+        // Ascending: the largest come last.
+        let values: Vec<f64> = (0..m).rev().map(|i| eigen.S().column_vector()[i].max(0.0).sqrt()).collect();
+        let u = eigen.U();
+        (Mat::from_fn(m, m, |i, j| T::from_f64(u[(i, m - 1 - j)])), values)
+    } else {
+        let lower = view(a).transpose().qr().thin_R().transpose().to_owned();
+        let svd = lower.thin_svd().map_err(|_| Error::NoConvergence("singular values", m, m))?;
+        (svd.U().to_owned(), svd.S().column_vector().iter().map(|s| s.to_f64()).collect())
+    };
+    let rank = rank_of(&values, max_rank, tolerance);
+    let left = basis.as_ref().subcols(0, rank);
+    Ok(Split { right: multiply(left.transpose(), view(a)), left: row_major(left), rank })
+}
+
+/// Singular values of a matrix, largest first.
+pub(super) fn singular_values<T: Scalar>(a: Rows<'_, T>) -> Result<Vec<f64>> {
+    let (_, m, n) = a;
+    let small =
+        if m > n { view(a).qr().thin_R().to_owned() } else { view(a).transpose().qr().thin_R().to_owned() };
+    let values = small.singular_values().map_err(|_| Error::NoConvergence("singular values", m, n))?;
+    Ok(values.into_iter().map(candle_core::WithDType::to_f64).collect())
+}
+
+/// `A · Aᵀ` in `f64`, block of columns by block of columns.
+fn gram<T: Scalar>((values, m, n): Rows<'_, T>) -> Mat<f64> {
+    const COLUMNS: usize = 2048;
+    let mut sum = Mat::<f64>::zeros(m, m);
+    let mut block = vec![0.0_f64; m * COLUMNS.min(n)];
+    for from in (0..n).step_by(COLUMNS) {
+        let width = COLUMNS.min(n - from);
+        for (row, to) in values.chunks_exact(n).zip(block.chunks_exact_mut(width)) {
+            to.iter_mut().zip(&row[from..from + width]).for_each(|(to, value)| *to = value.to_f64());
+        }
+        let part = MatRef::from_row_major_slice(&block[..m * width], m, width);
+        matmul(sum.as_mut(), Accum::Add, part, part.transpose(), 1.0, get_global_parallelism());
+    }
+    sum
+}
+
+/// The smallest rank whose discarded singular values are together at most `tolerance`.
+fn rank_of(values: &[f64], max_rank: usize, tolerance: f64) -> usize {
+    let mut rank = values.len();
+    let mut discarded = 0.0;
+    while rank > 1 {
+        discarded += values[rank - 1] * values[rank - 1];
+        if discarded.sqrt() > tolerance {
+            break;
+        }
+        rank -= 1;
+    }
+    rank.min(max_rank).max(1)
+}

@@ -1,0 +1,182 @@
+//! Tensor Trains as objects of their own: decomposition, rounding, and algebra without ever leaving the format.
+//!
+//! Letters: d cores, modes `n_k`, ranks `r_k` with `r_0 = r_d = 1`, `n` and `r` for their largest.
+//!
+//! # Paper
+//! Oseledets, "Tensor-Train Decomposition", SIAM J. Sci. Comput. 33(5), 2011; the numbers of algorithms and
+//! sections in this folder are its own.
+
+mod algebra;
+mod convert;
+mod cross;
+mod linear;
+mod matrix;
+mod plan;
+mod svd;
+
+pub use cross::{Cross, tt_cross};
+pub use linear::Scalar;
+pub use matrix::TtMatrix;
+pub use plan::{Plan, balanced_modes, plan};
+pub use svd::{Truncation, tt_svd, unfolding_singular_values};
+
+use crate::{Error, Result};
+
+/// A core `G_k [r_{k-1}, n_k, r_k]`, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Core<T> {
+    left: usize,
+    mode: usize,
+    right: usize,
+    values: Vec<T>,
+}
+
+impl<T: Scalar> Core<T> {
+    /// Takes the numbers of a core `[left, mode, right]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a size of 0, [`Error::Size`] for the wrong count, [`Error::NotFinite`].
+    pub fn new(left: usize, mode: usize, right: usize, values: Vec<T>) -> Result<Self> {
+        if left == 0 || mode == 0 || right == 0 {
+            return Err(Error::Shape(format!(
+                "a core of [{left}, {mode}, {right}]: every size must be at least 1"
+            )));
+        }
+        if values.len() != left * mode * right {
+            return Err(Error::Size {
+                what: "core",
+                expected: format!("{left} x {mode} x {right} numbers"),
+                found: values.len().to_string(),
+            });
+        }
+        finite("core", &values)?;
+        Ok(Self { left, mode, right, values })
+    }
+
+    /// `r_{k-1}`, `n_k`, `r_k`.
+    pub fn size(&self) -> (usize, usize, usize) {
+        (self.left, self.mode, self.right)
+    }
+
+    /// The numbers, row-major.
+    pub fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// `G_k(i)[a, b]`.
+    fn at(&self, a: usize, i: usize, b: usize) -> T {
+        self.values[(a * self.mode + i) * self.right + b]
+    }
+}
+
+/// A tensor `A(i_1 … i_d) = G_1(i_1) … G_d(i_d)`.
+///
+/// # Examples
+/// ```
+/// use tt_core::train::{Truncation, tt_svd};
+///
+/// // A sum of indices has TT ranks 2, whatever its size.
+/// let values: Vec<f64> = (0..4 * 5 * 6).map(|at| (at / 30 + at / 6 % 5 + at % 6) as f64).collect();
+/// let train = tt_svd(&values, &[4, 5, 6], &Truncation::Accuracy(1e-10))?;
+/// assert_eq!(train.ranks(), [1, 2, 2, 1]);
+/// assert!((train.element(&[3, 4, 5])? - 12.0).abs() < 1e-8);
+/// # Ok::<(), tt_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct TtTensor<T> {
+    cores: Vec<Core<T>>,
+}
+
+impl<T: Scalar> TtTensor<T> {
+    /// Joins cores whose ranks fit.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] without cores, or where neighbouring ranks differ or the outer ones are not 1.
+    pub fn new(cores: Vec<Core<T>>) -> Result<Self> {
+        let ends = cores.first().zip(cores.last()).map(|(first, last)| (first.left, last.right));
+        if ends != Some((1, 1)) {
+            return Err(Error::Shape(format!("the outer ranks must be 1, found {ends:?}")));
+        }
+        for (k, pair) in cores.windows(2).enumerate() {
+            if pair[0].right != pair[1].left {
+                let (right, left) = (pair[0].right, pair[1].left);
+                return Err(Error::Shape(format!(
+                    "core {k} ends with rank {right}, the next begins with {left}"
+                )));
+            }
+        }
+        Ok(Self { cores })
+    }
+
+    /// The cores `G_1 … G_d`.
+    pub fn cores(&self) -> &[Core<T>] {
+        &self.cores
+    }
+
+    /// Number of cores d.
+    pub fn order(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// Modes `n_1 … n_d`.
+    pub fn modes(&self) -> Vec<usize> {
+        self.cores.iter().map(|core| core.mode).collect()
+    }
+
+    /// Ranks `r_0 … r_d`.
+    pub fn ranks(&self) -> Vec<usize> {
+        std::iter::once(1).chain(self.cores.iter().map(|core| core.right)).collect()
+    }
+
+    /// Numbers stored, `sum r_{k-1} n_k r_k`.
+    pub fn storage(&self) -> usize {
+        self.cores.iter().map(|core| core.values.len()).sum()
+    }
+
+    /// `A(i_1 … i_d)`.
+    ///
+    /// # Cost
+    /// `O(d r²)`.
+    ///
+    /// # Errors
+    /// [`Error::Size`] for the wrong number of indices or one outside its mode.
+    pub fn element(&self, at: &[usize]) -> Result<T> {
+        if at.len() != self.order() || at.iter().zip(&self.cores).any(|(i, core)| *i >= core.mode) {
+            return Err(Error::Size {
+                what: "index",
+                expected: format!("one below each of {:?}", self.modes()),
+                found: format!("{at:?}"),
+            });
+        }
+        let mut row = vec![T::from_f64(1.0)];
+        for (core, i) in self.cores.iter().zip(at) {
+            row = (0..core.right)
+                .map(|b| row.iter().enumerate().map(|(a, value)| *value * core.at(a, *i, b)).sum())
+                .collect();
+        }
+        Ok(row[0])
+    }
+
+    /// The whole tensor, row-major over `(i_1 … i_d)`.
+    ///
+    /// # Cost
+    /// `O(r · prod n_k)` time, the last product dominating; memory of the result times the last rank.
+    pub fn reconstruct(&self) -> Vec<T> {
+        let mut whole = vec![T::from_f64(1.0)];
+        let mut rows = 1;
+        for core in &self.cores {
+            whole =
+                linear::product((&whole, rows, core.left), (&core.values, core.left, core.mode * core.right));
+            rows *= core.mode;
+        }
+        whole
+    }
+}
+
+/// Refuses NaN and infinity.
+fn finite<T: Scalar>(what: &'static str, values: &[T]) -> Result<()> {
+    match values.iter().position(|value| !value.to_f64().is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(Error::NotFinite { what, index, value: values[index].to_f64() }),
+    }
+}

@@ -1,0 +1,94 @@
+//! TT-SVD: from a full tensor to its train (Algorithm 1).
+
+use super::{Core, Scalar, TtTensor, finite, linear};
+use crate::{Error, Result};
+
+/// Where a decomposition stops.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Truncation {
+    /// Relative error at most this in the Frobenius norm.
+    Accuracy(f64),
+    /// Inner ranks `r_1 … r_{d-1}`; ranks larger than possible are clamped.
+    Ranks(Vec<usize>),
+}
+
+impl Truncation {
+    /// The same inner rank everywhere.
+    pub fn rank(rank: usize, order: usize) -> Self {
+        Self::Ranks(vec![rank; order.saturating_sub(1)])
+    }
+
+    /// Per inner rank its bound, and the Frobenius error allowed at each cut of a tensor of this norm.
+    pub(super) fn bounds(&self, order: usize, norm: f64) -> Result<(Vec<usize>, f64)> {
+        let cuts = order - 1;
+        match self {
+            Self::Accuracy(accuracy) if !(accuracy.is_finite() && *accuracy > 0.0) => {
+                Err(Error::Accuracy(*accuracy))
+            }
+            Self::Accuracy(accuracy) => {
+                Ok((vec![usize::MAX; cuts], accuracy * norm / (cuts.max(1) as f64).sqrt()))
+            }
+            Self::Ranks(ranks) if ranks.len() != cuts || ranks.contains(&0) => Err(Error::Shape(format!(
+                "{order} cores need {cuts} inner ranks of at least 1, found {ranks:?}"
+            ))),
+            Self::Ranks(ranks) => Ok((ranks.clone(), 0.0)),
+        }
+    }
+}
+
+/// Decomposes a full tensor, row-major over `modes`.
+///
+/// The error is at most `sqrt(sum of the squared errors of the best approximations of the unfoldings)`, hence at
+/// most `sqrt(d - 1)` times that of the best train of the same ranks (Corollary 2.4).
+///
+/// # Cost
+/// `O(n_1 · prod n_k)` for the first unfolding; the others work on what is left, `r_k` times smaller in each mode.
+///
+/// # Errors
+/// [`Error::Shape`], [`Error::Size`], [`Error::NotFinite`], [`Error::Accuracy`].
+///
+/// # Paper
+/// Oseledets 2011, Algorithm 1.
+pub fn tt_svd<T: Scalar>(values: &[T], modes: &[usize], truncation: &Truncation) -> Result<TtTensor<T>> {
+    if modes.is_empty() || modes.contains(&0) {
+        return Err(Error::Shape(format!("modes {modes:?}: at least one, and every one at least 1")));
+    }
+    let count: usize = modes.iter().product();
+    if values.len() != count {
+        return Err(Error::Size {
+            what: "tensor",
+            expected: format!("{count} numbers for modes {modes:?}"),
+            found: values.len().to_string(),
+        });
+    }
+    finite("tensor", values)?;
+    let (bounds, tolerance) = truncation.bounds(modes.len(), linear::norm(values))?;
+    let mut cores = Vec::with_capacity(modes.len());
+    let (mut rest, mut left) = (std::borrow::Cow::Borrowed(values), 1);
+    for (mode, bound) in modes.iter().zip(bounds) {
+        let rows = left * mode;
+        let split = linear::split((&rest, rows, rest.len() / rows), bound, tolerance)?;
+        cores.push(Core { left, mode: *mode, right: split.rank, values: split.left });
+        (rest, left) = (split.right.into(), split.rank);
+    }
+    let mode = modes[modes.len() - 1];
+    cores.push(Core { left, mode, right: 1, values: rest.into_owned() });
+    Ok(TtTensor { cores })
+}
+
+/// Singular values of unfolding `k` (rows `i_1 … i_k`, `0 < k < d`) of a full tensor, largest first.
+///
+/// # Errors
+/// [`Error::Size`] for a k outside its range or the wrong number of values.
+pub fn unfolding_singular_values<T: Scalar>(values: &[T], modes: &[usize], k: usize) -> Result<Vec<f64>> {
+    let rows: usize = modes.iter().take(k).product();
+    let count: usize = modes.iter().product();
+    if k == 0 || k >= modes.len() || values.len() != count || count == 0 {
+        return Err(Error::Size {
+            what: "unfolding",
+            expected: format!("0 < k < {} and {count} numbers", modes.len()),
+            found: format!("k = {k} and {} numbers", values.len()),
+        });
+    }
+    linear::singular_values((values, rows, count / rows))
+}

@@ -1,0 +1,171 @@
+//! `cargo xtask predict`: the most probable classes of video files, by a model that was trained here.
+
+use std::cmp::Reverse;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail};
+use bench_suite::record::{Plan, PlannedCell};
+
+use crate::cli::{Predict, Verbosity};
+use crate::engine::{self, BAD_DATA};
+use crate::packages;
+use crate::repo::Repo;
+
+/// Clips that cannot be used were named by the engine.
+#[derive(Debug)]
+pub(crate) struct BadClips;
+
+impl std::fmt::Display for BadClips {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("clips that cannot be used are named above")
+    }
+}
+
+impl std::error::Error for BadClips {}
+
+/// Finds the finished cell and lets the engine predict with it.
+pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
+    let (run_dir, cell) = choose(&repo.path("data/runs"), args)?;
+    packages::ensure()?;
+    repo.build(&["video-data"], "decoding, links FFmpeg", true)?;
+    repo.build(&["bench-suite"], "the training engine", true)?;
+    eprintln!("{} of {}", cell.id(), repo.show(&run_dir));
+    let mut command = engine::command(repo, "predict", Verbosity::default());
+    command.arg("--run-dir").arg(&run_dir).args(["--cell", &cell.id(), "--top", &args.top.to_string()]);
+    if args.json {
+        command.arg("--json");
+    }
+    command.arg("--");
+    // Clips are named as they were given, from the folder where they were given.
+    command
+        .args(&args.clips)
+        .current_dir(std::env::current_dir().context("the current folder cannot be read")?);
+    let status = command.status().context("failed to start bench-suite predict")?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(BAD_DATA) => Err(BadClips.into()),
+        _ => bail!("bench-suite predict failed ({status})"),
+    }
+}
+
+/// The cell that finished last among those that were asked for.
+fn choose(runs: &Path, args: &Predict) -> Result<(PathBuf, PlannedCell)> {
+    let mut experiments: Vec<String> = Vec::new();
+    let mut cells: Vec<String> = Vec::new();
+    let mut found: Vec<(SystemTime, PathBuf, PlannedCell)> = Vec::new();
+    for dir in fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let Some(plan) =
+            fs::read(dir.join("plan.json")).ok().and_then(|text| serde_json::from_slice::<Plan>(&text).ok())
+        else {
+            continue;
+        };
+        if plan.experiment != args.run && plan.run_digest != args.run {
+            experiments.push(plan.experiment);
+            continue;
+        }
+        for cell in plan.cells {
+            let folder = dir.join("cells").join(cell.id());
+            let Ok(finished) = fs::metadata(folder.join("cell.json")).and_then(|meta| meta.modified()) else {
+                continue;
+            };
+            let wanted = cell.model == args.model
+                && cell.fold == args.fold
+                && args.seed.is_none_or(|seed| seed == cell.seed)
+                && args.protocol.as_ref().is_none_or(|protocol| *protocol == cell.protocol);
+            if wanted && folder.join("weights.safetensors").is_file() {
+                found.push((finished, dir.clone(), cell));
+            } else {
+                cells.push(cell.id());
+            }
+        }
+    }
+    found.sort_by_key(|(finished, dir, cell)| Reverse((*finished, Reverse(cell.seed), dir.clone())));
+    if let Some((_, dir, cell)) = found.into_iter().next() {
+        return Ok((dir, cell));
+    }
+    let listed = |mut names: Vec<String>| {
+        names.sort();
+        names.dedup();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
+    if cells.is_empty() {
+        bail!(
+            "data/runs/ holds no finished run of {:?}; runs of: {}. cargo xtask reproduce {} makes one",
+            args.run,
+            listed(experiments),
+            args.run
+        );
+    }
+    bail!(
+        "no finished cell of {:?} has model {}, fold {}{}; there are: {}",
+        args.run,
+        args.model,
+        args.fold,
+        args.seed.map_or_else(String::new, |seed| format!(", seed {seed}")),
+        listed(cells)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Verb};
+    use clap::Parser;
+
+    fn args(line: &str) -> Predict {
+        let Verb::Predict(args) = Cli::parse_from(line.split_whitespace()).verb else { panic!("verb") };
+        args
+    }
+
+    /// A run of an experiment with finished cells of fold 0 and 1 and an unfinished one of fold 2.
+    fn run(runs: &Path, digest: &str, experiment: &str, seeds: &[u64]) {
+        let cell = |fold, seed| {
+            format!(
+                r#"{{"model":"tt-gru","protocol":"clips","recipe":"scaled","fold":{fold},"seed":{seed},"epochs":1,
+                "train_clips":1,"test_clips":1,"train_frames":1,"params_input":1,"params_total":1,
+                "expected_rss_bytes":1,"expected_s":1.0}}"#
+            )
+        };
+        let cells: Vec<String> = seeds.iter().flat_map(|seed| (0..3).map(|fold| cell(fold, *seed))).collect();
+        let plan = format!(
+            r#"{{"experiment":"{experiment}","data":"","data_kind":"folder","dataset":"","store":"","metric":"",
+            "classes":[],"run_digest":"{digest}","data_digest":"","clips":0,"frames":0,"frame_bytes":0,
+            "left_out":[],"config":"","cells":[{}]}}"#,
+            cells.join(",")
+        );
+        let dir = runs.join(digest);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("plan.json"), plan).unwrap();
+        for seed in seeds {
+            for fold in [0, 1] {
+                let folder = dir.join(format!("cells/tt-gru.clips.scaled.f{fold}.s{seed}"));
+                fs::create_dir_all(&folder).unwrap();
+                fs::write(folder.join("weights.safetensors"), "").unwrap();
+                fs::write(folder.join("cell.json"), "").unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn the_latest_finished_cell_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), "aaaa", "folder", &[0, 1]);
+        run(dir.path(), "bbbb", "other", &[0]);
+        let later = SystemTime::now() + std::time::Duration::from_mins(1);
+        let record = dir.path().join("aaaa/cells/tt-gru.clips.scaled.f0.s1/cell.json");
+        fs::File::options().write(true).open(record).unwrap().set_modified(later).unwrap();
+        let id = |line: &str| choose(dir.path(), &args(line)).map(|(run, cell)| (run, cell.id()));
+        let (run, cell) = id("xtask predict folder a.avi").unwrap();
+        assert_eq!((run, cell.as_str()), (dir.path().join("aaaa"), "tt-gru.clips.scaled.f0.s1"));
+        assert_eq!(id("xtask predict folder --seed 0 a.avi").unwrap().1, "tt-gru.clips.scaled.f0.s0");
+        assert_eq!(id("xtask predict bbbb --fold 1 a.avi").unwrap().1, "tt-gru.clips.scaled.f1.s0");
+        let error = id("xtask predict folder --fold 2 a.avi").unwrap_err().to_string();
+        assert!(error.contains("fold 2; there are: tt-gru.clips.scaled.f0.s0, "), "{error}");
+        let error = id("xtask predict ucf11 a.avi").unwrap_err().to_string();
+        assert!(error.contains("no finished run of \"ucf11\"; runs of: folder, other."), "{error}");
+        let error = choose(&dir.path().join("none"), &args("xtask predict x a.avi")).unwrap_err().to_string();
+        assert!(error.contains("runs of: none."), "{error}");
+    }
+}
