@@ -68,7 +68,6 @@ fn line(row: &TableRow) -> Vec<String> {
         row.folds.to_string(),
         row.epochs.to_string(),
         thousands(row.params_input),
-        row.epoch_s.map_or_else(String::new, |s| format!("{s:.2}")),
     ]
 }
 

@@ -17,7 +17,7 @@ const HOSTILE: &str = "a|b</td></table><img src=x onerror=\"document.title=1\"><
 
 /// What the page says of itself: its width, the window's, the least contrast of a chart's text against the page, and the
 /// lightness of the page.
-const MEASURE: &str = r#"<script>
+const MEASURE: &str = r"<script>
 const rgb = text => text.match(/[\d.]+/g).map(Number);
 const light = text => {
   const [r, g, b] = rgb(text).map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
@@ -29,7 +29,7 @@ const texts = [...document.querySelectorAll('svg text')].map(e => contrast(light
 const least = Math.min(...texts.filter(c => c > 1.01));
 const root = document.documentElement;
 parent.postMessage([root.scrollWidth, innerWidth, least, page, texts.length].join(' '), '*');
-</script>"#;
+</script>";
 
 /// A window is at least 500 pixels wide, a frame in it as narrow as a phone.
 fn in_frame(width: u32) -> String {
