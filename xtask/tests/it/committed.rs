@@ -14,6 +14,7 @@ fn committed_results_are_what_figures_draws() {
         let fake = Fake::new();
         let name = entry.file_name().into_string().unwrap();
         copy(&entry.path(), &fake.path("results").join(&name));
+        fs::copy(repo().join("README.md"), fake.path("README.md")).unwrap();
         let before = files(&fake.path("results"));
         fs::remove_dir_all(fake.path("results").join(&name).join("charts")).unwrap();
         let output = fake.xtask(&format!("figures {name}"));
