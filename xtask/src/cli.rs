@@ -13,6 +13,7 @@ Examples:
   cargo xtask compare ucf11 --devices cpu  seconds per epoch and memory of the five models
   cargo xtask ledger miracl-words --data D what the paper leaves open, one factor at a time
   cargo xtask predict folder clip.mp4      what a trained model says of any video file
+  cargo xtask data list                    the datasets: what is here, what is missing
   cargo xtask figures ucf11-sample         redraw tables, charts and report from the records
   cargo xtask test                         fmt, clippy, rustdoc and every test
   cargo xtask torture resume --kills 20    kill runs at random instants, compare what they leave
@@ -56,6 +57,9 @@ Examples:
   cargo xtask predict folder clip.mp4 another.avi
   cargo xtask predict ucf11-sample --model tt-lstm --top 3 --json clip.mpg")]
     Predict(Predict),
+    /// Fetch, import, verify, describe and remove datasets
+    #[command(subcommand)]
+    Data(crate::data::Data),
     /// Regenerate tables, charts and report from the committed records
     #[command(after_help = "\
 Examples:

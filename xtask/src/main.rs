@@ -13,6 +13,7 @@ mod charts;
 mod classes;
 mod cli;
 mod compare;
+mod data;
 mod dry_run;
 mod engine;
 mod experiments;
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::from(engine::LOCKED as u8)
         }
-        Err(error) if error.is::<BadClips>() => {
+        Err(error) if error.is::<BadClips>() || error.is::<data::BadData>() => {
             eprintln!("error: {error}");
             ExitCode::from(engine::BAD_DATA as u8)
         }
@@ -77,6 +78,7 @@ fn run(cli: &Cli) -> Result<()> {
             figures::figures(&repo, &root, experiment.as_deref())
         }
         Verb::Predict(args) => predict::predict(&repo, args),
+        Verb::Data(verb) => data::data(&repo, verb),
         Verb::Test => suite::test(&repo),
         Verb::Bench(what) => bench::bench(&repo, what),
         Verb::Torture(what) => torture::torture(&repo, what),

@@ -8,6 +8,8 @@ pub mod bench;
 #[cfg(feature = "engine")]
 pub mod build;
 #[cfg(feature = "engine")]
+pub mod catalog;
+#[cfg(feature = "engine")]
 pub mod cell;
 #[cfg(feature = "engine")]
 pub mod data;

@@ -30,6 +30,7 @@
 //! Nothing in this library links FFmpeg: frames come from the program `video-worker` over pipes
 //! ([`decode`]), so that whatever a clip does to libav costs that clip alone.
 
+pub mod archive;
 pub mod batch;
 pub mod datasets;
 pub mod decode;
@@ -41,6 +42,7 @@ pub mod rate;
 pub mod sample;
 pub mod split;
 pub mod store;
+pub mod verify;
 
 pub use datasets::{Dataset, FrameSpec, Kind, scan};
 pub use error::{Error, Result};

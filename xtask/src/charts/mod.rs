@@ -8,6 +8,7 @@ pub(crate) mod canvas;
 mod curves;
 mod devices;
 mod ledger;
+mod lengths;
 mod palette;
 mod rank;
 mod seconds;
@@ -25,6 +26,7 @@ use crate::tables::{TableRow, Tables};
 
 pub(crate) use devices::devices;
 pub(crate) use ledger::ledger;
+pub(crate) use lengths::lengths;
 pub(crate) use palette::dark_style;
 
 /// A chart's file name (without ending), title for the report, and whether it was drawn.

@@ -179,14 +179,22 @@ impl Store {
         &self.info.data_digest
     }
 
+    /// Every row of the manifest, read anew.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Corrupt`].
+    pub fn rows(&self) -> Result<Vec<Row>> {
+        let path = self.dir.join(MANIFEST);
+        let text = fs::read(&path).map_err(Error::io("read", &path))?;
+        manifest::read(&text).map_err(|reason| Error::corrupt(&path, reason))
+    }
+
     /// Indices of the good clips whose frames no longer have the digest in the manifest. Reads everything.
     ///
     /// # Errors
     /// [`Error::Io`] when the manifest cannot be read.
     pub fn damaged(&self) -> Result<Vec<usize>> {
-        let path = self.dir.join(MANIFEST);
-        let text = fs::read(&path).map_err(Error::io("read", &path))?;
-        let rows = manifest::read(&text).map_err(|reason| Error::corrupt(&path, reason))?;
+        let rows = self.rows()?;
         let good = rows.iter().filter(|row| row.is_ok()).enumerate();
         Ok(good
             .filter(|(i, row)| digest::of_bytes(self.frames(*i)) != row.frame_digest)

@@ -1,0 +1,341 @@
+//! The datasets on this machine: what is there, importing, verifying, statistics, removing.
+//!
+//! A dataset is named by an experiment that reads it; its clips lie in `data/<folder>/`, which may be a link.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use video_data::archive;
+use video_data::datasets::{self, Dataset, FrameSpec, Kind};
+use video_data::import::{Options, ensure_store, store_dir};
+use video_data::store::Store;
+use video_data::verify::{Checked, find_store, store_dirs, verify as verify_clips};
+
+use crate::data::{Places, frame_spec};
+use crate::deck;
+use crate::progress::Meter;
+use crate::spec::{Overrides, Spec};
+
+mod sheet;
+mod statistics;
+
+pub use statistics::statistics;
+
+/// A clip differs from its record; each was named.
+#[derive(Debug)]
+pub struct Differs(pub usize);
+
+impl std::fmt::Display for Differs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} clips are not as they should be, see above", self.0)
+    }
+}
+
+impl std::error::Error for Differs {}
+
+/// A dataset as an experiment reads it.
+#[derive(Debug)]
+pub struct Entry {
+    /// The experiment that names it.
+    pub name: String,
+    /// Its title.
+    pub title: String,
+    /// The layout.
+    pub kind: Kind,
+    /// Size and rate of the stored frames.
+    pub frames: FrameSpec,
+    /// Where its clips lie.
+    pub folder: PathBuf,
+    places: Places,
+}
+
+impl Entry {
+    /// The dataset that experiment `name` reads.
+    ///
+    /// # Errors
+    /// An experiment that does not exist, or that renders its own clips.
+    pub fn load(root: &Path, name: &str) -> Result<Self> {
+        let spec = Spec::load(root, name, &Overrides::default())?;
+        if !spec.data.render.is_empty() {
+            bail!("experiment {name:?} renders its own clips: there is nothing to prepare");
+        }
+        let kind = Kind::from_name(&spec.data.dataset)
+            .with_context(|| format!("no loader is called {:?}", spec.data.dataset))?;
+        let (places, frames) = (Places::of_root(root), frame_spec(&spec)?);
+        let folder = places.data.join(&spec.data.folder);
+        Ok(Self { name: name.to_owned(), title: spec.title, kind, frames, folder, places })
+    }
+
+    /// The datasets of all experiments, in order of their names.
+    pub fn all(root: &Path) -> Result<Vec<Self>> {
+        let dir = root.join("experiments");
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "toml") {
+                names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            }
+        }
+        names.sort();
+        let mut all = Vec::new();
+        for name in names {
+            let spec = Spec::load(root, &name, &Overrides::default())?;
+            if spec.data.render.is_empty() {
+                all.push(Self::load(root, &name)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn scan(&self) -> Result<Dataset> {
+        if !self.folder.is_dir() {
+            bail!(
+                "{} is not there: `cargo xtask data import {} PATH` puts a folder or an archive in its place{}",
+                self.folder.display(),
+                self.name,
+                if self.kind == Kind::Folder { "" } else { ", `cargo xtask data fetch` downloads it" }
+            );
+        }
+        Ok(datasets::scan(self.kind, &self.folder)?)
+    }
+
+    /// Frames that the official dataset has in all, at the mean length that the paper gives.
+    fn official_frames(&self) -> Option<u64> {
+        let dataset = deck::dataset(self.kind.name())?;
+        Some((dataset.clips as f64 * dataset.mean_frames) as u64)
+    }
+
+    fn store(&self, dataset: &Dataset) -> Result<Store> {
+        let store = find_store(dataset, &self.frames, &self.places.data)?;
+        store.with_context(|| {
+            format!("{} is not imported: run `cargo xtask data import {}`", self.name, self.name)
+        })
+    }
+}
+
+/// One row of `list`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The experiment.
+    pub name: String,
+    /// What is there, in words.
+    pub clips: String,
+    /// The store, in words.
+    pub store: String,
+    /// Where the clips lie, or are looked for.
+    pub folder: String,
+}
+
+/// What is on disk, what is missing, and sizes now and after the import.
+pub fn list(root: &Path) -> Result<Vec<Listed>> {
+    Entry::all(root)?.iter().map(listed).collect()
+}
+
+fn listed(entry: &Entry) -> Result<Listed> {
+    let frame_bytes = entry.frames.frame_bytes() as u64;
+    let after = |frames: Option<u64>| match frames {
+        Some(frames) => format!("about {} after import", size(frames * frame_bytes)),
+        None => "not imported".to_owned(),
+    };
+    let folder = entry.folder.strip_prefix(&entry.places.data).unwrap_or(&entry.folder);
+    let mut row = Listed {
+        name: entry.name.clone(),
+        clips: "missing".into(),
+        store: after(entry.official_frames()),
+        folder: format!("data/{}", folder.display()),
+    };
+    if !entry.folder.is_dir() {
+        return Ok(row);
+    }
+    if let Ok(target) = fs::read_link(&entry.folder) {
+        row.folder = format!("{} -> {}", row.folder, target.display());
+    }
+    match datasets::scan(entry.kind, &entry.folder) {
+        Err(error) => row.clips = error.to_string(),
+        Ok(dataset) => {
+            let bytes: u64 = dataset.clips.iter().map(|clip| file_bytes(&clip.path)).sum();
+            row.clips = format!("{} clips, {}", dataset.clips.len(), size(bytes));
+            if let Some(official) = dataset.official.as_ref().filter(|official| !official.is_complete()) {
+                row.clips = format!("INCOMPLETE, {} of {} clips", official.found, official.expected);
+            }
+            let dir = store_dir(&dataset, &entry.frames, &entry.places.data)?;
+            if Store::exists(&dir) {
+                row.store = size(Store::open(&dir)?.info().frames * frame_bytes);
+            } else if let Some(store) = find_store(&dataset, &entry.frames, &entry.places.data)? {
+                row.store = format!("{}, of other clips", size(store.info().frames * frame_bytes));
+            }
+        }
+    }
+    Ok(row)
+}
+
+/// Puts a folder or an archive in the dataset's place, checks its layout and decodes it into the store.
+///
+/// A folder is linked, not copied. Without `path` the clips must be in place already. What was decoded before an
+/// interruption is kept.
+///
+/// # Errors
+/// The layout is not the dataset's, or the dataset is incomplete and `allow_partial` was not given; then nothing
+/// was put in place.
+pub fn import(entry: &Entry, path: Option<&Path>, allow_partial: bool, jobs: usize) -> Result<()> {
+    let dataset = match path {
+        None => checked(entry, &entry.folder, allow_partial)?,
+        Some(path) => {
+            fs::create_dir_all(&entry.places.data)
+                .with_context(|| format!("cannot create {}", entry.places.data.display()))?;
+            let path = path.canonicalize().with_context(|| format!("cannot open {}", path.display()))?;
+            let in_place = entry.folder.canonicalize().is_ok_and(|there| there == path);
+            if !in_place && entry.folder.symlink_metadata().is_ok() {
+                bail!(
+                    "{} is there already: `cargo xtask data remove {}` first",
+                    entry.folder.display(),
+                    entry.name
+                );
+            }
+            if path.is_file() {
+                unpack(entry, &path, allow_partial)?;
+            } else {
+                checked(entry, &path, allow_partial)?;
+                if !in_place {
+                    std::os::unix::fs::symlink(&path, &entry.folder)
+                        .with_context(|| format!("cannot link {}", entry.folder.display()))?;
+                }
+            }
+            entry.scan()?
+        }
+    };
+    let started = Instant::now();
+    let meter = Meter::new("decoding");
+    let options = Options { jobs, ..Options::default() };
+    let store = ensure_store(&dataset, &entry.frames, &entry.places.data, &options, &|p| {
+        meter.show(p.done, p.total);
+    })?;
+    drop(meter);
+    for row in store.left_out() {
+        tracing::warn!("left out: {}: {}", row.clip, row.reason);
+    }
+    let frames = store.info().frames;
+    let seconds = started.elapsed().as_secs_f64();
+    tracing::info!(
+        "{}: {} clips, {} left out, {} with a flag, {frames} frames, {} in {}, {seconds:.1} s",
+        entry.name,
+        store.clips().len(),
+        store.left_out().len(),
+        store.flagged().len(),
+        size(frames * entry.frames.frame_bytes() as u64),
+        store.dir().display()
+    );
+    Ok(())
+}
+
+/// Scans `dir` and says what differs from the official distribution.
+fn checked(entry: &Entry, dir: &Path, allow_partial: bool) -> Result<Dataset> {
+    let dataset = datasets::scan(entry.kind, dir)?;
+    tracing::info!("{}: {} clips of {} classes", entry.name, dataset.clips.len(), dataset.classes.len());
+    if allow_partial {
+        for line in dataset.official.iter().flat_map(|official| &official.differences) {
+            tracing::warn!("{line}");
+        }
+    } else {
+        dataset
+            .require_complete()
+            .context("nothing was put in place (--allow-partial imports what is there)")?;
+    }
+    Ok(dataset)
+}
+
+fn unpack(entry: &Entry, path: &Path, allow_partial: bool) -> Result<()> {
+    let partial = entry.folder.with_extension("unpacking");
+    let mut told = 0;
+    let extracted = archive::extract(path, &partial, &archive::Limits::default(), &mut |done| {
+        if done.bytes >> 30 > told {
+            told = done.bytes >> 30;
+            tracing::info!("unpacked {} files, {}", done.files, size(done.bytes));
+        }
+    })?;
+    for (name, reason) in &extracted.refused {
+        tracing::warn!("not unpacked: {name}: {reason}");
+    }
+    tracing::info!(
+        "unpacked {} files, {}; {} refused, {} of other kinds ignored",
+        extracted.files,
+        size(extracted.bytes),
+        extracted.refused.len(),
+        extracted.ignored
+    );
+    checked(entry, &partial, allow_partial)
+        .with_context(|| format!("what was unpacked stays in {}", partial.display()))?;
+    fs::rename(&partial, &entry.folder).with_context(|| format!("cannot rename {}", partial.display()))
+}
+
+/// Compares every clip with its record, or decodes it where there is none.
+///
+/// # Errors
+/// [`Differs`] counts the clips that are not fine.
+pub fn verify(entry: &Entry, fast: bool, jobs: usize, tell: &mut dyn FnMut(&Checked)) -> Result<()> {
+    let dataset = entry.scan()?;
+    let store = find_store(&dataset, &entry.frames, &entry.places.data)?;
+    match &store {
+        Some(store) => tracing::info!("compared with the import in {}", store.dir().display()),
+        None if fast => bail!("{} is not imported: --fast has nothing to compare with", entry.name),
+        None => {
+            tracing::info!("{} is not imported: decoding every clip, nothing to compare with", entry.name)
+        }
+    }
+    let meter = Meter::new("verifying");
+    let options = Options { jobs, ..Options::default() };
+    let done = verify_clips(&dataset, &entry.frames, store.as_ref(), fast, &options, &|done, total| {
+        meter.show(done, total);
+    })?;
+    drop(meter);
+    done.iter().for_each(&mut *tell);
+    let bad = done.iter().filter(|checked| !checked.verdict.is_fine()).count();
+    if bad > 0 { Err(Differs(bad).into()) } else { Ok(()) }
+}
+
+/// What `remove` takes away: the clips (only the link, where they are linked), stores and statistics.
+pub fn removable(entry: &Entry) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    let mut names = vec![entry.kind.name().to_owned()];
+    if entry.folder.symlink_metadata().is_ok() {
+        paths.push(entry.folder.clone());
+        if let Ok(dataset) = datasets::scan(entry.kind, &entry.folder) {
+            names = vec![dataset.name];
+        }
+    }
+    for name in names {
+        for dir in store_dirs(&name, &entry.places.data)? {
+            paths.push(dir.with_extension("lock"));
+            paths.push(dir);
+        }
+    }
+    paths.push(entry.folder.with_extension("unpacking"));
+    paths.push(statistics::folder(entry));
+    paths.retain(|path| path.symlink_metadata().is_ok());
+    Ok(paths)
+}
+
+/// Removes what [`removable`] lists.
+pub fn remove(paths: &[PathBuf]) -> Result<()> {
+    for path in paths {
+        let meta = path.symlink_metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+        let removed = if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        removed.with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn file_bytes(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |meta| meta.len())
+}
+
+/// Bytes for people.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}

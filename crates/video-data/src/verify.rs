@@ -1,0 +1,235 @@
+//! What has become of the clips since they were imported.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sha2::{Digest, Sha256};
+
+use crate::datasets::{ClipRef, Dataset, FrameSpec};
+use crate::decode::{Decoder, find_worker};
+use crate::import::Options;
+use crate::store::{Row, Store};
+use crate::{Error, Result, digest};
+
+/// How a clip was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// As recorded; without a record: it can be decoded.
+    Ok,
+    /// Left out at the import, and still the same file.
+    LeftOut,
+    /// Cannot be decoded (there is no record to compare with).
+    Bad,
+    /// The file is not the one that was imported.
+    Changed,
+    /// The file decodes to other frames than it did.
+    OtherFrames,
+    /// The frames in the store are not the ones that were written.
+    DamagedStore,
+    /// The file is gone.
+    Missing,
+    /// The file came after the import.
+    New,
+}
+
+impl Verdict {
+    /// The word for tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::LeftOut => "left-out",
+            Self::Bad => "bad",
+            Self::Changed => "changed",
+            Self::OtherFrames => "other-frames",
+            Self::DamagedStore => "damaged-store",
+            Self::Missing => "missing",
+            Self::New => "new",
+        }
+    }
+
+    /// Whether all is as it was.
+    pub fn is_fine(self) -> bool {
+        matches!(self, Self::Ok | Self::LeftOut)
+    }
+}
+
+/// One clip with its verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Path below the dataset's folder, escaped.
+    pub clip: String,
+    /// How it was found.
+    pub verdict: Verdict,
+    /// More about it, empty where the verdict says all.
+    pub detail: String,
+}
+
+/// The newest complete store of this dataset and frame size, also where files have changed since.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Corrupt`].
+pub fn find_store(dataset: &Dataset, spec: &FrameSpec, data_root: &Path) -> Result<Option<Store>> {
+    let mut found: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
+    for dir in store_dirs(&dataset.name, data_root)? {
+        if let Ok(time) = std::fs::metadata(dir.join("store.json")).and_then(|meta| meta.modified()) {
+            found.push((time, dir));
+        }
+    }
+    found.sort();
+    while let Some((_, dir)) = found.pop() {
+        let store = Store::open(&dir)?;
+        if store.info().spec == *spec {
+            return Ok(Some(store));
+        }
+    }
+    Ok(None)
+}
+
+/// Folders of all stores, finished or not, of the dataset called `name`.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn store_dirs(name: &str, data_root: &Path) -> Result<Vec<PathBuf>> {
+    let stores = data_root.join("stores");
+    if !stores.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut dirs = Vec::new();
+    for entry in std::fs::read_dir(&stores).map_err(Error::io("list", &stores))? {
+        let path = entry.map_err(Error::io("list", &stores))?.path();
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let digest = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        if digest.is_some_and(|digest| digest.len() == 12 && digest.bytes().all(|b| b.is_ascii_hexdigit())) {
+            dirs.push(path);
+        }
+    }
+    dirs.sort();
+    Ok(dirs)
+}
+
+/// Compares every clip with the record in `store`: SHA-256 of the file and, unless `fast`, the frames that it
+/// decodes to and the frames in the store. Without a store every clip is decoded.
+///
+/// `progress` is called for every clip, in any order. The answer is in byte order of the names.
+///
+/// # Errors
+/// [`Error::Worker`] without a working `video-worker`, [`Error::Io`] where the manifest cannot be read.
+pub fn verify(
+    dataset: &Dataset,
+    spec: &FrameSpec,
+    store: Option<&Store>,
+    fast: bool,
+    options: &Options,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Checked>> {
+    let program = options.worker.clone().map_or_else(find_worker, Ok)?;
+    let rows: Option<BTreeMap<String, Row>> = match store {
+        Some(store) => Some(store.rows()?.into_iter().map(|row| (row.clip.clone(), row)).collect()),
+        None => None,
+    };
+    let stored: BTreeMap<&str, usize> = store.map_or_else(BTreeMap::new, |store| {
+        store.clips().iter().enumerate().map(|(at, clip)| (clip.name.as_str(), at)).collect()
+    });
+    let work = Work { spec, fast, store, rows: rows.as_ref(), stored: &stored };
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = if options.jobs == 0 { cores } else { options.jobs };
+    std::thread::scope(|scope| -> Result<()> {
+        let check = || -> Result<()> {
+            let mut decoder = Decoder::new(&program, options.limits);
+            while let Some(clip) = dataset.clips.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let checked = work.check(clip, &mut decoder)?;
+                let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                done.push(checked);
+                progress(done.len(), dataset.clips.len());
+            }
+            Ok(())
+        };
+        let threads: Vec<_> = (0..jobs).map(|_| scope.spawn(check)).collect();
+        for thread in threads {
+            thread.join().map_err(|_| Error::Invalid("a verifying thread panicked".into()))??;
+        }
+        Ok(())
+    })?;
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for row in rows.iter().flat_map(BTreeMap::values) {
+        let there = |clip: &ClipRef| clip.name == row.clip;
+        if !dataset.clips.iter().any(there) && !dataset.left_out.iter().any(|out| out.name == row.clip) {
+            let (clip, detail) = (row.clip.clone(), String::new());
+            done.push(Checked { clip, verdict: Verdict::Missing, detail });
+        }
+    }
+    let left_out = dataset.left_out.iter();
+    done.extend(left_out.map(|out| Checked {
+        clip: out.name.clone(),
+        verdict: Verdict::LeftOut,
+        detail: out.reason.clone(),
+    }));
+    done.sort_by(|a, b| a.clip.cmp(&b.clip));
+    Ok(done)
+}
+
+struct Work<'a> {
+    spec: &'a FrameSpec,
+    fast: bool,
+    store: Option<&'a Store>,
+    rows: Option<&'a BTreeMap<String, Row>>,
+    stored: &'a BTreeMap<&'a str, usize>,
+}
+
+impl Work<'_> {
+    fn check(&self, clip: &ClipRef, decoder: &mut Decoder) -> Result<Checked> {
+        let (verdict, detail) = self.verdict(clip, decoder)?;
+        Ok(Checked { clip: clip.name.clone(), verdict, detail })
+    }
+
+    fn verdict(&self, clip: &ClipRef, decoder: &mut Decoder) -> Result<(Verdict, String)> {
+        let Some(rows) = self.rows else {
+            let (_, outcome) = self.decode(clip, decoder)?;
+            return Ok(match outcome {
+                Some(reason) => (Verdict::Bad, reason),
+                None => (Verdict::Ok, String::new()),
+            });
+        };
+        let Some(row) = rows.get(&clip.name) else { return Ok((Verdict::New, String::new())) };
+        match digest::of_regular_file(&clip.path) {
+            Ok(sha256) if sha256 != row.sha256 => {
+                return Ok((Verdict::Changed, format!("SHA-256 {sha256}, imported as {}", row.sha256)));
+            }
+            Err(reason) if row.is_ok() => return Ok((Verdict::Changed, reason)),
+            _ => {}
+        }
+        if !row.is_ok() {
+            return Ok((Verdict::LeftOut, row.reason.clone()));
+        }
+        if self.fast {
+            return Ok((Verdict::Ok, String::new()));
+        }
+        if let (Some(store), Some(at)) = (self.store, self.stored.get(clip.name.as_str()))
+            && digest::of_bytes(store.frames(*at)) != row.frame_digest
+        {
+            return Ok((Verdict::DamagedStore, store.dir().display().to_string()));
+        }
+        let (frames, reason) = self.decode(clip, decoder)?;
+        Ok(match reason {
+            Some(reason) => (Verdict::OtherFrames, reason),
+            None if frames != row.frame_digest => {
+                (Verdict::OtherFrames, "the same file decodes to other pixels: another FFmpeg?".into())
+            }
+            None => (Verdict::Ok, String::new()),
+        })
+    }
+
+    fn decode(&self, clip: &ClipRef, decoder: &mut Decoder) -> Result<(String, Option<String>)> {
+        let mut hash = Sha256::new();
+        let outcome = decoder.decode(&clip.path, self.spec, &mut |frames| {
+            hash.update(frames);
+            Ok(())
+        })?;
+        Ok((digest::hex(hash), outcome.reason))
+    }
+}

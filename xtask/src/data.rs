@@ -1,0 +1,258 @@
+//! `cargo xtask data`: from an address or an archive to frames that an experiment can read.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use bench_suite::deck;
+use clap::Subcommand;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::charts;
+use crate::cli::Verbosity;
+use crate::engine::{self, BAD_DATA};
+use crate::packages;
+use crate::records::{read_csv, write_atomic};
+use crate::repo::{self, Repo};
+
+/// The list of addresses.
+const SOURCES: &str = "data/sources.toml";
+/// Where archives land.
+const DOWNLOADS: &str = "data/downloads";
+
+/// The verbs. NAME is an experiment that reads the dataset.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Data {
+    /// Print which datasets are here, which are missing, and sizes now and after the import
+    #[command(after_help = "Examples:\n  cargo xtask data list")]
+    List,
+    /// Download the official archive into data/downloads/; an interrupted download goes on
+    #[command(after_help = "Examples:\n  cargo xtask data fetch ucf11")]
+    Fetch {
+        /// ucf11, hollywood2 or youtube-celebrities
+        name: String,
+    },
+    /// Put a folder (linked) or an archive (.rar .7z .zip .tar .tar.gz) in place, check it, decode it
+    #[command(after_help = "\
+Examples:
+  cargo xtask data import ucf11 data/downloads/UCF11_updated_mpg.rar
+  cargo xtask data import ut-interaction /videos/ut_interaction
+  cargo xtask data import ucf11            clips that lie in data/ucf11/ already")]
+    Import {
+        /// An experiment that reads the dataset
+        name: String,
+        /// Folder or archive; without it the clips are in place already
+        path: Option<PathBuf>,
+        /// Import an official dataset that is not all there
+        #[arg(long)]
+        allow_partial: bool,
+    },
+    /// Compare every clip with what was imported: a CSV line each, exit code 65 when one differs
+    #[command(after_help = "Examples:\n  cargo xtask data verify ucf11 --fast")]
+    Verify {
+        /// An experiment that reads the dataset
+        name: String,
+        /// By SHA-256 of the files alone, decoding nothing
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Write lengths, rates, sizes, a chart and a sheet of pictures per class to data/stats/NAME/
+    #[command(after_help = "Examples:\n  cargo xtask data stats ut-interaction")]
+    Stats {
+        /// An experiment that reads the dataset
+        name: String,
+    },
+    /// Remove clips (a linked folder loses only its link), frames and statistics
+    #[command(after_help = "Examples:\n  cargo xtask data remove ut-interaction --yes")]
+    Remove {
+        /// An experiment that reads the dataset
+        name: String,
+        /// Do it; without this only print what would go
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// What is wrong with the data was said by the engine.
+#[derive(Debug)]
+pub(crate) struct BadData;
+
+impl std::fmt::Display for BadData {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the data is not as it should be (see above)")
+    }
+}
+
+impl std::error::Error for BadData {}
+
+/// Runs a verb.
+pub(crate) fn data(repo: &Repo, verb: &Data) -> Result<()> {
+    if let Data::Fetch { name } = verb {
+        return fetch(repo, name);
+    }
+    packages::ensure()?;
+    repo.build(&["video-data", "bench-suite"], "datasets", true)?;
+    let mut command = engine::command(repo, "data", Verbosity::default());
+    match verb {
+        Data::List => command.arg("list"),
+        Data::Fetch { .. } => return Ok(()),
+        Data::Import { name, path, allow_partial } => {
+            command.args(["import", name]);
+            if let Some(path) = path {
+                let path = std::path::absolute(path).context("the current folder cannot be read")?;
+                check_archive(repo, &path)?;
+                command.arg(path);
+            }
+            command.args(allow_partial.then_some("--allow-partial"))
+        }
+        Data::Verify { name, fast } => command.args(["verify", name]).args(fast.then_some("--fast")),
+        Data::Stats { name } => return stats(repo, name, command.args(["stats", name])),
+        Data::Remove { name, yes } => command.args(["remove", name]).args(yes.then_some("--yes")),
+    };
+    let status = command.status().with_context(|| format!("failed to start {}", repo::line(&command)))?;
+    finish(status.code(), &command)
+}
+
+fn finish(code: Option<i32>, command: &Command) -> Result<()> {
+    match code {
+        Some(0) => Ok(()),
+        Some(BAD_DATA) => Err(BadData.into()),
+        _ => bail!("{} failed (see above)", repo::line(command)),
+    }
+}
+
+/// An entry of [`SOURCES`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    archive: String,
+    page: String,
+    urls: Vec<String>,
+    sha256: Option<String>,
+}
+
+fn sources(repo: &Repo) -> Result<BTreeMap<String, Source>> {
+    let text = fs::read_to_string(repo.path(SOURCES)).with_context(|| format!("{SOURCES} cannot be read"))?;
+    toml::from_str(&text).with_context(|| format!("{SOURCES} is wrong"))
+}
+
+fn fetch(repo: &Repo, name: &str) -> Result<()> {
+    let sources = sources(repo)?;
+    let Some(source) = sources.get(name) else {
+        let known: Vec<&str> = sources.keys().map(String::as_str).collect();
+        bail!("no address is known for {name:?}; {SOURCES} has {}", known.join(", "));
+    };
+    if source.archive.contains('/') || source.archive.starts_with('.') {
+        bail!("{SOURCES}: {:?} is no name of a file", source.archive);
+    }
+    let dir = repo.path(DOWNLOADS);
+    fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+    let archive = dir.join(&source.archive);
+    if archive.is_file() {
+        eprintln!("{} is here already", repo.show(&archive));
+    } else {
+        download(repo, source, &archive)?;
+    }
+    check_archive(repo, &archive)?;
+    eprintln!("next: cargo xtask data import {name} {}", repo.show(&archive));
+    Ok(())
+}
+
+/// Tries the addresses in order; what is there of an earlier try is kept.
+fn download(repo: &Repo, source: &Source, archive: &Path) -> Result<()> {
+    let partial = archive.with_added_extension("part");
+    let mut failures = Vec::new();
+    for url in &source.urls {
+        eprintln!("downloading {url}");
+        let mut curl = Command::new("curl");
+        curl.args(["--fail", "--location", "--continue-at", "-", "--retry", "3", "--connect-timeout", "20"]);
+        curl.args(["--progress-bar", "--proto", "=http,https,ftp", "--output"]).arg(&partial).arg(url);
+        match curl.status() {
+            Ok(status) if status.success() => {
+                return fs::rename(&partial, archive)
+                    .with_context(|| format!("{} cannot be renamed", partial.display()));
+            }
+            Ok(status) => failures.push(format!("{url}: curl ended with {status}")),
+            Err(error) => failures.push(format!("{url}: curl cannot be started ({error}): install curl")),
+        }
+    }
+    bail!(
+        "{} could not be downloaded:\n  {}\nThe dataset's page is {}. Put the archive into {}/ by any other \
+         means and run the same command again, or add an address to {SOURCES}.",
+        source.archive,
+        failures.join("\n  "),
+        source.page,
+        repo.show(&repo.path(DOWNLOADS))
+    )
+}
+
+/// Compares an archive with the digest in [`SOURCES`] and with the one beside it, which is written the first time
+/// for an archive that was fetched.
+fn check_archive(repo: &Repo, path: &Path) -> Result<()> {
+    if !path.is_file() {
+        return Ok(());
+    }
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let found = sha256(path)?;
+    eprintln!("{found}  {}", repo.show(path));
+    let wrong = |whose: &str, expected: &str| -> Result<()> {
+        bail!(
+            "{} has another SHA-256 than {whose} says ({expected}): it is damaged or not the same archive; remove \
+             it and fetch it again",
+            repo.show(path)
+        )
+    };
+    if let Some(expected) =
+        sources(repo)?.values().find(|s| s.archive == file).and_then(|s| s.sha256.as_deref())
+        && !expected.eq_ignore_ascii_case(&found)
+    {
+        return wrong(SOURCES, expected);
+    }
+    let record = path.with_added_extension("sha256");
+    if let Ok(text) = fs::read_to_string(&record) {
+        let expected = text.split_whitespace().next().unwrap_or_default();
+        return if expected == found { Ok(()) } else { wrong(&repo.show(&record), expected) };
+    }
+    if path.parent() == Some(&repo.path(DOWNLOADS)) {
+        write_atomic(&record, format!("{found}  {file}\n").as_bytes())?;
+    }
+    Ok(())
+}
+
+fn sha256(path: &Path) -> Result<String> {
+    let context = || format!("{} cannot be read", path.display());
+    let mut file = File::open(path).with_context(context)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).with_context(context)? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    Ok(hash.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
+}
+
+/// A clip of `clips.csv`, as far as the chart needs it.
+#[derive(Debug, Deserialize)]
+struct Length {
+    frames: usize,
+}
+
+fn stats(repo: &Repo, name: &str, command: &mut Command) -> Result<()> {
+    command.stdout(std::process::Stdio::piped());
+    let output = command.spawn()?.wait_with_output()?;
+    finish(output.status.code(), command)?;
+    let dir = repo.path(String::from_utf8_lossy(&output.stdout).trim());
+    let clips: Vec<Length> = read_csv(&dir.join("clips.csv"))?;
+    let lengths: Vec<usize> = clips.iter().map(|clip| clip.frames).collect();
+    charts::lengths(&dir, name, &lengths, deck::dataset(name))?;
+    let table = dir.join("classes.csv");
+    eprint!("{}", fs::read_to_string(&table).with_context(|| format!("{} cannot be read", table.display()))?);
+    eprintln!("written to {}", repo.show(&dir));
+    Ok(())
+}
