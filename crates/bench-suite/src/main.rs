@@ -89,6 +89,18 @@ enum Verb {
     /// What clips there are: `cargo xtask data`.
     #[command(subcommand)]
     Data(Data),
+    /// Decode damaged clips: `cargo xtask torture clips`.
+    TortureClips {
+        /// Mutants of each codec.
+        #[arg(long)]
+        count: usize,
+        /// Seed of the damage.
+        #[arg(long)]
+        seed: u64,
+        /// Folder for the clips, made and removed.
+        #[arg(long)]
+        dir: PathBuf,
+    },
     /// Print the deck's Figure 1 (parameters against rank) as JSON, read off built models.
     Params(Selection),
     /// Time the kernels on this machine.
@@ -278,6 +290,7 @@ fn run(cli: &Cli) -> Result<()> {
             bench_suite::thumbnails::write(run_dir, &clips, out)
         }
         Verb::Data(verb) => run_data(cli, verb, threads),
+        Verb::TortureClips { count, seed, dir } => run_torture_clips(*count, *seed, dir, threads),
         Verb::Params(_) => print_json(&bench_suite::build::figure_1()?),
         Verb::Bench(options) => bench_suite::bench::kernels(options),
         Verb::BenchWorker => bench_suite::bench::worker(),
@@ -372,6 +385,23 @@ fn run_data(cli: &Cli, verb: &Data, jobs: usize) -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the verdict is what the verb is for")]
+fn run_torture_clips(count: usize, seed: u64, dir: &std::path::Path, jobs: usize) -> Result<()> {
+    let tallies = video_data::damage::torture(dir, count, seed, jobs, None, &mut |codec, reason| {
+        tracing::warn!("{codec}: skipped: {reason}");
+    })?;
+    println!("codec,mutation,clips,unharmed,refused,flagged,silent,hangs,crashes,workers_lost");
+    let mut all = video_data::damage::Tally::default();
+    for ((codec, mutation), tally) in &tallies {
+        println!("{codec},{mutation},{}", tally.fields());
+        all.add(tally);
+    }
+    println!("{}", all.verdict());
+    anyhow::ensure!(!tallies.is_empty(), "no codec could be encoded: nothing was tested");
+    anyhow::ensure!(all.is_within_bars(), "a bar is missed: no crash, no hang, silent below 29 in 480");
     Ok(())
 }
 

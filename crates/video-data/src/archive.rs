@@ -96,6 +96,9 @@ pub fn extract(
         Format::Zip => sink.zip()?,
         Format::Libarchive => sink.libarchive()?,
     }
+    if sink.entries == 0 {
+        return Err(sink.bad("it holds no entry: empty or damaged"));
+    }
     Ok(sink.done)
 }
 

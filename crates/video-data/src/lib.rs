@@ -32,6 +32,7 @@
 
 pub mod archive;
 pub mod batch;
+pub mod damage;
 pub mod datasets;
 pub mod decode;
 pub mod digest;

@@ -281,7 +281,7 @@ pub fn verify(entry: &Entry, fast: bool, jobs: usize, tell: &mut dyn FnMut(&Chec
         Some(store) => tracing::info!("compared with the import in {}", store.dir().display()),
         None if fast => bail!("{} is not imported: --fast has nothing to compare with", entry.name),
         None => {
-            tracing::info!("{} is not imported: decoding every clip, nothing to compare with", entry.name)
+            tracing::info!("{} is not imported: decoding every clip, nothing to compare with", entry.name);
         }
     }
     let meter = Meter::new("verifying");
@@ -298,7 +298,11 @@ pub fn verify(entry: &Entry, fast: bool, jobs: usize, tell: &mut dyn FnMut(&Chec
 /// What `remove` takes away: the clips (only the link, where they are linked), stores and statistics.
 pub fn removable(entry: &Entry) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    let mut names = vec![entry.kind.name().to_owned()];
+    // A layout of anyone's clips is called after its folder.
+    let mut names = match (entry.kind, entry.folder.file_name()) {
+        (Kind::Folder, Some(folder)) => vec![folder.to_string_lossy().into_owned()],
+        _ => vec![entry.kind.name().to_owned()],
+    };
     if entry.folder.symlink_metadata().is_ok() {
         paths.push(entry.folder.clone());
         if let Ok(dataset) = datasets::scan(entry.kind, &entry.folder) {

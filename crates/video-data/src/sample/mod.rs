@@ -135,7 +135,7 @@ impl SampleInfo {
 }
 
 /// Opens the named random stream of a sample.
-fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
+pub(crate) fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
     let mut hash = Sha256::new();
     hash.update(seed.to_le_bytes());
     hash.update(purpose.as_bytes());

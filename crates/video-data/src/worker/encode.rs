@@ -25,11 +25,30 @@ struct Arguments {
     seed: u64,
     part: usize,
     parts: usize,
+    /// Instead of the layout's own codec.
+    codec: Option<Coding>,
+    /// Frames of a clip at most.
+    frames: u32,
 }
+
+/// A container and the codec in it.
+type Coding = (&'static str, codec::Id);
+
+/// What `--codec` can name, for clips that are to be damaged.
+const CODINGS: [(&str, Coding); 4] = [
+    ("mpeg1", ("mpeg", codec::Id::MPEG1VIDEO)),
+    ("mpeg4", ("avi", codec::Id::MPEG4)),
+    ("h264", ("mp4", codec::Id::H264)),
+    ("wmv2", ("asf", codec::Id::WMV2)),
+];
 
 /// Renders the clips of one part that are not there yet.
 pub(crate) fn render(arguments: &[OsString]) -> Result<(), String> {
-    let Arguments { layout, out, seed, part, parts } = parse(arguments)?;
+    let Arguments { layout, out, seed, part, parts, codec, frames } = parse(arguments)?;
+    let coding = codec.unwrap_or(match layout {
+        Layout::Ucf11 => CODINGS[0].1,
+        Layout::Hollywood2 | Layout::YoutubeCelebrities | Layout::Folder => CODINGS[1].1,
+    });
     os::die_with_parent();
     ffmpeg_next::init().map_err(|error| error.to_string())?;
     log::capture();
@@ -39,12 +58,14 @@ pub(crate) fn render(arguments: &[OsString]) -> Result<(), String> {
     let mut say =
         |line: String| writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(|e| e.to_string());
     say(format!("libav\t{}", open::libav()))?;
-    for clip in sample::plan(layout, seed).iter().skip(part).step_by(parts) {
+    for mut clip in sample::plan(layout, seed).into_iter().skip(part).step_by(parts) {
+        clip.frames = clip.frames.min(frames);
+        let clip = &clip;
         let scene = clip.scene(layout, seed);
         let digest = if Path::new(&clip.name).is_file() {
             raw_digest(layout, clip, &scene)
         } else {
-            encode(layout, clip, &scene)
+            encode(layout, coding, clip, &scene)
                 .map_err(|error| format!("failed to render {}: {error}", clip.name))?
         };
         say(format!("clip\t{}\t{digest}", clip.name))?;
@@ -54,6 +75,7 @@ pub(crate) fn render(arguments: &[OsString]) -> Result<(), String> {
 
 fn parse(arguments: &[OsString]) -> Result<Arguments, String> {
     let (mut layout, mut out, mut seed, mut part) = (None, None, None, (0, 1));
+    let (mut codec, mut frames) = (None, u32::MAX);
     for pair in arguments.chunks(2) {
         let [key, value] = pair else { return Err(format!("{} needs a value", pair[0].display())) };
         let text = value.to_str().unwrap_or_default();
@@ -69,12 +91,17 @@ fn parse(arguments: &[OsString]) -> Result<Arguments, String> {
                     return Err(bad());
                 }
             }
+            Some("--codec") => {
+                let known = CODINGS.iter().find(|(name, _)| *name == text);
+                codec = Some(known.ok_or_else(bad)?.1);
+            }
+            Some("--frames") => frames = text.parse().map_err(|_| bad())?,
             _ => return Err(format!("unknown argument {}", key.display())),
         }
     }
     match (layout, out, seed) {
         (Some(layout), Some(out), Some(seed)) => {
-            Ok(Arguments { layout, out, seed, part: part.0, parts: part.1 })
+            Ok(Arguments { layout, out, seed, part: part.0, parts: part.1, codec, frames })
         }
         _ => Err("render needs --layout, --out and --seed".into()),
     }
@@ -91,12 +118,13 @@ fn raw_digest(layout: Layout, clip: &SampleClip, scene: &Scene) -> String {
 }
 
 /// Draws and encodes one clip; it appears under its name only when it is whole.
-fn encode(layout: Layout, clip: &SampleClip, scene: &Scene) -> Result<String, Box<dyn std::error::Error>> {
+fn encode(
+    layout: Layout,
+    (container, id): Coding,
+    clip: &SampleClip,
+    scene: &Scene,
+) -> Result<String, Box<dyn std::error::Error>> {
     let temporary = format!("{}.tmp", clip.name);
-    let (container, id) = match layout {
-        Layout::Ucf11 => ("mpeg", codec::Id::MPEG1VIDEO),
-        Layout::Hollywood2 | Layout::YoutubeCelebrities | Layout::Folder => ("avi", codec::Id::MPEG4),
-    };
     let (width, height) = (layout.size().0 as u32, layout.size().1 as u32);
     let rate = Rational(layout.fps().0, layout.fps().1);
     let codec = encoder::find(id).ok_or(Error::EncoderNotFound)?;

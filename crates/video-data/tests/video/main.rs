@@ -10,8 +10,10 @@ use video_data::FrameSpec;
 use video_data::decode::{Decoder, Limits, Outcome};
 use video_data::import::Options;
 
+mod archives;
 mod batches;
 mod equality;
+mod full_size;
 mod hostile;
 mod layouts;
 mod resume;
