@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements of this machine, alone or beside other libraries.
 
+pub(crate) mod decode;
 pub(crate) mod machine;
 
 use std::fs;
@@ -18,6 +19,7 @@ pub(crate) fn bench(repo: &Repo, what: &Bench) -> Result<()> {
     repo.build(&["bench-suite"], "the training engine", false)?;
     match what {
         Bench::Kernels(options) => kernels(repo, options),
+        Bench::Decode(options) => decode::decode(repo, options),
         Bench::Peers(options) => {
             let engine = repo.binary("bench-suite");
             peers::run(&repo.path(""), Path::new(engine.get_program()), options)

@@ -101,6 +101,15 @@ enum Verb {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Decode files at their own rate and print how many frames came out: our side of `bench decode`.
+    DecodeClips {
+        #[arg(long)]
+        width: u32,
+        #[arg(long)]
+        height: u32,
+        #[arg(required = true)]
+        clips: Vec<PathBuf>,
+    },
     /// Print the deck's Figure 1 (parameters against rank) as JSON, read off built models.
     Params(Selection),
     /// Time the kernels on this machine.
@@ -291,6 +300,7 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Verb::Data(verb) => run_data(cli, verb, threads),
         Verb::TortureClips { count, seed, dir } => run_torture_clips(*count, *seed, dir, threads),
+        Verb::DecodeClips { width, height, clips } => run_decode(*width, *height, clips),
         Verb::Params(_) => print_json(&bench_suite::build::figure_1()?),
         Verb::Bench(options) => bench_suite::bench::kernels(options),
         Verb::BenchWorker => bench_suite::bench::worker(),
@@ -385,6 +395,23 @@ fn run_data(cli: &Cli, verb: &Data, jobs: usize) -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the answer is what the verb is for")]
+fn run_decode(width: u32, height: u32, clips: &[PathBuf]) -> Result<()> {
+    use video_data::decode::{Decoder, Limits, find_worker};
+    let spec = video_data::FrameSpec { width, height, rate: video_data::rate::Rate::Native };
+    let mut decoder = Decoder::new(&find_worker()?, Limits::default());
+    let mut frames = 0;
+    for clip in clips {
+        let outcome = decoder.decode(clip, &spec, &mut |_| Ok(()))?;
+        if let Some(reason) = outcome.reason {
+            return Err(video_data::Error::Invalid(format!("{}: {reason}", clip.display())).into());
+        }
+        frames += outcome.frames;
+    }
+    println!("{frames}");
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! cost themselves alone.
 
 mod equal;
+mod import;
 mod victim;
 
 use std::fs;
@@ -37,6 +38,21 @@ Examples:
   cargo xtask torture clips --count 1000
   cargo xtask torture clips --count 50 --seed 7")]
     Clips(ClipOptions),
+    /// Kill an import at random instants: it must end with the same frame store, byte for byte
+    #[command(after_help = "\
+Examples:
+  cargo xtask torture import --kills 50")]
+    Import(ImportOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportOptions {
+    /// Kills to survive
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    kills: usize,
+    /// Seed of the instants
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +119,7 @@ pub(crate) fn torture(repo: &Repo, what: &Torture) -> Result<()> {
     match what {
         Torture::Resume(options) => resume(repo, options),
         Torture::Clips(options) => clips(repo, options),
+        Torture::Import(options) => import::import(repo, options.kills, options.seed),
     }
 }
 
