@@ -17,7 +17,7 @@ use crate::repo::Repo;
 use crate::{charts, dry_run, engine, experiments, packages};
 
 /// Header of a comparison's `table.csv`.
-pub(crate) const DEVICES_HEADER: &str = "device,model,epoch_s,peak_rss_bytes,metric,value";
+pub(crate) const DEVICES_HEADER: &str = "device,model,epoch_s,frames_wait,peak_rss_bytes,metric,value";
 
 /// A row of a comparison: a model on a device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,7 @@ pub(crate) struct DeviceRow {
     pub(crate) device: String,
     pub(crate) model: String,
     pub(crate) epoch_s: Option<f64>,
+    pub(crate) frames_wait: Option<f64>,
     pub(crate) peak_rss_bytes: u64,
     pub(crate) metric: String,
     pub(crate) value: f64,
@@ -119,6 +120,7 @@ fn read_rows(run_dir: &Path, device: &str, plan: &Plan, rows: &mut Vec<DeviceRow
             device: device.to_owned(),
             model: record.model,
             epoch_s: record.epoch_s,
+            frames_wait: record.frames_wait,
             peak_rss_bytes: record.peak_rss_bytes,
             metric: record.metric,
             value: record.value,
@@ -144,7 +146,8 @@ pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
 fn about(args: &Compare, machine: &Machine, data: &str) -> String {
     format!(
         "# Devices compared\n\nOne fold of `{}`, {} epochs a model, each cell alone on all cores; seconds per \
-         epoch are a mean without the first epoch. With so few epochs the scores tell nothing.\n\n- {data}\n- machine: {}\n\n![seconds per epoch and memory](devices.svg)\n",
+         epoch are a mean without the first epoch; `frames_wait` is the share of the training time spent waiting for \
+         frames. With so few epochs the scores tell nothing.\n\n- {data}\n- machine: {}\n\n![seconds per epoch and memory](devices.svg)\n",
         args.experiment,
         args.epochs,
         machine.line()

@@ -109,6 +109,7 @@ fn compute(
         params_input: planned.params_input,
         params_total: planned.params_total,
         saturated_gates: outcome.saturated_gates,
+        frames_wait: outcome.frames_wait,
         split_digest: fold.digest,
         curve: outcome.curve,
     };

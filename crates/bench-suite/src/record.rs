@@ -38,6 +38,8 @@ pub struct CellRecord {
     /// Share of the gates' activations below 0.01 or above 0.99 at the initial weights, over the first training
     /// batch of the fold; none for models without gates.
     pub saturated_gates: Option<f64>,
+    /// Share of the training time spent waiting for frames, since the last interruption.
+    pub frames_wait: Option<f64>,
     /// SHA-256 over the fold's training and test clip names.
     pub split_digest: String,
     /// One row per epoch.

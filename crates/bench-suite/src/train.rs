@@ -62,6 +62,8 @@ pub struct Outcome {
     pub probabilities: Vec<Vec<f64>>,
     /// See [`crate::record::CellRecord::saturated_gates`].
     pub saturated_gates: Option<f64>,
+    /// See [`crate::record::CellRecord::frames_wait`].
+    pub frames_wait: Option<f64>,
     /// Final weights by name.
     pub weights: Vec<(String, Tensor)>,
 }
@@ -72,6 +74,9 @@ struct Run<'a> {
     optimizer: Optimizer,
     classes: usize,
     multi_label: bool,
+    /// Time spent in training, and of that in waiting for frames.
+    trained: Duration,
+    waited: Duration,
 }
 
 /// Trains to the final epoch, going on from a checkpoint where there is one.
@@ -86,7 +91,8 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
     let adam = AdamConfig { clip_norm, ..AdamConfig::default() };
     let optimizer = Optimizer::new(adam, lr, model.parameters());
     let multi_label = cell.clips.multi_label();
-    Run { cell, model, optimizer, classes, multi_label }.run()
+    let (trained, waited) = (Duration::ZERO, Duration::ZERO);
+    Run { cell, model, optimizer, classes, multi_label, trained, waited }.run()
 }
 
 impl Run<'_> {
@@ -120,7 +126,8 @@ impl Run<'_> {
         let probabilities = self.evaluate(&progress, &snapshot)?;
         let weights = self.optimizer.parameters();
         let weights = weights.iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect();
-        Ok(Outcome { curve: progress.curve, probabilities, saturated_gates, weights })
+        let frames_wait = (!self.trained.is_zero()).then(|| self.waited.div_duration_f64(self.trained));
+        Ok(Outcome { curve: progress.curve, probabilities, saturated_gates, frames_wait, weights })
     }
 
     /// At the initial weights: a checkpoint must not be loaded yet.
@@ -173,6 +180,8 @@ impl Run<'_> {
         let labels: Vec<Vec<usize>> =
             order.iter().map(|clip| self.cell.clips.labels(*clip).to_vec()).collect();
         progress.wall_s = before + started.elapsed().as_secs_f64();
+        self.trained += started.elapsed();
+        self.waited += loader.waited();
         let epochs = self.cell.spec.epochs(self.cell.model);
         let evaluate = epoch == epochs || epoch.is_multiple_of(self.cell.spec.train.eval_every);
         let test_value = if evaluate { Some(self.test_value(progress, snapshot)?) } else { None };

@@ -190,6 +190,7 @@ fn cell(planned: &PlannedCell) -> CellRecord {
         params_input: planned.params_input,
         params_total: planned.params_total,
         saturated_gates: None,
+        frames_wait: None,
         split_digest: "s".into(),
         curve: vec![CurvePoint {
             epoch: 1,

@@ -105,7 +105,7 @@ fn compare_measures_anew_and_leaves_a_table_and_a_chart() {
     let text = fs::read_to_string(table).unwrap();
     assert!(
         text.starts_with(
-            "device,model,epoch_s,peak_rss_bytes,metric,value\ncpu,gru,0.25,90000000,accuracy,0.5\n"
+            "device,model,epoch_s,frames_wait,peak_rss_bytes,metric,value\ncpu,gru,0.25,,90000000,accuracy,0.5\n"
         ),
         "{text}"
     );

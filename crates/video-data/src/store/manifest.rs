@@ -154,7 +154,7 @@ pub(super) fn write(rows: &[Row]) -> Vec<u8> {
 }
 
 /// Reads `manifest.csv`, or says which line is wrong.
-pub(super) fn read(text: &[u8]) -> Result<Vec<Row>, String> {
+pub fn read(text: &[u8]) -> Result<Vec<Row>, String> {
     let mut reader = csv::Reader::from_reader(text);
     let header = reader.headers().map_err(|error| error.to_string())?;
     if *header != COLUMNS[..] {

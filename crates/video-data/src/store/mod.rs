@@ -21,7 +21,7 @@ mod manifest;
 mod writer;
 
 pub(crate) use disk::{free_bytes, lock, temporary, write_whole};
-pub use manifest::{COLUMNS, Row};
+pub use manifest::{COLUMNS, Row, read as parse_manifest};
 pub use writer::Writer;
 
 const FRAMES: &str = "frames.bin";

@@ -12,6 +12,7 @@ use video_data::import::Options;
 
 mod archives;
 mod batches;
+mod corpus;
 mod equality;
 mod full_size;
 mod hostile;
