@@ -19,7 +19,8 @@ fn inputs(target: &str) -> Vec<Vec<u8>> {
 fn the_fuzz_corpus_is_read_or_refused_and_part_of_it_read() {
     assert!(inputs("manifest").iter().filter(|bytes| parse_manifest(bytes).is_ok()).count() > 0);
     assert!(inputs("clip_sets").iter().filter(|bytes| parse_clip_set(bytes).is_ok()).count() > 0);
-    let opened = inputs("store").iter().filter(|bytes| {
+    let stores = inputs("store");
+    let opened = stores.iter().filter(|bytes| {
         let dir = tempfile::tempdir().unwrap();
         let (info, rows) = bytes.split_at(bytes.iter().position(|byte| *byte == b'\n').unwrap());
         let info = String::from_utf8_lossy(info).replace("DIGEST", &digest::of_bytes(&rows[1..]));
