@@ -13,6 +13,7 @@ Examples:
   cargo xtask compare ucf11 --devices cpu  seconds per epoch and memory of the five models
   cargo xtask ledger miracl-words --data D what the paper leaves open, one factor at a time
   cargo xtask predict folder clip.mp4      what a trained model says of any video file
+  cargo xtask compress ucf11 --to tt --rank 4 a trained dense model as a Tensor Train
   cargo xtask data list                    the datasets: what is here, what is missing
   cargo xtask figures ucf11-sample         redraw tables, charts and report from the records
   cargo xtask test                         fmt, clippy, rustdoc and every test
@@ -57,6 +58,12 @@ Examples:
   cargo xtask predict folder clip.mp4 another.avi
   cargo xtask predict ucf11-sample --model tt-lstm --top 3 --json clip.mpg")]
     Predict(Predict),
+    /// Factorize the input matrix of a trained dense model and fine-tune it
+    #[command(after_help = "\
+Examples:
+  cargo xtask compress miracl-words --to tt --rank 4,8,16
+  cargo xtask compress ucf11-sample --to tt --rank 64 --forms separate --epochs 0")]
+    Compress(crate::compress::Options),
     /// Fetch, import, verify, describe and remove datasets
     #[command(subcommand)]
     Data(crate::data::Data),

@@ -9,7 +9,7 @@ use crate::classes::{CLASSES_HEADER, CONFUSION_HEADER, classes, confusion};
 use crate::records::{Records, csv_bytes, write_atomic};
 use crate::repo::Repo;
 use crate::tables::{PAIRED_HEADER, SOTA_HEADER, TABLE_HEADER, Tables};
-use crate::{charts, compare, ledger, readme, report};
+use crate::{charts, compare, compress, ledger, readme, report};
 
 /// Regenerates one folder under `root`, or every folder that holds records.
 pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Result<()> {
@@ -33,6 +33,7 @@ pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Res
     }
     if experiment.is_none() {
         drawn += compare::redraw(repo, &root.join("devices"))?;
+        drawn += compress::redraw(repo, &root.join("compression"))?;
         drawn += ledger::redraw(repo, &root.join("ledger"))?;
     }
     if experiment.is_none_or(|name| name == readme::SHOWN) && root == repo.path("results") {

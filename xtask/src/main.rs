@@ -13,6 +13,7 @@ mod charts;
 mod classes;
 mod cli;
 mod compare;
+mod compress;
 mod data;
 mod dry_run;
 mod engine;
@@ -78,6 +79,7 @@ fn run(cli: &Cli) -> Result<()> {
             figures::figures(&repo, &root, experiment.as_deref())
         }
         Verb::Predict(args) => predict::predict(&repo, args),
+        Verb::Compress(args) => compress::compress(&repo, args),
         Verb::Data(verb) => data::data(&repo, verb),
         Verb::Test => suite::test(&repo),
         Verb::Bench(what) => bench::bench(&repo, what),

@@ -27,7 +27,7 @@ impl std::error::Error for BadClips {}
 
 /// Finds the finished cell and lets the engine predict with it.
 pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
-    let (run_dir, cell) = choose(&repo.path("data/runs"), args)?;
+    let (run_dir, cell) = choose(&repo.path("data/runs"), &Wanted::of(args))?;
     packages::ensure()?;
     repo.build(&["video-data"], "decoding, links FFmpeg", true)?;
     repo.build(&["bench-suite"], "the training engine", true)?;
@@ -50,8 +50,26 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
     }
 }
 
-/// The cell that finished last among those that were asked for.
-fn choose(runs: &Path, args: &Predict) -> Result<(PathBuf, PlannedCell)> {
+/// Which finished cell is wanted; nothing where any will do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Experiment, or digest of the run.
+    pub(crate) run: &'a str,
+    pub(crate) model: &'a str,
+    pub(crate) fold: Option<usize>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) protocol: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(args: &'a Predict) -> Self {
+        let Predict { run, model, fold, seed, protocol, .. } = args;
+        Self { run, model, fold: Some(*fold), seed: *seed, protocol: protocol.as_deref() }
+    }
+}
+
+/// The cell that finished last among those that are wanted.
+pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, PlannedCell)> {
     let mut experiments: Vec<String> = Vec::new();
     let mut cells: Vec<String> = Vec::new();
     let mut found: Vec<(SystemTime, PathBuf, PlannedCell)> = Vec::new();
@@ -61,7 +79,7 @@ fn choose(runs: &Path, args: &Predict) -> Result<(PathBuf, PlannedCell)> {
         else {
             continue;
         };
-        if plan.experiment != args.run && plan.run_digest != args.run {
+        if plan.experiment != wanted.run && plan.run_digest != wanted.run {
             experiments.push(plan.experiment);
             continue;
         }
@@ -70,11 +88,11 @@ fn choose(runs: &Path, args: &Predict) -> Result<(PathBuf, PlannedCell)> {
             let Ok(finished) = fs::metadata(folder.join("cell.json")).and_then(|meta| meta.modified()) else {
                 continue;
             };
-            let wanted = cell.model == args.model
-                && cell.fold == args.fold
-                && args.seed.is_none_or(|seed| seed == cell.seed)
-                && args.protocol.as_ref().is_none_or(|protocol| *protocol == cell.protocol);
-            if wanted && folder.join("weights.safetensors").is_file() {
+            let fits = cell.model == wanted.model
+                && wanted.fold.is_none_or(|fold| fold == cell.fold)
+                && wanted.seed.is_none_or(|seed| seed == cell.seed)
+                && wanted.protocol.is_none_or(|protocol| protocol == cell.protocol);
+            if fits && folder.join("weights.safetensors").is_file() {
                 found.push((finished, dir.clone(), cell));
             } else {
                 cells.push(cell.id());
@@ -93,17 +111,17 @@ fn choose(runs: &Path, args: &Predict) -> Result<(PathBuf, PlannedCell)> {
     if cells.is_empty() {
         bail!(
             "data/runs/ holds no finished run of {:?}; runs of: {}. cargo xtask reproduce {} makes one",
-            args.run,
+            wanted.run,
             listed(experiments),
-            args.run
+            wanted.run
         );
     }
     bail!(
-        "no finished cell of {:?} has model {}, fold {}{}; there are: {}",
-        args.run,
-        args.model,
-        args.fold,
-        args.seed.map_or_else(String::new, |seed| format!(", seed {seed}")),
+        "no finished cell of {:?} has model {}{}{}; there are: {}",
+        wanted.run,
+        wanted.model,
+        wanted.fold.map_or_else(String::new, |fold| format!(", fold {fold}")),
+        wanted.seed.map_or_else(String::new, |seed| format!(", seed {seed}")),
         listed(cells)
     )
 }
@@ -156,7 +174,8 @@ mod tests {
         let later = SystemTime::now() + std::time::Duration::from_mins(1);
         let record = dir.path().join("aaaa/cells/tt-gru.clips.scaled.f0.s1/cell.json");
         fs::File::options().write(true).open(record).unwrap().set_modified(later).unwrap();
-        let id = |line: &str| choose(dir.path(), &args(line)).map(|(run, cell)| (run, cell.id()));
+        let id =
+            |line: &str| choose(dir.path(), &Wanted::of(&args(line))).map(|(run, cell)| (run, cell.id()));
         let (run, cell) = id("xtask predict folder a.avi").unwrap();
         assert_eq!((run, cell.as_str()), (dir.path().join("aaaa"), "tt-gru.clips.scaled.f0.s1"));
         assert_eq!(id("xtask predict folder --seed 0 a.avi").unwrap().1, "tt-gru.clips.scaled.f0.s0");
@@ -165,7 +184,9 @@ mod tests {
         assert!(error.contains("fold 2; there are: tt-gru.clips.scaled.f0.s0, "), "{error}");
         let error = id("xtask predict ucf11 a.avi").unwrap_err().to_string();
         assert!(error.contains("no finished run of \"ucf11\"; runs of: folder, other."), "{error}");
-        let error = choose(&dir.path().join("none"), &args("xtask predict x a.avi")).unwrap_err().to_string();
+        let error = choose(&dir.path().join("none"), &Wanted::of(&args("xtask predict x a.avi")))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("runs of: none."), "{error}");
     }
 }

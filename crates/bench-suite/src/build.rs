@@ -2,10 +2,12 @@
 
 use crate::record::ParamsRow;
 use crate::spec::Spec;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+use std::collections::HashMap;
 use tt_core::TtShape;
 use tt_core::apply::Affine;
-use tt_rnn::models::ModelConfig;
+use tt_rnn::models::{Model, ModelConfig};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::Cell;
 
@@ -34,6 +36,19 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
         warm_up_to: train.warm_up_to,
         classifier_l2: train.classifier_l2 as f32,
     })
+}
+
+/// Gives a model the weights of these names.
+///
+/// # Errors
+/// When one is missing or has another shape; the message names it.
+pub(crate) fn set_weights(model: &dyn Model, weights: &HashMap<String, Tensor>) -> Result<()> {
+    for parameter in model.parameters() {
+        let misfit = || format!("{:?} does not fit", parameter.name);
+        let value = weights.get(&parameter.name).with_context(misfit)?;
+        parameter.var.set(value).with_context(misfit)?;
+    }
+    Ok(())
 }
 
 /// What a model costs, by its shape alone.

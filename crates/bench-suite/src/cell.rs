@@ -83,6 +83,7 @@ fn compute(
         folder,
         checkpoint_every: options.checkpoint_every,
         label: &options.id,
+        start: None,
     };
     let outcome = train(&cell)?;
     tt_rnn::checkpoint::save(&folder.join("weights.safetensors"), &outcome.weights, "")?;
@@ -118,7 +119,7 @@ fn compute(
 }
 
 /// Holds the cell until the process ends, however it ends: the system frees the lock of a dead process.
-fn lock(folder: &Path, id: &str, wait: Duration) -> Result<File> {
+pub(crate) fn lock(folder: &Path, id: &str, wait: Duration) -> Result<File> {
     let path = folder.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("cannot create {}", path.display()))?;

@@ -12,6 +12,8 @@ pub mod catalog;
 #[cfg(feature = "engine")]
 pub mod cell;
 #[cfg(feature = "engine")]
+pub mod compress;
+#[cfg(feature = "engine")]
 pub mod data;
 pub mod deck;
 pub mod events;

@@ -5,6 +5,7 @@
 use anyhow::{Context, Result};
 use bench_suite::catalog::{self, Differs, Entry};
 use bench_suite::cell::{CellOptions, Locked};
+use bench_suite::compress::CompressOptions;
 use bench_suite::data::{Clips, Places, prepare, resolve};
 use bench_suite::plan::{Frames, plan};
 use bench_suite::predict::{BadClips, PredictOptions, predict};
@@ -76,6 +77,24 @@ enum Verb {
         /// Video files.
         #[arg(required = true)]
         clips: Vec<PathBuf>,
+    },
+    /// Factorize the input matrix of a finished dense cell, fine-tune, and leave the scores in the run's folder.
+    Compress {
+        /// Folder of the run.
+        #[arg(long)]
+        run_dir: PathBuf,
+        /// Name of the cell.
+        #[arg(long)]
+        cell: String,
+        /// concatenated or separate.
+        #[arg(long)]
+        form: String,
+        /// Inner TT rank.
+        #[arg(long)]
+        rank: usize,
+        /// Epochs of fine-tuning.
+        #[arg(long)]
+        epochs: usize,
     },
     /// Write strips of frames of the clips named on standard input (a JSON list), where they may be shown.
     Thumbnails {
@@ -278,9 +297,7 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::Prepare(selection) => run_prepare(cli, selection, threads),
         Verb::Plan(selection) => run_plan(cli, selection),
         Verb::Cell { run_dir, cell, shared, wait, checkpoint_every } => {
-            for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-                signal_hook::flag::register(signal, std::sync::Arc::clone(&STOP))?;
-            }
+            stop_at_signals()?;
             bench_suite::cell::run(&CellOptions {
                 run_dir: run_dir.clone(),
                 id: cell.clone(),
@@ -292,6 +309,18 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::Predict { run_dir, cell, top, json, clips } => {
             let (run_dir, id, clips) = (run_dir.clone(), cell.clone(), clips.clone());
             run_predict(&PredictOptions { run_dir, id, clips, top: *top }, *json)
+        }
+        Verb::Compress { run_dir, cell, form, rank, epochs } => {
+            stop_at_signals()?;
+            bench_suite::compress::compress(&CompressOptions {
+                run_dir: run_dir.clone(),
+                id: cell.clone(),
+                form: form.parse()?,
+                rank: *rank,
+                epochs: *epochs,
+                wait: Duration::from_mins(10),
+                checkpoint_every: Duration::from_mins(1),
+            })
         }
         Verb::Thumbnails { run_dir, out } => {
             let clips: Vec<String> = serde_json::from_reader(std::io::stdin().lock())
@@ -305,6 +334,14 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::Bench(options) => bench_suite::bench::kernels(options),
         Verb::BenchWorker => bench_suite::bench::worker(),
     }
+}
+
+/// SIGINT and SIGTERM end training with a checkpoint.
+fn stop_at_signals() -> Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, std::sync::Arc::clone(&STOP))?;
+    }
+    Ok(())
 }
 
 fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {

@@ -1,6 +1,6 @@
 //! A finished cell's model on any video files: decoded as its training clips were, scored, ranked.
 
-use crate::build::model_config;
+use crate::build::{model_config, set_weights};
 use crate::data::frame_spec;
 use crate::record::{Plan, PlannedCell};
 use crate::spec::Spec;
@@ -101,11 +101,7 @@ impl Trained {
         let model = tt_rnn::models::find(&cell.model)?.build(&config, &Device::Cpu, cell.seed)?;
         let path = run_dir.join("cells").join(id).join("weights.safetensors");
         let (weights, _) = tt_rnn::checkpoint::load(&path)?;
-        for parameter in model.parameters() {
-            let misfit = || format!("{}: {:?} does not fit", path.display(), parameter.name);
-            let value = weights.get(&parameter.name).with_context(misfit)?;
-            parameter.var.set(value).with_context(misfit)?;
-        }
+        set_weights(model.as_ref(), &weights).with_context(|| path.display().to_string())?;
         Ok(Self { spec, classes: plan.classes, multi_label: plan.metric == "map", model })
     }
 

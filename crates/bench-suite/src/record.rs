@@ -46,6 +46,46 @@ pub struct CellRecord {
     pub curve: Vec<CurvePoint>,
 }
 
+/// A dense cell compressed at one rank: `case.json`, and a row of `results/compression/<experiment>/cases.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompressionCase {
+    /// `gru`, `lstm` or `rnn`.
+    pub model: String,
+    /// `concatenated` (one train for all gates) or `separate` (one per gate).
+    pub form: String,
+    /// Inner TT rank asked for.
+    pub rank: usize,
+    /// Fold index.
+    pub fold: usize,
+    /// Seed of the cell and of everything here.
+    pub seed: u64,
+    /// Protocol of the fold.
+    pub protocol: String,
+    /// Recipe.
+    pub recipe: String,
+    /// Relative error of the input matrix, Frobenius norm.
+    pub rel_error: f64,
+    /// Numbers in the trains.
+    pub params: usize,
+    /// Score of the dense cell on the test fold.
+    pub acc_before: f64,
+    /// The same with the input matrix factorized.
+    pub acc_factorized: f64,
+    /// After fine-tuning.
+    pub acc_finetuned: f64,
+    /// The TT model trained as long from initial weights.
+    pub acc_scratch: f64,
+    /// Epochs of fine-tuning, and of the model from initial weights.
+    pub epochs: usize,
+    /// Epochs of the dense cell.
+    pub epochs_before: usize,
+    /// Wall seconds of reading and factorizing.
+    pub factorize_s: f64,
+    /// Peak resident memory of the process in bytes.
+    pub peak_rss_bytes: u64,
+}
+
 /// One epoch of a training curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,6 +1,6 @@
 //! Training and evaluation of one cell.
 
-use crate::build::model_config;
+use crate::build::{model_config, set_weights};
 use crate::data::{Clips, FramePick};
 use crate::events::{self, Events};
 use crate::metrics::{accuracy, argmax, mean_average_precision};
@@ -51,6 +51,8 @@ pub struct Training<'a> {
     pub checkpoint_every: Duration,
     /// Label of progress lines.
     pub label: &'a str,
+    /// Weights by name to start from, in place of initial ones.
+    pub start: Option<&'a [(String, Tensor)]>,
 }
 
 /// What training leaves.
@@ -85,6 +87,10 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
     let classes = cell.clips.classes().len();
     let entry = tt_rnn::models::find(cell.model)?;
     let model = entry.build(&model_config(cell.spec, classes)?, &device, cell.seed)?;
+    if let Some(start) = cell.start {
+        let weights = start.iter().cloned().collect();
+        set_weights(model.as_ref(), &weights).context("the weights to start from")?;
+    }
     let train = &cell.spec.train;
     let lr = if entry.tensor_train { train.lr_tt } else { train.lr_dense };
     let clip_norm = (train.clip_norm > 0.0).then_some(train.clip_norm);

@@ -52,7 +52,8 @@ impl TtShape {
         })
     }
 
-    /// A shape whose inner ranks are all `rank`.
+    /// A shape whose inner ranks are all `rank`, or the largest possible where that is less: no unfolding of the
+    /// matrix has a rank above its smaller side.
     ///
     /// # Errors
     /// As [`TtShape::new`].
@@ -61,15 +62,25 @@ impl TtShape {
         if let [first, .., last] = ranks.as_mut_slice() {
             (*first, *last) = (1, 1);
         }
-        Self::new(input_modes, output_modes, &ranks, gates)
+        Ok(Self::new(input_modes, output_modes, &ranks, gates)?.clamped())
     }
 
-    /// The same train with another gate factor.
+    /// The same with no rank larger than possible.
+    fn clamped(mut self) -> Self {
+        let sides = |modes: std::ops::Range<usize>| {
+            modes.fold(1_usize, |side, k| side.saturating_mul(self.input_modes[k] * self.output_mode(k)))
+        };
+        let d = self.order();
+        self.ranks = (0..=d).map(|k| self.ranks[k].min(sides(0..k)).min(sides(k..d))).collect();
+        self
+    }
+
+    /// The same train with another gate factor; ranks that it cannot have are clamped.
     ///
     /// # Errors
     /// [`Error::Shape`] if `gates` is 0.
     pub fn with_gates(&self, gates: usize) -> Result<Self> {
-        Self::new(&self.input_modes, &self.output_modes, &self.ranks, gates)
+        Ok(Self::new(&self.input_modes, &self.output_modes, &self.ranks, gates)?.clamped())
     }
 
     /// Number of cores d.

@@ -5,6 +5,7 @@
 mod accuracy;
 mod axes;
 pub(crate) mod canvas;
+mod compression;
 mod curves;
 mod devices;
 mod ledger;
@@ -24,6 +25,7 @@ use bench_suite::deck;
 use crate::records::Records;
 use crate::tables::{TableRow, Tables};
 
+pub(crate) use compression::compression;
 pub(crate) use devices::devices;
 pub(crate) use ledger::ledger;
 pub(crate) use lengths::lengths;

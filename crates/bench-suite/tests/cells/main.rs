@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod compress;
 mod determinism;
 mod faults;
 mod locks;

@@ -1,0 +1,222 @@
+//! Compression of a trained dense GRU or LSTM: its input matrix as a Tensor Train, then fine-tuned.
+//!
+//! # Paper
+//! Novikov et al. 2015 factorize layers of trained networks by TT-SVD; Lebedev et al. 2014 fine-tune afterwards.
+
+use crate::build::{model_config, size};
+use crate::cell::{self, peak_rss_bytes, write};
+use crate::data::{Clips, Places};
+use crate::record::{CellRecord, CompressionCase, Plan};
+use crate::spec::Spec;
+use crate::train::{Training, final_value, train};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{Device, Tensor};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tt_core::train::{Truncation, TtMatrix};
+use tt_core::{Error, TtShape};
+use tt_rnn::projection::GateLayout;
+
+/// What to compress, and into what.
+#[derive(Debug)]
+pub struct CompressOptions {
+    /// Folder of the run, with `plan.json`.
+    pub run_dir: PathBuf,
+    /// A finished cell of a dense GRU or LSTM.
+    pub id: String,
+    /// One train for all gates, or one per gate.
+    pub form: GateLayout,
+    /// Inner TT rank; clamped where a rank so large is not possible.
+    pub rank: usize,
+    /// Epochs of fine-tuning, and of the twin that starts from nothing.
+    pub epochs: usize,
+    /// How long to wait for another process that computes the same.
+    pub wait: Duration,
+    /// Shortest time between two checkpoints.
+    pub checkpoint_every: Duration,
+}
+
+/// Factorizes, scores, fine-tunes, and trains the twin from nothing; the record lands in
+/// `<run>/compress/<cell>.<form>.r<rank>.e<epochs>/case.json`, and nothing is done where it is there.
+///
+/// The fold, seed and recipe are those of the cell; rates are those of the TT model. The test fold scores, and
+/// chooses nothing.
+///
+/// # Cost
+/// Memory: three copies of the input matrix (177 MB each for a GRU on 160×120×3 frames).
+pub fn compress(options: &CompressOptions) -> Result<()> {
+    let form = match options.form {
+        GateLayout::Concatenated => "concatenated",
+        GateLayout::Separate => "separate",
+    };
+    let name = format!("{}.{form}.r{}.e{}", options.id, options.rank, options.epochs);
+    let folder = options.run_dir.join("compress").join(&name);
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let _lock = cell::lock(&folder, &name, options.wait)?;
+    cell::sweep(&folder)?;
+    let path = folder.join("case.json");
+    if path.exists() {
+        tracing::info!("{name}: done already");
+        return Ok(());
+    }
+    let source = Source::load(options, form)?;
+    let started = Instant::now();
+    let Factorized { start, rel_error, params } = source.factorized()?;
+    let factorize_s = started.elapsed().as_secs_f64();
+    tracing::info!("{name}: relative error {rel_error:.4}, {params} weights, {factorize_s:.1} s");
+    let run = |what: &str, epochs, start| {
+        let folder = folder.join(what);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        source.value(options, &folder, &format!("{name} {what}"), epochs, start)
+    };
+    let factorized = run("factorized", 0, Some(start.as_slice()))?;
+    let finetuned = run("finetuned", options.epochs, Some(start.as_slice()))?;
+    let scratch = run("scratch", options.epochs, None)?;
+    let record = CompressionCase {
+        model: source.record.model.clone(),
+        form: form.to_owned(),
+        rank: options.rank,
+        fold: source.record.fold,
+        seed: source.record.seed,
+        protocol: source.record.protocol.clone(),
+        recipe: source.record.recipe.clone(),
+        rel_error,
+        params,
+        acc_before: source.record.value,
+        acc_factorized: factorized,
+        acc_finetuned: finetuned,
+        acc_scratch: scratch,
+        epochs: options.epochs,
+        epochs_before: source.record.epochs,
+        factorize_s,
+        peak_rss_bytes: peak_rss_bytes(),
+    };
+    write(&path, &serde_json::to_vec_pretty(&record)?)
+}
+
+/// The twin's weights before fine-tuning.
+struct Factorized {
+    start: Vec<(String, Tensor)>,
+    /// Of the input matrix, Frobenius norm.
+    rel_error: f64,
+    /// Numbers in the trains.
+    params: usize,
+}
+
+/// A finished cell and what is needed to train its Tensor-Train twin.
+struct Source {
+    record: CellRecord,
+    weights: PathBuf,
+    twin: String,
+    spec: Spec,
+    clips: Clips,
+    shape: TtShape,
+}
+
+impl Source {
+    fn load(options: &CompressOptions, form: &str) -> Result<Self> {
+        let plan_path = options.run_dir.join("plan.json");
+        let plan: Plan = read_json(&plan_path)?;
+        let cell_dir = options.run_dir.join("cells").join(&options.id);
+        let record: CellRecord = read_json(&cell_dir.join("cell.json"))?;
+        ensure!(
+            ["gru", "lstm", "rnn"].contains(&record.model.as_str()),
+            "{}: {} has no dense input matrix to factorize; gru, lstm and rnn have",
+            options.id,
+            record.model
+        );
+        let twin = format!("tt-{}", record.model);
+        let mut spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
+        spec.protocol.kind.clone_from(&record.protocol);
+        spec.model.rank = options.rank;
+        form.clone_into(&mut spec.model.gates);
+        let hidden: usize = spec.model.output_modes.iter().product();
+        ensure!(
+            hidden == spec.model.dense_hidden,
+            "{}: {} dense units do not fit output modes {:?}: train with --set model.dense_hidden={hidden}",
+            options.id,
+            spec.model.dense_hidden,
+            spec.model.output_modes
+        );
+        let gates = match options.form {
+            GateLayout::Concatenated => {
+                size(&model_config(&spec, plan.classes.len())?, &twin)?.width / hidden
+            }
+            GateLayout::Separate => 1,
+        };
+        let shape = TtShape::uniform(&spec.model.input_modes, &spec.model.output_modes, options.rank, gates)?;
+        if shape.ranks().iter().skip(1).rev().skip(1).any(|rank| *rank < options.rank) {
+            tracing::info!("{}: rank {} clamped to {:?}", options.id, options.rank, shape.ranks());
+        }
+        let clips = Clips::open(&Places::of_run(&options.run_dir)?, &spec, &plan)?;
+        Ok(Self { record, weights: cell_dir.join("weights.safetensors"), twin, spec, clips, shape })
+    }
+
+    fn factorized(&self) -> Result<Factorized> {
+        let (mut weights, _) = tt_rnn::checkpoint::load(&self.weights)?;
+        let missing = || format!("{}: no \"input.kernel\"", self.weights.display());
+        let kernel = weights.remove("input.kernel").with_context(missing)?;
+        let (features, width) = kernel.dims2()?;
+        let block = self.shape.outputs();
+        let outputs: Vec<usize> = (0..self.shape.order()).map(|k| self.shape.output_mode(k)).collect();
+        let truncation = Truncation::Ranks(self.shape.ranks()[1..self.shape.order()].to_vec());
+        let (mut packed, mut wrong, mut all) = (Vec::new(), 0.0, 0.0);
+        for from in (0..width).step_by(block) {
+            let values = kernel.narrow(1, from, block)?.flatten_all()?.to_vec1::<f32>()?; // [M, block]
+            let train = TtMatrix::from_dense(&values, self.shape.input_modes(), &outputs, &truncation)?;
+            if train.train().ranks() != self.shape.ranks() {
+                let found = train.train().ranks();
+                return Err(
+                    Error::Shape(format!("the matrix has TT ranks {found:?}: ask for no more")).into()
+                );
+            }
+            for (value, near) in values.iter().zip(train.reconstruct()) {
+                wrong += f64::from(value - near).powi(2);
+                all += f64::from(*value).powi(2);
+            }
+            packed.extend(train.to_layer()?.1);
+        }
+        ensure!(features == self.shape.inputs(), "{features} features, {} expected", self.shape.inputs());
+        let count = packed.len();
+        let mut twin = vec![("input.cores".to_owned(), Tensor::from_vec(packed, count, &Device::Cpu)?)];
+        twin.extend(weights);
+        let rel_error = (wrong / f64::max(all, f64::MIN_POSITIVE)).sqrt();
+        Ok(Factorized { start: twin, rel_error, params: count })
+    }
+
+    /// The twin's score on the test fold after so many epochs.
+    fn value(
+        &self,
+        options: &CompressOptions,
+        folder: &Path,
+        label: &str,
+        epochs: usize,
+        start: Option<&[(String, Tensor)]>,
+    ) -> Result<f64> {
+        let mut spec = self.spec.clone();
+        spec.train.epochs.insert(self.twin.clone(), epochs);
+        let fold = self.clips.fold(&spec, self.record.fold)?;
+        if fold.digest != self.record.split_digest {
+            bail!("{}: fold {} is not the one it was trained on", options.id, self.record.fold);
+        }
+        let training = Training {
+            spec: &spec,
+            model: &self.twin,
+            clips: &self.clips,
+            train: &fold.train,
+            test: &fold.test,
+            fold: self.record.fold,
+            seed: self.record.seed,
+            folder,
+            checkpoint_every: options.checkpoint_every,
+            label,
+            start,
+        };
+        Ok(final_value(&training, &train(&training)?.probabilities))
+    }
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,50 @@
+//! A trained dense cell as a Tensor Train.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use bench_suite::record::CompressionCase;
+
+use crate::run::{Run, stderr};
+
+const GRU: &str = "gru.clips.scaled.f0.s0";
+
+fn compress(run: &Run, cell: &str, form: &str, rank: &str, epochs: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench-suite"));
+    command.arg("compress").arg("--run-dir").arg(run.dir()).args(["--cell", cell, "--form", form]);
+    command.args(["--rank", rank, "--epochs", epochs]).env_remove("RUST_LOG").output().unwrap()
+}
+
+fn case(run: &Run, form: &str, rank: &str, epochs: &str) -> CompressionCase {
+    let output = compress(run, GRU, form, rank, epochs);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let path = run.dir().join(format!("compress/{GRU}.{form}.r{rank}.e{epochs}/case.json"));
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn at_the_largest_ranks_nothing_is_lost_and_at_small_ones_training_goes_on() {
+    let run = Run::new(&[
+        "model.names=[\"gru\", \"tt-gru\"]",
+        "model.dense_hidden=32",
+        "train.epochs.gru=6",
+        "train.epochs.tt-gru=1",
+    ]);
+    for cell in run.cells() {
+        run.finish(&cell, "");
+    }
+    for form in ["concatenated", "separate"] {
+        let whole = case(&run, form, "100000", "0");
+        assert!(whole.rel_error < 1e-4, "{form}: {}", whole.rel_error);
+        assert_eq!(whole.acc_factorized.to_bits(), whole.acc_before.to_bits(), "{form}");
+        let small = case(&run, form, "2", "3");
+        assert!(small.rel_error > 0.1 && small.rel_error < 1.0 && small.params < whole.params, "{small:?}");
+        assert_eq!((small.epochs, small.epochs_before), (3, 6));
+        let again = compress(&run, GRU, form, "2", "3");
+        assert!(stderr(&again).contains("done already"), "{}", stderr(&again));
+        assert_eq!(case(&run, form, "2", "3"), small);
+    }
+    let refused = compress(&run, "tt-gru.clips.scaled.f0.s0", "separate", "2", "1");
+    assert!(!refused.status.success());
+    assert!(stderr(&refused).contains("no dense input matrix"), "{}", stderr(&refused));
+}

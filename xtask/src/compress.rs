@@ -1,0 +1,345 @@
+//! `cargo xtask compress`: the input matrix of a trained dense GRU or LSTM as a Tensor Train, fine-tuned.
+//!
+//! Cases land under `data/runs/<digest>/compress/`; `results/compression/<experiment>/` gets a row of each.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use bench_suite::record::{CompressionCase, Plan, PlannedCell};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Verbosity;
+use crate::interrupt::{Interrupt, Interrupted};
+use crate::predict::{Wanted, choose};
+use crate::records::{Machine, csv_bytes, date_utc, machine, read_csv, write_atomic};
+use crate::repo::Repo;
+use crate::text::{md_table, score, thousands};
+use crate::{charts, engine, experiments};
+
+/// Header of `cases.csv`.
+const CASES_HEADER: &str = "model,form,rank,fold,seed,protocol,recipe,rel_error,params,acc_before,acc_factorized,\
+                            acc_finetuned,acc_scratch,epochs,epochs_before,factorize_s,peak_rss_bytes";
+/// Header of `table.csv`.
+pub(crate) const COMPRESSION_HEADER: &str = "model,form,rank,rel_error,params,acc_before,acc_factorized,\
+                                             acc_finetuned,acc_scratch,epochs,folds,factorize_s,peak_rss_bytes";
+
+/// What `cargo xtask compress` may be told.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Experiment of a finished run, or the run's folder under data/runs/
+    run: String,
+    /// What the matrix becomes: a Tensor Train
+    #[arg(long, value_name = "FORMAT", value_parser = ["tt"])]
+    to: String,
+    /// Inner TT ranks; larger ones than possible are clamped
+    #[arg(long, value_name = "4,8", value_delimiter = ',', required = true, value_parser = rank)]
+    rank: Vec<usize>,
+    /// One train for all gates, or one per gate
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "concatenated,separate",
+        value_parser = ["concatenated", "separate"])]
+    forms: Vec<String>,
+    /// Dense models to compress
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "gru,lstm",
+        value_parser = ["gru", "lstm", "rnn"])]
+    models: Vec<String>,
+    /// Epochs of fine-tuning, and of the same model from initial weights; 0 for the factorization alone
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    epochs: usize,
+    /// Folder for the results, in place of results/
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+fn rank(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|rank| *rank > 0).ok_or_else(|| "expected a whole number from 1".to_owned())
+}
+
+/// What the cases have in common: `run.toml`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    experiment: String,
+    data: String,
+    data_digest: String,
+    /// Digest of the dense run.
+    run: String,
+    date: String,
+    commit: Option<String>,
+    dirty: bool,
+    config: String,
+    machine: Machine,
+    versions: BTreeMap<String, String>,
+}
+
+/// A row of `table.csv`: means over the folds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CompressionRow {
+    pub(crate) model: String,
+    pub(crate) form: String,
+    pub(crate) rank: usize,
+    pub(crate) rel_error: f64,
+    pub(crate) params: usize,
+    pub(crate) acc_before: f64,
+    pub(crate) acc_factorized: f64,
+    pub(crate) acc_finetuned: f64,
+    pub(crate) acc_scratch: f64,
+    pub(crate) epochs: usize,
+    pub(crate) folds: usize,
+    pub(crate) factorize_s: f64,
+    pub(crate) peak_rss_bytes: u64,
+}
+
+/// Compresses every finished fold of the dense models of a run, case by case; finished cases are kept.
+pub(crate) fn compress(repo: &Repo, args: &Options) -> Result<()> {
+    let mut found = Vec::new();
+    for model in &args.models {
+        let wanted = Wanted { run: &args.run, model, fold: None, seed: None, protocol: None };
+        match choose(&repo.path("data/runs"), &wanted) {
+            Ok((dir, cell)) => found.push((dir, cell)),
+            Err(error) if found.is_empty() && Some(model) == args.models.last() => return Err(error),
+            Err(error) => eprintln!("{model} is left out: {error:#}"),
+        }
+    }
+    let (run_dir, _) = found.first().context("no model was asked for")?.clone();
+    found.retain(|(dir, _)| *dir == run_dir);
+    let path = run_dir.join("plan.json");
+    let text = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let plan: Plan =
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    if plan.metric != "accuracy" {
+        bail!("compression is scored by accuracy; {} is scored by {}", plan.experiment, plan.metric);
+    }
+    let dir =
+        experiments::results_root(repo, args.out.as_deref())?.join("compression").join(&plan.experiment);
+    experiments::check_writable(&dir)?;
+    repo.build(&["bench-suite"], "the training engine", args.verbosity.quiet)?;
+    let interrupt = Interrupt::install()?;
+    eprintln!("{}; {}", repo.show(&run_dir), engine::data_line(&plan));
+    for (_, first) in &found {
+        for cell in plan.cells.iter().filter(|cell| is_twin(cell, first) && is_done(&run_dir, cell)) {
+            for (rank, form) in args.rank.iter().flat_map(|r| args.forms.iter().map(move |f| (r, f))) {
+                let case = case(repo, args, &interrupt, (&run_dir, cell, form, *rank))?;
+                keep(&dir, case)?;
+                write_atomic(&dir.join("run.toml"), toml::to_string(&about(repo, &plan))?.as_bytes())?;
+                derive(&dir)?;
+            }
+        }
+    }
+    eprintln!("results in {}", repo.show(&dir));
+    Ok(())
+}
+
+/// The same model, protocol, recipe and seed; any fold.
+fn is_twin(cell: &PlannedCell, first: &PlannedCell) -> bool {
+    (&cell.model, &cell.protocol, &cell.recipe, cell.seed)
+        == (&first.model, &first.protocol, &first.recipe, first.seed)
+}
+
+fn is_done(run_dir: &Path, cell: &PlannedCell) -> bool {
+    let folder = run_dir.join("cells").join(cell.id());
+    folder.join("cell.json").is_file() && folder.join("weights.safetensors").is_file()
+}
+
+fn case(
+    repo: &Repo,
+    args: &Options,
+    interrupt: &Interrupt,
+    (run_dir, cell, form, rank): (&Path, &PlannedCell, &str, usize),
+) -> Result<CompressionCase> {
+    let (id, epochs) = (cell.id(), args.epochs);
+    let mut command = engine::command(repo, "compress", args.verbosity);
+    command.arg("--run-dir").arg(run_dir).args(["--cell", &id, "--form", form]);
+    command.args(["--rank", &rank.to_string(), "--epochs", &epochs.to_string()]);
+    let mut child = command.spawn().context("failed to start bench-suite compress")?;
+    let status = interrupt.wait(&mut child)?;
+    interrupt.check()?;
+    if status.code() == Some(engine::STOPPED) {
+        return Err(Interrupted.into());
+    }
+    if !status.success() {
+        bail!("{id} at rank {rank} failed ({status})");
+    }
+    let path = run_dir.join(format!("compress/{id}.{form}.r{rank}.e{epochs}/case.json"));
+    let bytes = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
+}
+
+fn about(repo: &Repo, plan: &Plan) -> About {
+    let (commit, dirty) = machine::commit(repo);
+    About {
+        experiment: plan.experiment.clone(),
+        data: engine::data_line(plan),
+        data_digest: plan.data_digest.clone(),
+        run: plan.run_digest.clone(),
+        date: date_utc(),
+        commit,
+        dirty,
+        config: plan.config.clone(),
+        machine: Machine::here(),
+        versions: machine::versions(repo),
+    }
+}
+
+/// Adds a case to `cases.csv`, in the place of an older one of the same name.
+fn keep(dir: &Path, case: CompressionCase) -> Result<()> {
+    let path = dir.join("cases.csv");
+    let mut cases: Vec<CompressionCase> = if path.is_file() { read_csv(&path)? } else { Vec::new() };
+    cases.retain(|old| name(old) != name(&case));
+    cases.push(case);
+    cases.sort_by(|a, b| name(a).cmp(&name(b)));
+    write_atomic(&path, &csv_bytes(CASES_HEADER, &cases)?)
+}
+
+/// What tells cases apart.
+fn name(case: &CompressionCase) -> (&str, &str, usize, usize, (&str, &str), usize, u64) {
+    let CompressionCase { model, form, rank, epochs, protocol, recipe, fold, seed, .. } = case;
+    (model, form, *rank, *epochs, (protocol, recipe), *fold, *seed)
+}
+
+fn table(cases: &[CompressionCase]) -> Vec<CompressionRow> {
+    let mut groups: BTreeMap<_, Vec<&CompressionCase>> = BTreeMap::new();
+    for case in cases {
+        let key = (case.model.as_str(), case.form.as_str(), case.rank, case.epochs);
+        groups.entry(key).or_default().push(case);
+    }
+    let row = |((model, form, rank, epochs), cases): ((&str, &str, usize, usize), Vec<&CompressionCase>)| {
+        let mean =
+            |of: fn(&CompressionCase) -> f64| cases.iter().map(|c| of(c)).sum::<f64>() / cases.len() as f64;
+        CompressionRow {
+            model: model.to_owned(),
+            form: form.to_owned(),
+            rank,
+            rel_error: mean(|c| c.rel_error),
+            params: cases[0].params,
+            acc_before: mean(|c| c.acc_before),
+            acc_factorized: mean(|c| c.acc_factorized),
+            acc_finetuned: mean(|c| c.acc_finetuned),
+            acc_scratch: mean(|c| c.acc_scratch),
+            epochs,
+            folds: cases.len(),
+            factorize_s: mean(|c| c.factorize_s),
+            peak_rss_bytes: cases.iter().map(|c| c.peak_rss_bytes).max().unwrap_or(0),
+        }
+    };
+    groups.into_iter().map(row).collect()
+}
+
+/// Writes table, page and chart from the cases of a folder.
+fn derive(dir: &Path) -> Result<()> {
+    let path = dir.join("run.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let about: About = toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let table = table(&read_csv(&dir.join("cases.csv"))?);
+    write_atomic(&dir.join("table.csv"), &csv_bytes(COMPRESSION_HEADER, &table)?)?;
+    write_atomic(&dir.join("compression.md"), page(&about, &table).as_bytes())?;
+    charts::compression(dir, &about.data, &table)
+}
+
+/// Derives every folder below `root` again; how many there are.
+pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
+    let Ok(entries) = fs::read_dir(root) else { return Ok(0) };
+    let mut dirs: Vec<_> = entries.flatten().map(|e| e.path()).collect();
+    dirs.sort();
+    dirs.retain(|dir| dir.join("cases.csv").is_file());
+    for dir in &dirs {
+        derive(dir)?;
+        eprintln!("{} redrawn from its cases", repo.show(dir));
+    }
+    Ok(dirs.len())
+}
+
+fn page(about: &About, table: &[CompressionRow]) -> String {
+    let rows = table.iter().map(|row| {
+        let tuned = |value: f64| if row.epochs == 0 { String::new() } else { score(value) };
+        vec![
+            row.model.clone(),
+            row.form.clone(),
+            row.rank.to_string(),
+            format!("{:.4}", row.rel_error),
+            thousands(row.params),
+            score(row.acc_before),
+            score(row.acc_factorized),
+            tuned(row.acc_finetuned),
+            tuned(row.acc_scratch),
+            row.epochs.to_string(),
+            row.folds.to_string(),
+            format!("{:.1}", row.factorize_s),
+            format!("{:.2}", row.peak_rss_bytes as f64 / 1e9),
+        ]
+    });
+    let header = [
+        "model",
+        "form",
+        "rank",
+        "relative error",
+        "numbers",
+        "dense",
+        "factorized",
+        "fine-tuned",
+        "from scratch",
+        "epochs",
+        "folds",
+        "seconds",
+        "GB",
+    ];
+    format!(
+        "# Trained dense layers as Tensor Trains: {}\n\nThe input matrix of a trained dense model, factorized by \
+         TT-SVD: per gate (`separate`) or all gates in one train (`concatenated`). Relative error in the \
+         Frobenius norm. Accuracy on the test fold: of the dense model, with the matrix factorized, after so \
+         many epochs of fine-tuning all weights at the TT models' rate, and of a TT model trained as long from \
+         initial weights. Seconds and memory are those of factorizing.\n\n- {}\n- data digest `{}`\n- machine: \
+         {}\n\n![accuracy against rank](compression.svg)\n\n{}",
+        about.experiment,
+        about.data,
+        about.data_digest,
+        about.machine.line(),
+        md_table(&header, &rows.collect::<Vec<_>>())
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn a_case(fold: usize, rank: usize, value: f64) -> CompressionCase {
+        CompressionCase {
+            model: "gru".into(),
+            form: "separate".into(),
+            rank,
+            fold,
+            seed: 0,
+            protocol: "clips".into(),
+            recipe: "scaled".into(),
+            rel_error: 0.5,
+            params: 10,
+            acc_before: 0.5,
+            acc_factorized: value,
+            acc_finetuned: value,
+            acc_scratch: value,
+            epochs: 1,
+            epochs_before: 2,
+            factorize_s: 1.0,
+            peak_rss_bytes: 1,
+        }
+    }
+
+    #[test]
+    fn a_case_replaces_its_older_self_and_folds_are_averaged() {
+        let dir = tempfile::tempdir().unwrap();
+        for case in [a_case(0, 4, 0.1), a_case(1, 4, 0.4), a_case(0, 8, 0.9), a_case(0, 4, 0.2)] {
+            keep(dir.path(), case).unwrap();
+        }
+        let table = table(&read_csv(&dir.path().join("cases.csv")).unwrap());
+        let found: Vec<_> = table.iter().map(|row| (row.rank, row.folds)).collect();
+        assert_eq!(found, [(4, 2), (8, 1)]);
+        assert!((table[0].acc_finetuned - 0.3).abs() < 1e-12);
+        charts::compression(dir.path(), "rendered sample", &table).unwrap();
+        let svg = fs::read_to_string(dir.path().join("compression.svg")).unwrap();
+        assert!(svg.contains("rendered sample") && !svg.contains("NaN"));
+    }
+}
