@@ -20,6 +20,7 @@ pub(crate) fn bench(repo: &Repo, what: &Bench) -> Result<()> {
     match what {
         Bench::Kernels(options) => kernels(repo, options),
         Bench::Decode(options) => decode::decode(repo, options),
+        Bench::Decomposition(options) => peers::decomposition::decomposition(repo, options),
         Bench::Peers(options) => {
             let engine = repo.binary("bench-suite");
             peers::run(&repo.path(""), Path::new(engine.get_program()), options)

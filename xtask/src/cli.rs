@@ -102,6 +102,9 @@ pub(crate) enum Bench {
     /// Other libraries' TT layers beside ours: live processes visited round robin (needs Python)
     #[command(after_help = "Examples:\n  cargo xtask bench peers --peers torch_merged,t3f --frames 16")]
     Peers(crate::peers::Options),
+    /// TT-SVD, rounding and TT-matrix products: ours, tensorly, t3f (needs Python)
+    #[command(after_help = "Examples:\n  cargo xtask bench decomposition --rounds 3")]
+    Decomposition(crate::peers::decomposition::Options),
     /// Frames per second and CPU seconds of decoding: ours, the ffmpeg command line, PyAV, OpenCV, decord
     #[command(after_help = "Examples:\n  cargo xtask bench decode --rounds 5")]
     Decode(crate::bench::decode::Options),

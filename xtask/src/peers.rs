@@ -7,6 +7,7 @@
 mod case;
 mod chart;
 mod check;
+pub(crate) mod decomposition;
 mod environment;
 mod plan;
 mod report;
@@ -63,7 +64,8 @@ pub(crate) fn run(root: &Path, engine: &Path, options: &Options) -> Result<()> {
     let data = root.join("data/peers");
     let machine = Machine::read();
     let out = options.out.clone().unwrap_or_else(|| root.join("results/bench").join(machine.folder()));
-    let environments = Environments::ensure(root, &data, options, &wanted(options))?;
+    let environments =
+        Environments::ensure(root, &data, (&options.python, options.offline), &wanted(options))?;
     let mut results = Results::new(machine, options.rounds);
     for (cell, frames) in shapes(options) {
         let dense = options.threads.iter().any(|&threads| round(options, cell, frames, threads).has_dense());

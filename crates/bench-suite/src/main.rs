@@ -133,6 +133,8 @@ enum Verb {
     Params(Selection),
     /// Time the kernels on this machine.
     Bench(bench_suite::bench::KernelOptions),
+    /// Our side of `cargo xtask bench decomposition`.
+    BenchDecomposition(bench_suite::bench::DecompositionOptions),
     /// Be our side of `cargo xtask bench peers`.
     BenchWorker,
 }
@@ -332,6 +334,7 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::DecodeClips { width, height, clips } => run_decode(*width, *height, clips),
         Verb::Params(_) => print_json(&bench_suite::build::figure_1()?),
         Verb::Bench(options) => bench_suite::bench::kernels(options),
+        Verb::BenchDecomposition(options) => bench_suite::bench::decomposition(options),
         Verb::BenchWorker => bench_suite::bench::worker(),
     }
 }

@@ -8,7 +8,6 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::Options;
 use super::case::Case;
 use super::check::Tensors;
 use super::plan::Home;
@@ -53,14 +52,19 @@ pub(super) struct Environments {
 
 impl Environments {
     /// Makes what is missing of the wanted ones, after saying what disk that takes.
-    pub(super) fn ensure(root: &Path, data: &Path, options: &Options, wanted: &[Home]) -> Result<Self> {
+    pub(super) fn ensure(
+        root: &Path,
+        data: &Path,
+        (python, offline): (&str, bool),
+        wanted: &[Home],
+    ) -> Result<Self> {
         let logs = data.join("logs");
         fs::create_dir_all(&logs).with_context(|| format!("failed to make {}", logs.display()))?;
         let scripts = root.join("xtask/peers");
         let recipes: Vec<_> = RECIPES.iter().filter(|recipe| wanted.contains(&recipe.home)).collect();
         let installers = recipes
             .iter()
-            .map(|recipe| Installer::new(recipe, data, &scripts, &options.python))
+            .map(|recipe| Installer::new(recipe, data, &scripts, python))
             .collect::<Result<Vec<_>>>()?;
         let to_make = installers.iter().filter(|installer| !installer.is_current());
         let missing = to_make.fold(0.0, |sum, installer| sum + installer.recipe.gib);
@@ -71,7 +75,7 @@ impl Environments {
         );
         let mut pythons = BTreeMap::new();
         for installer in installers {
-            let made = installer.ensure(options.offline);
+            let made = installer.ensure(offline);
             if let Err(reason) = &made {
                 eprintln!("environment {}: {reason:#}", installer.recipe.name);
             }
@@ -80,13 +84,18 @@ impl Environments {
         Ok(Self { pythons, scripts, t3nsor: data.join(T3NSOR) })
     }
 
-    /// The command of a Python peer.
-    pub(super) fn command(&self, home: Home, peer: &str) -> Result<Command> {
-        let python = match self.pythons.get(&home) {
-            Some(Ok(python)) => python,
+    /// The Python of an environment.
+    pub(super) fn python(&self, home: Home) -> Result<&Path> {
+        match self.pythons.get(&home) {
+            Some(Ok(python)) => Ok(python),
             Some(Err(reason)) => bail!("not installable here: {reason}"),
             None => bail!("no environment was made for it"),
-        };
+        }
+    }
+
+    /// The command of a Python peer.
+    pub(super) fn command(&self, home: Home, peer: &str) -> Result<Command> {
+        let python = self.python(home)?;
         if peer == "t3nsor" && !self.t3nsor.is_dir() {
             bail!(
                 "not installable from PyPI: clone onucharles/tensorized-rnn into {}",

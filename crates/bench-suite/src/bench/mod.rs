@@ -1,9 +1,11 @@
 //! Benchmarks of our own kernels, and our side of the comparison with peers.
 
 mod case;
+mod decomposition;
 mod kernels;
 mod worker;
 
+pub use decomposition::{DecompositionOptions, decomposition};
 pub use kernels::{KernelOptions, kernels};
 pub use worker::worker;
 

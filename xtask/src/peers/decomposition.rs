@@ -1,0 +1,81 @@
+//! `cargo xtask bench decomposition`: TT-SVD, rounding and TT-matrix products beside tensorly and t3f.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+
+use super::environment::Environments;
+use super::plan::Home;
+use crate::bench::machine::{Machine, load};
+use crate::records::write_atomic;
+use crate::repo::{self, Repo};
+
+/// What `cargo xtask bench decomposition` may be told.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How often each library does everything
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// Threads of every library
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+    /// Python that makes the environments (3.11 to 3.13)
+    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+    python: String,
+    /// Use the environments that are there and install nothing
+    #[arg(long)]
+    offline: bool,
+    /// Where the results go [default: results/bench/<date>-<cpu>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// What `machine.toml` says of this verb.
+#[derive(Serialize)]
+struct Section {
+    rounds: usize,
+    threads: usize,
+    tensor: &'static str,
+    /// Of the system.
+    load_start: Option<f64>,
+    load_end: Option<f64>,
+}
+
+/// Runs the comparison and writes `decomposition.csv`.
+pub(crate) fn decomposition(repo: &Repo, options: &Options) -> Result<()> {
+    let machine = Machine::read();
+    let out = options.out.clone().unwrap_or_else(|| repo.path("results/bench").join(machine.folder()));
+    fs::create_dir_all(&out).with_context(|| format!("failed to make {}", out.display()))?;
+    let data = repo.path("data/peers");
+    let wanted = [Home::Torch, Home::Tensorflow];
+    let environments =
+        Environments::ensure(&repo.path(""), &data, (&options.python, options.offline), &wanted)?;
+    let [torch, tensorflow] = wanted.map(|home| environments.python(home));
+    let load_start = load();
+    let mut command = Command::new(torch?);
+    command.arg(repo.path("xtask/peers/decomposition.py")).arg(repo.binary("bench-suite").get_program());
+    command.args([options.rounds.to_string(), options.threads.to_string()]);
+    command.arg(data.join("decomposition")).arg(tensorflow?);
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("failed to start {}", repo::line(&command)))?;
+    if !output.status.success() {
+        bail!("the comparison failed (see above)");
+    }
+    write_atomic(&out.join("decomposition.csv"), &output.stdout)?;
+    let tensor = "57,600 x 256 as 32 x 80 x 80 x 72, f32: a train of rank 8 and noise a tenth its size";
+    let (rounds, threads) = (options.rounds, options.threads);
+    machine.write(
+        &out,
+        "decomposition",
+        &Section { rounds, threads, tensor, load_start, load_end: load() },
+    )?;
+    eprint!("{}", String::from_utf8_lossy(&output.stdout));
+    eprintln!("written to {}", repo.show(&out));
+    Ok(())
+}
