@@ -10,6 +10,11 @@ pub mod rng;
 mod shape;
 pub mod train;
 
+/// The guide's code is run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/tensor-train.md")]
+mod guide {}
+
 pub use error::{Error, Result};
 pub use init::CoreInit;
 pub use layer::TtLinear;
