@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tt_core::rng::stream;
+use tt_core::train::balanced_modes;
 use video_data::batch::{BatchLoader, Frames as ClipFrames, Pick, Sampling, even_frames, random_frames};
 use video_data::datasets::{self, Dataset, FrameSpec, Kind};
 use video_data::import::{Options, ensure_store, store_dir};
@@ -69,7 +70,8 @@ pub fn resolve(
     overrides: &Overrides,
     allow_partial: bool,
 ) -> Result<(Resolved, Option<Dataset>)> {
-    let spec = Spec::load(root, name, overrides)?;
+    let mut spec = Spec::load(root, name, overrides)?;
+    plan_modes(&mut spec)?;
     let places = Places::of_root(root);
     let own = places.data.join(&spec.data.folder);
     let kind = kind_of(&spec.data.dataset)?;
@@ -106,6 +108,28 @@ pub fn resolve(
     let (data, data_kind) = clips_used(&spec, &dataset);
     let multi_label = dataset.multi_label;
     Ok((Resolved { spec, folder, data, data_kind, multi_label, render: None }, Some(dataset)))
+}
+
+/// Gives a specification that leaves them open (`[]`) input modes as equal as the frame's size allows.
+fn plan_modes(spec: &mut Spec) -> Result<()> {
+    let (features, order) = (spec.features(), spec.model.output_modes.len());
+    let frames = spec.model.mlp_frames;
+    for (key, modes, size) in [
+        ("model.input_modes", &mut spec.model.input_modes, features),
+        ("model.mlp_input_modes", &mut spec.model.mlp_input_modes, frames * features),
+    ] {
+        if !modes.is_empty() {
+            continue;
+        }
+        *modes = balanced_modes(size, order)?;
+        tracing::info!("{key} planned: {modes:?}");
+        if modes.iter().any(|mode| *mode as f64 > 2.0 * (size as f64).powf(1.0 / order as f64)) {
+            tracing::warn!(
+                "{key}: {size} has large prime factors; a neighbouring width or height splits better"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn kind_of(name: &str) -> Result<Kind> {

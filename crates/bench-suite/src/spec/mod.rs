@@ -71,7 +71,7 @@ pub struct DataSpec {
 pub struct ModelSpec {
     /// Models to run where `--models` is not given.
     pub names: Vec<String>,
-    /// Input modes of the train; their product is width · height · 3.
+    /// Input modes of the train; their product is width · height · 3. Empty: planned.
     pub input_modes: Vec<usize>,
     /// Output modes; their product is the hidden size of the TT models.
     pub output_modes: Vec<usize>,

@@ -7,5 +7,6 @@ mod compress;
 mod determinism;
 mod faults;
 mod locks;
+mod modes;
 mod resume;
 mod run;
