@@ -127,7 +127,9 @@ def main(engine, rounds, threads, folder, tf_python):
         for peer, python in pythons.items():
             commands[peer] = [python, __file__, "--child", peer, path, threads]
         for peer, command in commands.items():
-            ran = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True, env=env)
+            ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=env)
+            if ran.returncode:
+                sys.exit(f"{peer} failed:\n{ran.stderr.decode(errors='replace')}")
             told = json.loads(ran.stdout.splitlines()[-1])
             said, versions[peer] = (told, "") if peer == "ours" else told
             for op, (seconds, wrong) in said.items():
