@@ -265,3 +265,21 @@ fn bad_input_is_named() {
     assert!(TtMatrix::from_dense(&[1.0_f64; 6], &[2, 3], &[1], &exact).is_err());
     assert!(tt_cross(|_| f64::NAN, &[3, 3], &Cross { rank: 2, accuracy: 1e-3, sweeps: 3, seed: 0 }).is_err());
 }
+
+#[test]
+fn truncated_trains_are_those_of_tensorly() {
+    let rows = include_str!("golden/tt_svd.csv").lines().skip(1);
+    let rows: Vec<Vec<f64>> =
+        rows.map(|line| line.split(',').map(|field| field.parse().unwrap()).collect()).collect();
+    let column = |k: usize| rows.iter().map(|row| row[k]).collect::<Vec<f64>>();
+    let (values, modes) = (column(0), [4, 5, 6, 3]);
+    let narrow: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+    for rank in [2, 3] {
+        let (expected, truncation) = (column(rank - 1), Truncation::rank(rank, 4));
+        let found = tt_svd(&values, &modes, &truncation).unwrap().reconstruct();
+        assert!(distance(&found, &expected) < 1e-12 * norm(&expected), "rank {rank}");
+        let found = tt_svd(&narrow, &modes, &truncation).unwrap().reconstruct();
+        let found: Vec<f64> = found.into_iter().map(f64::from).collect();
+        assert!(distance(&found, &expected) < 1e-5 * norm(&expected), "rank {rank} in f32");
+    }
+}
