@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use bench_suite::record::{CompressionCase, Plan, PlannedCell};
+use bench_suite::record::{CompressionCase, Plan, PlannedCell, SingularValue};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,11 @@ const CASES_HEADER: &str = "model,form,rank,fold,seed,protocol,recipe,rel_error,
 /// Header of `table.csv`.
 pub(crate) const COMPRESSION_HEADER: &str = "model,form,rank,rel_error,params,acc_before,acc_factorized,\
                                              acc_finetuned,acc_scratch,epochs,folds,factorize_s,peak_rss_bytes";
+
+/// Singular values of the unfoldings, in a run's folder and among the results.
+const SINGULAR_VALUES: &str = "singular_values.csv";
+/// Its header.
+const SINGULAR_VALUES_HEADER: &str = "model,matrix,unfolding,index,singular_value,rel_error";
 
 /// What `cargo xtask compress` may be told.
 #[derive(Debug, Args)]
@@ -121,6 +127,7 @@ pub(crate) fn compress(repo: &Repo, args: &Options) -> Result<()> {
     let interrupt = Interrupt::install()?;
     eprintln!("{}; {}", repo.show(&run_dir), engine::data_line(&plan));
     for (_, first) in &found {
+        unfoldings(repo, args, &interrupt, (&run_dir, first, &dir))?;
         for cell in plan.cells.iter().filter(|cell| is_twin(cell, first) && is_done(&run_dir, cell)) {
             for (rank, form) in args.rank.iter().flat_map(|r| args.forms.iter().map(move |f| (r, f))) {
                 let case = case(repo, args, &interrupt, (&run_dir, cell, form, *rank))?;
@@ -155,18 +162,41 @@ fn case(
     let mut command = engine::command(repo, "compress", args.verbosity);
     command.arg("--run-dir").arg(run_dir).args(["--cell", &id, "--form", form]);
     command.args(["--rank", &rank.to_string(), "--epochs", &epochs.to_string()]);
-    let mut child = command.spawn().context("failed to start bench-suite compress")?;
-    let status = interrupt.wait(&mut child)?;
-    interrupt.check()?;
-    if status.code() == Some(engine::STOPPED) {
-        return Err(Interrupted.into());
-    }
-    if !status.success() {
-        bail!("{id} at rank {rank} failed ({status})");
-    }
+    finish(command, interrupt, &format!("{id} at rank {rank}"))?;
     let path = run_dir.join(format!("compress/{id}.{form}.r{rank}.e{epochs}/case.json"));
     let bytes = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
     serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
+}
+
+/// Singular values of the first fold's matrices take the place of older ones of that model.
+fn unfoldings(
+    repo: &Repo,
+    args: &Options,
+    interrupt: &Interrupt,
+    (run_dir, cell, dir): (&Path, &PlannedCell, &Path),
+) -> Result<()> {
+    let id = cell.id();
+    let mut command = engine::command(repo, "singular-values", args.verbosity);
+    command.arg("--run-dir").arg(run_dir).args(["--cell", &id]);
+    finish(command, interrupt, &format!("the singular values of {id}"))?;
+    let path = dir.join(SINGULAR_VALUES);
+    let mut rows: Vec<SingularValue> = if path.is_file() { read_csv(&path)? } else { Vec::new() };
+    rows.retain(|row| row.model != cell.model);
+    let new = run_dir.join(format!("compress/{id}.unfoldings")).join(SINGULAR_VALUES);
+    rows.extend(read_csv::<SingularValue>(&new)?);
+    rows.sort_by(|a, b| a.model.cmp(&b.model));
+    write_atomic(&path, &csv_bytes(SINGULAR_VALUES_HEADER, &rows)?)
+}
+
+fn finish(mut command: Command, interrupt: &Interrupt, what: &str) -> Result<()> {
+    let mut child = command.spawn().context("failed to start bench-suite")?;
+    let status = interrupt.wait(&mut child)?;
+    interrupt.check()?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(engine::STOPPED) => Err(Interrupted.into()),
+        _ => bail!("{what} failed ({status})"),
+    }
 }
 
 fn about(repo: &Repo, plan: &Plan) -> About {
@@ -237,7 +267,8 @@ fn derive(dir: &Path) -> Result<()> {
     let table = table(&read_csv(&dir.join("cases.csv"))?);
     write_atomic(&dir.join("table.csv"), &csv_bytes(COMPRESSION_HEADER, &table)?)?;
     write_atomic(&dir.join("compression.md"), page(&about, &table).as_bytes())?;
-    charts::compression(dir, &about.data, &table)
+    charts::compression(dir, &about.data, &table)?;
+    charts::singular_values(dir, &about.data, &read_csv::<SingularValue>(&dir.join(SINGULAR_VALUES))?)
 }
 
 /// Derives every folder below `root` again; how many there are.
@@ -293,7 +324,10 @@ fn page(about: &About, table: &[CompressionRow]) -> String {
          Frobenius norm. Accuracy on the test fold: of the dense model, with the matrix factorized, after so \
          many epochs of fine-tuning all weights at the TT models' rate, and of a TT model trained as long from \
          initial weights. Seconds and memory are those of factorizing.\n\n- {}\n- data digest `{}`\n- machine: \
-         {}\n\n![accuracy against rank](compression.svg)\n\n{}",
+         {}\n\n![accuracy against rank](compression.svg)\n\n{}\n\nSingular values of the unfoldings of the matrix (all \
+         gates, the first fold), of its initial values and of what training changed; `rel_error` in \
+         `singular_values.csv` is what the best cut of that unfolding alone would leave.\n\n![singular values \
+         against their index](singular_values.svg)\n",
         about.experiment,
         about.data,
         about.data_digest,
@@ -339,7 +373,23 @@ mod tests {
         assert_eq!(found, [(4, 2), (8, 1)]);
         assert!((table[0].acc_finetuned - 0.3).abs() < 1e-12);
         charts::compression(dir.path(), "rendered sample", &table).unwrap();
-        let svg = fs::read_to_string(dir.path().join("compression.svg")).unwrap();
-        assert!(svg.contains("rendered sample") && !svg.contains("NaN"));
+        let values: Vec<SingularValue> = (1..9)
+            .map(|index| SingularValue {
+                model: "gru".into(),
+                matrix: if index < 5 { "trained" } else { "change" }.into(),
+                unfolding: 1,
+                index: index % 5 + 1,
+                singular_value: 1.0 / index as f64,
+                rel_error: 0.5,
+            })
+            .collect();
+        let bytes = csv_bytes(SINGULAR_VALUES_HEADER, &values).unwrap();
+        write_atomic(&dir.path().join(SINGULAR_VALUES), &bytes).unwrap();
+        assert_eq!(read_csv::<SingularValue>(&dir.path().join(SINGULAR_VALUES)).unwrap(), values);
+        charts::singular_values(dir.path(), "rendered sample", &values).unwrap();
+        for chart in ["compression.svg", "singular_values.svg"] {
+            let svg = fs::read_to_string(dir.path().join(chart)).unwrap();
+            assert!(svg.contains("rendered sample") && !svg.contains("NaN"), "{chart}");
+        }
     }
 }

@@ -6,14 +6,15 @@
 use crate::build::{model_config, size};
 use crate::cell::{self, peak_rss_bytes, write};
 use crate::data::{Clips, Places};
-use crate::record::{CellRecord, CompressionCase, Plan};
+use crate::record::{CellRecord, CompressionCase, Plan, SingularValue};
 use crate::spec::Spec;
 use crate::train::{Training, final_value, train};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tt_core::train::{Truncation, TtMatrix};
+use tt_core::train::{Truncation, TtMatrix, pair_modes, unfolding_singular_values};
 use tt_core::{Error, TtShape};
 use tt_rnn::projection::GateLayout;
 
@@ -94,6 +95,110 @@ pub fn compress(options: &CompressOptions) -> Result<()> {
     write(&path, &serde_json::to_vec_pretty(&record)?)
 }
 
+/// Singular values of the unfoldings of a finished dense cell's input matrix, of its initial values, and of what
+/// training changed; they land in `<run>/compress/<cell>.unfoldings/singular_values.csv` unless they are there. Of
+/// long unfoldings the first 64 are kept, and then every twentieth part more.
+///
+/// # Cost
+/// Three singular value decompositions per unfolding, the largest of `12·8·80 × 80·72` numbers for a GRU on
+/// 160×120×3 frames; memory: four copies of the input matrix.
+pub fn singular_values(run_dir: &Path, id: &str, wait: Duration) -> Result<()> {
+    let name = format!("{id}.unfoldings");
+    let folder = run_dir.join("compress").join(&name);
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let _lock = cell::lock(&folder, &name, wait)?;
+    cell::sweep(&folder)?;
+    let path = folder.join("singular_values.csv");
+    if path.exists() {
+        return Ok(());
+    }
+    let Dense { plan, spec, record, weights } = Dense::load(run_dir, id)?;
+    let trained = input_kernel(&weights)?.0.flatten_all()?.to_vec1::<f32>()?; // [M, G N]
+    let (modes, outputs) = (&spec.model.input_modes, &spec.model.output_modes);
+    let config = model_config(&spec, plan.classes.len())?;
+    let mut outputs = outputs.clone();
+    outputs[0] *= size(&config, &format!("tt-{}", record.model))?.width / outputs.iter().product::<usize>();
+    let initial = {
+        let model = tt_rnn::models::find(&record.model)?.build(&config, &Device::Cpu, record.seed)?;
+        let kernel = model.parameters().into_iter().find(|parameter| parameter.name == "input.kernel");
+        kernel.context("the model has no \"input.kernel\"")?.var.flatten_all()?.to_vec1::<f32>()?
+    };
+    let joint: Vec<usize> = modes.iter().zip(&outputs).map(|(m, n)| m * n).collect();
+    let mut rows = csv::Writer::from_writer(Vec::new());
+    for matrix in ["trained", "initial", "change"] {
+        let paired = match matrix {
+            "trained" => pair_modes(&trained, modes, &outputs)?,
+            "initial" => pair_modes(&initial, modes, &outputs)?,
+            _ => {
+                let change: Vec<f32> = trained.iter().zip(&initial).map(|(now, then)| now - then).collect();
+                pair_modes(&change, modes, &outputs)?
+            }
+        };
+        for unfolding in 1..joint.len() {
+            let started = Instant::now();
+            let values = unfolding_singular_values(&paired, &joint, unfolding)?;
+            tracing::info!("{id}: {matrix}, unfolding {unfolding}, {:.0} s", started.elapsed().as_secs_f64());
+            let mut rest: f64 = values.iter().map(|value| value * value).sum();
+            let all = rest.max(f64::MIN_POSITIVE);
+            let mut next = 1;
+            for (index, singular_value) in (1..).zip(values) {
+                rest = (rest - singular_value * singular_value).max(0.0);
+                if index == next {
+                    rows.serialize(SingularValue {
+                        model: record.model.clone(),
+                        matrix: matrix.to_owned(),
+                        unfolding,
+                        index,
+                        singular_value,
+                        rel_error: (rest / all).sqrt(),
+                    })?;
+                    next += 1 + if index < 64 { 0 } else { index / 20 };
+                }
+            }
+        }
+    }
+    write(&path, &rows.into_inner().map_err(csv::IntoInnerError::into_error)?)
+}
+
+/// A finished dense cell.
+struct Dense {
+    plan: Plan,
+    spec: Spec,
+    record: CellRecord,
+    weights: PathBuf,
+}
+
+impl Dense {
+    fn load(run_dir: &Path, id: &str) -> Result<Self> {
+        let plan_path = run_dir.join("plan.json");
+        let plan: Plan = read_json(&plan_path)?;
+        let cell_dir = run_dir.join("cells").join(id);
+        let record: CellRecord = read_json(&cell_dir.join("cell.json"))?;
+        ensure!(
+            ["gru", "lstm", "rnn"].contains(&record.model.as_str()),
+            "{id}: {} has no dense input matrix to factorize; gru, lstm and rnn have",
+            record.model
+        );
+        let mut spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
+        spec.protocol.kind.clone_from(&record.protocol);
+        let hidden: usize = spec.model.output_modes.iter().product();
+        ensure!(
+            hidden == spec.model.dense_hidden,
+            "{id}: {} dense units do not fit output modes {:?}: train with --set model.dense_hidden={hidden}",
+            spec.model.dense_hidden,
+            spec.model.output_modes
+        );
+        Ok(Self { plan, spec, record, weights: cell_dir.join("weights.safetensors") })
+    }
+}
+
+/// The input matrix `[M, G N]` among the weights of a cell, and the others.
+fn input_kernel(path: &Path) -> Result<(Tensor, HashMap<String, Tensor>)> {
+    let (mut weights, _) = tt_rnn::checkpoint::load(path)?;
+    let kernel = weights.remove("input.kernel");
+    Ok((kernel.with_context(|| format!("{}: no \"input.kernel\"", path.display()))?, weights))
+}
+
 /// The twin's weights before fine-tuning.
 struct Factorized {
     start: Vec<(String, Tensor)>,
@@ -115,29 +220,11 @@ struct Source {
 
 impl Source {
     fn load(options: &CompressOptions, form: &str) -> Result<Self> {
-        let plan_path = options.run_dir.join("plan.json");
-        let plan: Plan = read_json(&plan_path)?;
-        let cell_dir = options.run_dir.join("cells").join(&options.id);
-        let record: CellRecord = read_json(&cell_dir.join("cell.json"))?;
-        ensure!(
-            ["gru", "lstm", "rnn"].contains(&record.model.as_str()),
-            "{}: {} has no dense input matrix to factorize; gru, lstm and rnn have",
-            options.id,
-            record.model
-        );
+        let Dense { plan, mut spec, record, weights } = Dense::load(&options.run_dir, &options.id)?;
         let twin = format!("tt-{}", record.model);
-        let mut spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
-        spec.protocol.kind.clone_from(&record.protocol);
         spec.model.rank = options.rank;
         form.clone_into(&mut spec.model.gates);
         let hidden: usize = spec.model.output_modes.iter().product();
-        ensure!(
-            hidden == spec.model.dense_hidden,
-            "{}: {} dense units do not fit output modes {:?}: train with --set model.dense_hidden={hidden}",
-            options.id,
-            spec.model.dense_hidden,
-            spec.model.output_modes
-        );
         let gates = match options.form {
             GateLayout::Concatenated => {
                 size(&model_config(&spec, plan.classes.len())?, &twin)?.width / hidden
@@ -149,13 +236,11 @@ impl Source {
             tracing::info!("{}: rank {} clamped to {:?}", options.id, options.rank, shape.ranks());
         }
         let clips = Clips::open(&Places::of_run(&options.run_dir)?, &spec, &plan)?;
-        Ok(Self { record, weights: cell_dir.join("weights.safetensors"), twin, spec, clips, shape })
+        Ok(Self { record, weights, twin, spec, clips, shape })
     }
 
     fn factorized(&self) -> Result<Factorized> {
-        let (mut weights, _) = tt_rnn::checkpoint::load(&self.weights)?;
-        let missing = || format!("{}: no \"input.kernel\"", self.weights.display());
-        let kernel = weights.remove("input.kernel").with_context(missing)?;
+        let (kernel, weights) = input_kernel(&self.weights)?;
         let (features, width) = kernel.dims2()?;
         let block = self.shape.outputs();
         let outputs: Vec<usize> = (0..self.shape.order()).map(|k| self.shape.output_mode(k)).collect();

@@ -96,6 +96,15 @@ enum Verb {
         #[arg(long)]
         epochs: usize,
     },
+    /// Leave the singular values of a finished dense cell's input matrix in the run's folder.
+    SingularValues {
+        /// Folder of the run.
+        #[arg(long)]
+        run_dir: PathBuf,
+        /// Name of the cell.
+        #[arg(long)]
+        cell: String,
+    },
     /// Write strips of frames of the clips named on standard input (a JSON list), where they may be shown.
     Thumbnails {
         /// Folder of the run.
@@ -323,6 +332,9 @@ fn run(cli: &Cli) -> Result<()> {
                 wait: Duration::from_mins(10),
                 checkpoint_every: Duration::from_mins(1),
             })
+        }
+        Verb::SingularValues { run_dir, cell } => {
+            bench_suite::compress::singular_values(run_dir, cell, Duration::from_mins(10))
         }
         Verb::Thumbnails { run_dir, out } => {
             let clips: Vec<String> = serde_json::from_reader(std::io::stdin().lock())

@@ -86,6 +86,25 @@ pub struct CompressionCase {
     pub peak_rss_bytes: u64,
 }
 
+/// A singular value of an unfolding of a dense cell's input matrix: a row of
+/// `results/compression/<experiment>/singular_values.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SingularValue {
+    /// `gru`, `lstm` or `rnn`.
+    pub model: String,
+    /// `trained`, `initial`, or `change`: trained less initial.
+    pub matrix: String,
+    /// k: rows are the paired indices 1 to k of input and output modes, all gates in one matrix.
+    pub unfolding: usize,
+    /// From 1, largest first.
+    pub index: usize,
+    /// The value.
+    pub singular_value: f64,
+    /// Relative error (Frobenius norm) of the best matrix of rank `index`.
+    pub rel_error: f64,
+}
+
 /// One epoch of a training curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -13,6 +13,7 @@ mod lengths;
 mod palette;
 mod rank;
 mod seconds;
+mod singular_values;
 mod size;
 mod sota;
 
@@ -30,6 +31,7 @@ pub(crate) use devices::devices;
 pub(crate) use ledger::ledger;
 pub(crate) use lengths::lengths;
 pub(crate) use palette::dark_style;
+pub(crate) use singular_values::singular_values;
 
 /// A chart's file name (without ending), title for the report, and whether it was drawn.
 #[derive(Debug, Clone, PartialEq)]

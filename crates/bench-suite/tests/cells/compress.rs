@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use bench_suite::record::CompressionCase;
+use bench_suite::record::{CompressionCase, SingularValue};
 
 use crate::run::{Run, stderr};
 
@@ -44,6 +44,24 @@ fn at_the_largest_ranks_nothing_is_lost_and_at_small_ones_training_goes_on() {
         assert!(stderr(&again).contains("done already"), "{}", stderr(&again));
         assert_eq!(case(&run, form, "2", "3"), small);
     }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench-suite"));
+    command.arg("singular-values").arg("--run-dir").arg(run.dir()).args(["--cell", GRU]);
+    let output = command.env_remove("RUST_LOG").output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let mut file =
+        csv::Reader::from_path(run.dir().join(format!("compress/{GRU}.unfoldings/singular_values.csv")))
+            .unwrap();
+    let rows: Vec<SingularValue> = file.deserialize().map(Result::unwrap).collect();
+    // TT-SVD cuts one unfolding after the other: its error is at least that of any, and at most all together.
+    let cut = |unfolding| {
+        let of = |row: &&SingularValue| (&*row.matrix, row.unfolding, row.index) == ("trained", unfolding, 2);
+        rows.iter().find(of).unwrap().rel_error
+    };
+    let (small, parts) = (case(&run, "concatenated", "2", "3").rel_error, [cut(1), cut(2), cut(3)]);
+    assert!(parts.iter().all(|part| small > part - 1e-4), "{small} {parts:?}");
+    assert!(small < parts.iter().map(|part| part * part).sum::<f64>().sqrt() + 1e-4, "{small} {parts:?}");
+    let first = |matrix: &str| rows.iter().find(|row| row.matrix == matrix).unwrap().singular_value;
+    assert!(first("trained") <= first("initial") + first("change") + 1e-3);
     let refused = compress(&run, "tt-gru.clips.scaled.f0.s0", "separate", "2", "1");
     assert!(!refused.status.success());
     assert!(stderr(&refused).contains("no dense input matrix"), "{}", stderr(&refused));

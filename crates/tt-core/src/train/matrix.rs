@@ -56,20 +56,7 @@ impl<T: Scalar> TtMatrix<T> {
         outputs: &[usize],
         truncation: &Truncation,
     ) -> Result<Self> {
-        let (rows, columns) = (inputs.iter().product::<usize>(), outputs.iter().product::<usize>());
-        if inputs.len() != outputs.len() || values.len() != rows * columns {
-            return Err(Error::Size {
-                what: "matrix",
-                expected: format!("{rows} x {columns} numbers for modes {inputs:?} and {outputs:?}"),
-                found: values.len().to_string(),
-            });
-        }
-        let places = Places::new(inputs, outputs);
-        let mut paired = vec![T::from_f64(0.0); values.len()];
-        for (row, line) in values.chunks_exact(columns.max(1)).enumerate() {
-            let base = places.rows[row];
-            line.iter().zip(&places.columns).for_each(|(value, at)| paired[base + at] = *value);
-        }
+        let paired = pair_modes(values, inputs, outputs)?;
         let joint: Vec<usize> = inputs.iter().zip(outputs).map(|(m, n)| m * n).collect();
         Self::new(tt_svd(&paired, &joint, truncation)?, inputs, outputs)
     }
@@ -209,6 +196,32 @@ impl<T: Scalar> TtMatrix<T> {
     pub fn round(&self, truncation: &Truncation) -> Result<Self> {
         Ok(Self { train: self.train.round(truncation)?, ..self.clone() })
     }
+}
+
+/// The tensor `[m_1 n_1, …, m_d n_d]` of a row-major `W [M, N]`: index k is `i_k · n_k + j_k`. Its unfoldings are
+/// what the TT ranks of W come from.
+///
+/// # Cost
+/// One copy.
+///
+/// # Errors
+/// [`Error::Size`] for modes that do not pair up or do not multiply to the matrix.
+pub fn pair_modes<T: Scalar>(values: &[T], inputs: &[usize], outputs: &[usize]) -> Result<Vec<T>> {
+    let (rows, columns) = (inputs.iter().product::<usize>(), outputs.iter().product::<usize>());
+    if inputs.len() != outputs.len() || values.len() != rows * columns {
+        return Err(Error::Size {
+            what: "matrix",
+            expected: format!("{rows} x {columns} numbers for modes {inputs:?} and {outputs:?}"),
+            found: values.len().to_string(),
+        });
+    }
+    let places = Places::new(inputs, outputs);
+    let mut paired = vec![T::from_f64(0.0); values.len()];
+    for (row, line) in values.chunks_exact(columns.max(1)).enumerate() {
+        let base = places.rows[row];
+        line.iter().zip(&places.columns).for_each(|(value, at)| paired[base + at] = *value);
+    }
+    Ok(paired)
 }
 
 /// Where rows and columns of a matrix lie in the tensor whose modes pair them.

@@ -16,7 +16,7 @@ mod svd;
 
 pub use cross::{Cross, tt_cross};
 pub use linear::Scalar;
-pub use matrix::TtMatrix;
+pub use matrix::{TtMatrix, pair_modes};
 pub use plan::{Plan, balanced_modes, plan};
 pub use svd::{Truncation, tt_svd, unfolding_singular_values};
 
