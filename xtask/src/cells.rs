@@ -10,12 +10,9 @@ use std::thread;
 use anyhow::{Result, bail};
 use bench_suite::record::PlannedCell;
 
-use crate::engine::{BAD_DATA, LOCKED};
+use crate::engine::{BAD_DATA, LOCKED, wait_s};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-
-/// Least seconds to wait for a cell that another run computes, once nothing else is left to do.
-const LEAST_WAIT_S: f64 = 600.0;
 
 /// Cells that another run still computes.
 #[derive(Debug)]
@@ -109,8 +106,8 @@ impl Runner<'_> {
                 (queue.pop_front(), queue.len())
             };
             let Some(cell) = cell else { return };
-            let wait_s = if locked_in_a_row > left { (2.0 * cell.expected_s).max(LEAST_WAIT_S) } else { 0.0 };
-            if wait_s > 0.0 {
+            let wait_s = if locked_in_a_row > left { wait_s(cell) } else { 0 };
+            if wait_s > 0 {
                 let id = cell.id();
                 self.progress.say(&format!("cell {id} is being computed by another run: waiting for it"));
             }
@@ -119,7 +116,7 @@ impl Runner<'_> {
                     locked_in_a_row = 0;
                     self.progress.cell_done(&cell.id(), cell.expected_s);
                 }
-                Outcome::Locked if wait_s > 0.0 => lock(gone).locked.push(cell.id()),
+                Outcome::Locked if wait_s > 0 => lock(gone).locked.push(cell.id()),
                 Outcome::Locked => {
                     lock(todo).push_back(cell);
                     locked_in_a_row += 1;
@@ -134,7 +131,7 @@ impl Runner<'_> {
         }
     }
 
-    fn cell(&self, cell: &PlannedCell, wait_s: f64) -> Outcome {
+    fn cell(&self, cell: &PlannedCell, wait_s: u64) -> Outcome {
         if is_done(self.run_dir, cell) {
             return Outcome::Done;
         }
@@ -144,7 +141,7 @@ impl Runner<'_> {
         }
     }
 
-    fn spawn(&self, cell: &PlannedCell, wait_s: f64) -> Result<Outcome> {
+    fn spawn(&self, cell: &PlannedCell, wait_s: u64) -> Result<Outcome> {
         let id = cell.id();
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut command = (self.engine)();
@@ -152,7 +149,7 @@ impl Runner<'_> {
         let threads = (cores / self.jobs).max(1).to_string();
         // candle's own threads know no other way; more of them than cores spin in each other's way.
         command.env("RAYON_NUM_THREADS", &threads).args(["--threads", &threads]);
-        command.args(["--wait", &format!("{wait_s:.0}")]);
+        command.args(["--wait", &wait_s.to_string()]);
         if self.jobs > 1 {
             command.arg("--shared");
         }

@@ -6,12 +6,18 @@ use std::path::PathBuf;
 use bench_suite::spec::Overrides;
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::Batch;
+
 /// Examples under `cargo xtask help`, one per verb.
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask reproduce ucf11              the main job: video files to tables and charts
   cargo xtask compare ucf11 --devices cpu  seconds per epoch and memory of the five models
   cargo xtask ledger miracl-words --data D what the paper leaves open, one factor at a time
+  cargo xtask plan ucf11                   the missing cells as command lines, to run anywhere
+  cargo xtask status ucf11                 cells done, running, waiting, failed
+  cargo xtask collect ucf11                tables and charts from cells computed elsewhere
+  cargo xtask cancel ucf11                 take a run's cells out of the queue
   cargo xtask predict folder clip.mp4      what a trained model says of any video file
   cargo xtask compress ucf11 --to tt --rank 4 a trained dense model as a Tensor Train
   cargo xtask data list                    the datasets: what is here, what is missing
@@ -38,8 +44,57 @@ Examples:
   cargo xtask reproduce ucf11
   cargo xtask reproduce ucf11 --data /videos/UCF11_updated_mpg --dry-run
   cargo xtask reproduce ucf11 --models gru,tt-gru --folds 0,1 --set model.rank=5
-  cargo xtask reproduce folder --data my-clips --protocol groups --jobs 2")]
+  cargo xtask reproduce folder --data my-clips --protocol groups --jobs 2
+  cargo xtask reproduce ucf11 --on slurm --sbatch \"--partition=cpu --time=8:00:00\" --max-parallel 20")]
     Reproduce(Reproduce),
+    /// Print where every cell of a run stands
+    #[command(after_help = "\
+Examples:
+  cargo xtask status ucf11")]
+    Status {
+        /// Experiment, or the run's folder under data/runs/
+        run: String,
+    },
+    /// Write tables and charts from the finished cells of a run; fails, naming them, where cells are missing
+    #[command(after_help = "\
+Examples:
+  cargo xtask collect ucf11")]
+    Collect {
+        /// Experiment, or the run's folder under data/runs/
+        run: String,
+        /// Folder for the results, in place of results/
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Cancel the jobs of a run; finished cells stay
+    #[command(after_help = "\
+Examples:
+  cargo xtask cancel ucf11")]
+    Cancel {
+        /// Experiment, or the run's folder under data/runs/
+        run: String,
+    },
+    /// Print the missing cells of an experiment as command lines, for GNU parallel, HyperQueue or Kubernetes
+    #[command(after_help = "\
+Examples:
+  cargo xtask plan ucf11 --format lines | parallel --jobs 4")]
+    Plan {
+        /// Name of a TOML in experiments/
+        experiment: String,
+        #[command(flatten)]
+        selection: Selection,
+        /// One command a line
+        #[arg(long, value_name = "F", default_value = "lines", value_parser = ["lines"])]
+        format: String,
+    },
+    /// One task of a Slurm array
+    #[command(hide = true)]
+    CellTask {
+        /// Folder of the run.
+        run_dir: PathBuf,
+        /// Line of plan.jsonl, from 0.
+        line: usize,
+    },
     /// Measure the five models on one fold, per device
     #[command(after_help = "\
 Examples:
@@ -174,6 +229,8 @@ pub(crate) struct Reproduce {
     /// Cells trained at the same time; with more than one, seconds per epoch stay empty
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub(crate) jobs: usize,
+    #[command(flatten)]
+    pub(crate) batch: Batch,
     /// Print cells, frames, parameters, expected memory and time; touch nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -338,7 +395,7 @@ impl Selection {
     }
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a whole number from 1".into()),
         Ok(n) => Ok(n),
@@ -364,7 +421,7 @@ mod tests {
 
     #[test]
     fn every_verb_has_an_example() {
-        for verb in Cli::command().get_subcommands() {
+        for verb in Cli::command().get_subcommands().filter(|verb| !verb.is_hide_set()) {
             assert!(EXAMPLES.contains(&format!("cargo xtask {} ", verb.get_name())), "{}", verb.get_name());
         }
         Cli::command().debug_assert();

@@ -1,16 +1,15 @@
 //! `cargo xtask data`: from an address or an archive to frames that an experiment can read.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use bench_suite::deck;
+use bench_suite::record::file_digest;
 use clap::Subcommand;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::charts;
 use crate::cli::Verbosity;
@@ -197,7 +196,7 @@ fn check_archive(repo: &Repo, path: &Path) -> Result<()> {
         return Ok(());
     }
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let found = sha256(path)?;
+    let found = file_digest(path).with_context(|| format!("{} cannot be read", path.display()))?;
     eprintln!("{found}  {}", repo.show(path));
     let wrong = |whose: &str, expected: &str| -> Result<()> {
         bail!(
@@ -221,20 +220,6 @@ fn check_archive(repo: &Repo, path: &Path) -> Result<()> {
         write_atomic(&record, format!("{found}  {file}\n").as_bytes())?;
     }
     Ok(())
-}
-
-fn sha256(path: &Path) -> Result<String> {
-    let context = || format!("{} cannot be read", path.display());
-    let mut file = File::open(path).with_context(context)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).with_context(context)? {
-            0 => break,
-            n => hash.update(&buffer[..n]),
-        }
-    }
-    Ok(hash.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }
 
 /// A clip of `clips.csv`, as far as the chart needs it.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use bench_suite::deck;
-use bench_suite::record::{DataKind, ParamsRow, Plan, thumbnail};
+use bench_suite::record::{DataKind, ParamsRow, Plan, PlannedCell, thumbnail};
 
 use crate::cli::Verbosity;
 use crate::interrupt::Interrupt;
@@ -20,6 +20,11 @@ pub(crate) const BAD_DATA: i32 = 65;
 pub(crate) const LOCKED: i32 = 75;
 /// Exit code of the engine after a signal.
 pub(crate) const STOPPED: i32 = 130;
+
+/// Seconds to wait for a cell that another process computes: twice what it should take, and at least ten minutes.
+pub(crate) fn wait_s(cell: &PlannedCell) -> u64 {
+    (2.0 * cell.expected_s).max(600.0) as u64
+}
 
 /// A `bench-suite` command with the wanted level of detail.
 pub(crate) fn command(repo: &Repo, verb: &str, verbosity: Verbosity) -> Command {

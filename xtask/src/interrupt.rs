@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
 /// The error that ends a run after a signal.
 #[derive(Debug)]
@@ -26,10 +26,10 @@ impl std::error::Error for Interrupted {}
 pub(crate) struct Interrupt(Arc<AtomicUsize>);
 
 impl Interrupt {
-    /// Takes over SIGINT and SIGTERM for the rest of the process.
+    /// Takes over SIGINT, SIGTERM and a batch system's SIGUSR1 for the rest of the process.
     pub(crate) fn install() -> Result<Self> {
         let flag = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGUSR1] {
             signal_hook::flag::register_usize(signal, Arc::clone(&flag), signal as usize)?;
         }
         Ok(Self(flag))
@@ -61,7 +61,7 @@ impl Interrupt {
             }
             if self.raised() {
                 let waited = since.get_or_insert_with(Instant::now).elapsed();
-                let grace = if self.0.load(Ordering::Relaxed) == SIGTERM as usize { 0 } else { 3 };
+                let grace = if self.0.load(Ordering::Relaxed) == SIGINT as usize { 3 } else { 0 };
                 if !told && waited >= Duration::from_secs(grace) {
                     told = true;
                     // Failing to reach a child that has just left is no error.

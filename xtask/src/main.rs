@@ -12,6 +12,7 @@ mod cells;
 mod charts;
 mod classes;
 mod cli;
+mod cluster;
 mod compare;
 mod compress;
 mod data;
@@ -50,7 +51,7 @@ use crate::repo::Repo;
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if error.is::<Interrupted>() => {
             eprintln!("{error}");
             ExitCode::from(130)
@@ -70,9 +71,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &Cli) -> Result<ExitCode> {
     let repo = Repo::find()?;
     match &cli.verb {
+        Verb::CellTask { run_dir, line } => return cluster::task(run_dir, *line),
+        Verb::Status { run } => cluster::status(&repo, run),
+        Verb::Collect { run, out } => cluster::collect(&repo, run, out.as_deref()),
+        Verb::Cancel { run } => cluster::cancel(&repo, run),
+        Verb::Plan { experiment, selection, .. } => reproduce::plan(&repo, experiment, selection),
         Verb::Reproduce(args) => reproduce::reproduce(&repo, args),
         Verb::Figures { experiment, out } => {
             let root = experiments::results_root(&repo, out.as_deref())?;
@@ -86,5 +92,6 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::Torture(what) => torture::torture(&repo, what),
         Verb::Compare(args) => compare::compare(&repo, args),
         Verb::Ledger(args) => ledger::ledger(&repo, args),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -6,43 +6,35 @@ use anyhow::{Context, Result};
 use bench_suite::record::Plan;
 
 use crate::cells::Runner;
-use crate::cli::Reproduce;
+use crate::cli::{Reproduce, Selection, Verbosity};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::records::{Records, collect, hold, merge};
 use crate::repo::Repo;
-use crate::{classes, dry_run, engine, experiments, figures, packages};
+use crate::{classes, cluster, dry_run, engine, experiments, figures, packages};
 
-/// Runs an experiment from video files to `results/<experiment>/`.
+/// Runs an experiment from video files to `results/<experiment>/`, or submits its cells to a batch system.
 pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
     let selection = &args.selection;
     experiments::check_devices(std::slice::from_ref(&args.device))?;
-    let data = experiments::check(repo, &args.experiment, &selection.overrides(), selection.data.as_deref())?;
     let results = experiments::results_root(repo, args.out.as_deref())?;
-    if !args.dry_run {
-        experiments::check_writable(&results)?;
-    }
-    eprintln!("{data}");
-    let flags = selection.flags(&args.experiment)?;
-    let verbosity = args.verbosity;
-    let quiet = verbosity.quiet;
     if args.dry_run {
-        repo.build(&["bench-suite"], "the training engine", quiet)?;
-        let plan = engine::plan(repo, &flags, true, verbosity)?;
+        eprintln!("{}", checked(repo, &args.experiment, selection)?);
+        repo.build(&["bench-suite"], "the training engine", args.verbosity.quiet)?;
+        let plan = engine::plan(repo, &selection.flags(&args.experiment)?, true, args.verbosity)?;
         dry_run::print(&plan, args.jobs)?;
+        if args.batch.on.is_some() {
+            cluster::show(repo, &engine::run_dir(repo, &plan), &plan, &args.batch)?;
+        }
         eprintln!("{}", engine::data_line(&plan));
         return Ok(());
     }
-    packages::ensure()?;
-    repo.build(&["video-data"], "decoding, links FFmpeg", quiet)?;
-    repo.build(&["bench-suite"], "the training engine", quiet)?;
+    experiments::check_writable(&results)?;
     let interrupt = Interrupt::install()?;
-    engine::prepare(repo, &flags, verbosity, &interrupt)?;
-    let plan = interrupt.explain(engine::plan(repo, &flags, false, verbosity))?;
-    let dir = results.join(&plan.experiment);
-    experiments::check_writable(&dir)?;
+    let plan = prepared(repo, &args.experiment, selection, args.verbosity, &interrupt)?;
+    experiments::check_writable(&results.join(&plan.experiment))?;
     let run_dir = engine::run_dir(repo, &plan);
-    let progress = Progress::new(quiet, verbosity.verbose);
+    let progress = Progress::new(args.verbosity.quiet, args.verbosity.verbose);
     progress.say(&format!(
         "{} cells on {} clips, {} frames; state in {}",
         plan.cells.len(),
@@ -50,7 +42,11 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
         plan.frames,
         repo.show(&run_dir)
     ));
-    let start = || engine::command(repo, "cell", verbosity);
+    if args.batch.on.is_some() {
+        return cluster::submit(repo, &run_dir, &plan, &args.batch, args.out.as_deref());
+    }
+    cluster::keep(&run_dir, &plan)?;
+    let start = || engine::command(repo, "cell", args.verbosity);
     let runner = Runner {
         run_dir: &run_dir,
         jobs: args.jobs,
@@ -59,14 +55,62 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
         progress: &progress,
     };
     runner.run(&plan.cells)?;
-    let params = interrupt.explain(engine::params(repo, &flags, verbosity))?;
-    let kept = || format!("nothing is lost: the finished cells are in {}", repo.show(&run_dir));
-    let mut records = collect(repo, &run_dir, &plan, params).with_context(kept)?;
+    interrupt.explain(write(
+        repo,
+        &run_dir,
+        &plan,
+        args.out.as_deref(),
+        &selection.command_line(&plan.experiment),
+    ))
+}
+
+/// Prints the missing cells of an experiment as command lines.
+pub(crate) fn plan(repo: &Repo, experiment: &str, selection: &Selection) -> Result<()> {
+    let verbosity = Verbosity { quiet: true, verbose: 0 };
+    let plan = prepared(repo, experiment, selection, verbosity, &Interrupt::install()?)?;
+    cluster::plan(repo, &engine::run_dir(repo, &plan), &plan)
+}
+
+/// The line that says which data an experiment will use; what is wrong with it is found before anything is built.
+fn checked(repo: &Repo, experiment: &str, selection: &Selection) -> Result<String> {
+    experiments::check(repo, experiment, &selection.overrides(), selection.data.as_deref())
+}
+
+/// The plan of an experiment whose clips are decoded.
+fn prepared(
+    repo: &Repo,
+    experiment: &str,
+    selection: &Selection,
+    verbosity: Verbosity,
+    interrupt: &Interrupt,
+) -> Result<Plan> {
+    eprintln!("{}", checked(repo, experiment, selection)?);
+    let flags = selection.flags(experiment)?;
+    packages::ensure()?;
+    repo.build(&["video-data"], "decoding, links FFmpeg", verbosity.quiet)?;
+    repo.build(&["bench-suite"], "the training engine", verbosity.quiet)?;
+    engine::prepare(repo, &flags, verbosity, interrupt)?;
+    interrupt.explain(engine::plan(repo, &flags, false, verbosity))
+}
+
+/// Records, tables and charts from the cells of a plan, all of them finished.
+pub(crate) fn write(
+    repo: &Repo,
+    run_dir: &Path,
+    plan: &Plan,
+    out: Option<&Path>,
+    command: &str,
+) -> Result<()> {
+    let dir = experiments::results_root(repo, out)?.join(&plan.experiment);
+    let params =
+        engine::params(repo, &["--experiment".into(), plan.experiment.clone().into()], Verbosity::default())?;
+    let kept = || format!("nothing is lost: the finished cells are in {}", repo.show(run_dir));
+    let mut records = collect(repo, run_dir, plan, params).with_context(kept)?;
     for run in &mut records.run_file.runs {
-        run.commands.push(selection.command_line(&plan.experiment));
+        run.commands.push(command.to_owned());
     }
-    write_results(repo, &run_dir, records, &dir).with_context(kept)?;
-    report(repo, &plan, &dir)
+    write_results(repo, run_dir, records, &dir).with_context(kept)?;
+    report(repo, plan, &dir)
 }
 
 fn write_results(repo: &Repo, run_dir: &Path, mut records: Records, dir: &Path) -> Result<()> {

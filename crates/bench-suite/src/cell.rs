@@ -1,27 +1,16 @@
 //! One cell: model × protocol × recipe × fold × seed, in a folder of its own.
 
 use crate::data::{Clips, Places};
-use crate::record::{CellRecord, Plan, PlannedCell};
+use crate::lease::{Held, hold, host};
+use crate::record::{CellRecord, Plan, PlannedCell, Provenance, file_digest};
 use crate::spec::Spec;
 use crate::state::Snapshot;
-use crate::train::{STOP, Stopped, Training, final_value, predictions, train};
+use crate::train::{Training, final_value, predictions, train};
 use anyhow::{Context, Result};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-/// Another live process computes this cell.
-#[derive(Debug, thiserror::Error)]
-#[error("cell {id} is being computed by another process (waited {waited_s} s): try again later")]
-pub struct Locked {
-    id: String,
-    waited_s: u64,
-}
-
-/// How often a locked cell is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+use std::time::Duration;
 
 /// Options of one cell's run.
 #[derive(Debug)]
@@ -42,7 +31,7 @@ pub struct CellOptions {
 pub fn run(options: &CellOptions) -> Result<()> {
     let folder = options.run_dir.join("cells").join(&options.id);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let _lock = lock(&folder, &options.id, options.wait)?;
+    let held = hold(&folder, &options.id, options.wait)?;
     sweep(&folder)?;
     if folder.join("cell.json").exists() {
         tracing::info!("{}: done already", options.id);
@@ -61,7 +50,7 @@ pub fn run(options: &CellOptions) -> Result<()> {
     let mut spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
     spec.protocol.kind.clone_from(&planned.protocol);
     let clips = Clips::open(&Places::of_run(&options.run_dir)?, &spec, &plan)?;
-    compute(options, &folder, &spec, &clips, planned)
+    compute(options, &folder, &spec, &clips, (&plan, planned, &held))
 }
 
 fn compute(
@@ -69,7 +58,7 @@ fn compute(
     folder: &Path,
     spec: &Spec,
     clips: &Clips,
-    planned: &PlannedCell,
+    (plan, planned, held): (&Plan, &PlannedCell, &Held),
 ) -> Result<()> {
     let fold = clips.fold(spec, planned.fold)?;
     let cell = Training {
@@ -86,6 +75,7 @@ fn compute(
         start: None,
     };
     let outcome = train(&cell)?;
+    held.check(&options.id)?;
     tt_rnn::checkpoint::save(&folder.join("weights.safetensors"), &outcome.weights, "")?;
     let mut rows = csv::Writer::from_writer(Vec::new());
     for row in predictions(&cell, &outcome.probabilities) {
@@ -113,39 +103,19 @@ fn compute(
         frames_wait: outcome.frames_wait,
         split_digest: fold.digest,
         curve: outcome.curve,
+        provenance: Some(Provenance {
+            run_digest: plan.run_digest.clone(),
+            data_digest: plan.data_digest.clone(),
+            binary_digest: std::env::current_exe()
+                .and_then(|program| file_digest(&program))
+                .context("this program's file cannot be read")?,
+            host: host(),
+            restarts: held.restarts(),
+        }),
     };
+    held.check(&options.id)?;
     write(&folder.join("cell.json"), &serde_json::to_vec_pretty(&record)?)?;
     Snapshot::new(folder).remove()
-}
-
-/// Holds the cell until the process ends, however it ends: the system frees the lock of a dead process.
-pub(crate) fn lock(folder: &Path, id: &str, wait: Duration) -> Result<File> {
-    let path = folder.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.with_context(|| format!("cannot create {}", path.display()))?;
-    let started = Instant::now();
-    let mut told = false;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if started.elapsed() >= wait => {
-                return Err(Locked { id: id.to_owned(), waited_s: wait.as_secs() }.into());
-            }
-            Err(TryLockError::WouldBlock) => {
-                if STOP.load(Ordering::Relaxed) {
-                    return Err(Stopped.into());
-                }
-                if !told {
-                    tracing::info!("{id}: another process computes it; waits up to {} s", wait.as_secs());
-                    told = true;
-                }
-                std::thread::sleep(LOOK_EVERY.min(wait.saturating_sub(started.elapsed())));
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
-        }
-    }
 }
 
 /// Removes temporary files of a run that was killed: ours (`*.tmp`) and safetensors' own (`.tmp*`).

@@ -6,6 +6,7 @@
 use crate::build::{model_config, size};
 use crate::cell::{self, peak_rss_bytes, write};
 use crate::data::{Clips, Places};
+use crate::lease::hold;
 use crate::record::{CellRecord, CompressionCase, Plan, SingularValue};
 use crate::spec::Spec;
 use crate::train::{Training, final_value, train};
@@ -53,7 +54,7 @@ pub fn compress(options: &CompressOptions) -> Result<()> {
     let name = format!("{}.{form}.r{}.e{}", options.id, options.rank, options.epochs);
     let folder = options.run_dir.join("compress").join(&name);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let _lock = cell::lock(&folder, &name, options.wait)?;
+    let _held = hold(&folder, &name, options.wait)?;
     cell::sweep(&folder)?;
     let path = folder.join("case.json");
     if path.exists() {
@@ -106,7 +107,7 @@ pub fn singular_values(run_dir: &Path, id: &str, wait: Duration) -> Result<()> {
     let name = format!("{id}.unfoldings");
     let folder = run_dir.join("compress").join(&name);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let _lock = cell::lock(&folder, &name, wait)?;
+    let _held = hold(&folder, &name, wait)?;
     cell::sweep(&folder)?;
     let path = folder.join("singular_values.csv");
     if path.exists() {

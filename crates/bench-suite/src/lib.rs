@@ -18,6 +18,8 @@ pub mod data;
 pub mod deck;
 pub mod events;
 #[cfg(feature = "engine")]
+pub mod lease;
+#[cfg(feature = "engine")]
 pub mod metrics;
 #[cfg(feature = "engine")]
 pub mod plan;

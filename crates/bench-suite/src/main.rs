@@ -4,9 +4,10 @@
 
 use anyhow::{Context, Result};
 use bench_suite::catalog::{self, Differs, Entry};
-use bench_suite::cell::{CellOptions, Locked};
+use bench_suite::cell::CellOptions;
 use bench_suite::compress::CompressOptions;
 use bench_suite::data::{Clips, Places, prepare, resolve};
+use bench_suite::lease::Locked;
 use bench_suite::plan::{Frames, plan};
 use bench_suite::predict::{BadClips, PredictOptions, predict};
 use bench_suite::spec::{Overrides, SpecError};
@@ -351,9 +352,10 @@ fn run(cli: &Cli) -> Result<()> {
     }
 }
 
-/// SIGINT and SIGTERM end training with a checkpoint.
+/// These end training with a checkpoint; batch systems send SIGUSR1 before the time is over.
 fn stop_at_signals() -> Result<()> {
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+    for signal in [SIGINT, SIGTERM, SIGUSR1] {
         signal_hook::flag::register(signal, std::sync::Arc::clone(&STOP))?;
     }
     Ok(())

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 /// What one finished cell (model × protocol × recipe × fold × seed) leaves in its folder as `cell.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +47,55 @@ pub struct CellRecord {
     pub split_digest: String,
     /// One row per epoch.
     pub curve: Vec<CurvePoint>,
+    /// What it was computed from and where; none in records of before it was kept.
+    #[serde(default)]
+    pub provenance: Option<Provenance>,
+}
+
+/// Where a cell's numbers come from. It stays in `data/runs/`: host names are nobody's business.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Of configuration and data: the run's name.
+    pub run_digest: String,
+    /// SHA-256 over the store's manifest.
+    pub data_digest: String,
+    /// SHA-256 of the engine's program file.
+    pub binary_digest: String,
+    /// Host that finished it.
+    pub host: String,
+    /// How often it was begun again after a kill, a signal or a failure.
+    pub restarts: u64,
+}
+
+/// The content of a cell's file `lock`: who computes the cell, or computed it last.
+///
+/// On one host the file's lock decides. File systems that several hosts share need not pass locks on, so another
+/// host's lease counts until it is given back or no beat has come for [`Lease::STALE_S`] seconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lease {
+    /// Host of the process.
+    pub host: String,
+    /// Its number there.
+    pub pid: u32,
+    /// Slurm's name of the job, `123_4` for a task of an array; empty elsewhere.
+    pub job: String,
+    /// Seconds since 1970 when it began.
+    pub since: u64,
+    /// How many processes began the cell so far.
+    pub starts: u64,
+    /// Rises every [`Lease::BEAT_S`] seconds.
+    pub beat: u64,
+    /// Whether it was given back.
+    pub ended: bool,
+}
+
+impl Lease {
+    /// Seconds between beats.
+    pub const BEAT_S: u64 = 10;
+    /// Seconds without a beat after which another host's lease is void.
+    pub const STALE_S: u64 = 60;
 }
 
 /// A dense cell compressed at one rank: `case.json`, and a row of `results/compression/<experiment>/cases.csv`.
@@ -135,6 +187,23 @@ pub struct PredictionRow {
     pub predicted: String,
     /// Probabilities in class order, joined by `;`.
     pub probabilities: String,
+}
+
+/// SHA-256 of a file, in hexadecimal digits.
+pub fn file_digest(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let (mut hash, mut block) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut block)? {
+            0 => {
+                break Ok(hash
+                    .finalize()
+                    .iter()
+                    .fold(String::new(), |text, byte| text + &format!("{byte:02x}")));
+            }
+            count => hash.update(&block[..count]),
+        }
+    }
 }
 
 /// File name of a clip's strip of frames, whatever the clip is called.

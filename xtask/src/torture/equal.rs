@@ -60,11 +60,14 @@ fn files(root: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// The bytes of a file; of a cell's record and events without times and memory.
+/// The bytes of a file; of a cell's record and events without times and memory, of its lock none.
 fn content(path: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
     if path.ends_with(events::FILE) {
         return Ok(events::without_times(&bytes));
+    }
+    if path.ends_with("lock") {
+        return Ok(Vec::new());
     }
     if !path.ends_with("cell.json") {
         return Ok(bytes);
@@ -73,7 +76,7 @@ fn content(path: &Path) -> Result<Vec<u8>> {
         serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
     cell.epoch_s = None;
     cell.peak_rss_bytes = 0;
-    cell.frames_wait = None;
+    (cell.frames_wait, cell.provenance) = (None, None);
     cell.curve.iter_mut().for_each(|point| point.wall_s = 0.0);
     Ok(serde_json::to_vec(&cell)?)
 }

@@ -191,6 +191,7 @@ fn cell(planned: &PlannedCell) -> CellRecord {
         params_total: planned.params_total,
         saturated_gates: None,
         frames_wait: None,
+        provenance: None,
         split_digest: "s".into(),
         curve: vec![CurvePoint {
             epoch: 1,

@@ -1,0 +1,121 @@
+//! Cells computed elsewhere: `reproduce --on slurm`, `status`, `collect`, `cancel` and `plan`.
+//!
+//! The truth is in the run's folder. A cell is done when its `cell.json` is there, whoever computed it; Slurm is asked
+//! only for what waits.
+
+mod plan;
+mod slurm;
+mod status;
+mod task;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail};
+use bench_suite::record::{Plan, PlannedCell};
+use clap::Args;
+
+pub(crate) use plan::{keep, plan};
+pub(crate) use slurm::{cancel, show, submit};
+pub(crate) use status::status;
+pub(crate) use task::task;
+
+use crate::cells::is_done;
+use crate::engine;
+use crate::repo::Repo;
+use crate::reproduce;
+
+/// What `--on` may name.
+pub(crate) const ENGINES: [&str; 1] = ["slurm"];
+
+/// How cells are handed to Slurm.
+#[derive(Debug, Args, Clone, Default)]
+pub(crate) struct Batch {
+    /// Submit the cells to a batch system and leave
+    #[arg(long, value_name = "ENGINE", value_parser = ENGINES)]
+    pub(crate) on: Option<String>,
+    /// Options for sbatch, such as "--partition=gpu --time=8:00:00"
+    #[arg(long, value_name = "OPTIONS", requires = "on", allow_hyphen_values = true)]
+    pub(crate) sbatch: Option<String>,
+    /// Cells computed at the same time, at most
+    #[arg(long, value_name = "N", requires = "on", value_parser = crate::cli::at_least_one)]
+    pub(crate) max_parallel: Option<usize>,
+}
+
+/// A run's folder with its plan, the cells those of `plan.jsonl`.
+pub(crate) struct Run {
+    pub(crate) dir: PathBuf,
+    pub(crate) plan: Plan,
+}
+
+impl Run {
+    /// The run of an experiment whose plan is the newest, or of a digest.
+    pub(crate) fn find(repo: &Repo, name: &str) -> Result<Self> {
+        let mut found: Vec<(SystemTime, PathBuf, Plan)> = Vec::new();
+        let mut others = Vec::new();
+        let runs = repo.path("data/runs");
+        for dir in fs::read_dir(&runs).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            let Ok(written) = fs::metadata(dir.join(plan::FILE)).and_then(|meta| meta.modified()) else {
+                continue;
+            };
+            let path = dir.join("plan.json");
+            let text = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+            let plan: Plan =
+                serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+            if plan.experiment == name || plan.run_digest == name {
+                found.push((written, dir, plan));
+            } else {
+                others.push(plan.experiment);
+            }
+        }
+        found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let Some((_, dir, mut plan)) = found.pop() else {
+            others.sort();
+            others.dedup();
+            let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
+            bail!(
+                "no run of {name:?} is planned here; runs of: {others}. cargo xtask reproduce {name} plans one"
+            )
+        };
+        plan.cells = plan::read(&dir)?;
+        Ok(Self { dir, plan })
+    }
+
+    /// Position in the plan and cell of everything that is not finished.
+    fn missing(&self) -> impl Iterator<Item = (usize, &PlannedCell)> {
+        self.plan.cells.iter().enumerate().filter(|(_, cell)| !is_done(&self.dir, cell))
+    }
+}
+
+/// Tables and charts from the finished cells; an error names those that are missing.
+pub(crate) fn collect(repo: &Repo, name: &str, out: Option<&Path>) -> Result<()> {
+    let mut run = Run::find(repo, name)?;
+    let missing: Vec<String> = run.missing().map(|(_, cell)| cell.id()).collect();
+    let all = run.plan.cells.len();
+    let dir = run.dir.clone();
+    run.plan.cells.retain(|cell| is_done(&dir, cell));
+    if !run.plan.cells.is_empty() {
+        reproduce::write(
+            repo,
+            &run.dir,
+            &run.plan,
+            out,
+            &format!("cargo xtask collect {}", run.plan.experiment),
+        )?;
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!("{} of {all} cells are missing:\n{}", missing.len(), missing.join("\n"))
+}
+
+/// `bench-suite cell` for one cell, as a batch system or a person would start it.
+fn cell_command(program: &Path, run_dir: &Path, cell: &PlannedCell, threads: usize) -> Command {
+    let mut command = Command::new(program);
+    command.args(["cell", "--shared", "--run-dir"]).arg(run_dir).args(["--cell", &cell.id()]);
+    command.env("RAYON_NUM_THREADS", threads.to_string()).args(["--threads", &threads.to_string()]);
+    command.args(["--wait", &engine::wait_s(cell).to_string()]);
+    command
+}

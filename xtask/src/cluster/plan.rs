@@ -1,0 +1,64 @@
+//! `plan.jsonl`: the cells of a run, a line each. A cell keeps its line for ever, so that a line's number names it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bench_suite::record::{Plan, PlannedCell};
+
+use super::cell_command;
+use crate::cells::is_done;
+use crate::records::write_atomic;
+use crate::repo::Repo;
+
+/// In a run's folder.
+pub(super) const FILE: &str = "plan.jsonl";
+
+/// Adds the plan's cells to those that were planned before, and returns where each of them stands.
+pub(crate) fn keep(run_dir: &Path, plan: &Plan) -> Result<Vec<usize>> {
+    let path = run_dir.join(FILE);
+    let held = File::open(run_dir).and_then(|dir| dir.lock().map(|()| dir));
+    let _held = held.with_context(|| format!("{} cannot be locked", run_dir.display()))?;
+    let mut cells = if path.is_file() { read(run_dir)? } else { Vec::new() };
+    let mut known: Vec<String> = cells.iter().map(PlannedCell::id).collect();
+    let mut positions = Vec::new();
+    for cell in &plan.cells {
+        let id = cell.id();
+        let position = known.iter().position(|old| *old == id).unwrap_or(known.len());
+        if position == known.len() {
+            known.push(id);
+            cells.push(cell.clone());
+        }
+        positions.push(position);
+    }
+    let lines =
+        cells.iter().map(|cell| Ok(serde_json::to_string(cell)? + "\n")).collect::<Result<String>>()?;
+    write_atomic(&path, lines.as_bytes())?;
+    Ok(positions)
+}
+
+/// The cells of a run, in the order of their lines.
+pub(super) fn read(run_dir: &Path) -> Result<Vec<PlannedCell>> {
+    let path = run_dir.join(FILE);
+    let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let cells = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+    cells.with_context(|| format!("{} is damaged", path.display()))
+}
+
+/// Prints one command line for each cell that is missing.
+#[expect(clippy::print_stdout, reason = "the lines are what the verb is for")]
+pub(crate) fn plan(repo: &Repo, run_dir: &Path, plan: &Plan) -> Result<()> {
+    let positions: BTreeSet<usize> = keep(run_dir, plan)?.into_iter().collect();
+    let program = PathBuf::from(repo.binary("bench-suite").get_program());
+    for (at, cell) in read(run_dir)?.iter().enumerate() {
+        if !positions.contains(&at) || is_done(run_dir, cell) {
+            continue;
+        }
+        let command = cell_command(&program, run_dir, cell, 1);
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        println!("{}", shlex::try_join(words.iter().map(String::as_str))?);
+    }
+    Ok(())
+}

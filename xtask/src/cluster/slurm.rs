@@ -1,0 +1,359 @@
+//! Slurm: arrays of cells and a report after them.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use bench_suite::record::{CellRecord, Plan, PlannedCell, file_digest};
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, Run, plan};
+use crate::cells::is_done;
+use crate::records::{date_utc, write_atomic};
+use crate::repo::{self, Repo};
+
+/// Memory of a job is a multiple of this, so that models of like size share an array.
+const GIB: u64 = 1 << 30;
+/// Seconds before the time limit at which a task is told to leave.
+const NOTICE_S: usize = 60;
+/// Largest index of an array where the cluster does not say, plus one: Slurm's default.
+const MAX_ARRAY: usize = 1001;
+
+/// A line of `slurm/submissions.jsonl` in a run's folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Submission {
+    pub(super) date: String,
+    pub(super) arrays: Vec<Array>,
+    /// Job that collects the tables.
+    pub(super) report: String,
+}
+
+/// Cells of one submitted array.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Array {
+    pub(super) job: String,
+    /// Line of `plan.jsonl` of index 0.
+    pub(super) base: usize,
+    /// Indices in the array.
+    pub(super) tasks: Vec<usize>,
+    pub(super) memory_gib: u64,
+}
+
+/// A cell in Slurm's queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Queued {
+    /// `PENDING`, `RUNNING`, `COMPLETING`, …
+    pub(super) state: String,
+    pub(super) node: String,
+    /// `123_4`.
+    pub(super) job: String,
+}
+
+/// Submits the cells of a plan that are neither finished nor queued, and a job that collects the tables; leaves at
+/// once.
+pub(crate) fn submit(repo: &Repo, dir: &Path, plan: &Plan, batch: &Batch, out: Option<&Path>) -> Result<()> {
+    let wanted = plan::keep(dir, plan)?;
+    let slurm = dir.join("slurm");
+    fs::create_dir_all(slurm.join("logs")).with_context(|| format!("{} cannot be made", slurm.display()))?;
+    // Two submissions at once: the second sees what the first has queued.
+    let lock = slurm.join("lock");
+    let held = File::create(&lock).and_then(|file| file.lock().map(|()| file));
+    let _held = held.with_context(|| format!("{} cannot be locked", lock.display()))?;
+    let queued = queue(dir)?;
+    let cells = plan::read(dir)?;
+    let missing: Vec<usize> = wanted.into_iter().filter(|at| !is_done(dir, &cells[*at])).collect();
+    let (waiting, new): (Vec<usize>, Vec<usize>) =
+        missing.into_iter().partition(|at| queued.contains_key(at));
+    let done = plan.cells.len() - waiting.len() - new.len();
+    eprintln!(
+        "{} cells: {done} finished, {} in the queue, {} to submit",
+        plan.cells.len(),
+        waiting.len(),
+        new.len()
+    );
+    if new.is_empty() {
+        return Ok(());
+    }
+    let programs = programs(repo, dir)?;
+    let mut arrays = Vec::new();
+    for mut array in arrays_of(dir, &cells, &new, batch.max_parallel.is_some())? {
+        let mut command = sbatch(dir, plan, &array, batch)?;
+        array.job = submitted(&mut command, &script(&programs, dir, &array))?;
+        eprintln!("array {}: {} cells of {} GiB", array.job, array.tasks.len(), array.memory_gib);
+        arrays.push(array);
+        // What is queued is known even where the next array or the report is refused.
+        remember(
+            dir,
+            &Submission { date: date_utc(), arrays: arrays.clone(), report: String::new() },
+            arrays.len() > 1,
+        )?;
+    }
+    let jobs: Vec<&str> = arrays.iter().map(|array| array.job.as_str()).collect();
+    let mut command = Command::new("sbatch");
+    command.args(["--parsable", &format!("--dependency=afterany:{}", jobs.join(":"))]);
+    command.arg(format!("--job-name=tt-rnn-{}-report", plan.experiment));
+    command.arg(format!("--output={}", slurm.join("logs/report.log").display()));
+    command.args(["--open-mode=append", "--chdir"]).arg(repo.root()).args(options(batch)?);
+    let mut words =
+        vec![programs.join("xtask").display().to_string(), "collect".into(), plan.run_digest.clone()];
+    if let Some(out) = out {
+        words.extend(["--out".into(), std::path::absolute(out)?.display().to_string()]);
+    }
+    let line = shlex::try_join(words.iter().map(String::as_str))?;
+    let report = submitted(&mut command, &format!("#!/bin/sh\nexec {line}\n"))?;
+    eprintln!("report {report}: after them");
+    remember(dir, &Submission { date: date_utc(), arrays, report }, true)?;
+    eprintln!("cargo xtask status {0}; cargo xtask collect {0}; cargo xtask cancel {0}", plan.experiment);
+    Ok(())
+}
+
+/// What would be submitted, and what Slurm says to it; nothing is queued.
+pub(crate) fn show(repo: &Repo, dir: &Path, plan: &Plan, batch: &Batch) -> Result<()> {
+    let all: Vec<usize> = (0..plan.cells.len()).filter(|at| !is_done(dir, &plan.cells[*at])).collect();
+    let programs = PathBuf::from(repo.binary("bench-suite").get_program());
+    let programs = programs.parent().unwrap_or(Path::new("")).to_owned();
+    for array in arrays_of(dir, &plan.cells, &all, batch.max_parallel.is_some())? {
+        let mut command = sbatch(dir, plan, &array, batch)?;
+        command.arg("--test-only");
+        let script = script(&programs, dir, &array);
+        eprintln!("{}\n{script}", repo::line(&command));
+        let answer = piped(&mut command, &script)?;
+        eprintln!("{}", String::from_utf8_lossy(&answer.stderr).trim());
+    }
+    Ok(())
+}
+
+/// Cancels whatever of a run is in the queue.
+pub(crate) fn cancel(repo: &Repo, name: &str) -> Result<()> {
+    let run = Run::find(repo, name)?;
+    let mut jobs: Vec<String> = Vec::new();
+    for submission in submissions(&run.dir)? {
+        jobs.extend(submission.arrays.into_iter().map(|array| array.job));
+        jobs.extend((!submission.report.is_empty()).then_some(submission.report));
+    }
+    jobs.dedup();
+    let before = queue(&run.dir)?.len();
+    if !jobs.is_empty() {
+        repo::run(Command::new("scancel").arg("--quiet").args(&jobs))?;
+    }
+    eprintln!(
+        "{before} cells of {} were in the queue and are cancelled; what is finished stays",
+        run.plan.experiment
+    );
+    Ok(())
+}
+
+/// Cells in Slurm's queue by their line of `plan.jsonl`; none where nothing was submitted.
+pub(super) fn queue(dir: &Path) -> Result<BTreeMap<usize, Queued>> {
+    let arrays: Vec<Array> = submissions(dir)?.into_iter().flat_map(|submission| submission.arrays).collect();
+    if arrays.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    // All of this user's jobs: asked for a job that has left its memory, squeue fails.
+    let mut command = Command::new("squeue");
+    command.args(["--noheader", "--array", "--me", "--format=%F|%K|%T|%N"]);
+    let found = command.output().context("failed to start squeue: is this a node of the cluster?")?;
+    if !found.status.success() {
+        bail!("squeue failed: {}", String::from_utf8_lossy(&found.stderr).trim());
+    }
+    let mut cells = BTreeMap::new();
+    for line in String::from_utf8_lossy(&found.stdout).lines() {
+        let fields: Vec<&str> = line.trim().split('|').collect();
+        let [job, task, state, node] = fields[..] else { continue };
+        let (Some(array), Ok(index)) = (arrays.iter().find(|array| array.job == job), task.parse::<usize>())
+        else {
+            continue;
+        };
+        let queued = Queued { state: state.into(), node: node.into(), job: format!("{job}_{task}") };
+        cells.insert(array.base + index, queued);
+    }
+    Ok(cells)
+}
+
+/// File of a task's output.
+pub(super) fn log(dir: &Path, array: &Array, task: &str) -> PathBuf {
+    dir.join(format!("slurm/logs/{}-{task}.log", array.base))
+}
+
+pub(super) fn submissions(dir: &Path) -> Result<Vec<Submission>> {
+    let path = dir.join("slurm/submissions.jsonl");
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let lines = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+    lines.with_context(|| format!("{} is damaged", path.display()))
+}
+
+/// Adds a submission, or puts it in the place of the last one.
+fn remember(dir: &Path, submission: &Submission, again: bool) -> Result<()> {
+    let mut all = submissions(dir)?;
+    if again {
+        all.pop();
+    }
+    all.push(submission.clone());
+    let lines = all.iter().map(|one| Ok(serde_json::to_string(one)? + "\n")).collect::<Result<String>>()?;
+    write_atomic(&dir.join("slurm/submissions.jsonl"), lines.as_bytes())
+}
+
+/// Copies of the programs, so that building anew changes nothing under a job that waits.
+fn programs(repo: &Repo, dir: &Path) -> Result<PathBuf> {
+    let engine = PathBuf::from(repo.binary("bench-suite").get_program());
+    let own = env::current_exe().context("this program's file is not known")?;
+    let digest =
+        |path: &Path| file_digest(path).with_context(|| format!("{} cannot be read", path.display()));
+    let name = format!("{}-{}", &digest(&engine)?[..16], &digest(&own)?[..16]);
+    let folder = dir.join("slurm/bin").join(name);
+    for (from, to) in [(&engine, "bench-suite"), (&own, "xtask")] {
+        let to = folder.join(to);
+        if to.is_file() {
+            continue;
+        }
+        let half = to.with_extension("tmp");
+        let copied = fs::create_dir_all(&folder)
+            .and_then(|()| fs::copy(from, &half))
+            .and_then(|_| File::open(&half)?.sync_all())
+            .and_then(|()| fs::rename(&half, &to));
+        copied.with_context(|| format!("{} cannot be written", to.display()))?;
+    }
+    Ok(folder)
+}
+
+/// Arrays by memory; one for all where the number of cells at a time is bounded.
+fn arrays_of(dir: &Path, cells: &[PlannedCell], wanted: &[usize], together: bool) -> Result<Vec<Array>> {
+    let largest = largest_array();
+    let measured = measured(dir, cells)?;
+    let memory = |at: &usize| {
+        let cell = &cells[*at];
+        let bytes = measured.get(cell.model.as_str()).copied().unwrap_or(cell.expected_rss_bytes);
+        (bytes + bytes / 4).div_ceil(GIB)
+    };
+    let most = wanted.iter().map(memory).max().unwrap_or(1);
+    let mut groups: BTreeMap<(u64, usize), Vec<usize>> = BTreeMap::new();
+    for at in wanted {
+        let memory_gib = if together { most } else { memory(at) };
+        groups.entry((memory_gib, at / largest * largest)).or_default().push(at % largest);
+    }
+    let array = |((memory_gib, base), mut tasks): ((u64, usize), Vec<usize>)| {
+        tasks.sort_unstable();
+        Array { job: String::new(), base, tasks, memory_gib }
+    };
+    Ok(groups.into_iter().map(array).collect())
+}
+
+/// Largest resident memory of finished cells by model.
+fn measured<'a>(dir: &Path, cells: &'a [PlannedCell]) -> Result<BTreeMap<&'a str, u64>> {
+    let mut largest = BTreeMap::new();
+    for cell in cells.iter().filter(|cell| is_done(dir, cell)) {
+        let path = dir.join("cells").join(cell.id()).join("cell.json");
+        let text = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let record: CellRecord =
+            serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        let known = largest.entry(cell.model.as_str()).or_insert(0);
+        *known = record.peak_rss_bytes.max(*known);
+    }
+    Ok(largest)
+}
+
+/// Indices that an array of this cluster may have.
+fn largest_array() -> usize {
+    let config = repo::output(Command::new("scontrol").args(["show", "config"])).unwrap_or_default();
+    let line = config.lines().find(|line| line.starts_with("MaxArraySize"));
+    line.and_then(|line| line.split('=').nth(1)?.trim().parse().ok()).unwrap_or(MAX_ARRAY).max(1)
+}
+
+fn options(batch: &Batch) -> Result<Vec<String>> {
+    let text = batch.sbatch.as_deref().unwrap_or_default();
+    shlex::split(text).with_context(|| format!("--sbatch {text:?} has a quote that is not closed"))
+}
+
+fn sbatch(dir: &Path, plan: &Plan, array: &Array, batch: &Batch) -> Result<Command> {
+    let root = dir.ancestors().nth(3).context("a run's folder is data/runs/<digest>")?;
+    let mut command = Command::new("sbatch");
+    command.args(["--parsable", "--requeue", "--open-mode=append", &format!("--signal=B:USR1@{NOTICE_S}")]);
+    command.arg(format!("--job-name=tt-rnn-{}", plan.experiment));
+    command.arg(format!("--output={}", log(dir, array, "%a").display()));
+    command.arg(format!("--mem={}G", array.memory_gib)).arg("--chdir").arg(root);
+    let bound = batch.max_parallel.map_or_else(String::new, |most| format!("%{most}"));
+    command.arg(format!("--array={}{bound}", ranges(&array.tasks)));
+    command.args(options(batch)?);
+    Ok(command)
+}
+
+/// What a task runs. The shell makes way for xtask, which Slurm's signals then reach.
+fn script(programs: &Path, dir: &Path, array: &Array) -> String {
+    let word = |path: &Path| {
+        shlex::try_quote(&path.display().to_string()).map(std::borrow::Cow::into_owned).unwrap_or_default()
+    };
+    format!(
+        "#!/bin/sh\n# The cell in a line of plan.jsonl, counted from 0; made by cargo xtask reproduce --on slurm.\nexec {} \
+         cell-task {} $(({} + SLURM_ARRAY_TASK_ID))\n",
+        word(&programs.join("xtask")),
+        word(dir),
+        array.base
+    )
+}
+
+/// `0-3,5,7-9`.
+fn ranges(sorted: &[usize]) -> String {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &index in sorted {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == index => *last = index,
+            _ => runs.push((index, index)),
+        }
+    }
+    let text =
+        |(from, to): &(usize, usize)| if from == to { from.to_string() } else { format!("{from}-{to}") };
+    runs.iter().map(text).collect::<Vec<_>>().join(",")
+}
+
+fn piped(command: &mut Command, script: &str) -> Result<std::process::Output> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let name = repo::line(command);
+    let mut child =
+        command.spawn().with_context(|| format!("failed to start {name}: is Slurm installed?"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that ended early says why itself.
+        let _ = stdin.write_all(script.as_bytes());
+    }
+    Ok(child.wait_with_output()?)
+}
+
+/// The id of the job.
+fn submitted(command: &mut Command, script: &str) -> Result<String> {
+    let found = piped(command, script)?;
+    if !found.status.success() {
+        bail!("{} failed: {}", repo::line(command), String::from_utf8_lossy(&found.stderr).trim());
+    }
+    let text = String::from_utf8_lossy(&found.stdout);
+    // `id` or `id;cluster`.
+    Ok(text.trim().split(';').next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_are_ranges() {
+        assert_eq!(ranges(&[0, 1, 2, 3, 5, 7, 8]), "0-3,5,7-8");
+        assert_eq!(ranges(&[]), "");
+    }
+
+    #[test]
+    fn the_script_takes_a_hostile_path() {
+        let array = Array { job: String::new(), base: 1001, tasks: vec![0], memory_gib: 1 };
+        let text = script(Path::new("/a b/$(rm)"), Path::new("/it's"), &array);
+        assert!(
+            text.contains("exec '/a b/$(rm)/xtask' cell-task \"/it's\" $((1001 + SLURM_ARRAY_TASK_ID))"),
+            "{text}"
+        );
+    }
+}
