@@ -283,3 +283,30 @@ fn truncated_trains_are_those_of_tensorly() {
         assert!(distance(&found, &expected) < 1e-5 * norm(&expected), "rank {rank} in f32");
     }
 }
+
+/// The third unfolding of a dense GRU's input matrix is a tall one: in `f32`, faer's own factors of it are wrong.
+#[test]
+fn singular_values_of_tall_and_wide_matrices_sum_to_the_norm() {
+    let mut state = 1_u64;
+    let values: Vec<f32> = (0..60_000 * 24)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect();
+    let doubled: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
+    let norm: f64 = doubled.iter().map(|value| value * value).sum();
+    for modes in [[60_000, 24], [24, 60_000]] {
+        let single = unfolding_singular_values(&values, &modes, 1).unwrap();
+        let double = unfolding_singular_values(&doubled, &modes, 1).unwrap();
+        assert!(
+            (single.iter().map(|value| value * value).sum::<f64>() / norm - 1.0).abs() < 1e-9,
+            "{single:?}"
+        );
+        assert!(single.iter().zip(&double).all(|(a, b)| (a - b).abs() < 1e-6 * b), "{single:?} {double:?}");
+        assert!(single[23] > 0.9 * single[0], "noise does not fall");
+        let train = tt_svd(&values, &modes, &Truncation::Ranks(vec![24])).unwrap();
+        let wrong: f64 = train.reconstruct().iter().zip(&values).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+        assert!((wrong / norm).sqrt() < 1e-5, "{modes:?}: {wrong}");
+    }
+}

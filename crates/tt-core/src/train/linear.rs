@@ -101,13 +101,15 @@ pub(super) struct Split<T> {
 pub(super) fn split<T: Scalar>(a: Rows<'_, T>, max_rank: usize, tolerance: f64) -> Result<Split<T>> {
     let (_, m, n) = a;
     if m > n {
-        let qr = view(a).qr();
+        // In f64: faer's f32 factors of tall matrices lose singular values.
+        let qr = double(a).qr();
         let svd = qr.thin_R().thin_svd().map_err(|_| Error::NoConvergence("singular values", n, n))?;
-        let values = svd.S().column_vector().iter().map(|s| s.to_f64()).collect::<Vec<_>>();
+        let values = svd.S().column_vector().iter().copied().collect::<Vec<_>>();
         let rank = rank_of(&values, max_rank, tolerance);
         let left = multiply(qr.compute_thin_Q().as_ref(), svd.U().subcols(0, rank));
-        let scaled = Mat::from_fn(rank, n, |i, j| svd.S().column_vector()[i] * svd.V()[(j, i)]);
-        return Ok(Split { left, right: row_major(scaled.as_ref()), rank });
+        let right = Mat::from_fn(rank, n, |i, j| T::from_f64(values[i] * svd.V()[(j, i)]));
+        let left = left.into_iter().map(T::from_f64).collect();
+        return Ok(Split { left, right: row_major(right.as_ref()), rank });
     }
     let (basis, values) = if T::SQUARES_FIT {
         let eigen =
@@ -126,13 +128,30 @@ pub(super) fn split<T: Scalar>(a: Rows<'_, T>, max_rank: usize, tolerance: f64) 
     Ok(Split { right: multiply(left.transpose(), view(a)), left: row_major(left), rank })
 }
 
-/// Singular values of a matrix, largest first.
+/// The same numbers in `f64`.
+fn double<T: Scalar>((values, m, n): Rows<'_, T>) -> Mat<f64> {
+    Mat::from_fn(m, n, |i, j| values[i * n + j].to_f64())
+}
+
+/// Singular values of a matrix, largest first; of `f32` from the Gram matrix of its shorter side in `f64`.
 pub(super) fn singular_values<T: Scalar>(a: Rows<'_, T>) -> Result<Vec<f64>> {
-    let (_, m, n) = a;
+    let (values, m, n) = a;
+    let failed = |_| Error::NoConvergence("singular values", m, n);
+    if T::SQUARES_FIT {
+        let squares = if m > n {
+            let turned: Vec<T> = (0..m * n).map(|at| values[at % m * n + at / m]).collect();
+            gram((&turned, n, m))
+        } else {
+            gram(a)
+        };
+        let ascending = squares.self_adjoint_eigenvalues(Side::Lower);
+        let ascending = ascending.map_err(|_| Error::NoConvergence("eigenvalues", m, n))?;
+        return Ok(ascending.into_iter().rev().map(|square| square.max(0.0).sqrt()).collect());
+    }
+    let whole = double(a);
     let small =
-        if m > n { view(a).qr().thin_R().to_owned() } else { view(a).transpose().qr().thin_R().to_owned() };
-    let values = small.singular_values().map_err(|_| Error::NoConvergence("singular values", m, n))?;
-    Ok(values.into_iter().map(candle_core::WithDType::to_f64).collect())
+        if m > n { whole.qr().thin_R().to_owned() } else { whole.transpose().qr().thin_R().to_owned() };
+    small.singular_values().map_err(failed)
 }
 
 /// `A · Aᵀ` in `f64`, block of columns by block of columns.

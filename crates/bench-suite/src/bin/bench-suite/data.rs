@@ -1,0 +1,84 @@
+//! `bench-suite data`: what `cargo xtask data` starts.
+
+use anyhow::{Context, Result};
+use bench_suite::catalog::{self, Entry};
+use clap::Subcommand;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Data {
+    /// Print a line per dataset.
+    List,
+    /// Put clips in place and decode them.
+    Import {
+        name: String,
+        /// Folder or archive; without it the clips are in place already.
+        path: Option<PathBuf>,
+        /// Import an official dataset that is not all there.
+        #[arg(long)]
+        allow_partial: bool,
+    },
+    /// Compare the clips with their records; print a CSV line per clip.
+    Verify {
+        name: String,
+        /// By SHA-256 of the files alone.
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Write lengths, rates, sizes and a sheet of pictures per class; print where.
+    Stats { name: String },
+    /// Remove clips (or the link to them), stores and statistics.
+    Remove {
+        name: String,
+        /// Do it; without this only say what would go.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[expect(clippy::print_stdout, reason = "the answer is what these verbs are for")]
+pub(crate) fn run(root: &Path, verb: &Data, jobs: usize) -> Result<()> {
+    let entry = |name: &str| Entry::load(root, name);
+    match verb {
+        Data::List => {
+            let rows = catalog::list(root)?;
+            let width = |of: fn(&catalog::Listed) -> &String| {
+                rows.iter().map(|row| of(row).chars().count()).max().unwrap_or(0)
+            };
+            let (name, clips, store) =
+                (width(|row| &row.name), width(|row| &row.clips), width(|row| &row.store));
+            println!("{:name$}  {:clips$}  {:store$}  folder", "name", "clips", "frames");
+            for row in &rows {
+                println!("{:name$}  {:clips$}  {:store$}  {}", row.name, row.clips, row.store, row.folder);
+            }
+        }
+        Data::Import { name, path, allow_partial } => {
+            catalog::import(&entry(name)?, path.as_deref(), *allow_partial, jobs)?;
+        }
+        Data::Verify { name, fast } => {
+            let mut out = csv::Writer::from_writer(std::io::stdout().lock());
+            let mut written = out.write_record(["clip", "verdict", "detail"]);
+            let result = catalog::verify(&entry(name)?, *fast, jobs, &mut |checked| {
+                if written.is_ok() {
+                    written = out.write_record([&checked.clip, checked.verdict.name(), &checked.detail]);
+                }
+            });
+            written.context("cannot write to standard output")?;
+            out.flush().context("cannot write to standard output")?;
+            return result;
+        }
+        Data::Stats { name } => println!("{}", catalog::statistics(&entry(name)?)?.display()),
+        Data::Remove { name, yes } => {
+            let paths = catalog::removable(&entry(name)?)?;
+            for path in &paths {
+                println!("{}", path.display());
+            }
+            match (paths.is_empty(), yes) {
+                (true, _) => println!("nothing of {name} is here"),
+                (false, true) => catalog::remove(&paths)?,
+                (false, false) => anyhow::bail!("nothing was removed: say --yes to remove the above"),
+            }
+        }
+    }
+    Ok(())
+}
