@@ -1,4 +1,4 @@
-//! The system packages that FFmpeg's bindings need: checked, installed where allowed, else named.
+//! System packages, those of FFmpeg's bindings and Slurm: checked, installed where allowed, else named.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -21,29 +21,49 @@ const LINES: &str = "  Debian, Ubuntu:  sudo apt-get install -y pkg-config libcl
 /// # Errors
 /// When something is missing and cannot be installed by apt-get as root or with `sudo -n`.
 pub(crate) fn ensure() -> Result<()> {
-    let missing = missing();
-    if missing.is_empty() {
+    let still = install(missing);
+    if still.is_empty() { Ok(()) } else { bail!("{}", complaint(&still)) }
+}
+
+/// Makes sure that Slurm's programs are there, daemons included.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn ensure_slurm() -> Result<()> {
+    let still = install(|| {
+        let programs = [("slurmctld", "slurmctld"), ("slurmd", "slurmd"), ("sbatch", "slurm-client")];
+        let works = |program: &str| repo::output(Command::new(program).arg("--version")).is_some();
+        programs.iter().filter(|(program, _)| !works(program)).map(|(_, package)| *package).collect()
+    });
+    if still.is_empty() {
         return Ok(());
     }
-    let names = missing.join(" ");
-    if let Some(mut apt) = apt_get() {
-        eprintln!("missing system packages: {names}; installing them with apt-get");
-        let mut install = || -> Result<()> {
-            repo::run(apt(&["update", "-q"]).stdout(Stdio::null()))?;
-            let mut words = vec!["install", "-y", "-q", "--no-install-recommends"];
-            words.extend(&missing);
-            repo::run(apt(&words).stdout(Stdio::null()))
-        };
-        if let Err(error) = install() {
-            eprintln!("apt-get could not install them: {error:#}");
-        }
+    bail!("Slurm is not installed: apt-get install {}", still.join(" "))
+}
+
+/// Installs what is missing, where that is possible, and returns what still is.
+fn install(missing: impl Fn() -> Vec<&'static str>) -> Vec<&'static str> {
+    let before = missing();
+    if before.is_empty() {
+        return before;
     }
-    let still = self::missing();
+    let names = before.join(" ");
+    let Some(mut apt) = apt_get() else { return before };
+    eprintln!("missing system packages: {names}; installing them with apt-get");
+    let mut install = || -> Result<()> {
+        repo::run(apt(&["update", "-q"]).stdout(Stdio::null()))?;
+        let mut words = vec!["install", "-y", "-q", "--no-install-recommends"];
+        words.extend(&before);
+        repo::run(apt(&words).stdout(Stdio::null()))
+    };
+    if let Err(error) = install() {
+        eprintln!("apt-get could not install them: {error:#}");
+    }
+    let still = missing();
     if still.is_empty() {
         eprintln!("installed {names}");
-        return Ok(());
     }
-    bail!("{}", complaint(&still))
+    still
 }
 
 fn complaint(missing: &[&str]) -> String {

@@ -1,6 +1,7 @@
-//! `cargo xtask torture`: runs killed at random instants must end as if they had not been, and damaged clips must
-//! cost themselves alone.
+//! `cargo xtask torture`: runs killed at random instants or on a disturbed cluster must end as if they had not been,
+//! and damaged clips must cost themselves alone.
 
+mod cluster;
 mod equal;
 mod import;
 mod victim;
@@ -43,6 +44,12 @@ Examples:
 Examples:
   cargo xtask torture import --kills 50")]
     Import(ImportOptions),
+    /// Disturb a Slurm of two nodes on this machine: nothing may be lost, computed twice or changed
+    #[command(after_help = "\
+Examples:
+  cargo xtask torture cluster
+  cargo xtask torture cluster --scenarios node-killed,time-limit")]
+    Cluster(cluster::Options),
 }
 
 #[derive(Debug, Args)]
@@ -120,6 +127,7 @@ pub(crate) fn torture(repo: &Repo, what: &Torture) -> Result<()> {
         Torture::Resume(options) => resume(repo, options),
         Torture::Clips(options) => clips(repo, options),
         Torture::Import(options) => import::import(repo, options.kills, options.seed),
+        Torture::Cluster(options) => cluster::torture(repo, options),
     }
 }
 
