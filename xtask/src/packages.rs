@@ -32,7 +32,9 @@ pub(crate) fn ensure() -> Result<()> {
 pub(crate) fn ensure_slurm() -> Result<()> {
     let still = install(|| {
         let programs = [("slurmctld", "slurmctld"), ("slurmd", "slurmd"), ("sbatch", "slurm-client")];
-        let works = |program: &str| repo::output(Command::new(program).arg("--version")).is_some();
+        // Where daemons are, which is not in everybody's path.
+        let find = |program: &str| format!("PATH=\"$PATH:/usr/sbin\" command -v {program}");
+        let works = |program: &str| repo::output(Command::new("sh").args(["-c", &find(program)])).is_some();
         programs.iter().filter(|(program, _)| !works(program)).map(|(_, package)| *package).collect()
     });
     if still.is_empty() {

@@ -1,5 +1,7 @@
 //! A Slurm of two nodes on this machine, without root, systemd, cgroups or munge.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -42,9 +44,11 @@ impl Cluster {
     }
 
     /// A command that talks to this cluster.
-    pub(super) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env("SLURM_CONF", &self.config);
+        // Where daemons are, which is not in everybody's path.
+        command.env("PATH", env::var("PATH").unwrap_or_default() + ":/usr/sbin");
         command
     }
 
