@@ -115,6 +115,7 @@ fn compute(
     };
     held.check(&options.id)?;
     write(&folder.join("cell.json"), &serde_json::to_vec_pretty(&record)?)?;
+    tracing::info!("{}: finished", options.id);
     Snapshot::new(folder).remove()
 }
 

@@ -63,16 +63,31 @@ fn row_major<T: Scalar>(matrix: MatRef<'_, T>) -> Vec<T> {
     (0..rows * columns).map(|at| matrix[(at / columns, at % columns)]).collect()
 }
 
+/// More rows than these, and faer 0.24 returns `Q = I` for a matrix of `f32`.
+const ROWS_OF_QR: usize = 1 << 19;
+
+fn thin_qr<T: Scalar>(a: MatRef<'_, T>) -> (Mat<T>, Mat<T>) {
+    if T::SQUARES_FIT && a.nrows() > ROWS_OF_QR {
+        let qr = Mat::from_fn(a.nrows(), a.ncols(), |i, j| a[(i, j)].to_f64()).qr();
+        let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
+        let single =
+            |of: MatRef<'_, f64>| Mat::from_fn(of.nrows(), of.ncols(), |i, j| T::from_f64(of[(i, j)]));
+        return (single(q.as_ref()), single(r));
+    }
+    let qr = a.qr();
+    (qr.compute_thin_Q(), qr.thin_R().to_owned())
+}
+
 /// `A = Q · R` with `Q [m, p]`, `R [p, n]`, `p = min(m, n)`, both row-major.
 pub(super) fn qr<T: Scalar>(a: Rows<'_, T>) -> (Vec<T>, Vec<T>, usize) {
-    let qr = view(a).qr();
-    (row_major(qr.compute_thin_Q().as_ref()), row_major(qr.thin_R()), a.1.min(a.2))
+    let (q, r) = thin_qr(view(a));
+    (row_major(q.as_ref()), row_major(r.as_ref()), a.1.min(a.2))
 }
 
 /// `A = L · Q` with `L [m, p]`, `Q [p, n]`, `p = min(m, n)`, both row-major.
 pub(super) fn lq<T: Scalar>(a: Rows<'_, T>) -> (Vec<T>, Vec<T>, usize) {
-    let qr = view(a).transpose().qr();
-    (row_major(qr.thin_R().transpose()), row_major(qr.compute_thin_Q().transpose()), a.1.min(a.2))
+    let (q, r) = thin_qr(view(a).transpose());
+    (row_major(r.transpose()), row_major(q.transpose()), a.1.min(a.2))
 }
 
 /// Solves `X · B = A` for a square, well-conditioned B; all row-major.
@@ -93,39 +108,67 @@ pub(super) struct Split<T> {
 /// The best split by singular values: the smallest rank whose error is at most `tolerance` (Frobenius), but at
 /// most `max_rank` and at least 1.
 ///
-/// A wide matrix is never decomposed itself: of `f32`, the Gram matrix of its rows is summed in `f64`, which holds
-/// the squares of `f32` without loss; of `f64`, an LQ factorization comes first.
+/// A matrix of `f32` is never decomposed itself: the Gram matrix of its shorter side is summed in `f64`, which holds
+/// the squares of `f32` without loss. Of `f64`, a QR or LQ factorization comes first.
 ///
 /// # Cost
-/// `O(m n min(m, n))`.
+/// `O(m n min(m, n))`; of `f32`, about three matrices of `min(m, n)²` in `f64`.
 pub(super) fn split<T: Scalar>(a: Rows<'_, T>, max_rank: usize, tolerance: f64) -> Result<Split<T>> {
-    let (_, m, n) = a;
-    if m > n {
-        // In f64: faer's f32 factors of tall matrices lose singular values.
-        let qr = double(a).qr();
-        let svd = qr.thin_R().thin_svd().map_err(|_| Error::NoConvergence("singular values", n, n))?;
-        let values = svd.S().column_vector().iter().copied().collect::<Vec<_>>();
-        let rank = rank_of(&values, max_rank, tolerance);
-        let left = multiply(qr.compute_thin_Q().as_ref(), svd.U().subcols(0, rank));
-        let right = Mat::from_fn(rank, n, |i, j| T::from_f64(values[i] * svd.V()[(j, i)]));
-        let left = left.into_iter().map(T::from_f64).collect();
-        return Ok(Split { left, right: row_major(right.as_ref()), rank });
+    match (T::SQUARES_FIT, a.1 > a.2) {
+        (true, true) => split_tall_by_gram(a, max_rank, tolerance),
+        (true, false) => {
+            let (basis, values) = eigen_of(&gram_of_rows(a))?;
+            Ok(project(a, basis.as_ref(), rank_of(&values, max_rank, tolerance)))
+        }
+        (false, true) => split_tall_by_qr(a, max_rank, tolerance),
+        (false, false) => {
+            let lower = view(a).transpose().qr().thin_R().transpose().to_owned();
+            let svd = lower.thin_svd().map_err(|_| Error::NoConvergence("singular values", a.1, a.1))?;
+            let values: Vec<f64> = svd.S().column_vector().iter().map(|s| s.to_f64()).collect();
+            Ok(project(a, svd.U(), rank_of(&values, max_rank, tolerance)))
+        }
     }
-    let (basis, values) = if T::SQUARES_FIT {
-        let eigen =
-            gram(a).self_adjoint_eigen(Side::Lower).map_err(|_| Error::NoConvergence("eigenvalues", m, m))?;
-        // Ascending: the largest come last.
-        let values: Vec<f64> = (0..m).rev().map(|i| eigen.S().column_vector()[i].max(0.0).sqrt()).collect();
-        let u = eigen.U();
-        (Mat::from_fn(m, m, |i, j| T::from_f64(u[(i, m - 1 - j)])), values)
-    } else {
-        let lower = view(a).transpose().qr().thin_R().transpose().to_owned();
-        let svd = lower.thin_svd().map_err(|_| Error::NoConvergence("singular values", m, m))?;
-        (svd.U().to_owned(), svd.S().column_vector().iter().map(|s| s.to_f64()).collect())
-    };
+}
+
+/// The split of a matrix by the first columns of an orthonormal basis of its columns.
+fn project<T: Scalar>(a: Rows<'_, T>, basis: MatRef<'_, T>, rank: usize) -> Split<T> {
+    let left = basis.subcols(0, rank);
+    Split { right: multiply(left.transpose(), view(a)), left: row_major(left), rank }
+}
+
+/// `A ≈ (A V) Vᵀ` with the first right singular vectors, `A V` made orthonormal by a thin QR in `f64`.
+fn split_tall_by_gram<T: Scalar>(a: Rows<'_, T>, max_rank: usize, tolerance: f64) -> Result<Split<T>> {
+    let (_, m, n) = a;
+    let (basis, values) = eigen_of::<T>(&gram_of_columns(a))?;
     let rank = rank_of(&values, max_rank, tolerance);
-    let left = basis.as_ref().subcols(0, rank);
-    Ok(Split { right: multiply(left.transpose(), view(a)), left: row_major(left), rank })
+    let right = row_major(basis.as_ref().subcols(0, rank).transpose());
+    let projected = product_with_transposed(a, (&right, rank, n));
+    let qr = double((&projected, m, rank)).qr();
+    let factor: Vec<T> = row_major(qr.thin_R()).into_iter().map(T::from_f64).collect();
+    let left = row_major(qr.compute_thin_Q().as_ref()).into_iter().map(T::from_f64).collect();
+    Ok(Split { left, right: product((&factor, rank, rank), (&right, rank, n)), rank })
+}
+
+fn split_tall_by_qr<T: Scalar>(a: Rows<'_, T>, max_rank: usize, tolerance: f64) -> Result<Split<T>> {
+    let (_, _, n) = a;
+    let qr = view(a).qr();
+    let svd = qr.thin_R().thin_svd().map_err(|_| Error::NoConvergence("singular values", n, n))?;
+    let values: Vec<f64> = svd.S().column_vector().iter().map(|s| s.to_f64()).collect();
+    let rank = rank_of(&values, max_rank, tolerance);
+    let left = multiply(qr.compute_thin_Q().as_ref(), svd.U().subcols(0, rank));
+    let right = Mat::from_fn(rank, n, |i, j| T::from_f64(values[i]) * svd.V()[(j, i)]);
+    Ok(Split { left, right: row_major(right.as_ref()), rank })
+}
+
+/// Eigenvectors of a Gram matrix as columns, and the roots of its eigenvalues, the largest first.
+fn eigen_of<T: Scalar>(squares: &Mat<f64>) -> Result<(Mat<T>, Vec<f64>)> {
+    let m = squares.nrows();
+    let eigen =
+        squares.self_adjoint_eigen(Side::Lower).map_err(|_| Error::NoConvergence("eigenvalues", m, m))?;
+    // Ascending: the largest come last.
+    let values = (0..m).rev().map(|i| eigen.S().column_vector()[i].max(0.0).sqrt()).collect();
+    let u = eigen.U();
+    Ok((Mat::from_fn(m, m, |i, j| T::from_f64(u[(i, m - 1 - j)])), values))
 }
 
 /// The same numbers in `f64`.
@@ -135,15 +178,9 @@ fn double<T: Scalar>((values, m, n): Rows<'_, T>) -> Mat<f64> {
 
 /// Singular values of a matrix, largest first; of `f32` from the Gram matrix of its shorter side in `f64`.
 pub(super) fn singular_values<T: Scalar>(a: Rows<'_, T>) -> Result<Vec<f64>> {
-    let (values, m, n) = a;
-    let failed = |_| Error::NoConvergence("singular values", m, n);
+    let (_, m, n) = a;
     if T::SQUARES_FIT {
-        let squares = if m > n {
-            let turned: Vec<T> = (0..m * n).map(|at| values[at % m * n + at / m]).collect();
-            gram((&turned, n, m))
-        } else {
-            gram(a)
-        };
+        let squares = if m > n { gram_of_columns(a) } else { gram_of_rows(a) };
         let ascending = squares.self_adjoint_eigenvalues(Side::Lower);
         let ascending = ascending.map_err(|_| Error::NoConvergence("eigenvalues", m, n))?;
         return Ok(ascending.into_iter().rev().map(|square| square.max(0.0).sqrt()).collect());
@@ -151,21 +188,34 @@ pub(super) fn singular_values<T: Scalar>(a: Rows<'_, T>) -> Result<Vec<f64>> {
     let whole = double(a);
     let small =
         if m > n { whole.qr().thin_R().to_owned() } else { whole.transpose().qr().thin_R().to_owned() };
-    small.singular_values().map_err(failed)
+    small.singular_values().map_err(|_| Error::NoConvergence("singular values", m, n))
 }
 
+/// Columns or rows that a Gram matrix takes in at a time.
+const BLOCK: usize = 2048;
+
 /// `A · Aᵀ` in `f64`, block of columns by block of columns.
-fn gram<T: Scalar>((values, m, n): Rows<'_, T>) -> Mat<f64> {
-    const COLUMNS: usize = 2048;
+fn gram_of_rows<T: Scalar>((values, m, n): Rows<'_, T>) -> Mat<f64> {
     let mut sum = Mat::<f64>::zeros(m, m);
-    let mut block = vec![0.0_f64; m * COLUMNS.min(n)];
-    for from in (0..n).step_by(COLUMNS) {
-        let width = COLUMNS.min(n - from);
+    let mut block = vec![0.0_f64; m * BLOCK.min(n)];
+    for from in (0..n).step_by(BLOCK) {
+        let width = BLOCK.min(n - from);
         for (row, to) in values.chunks_exact(n).zip(block.chunks_exact_mut(width)) {
             to.iter_mut().zip(&row[from..from + width]).for_each(|(to, value)| *to = value.to_f64());
         }
         let part = MatRef::from_row_major_slice(&block[..m * width], m, width);
         matmul(sum.as_mut(), Accum::Add, part, part.transpose(), 1.0, get_global_parallelism());
+    }
+    sum
+}
+
+/// `Aᵀ · A` in `f64`, block of rows by block of rows.
+fn gram_of_columns<T: Scalar>((values, _, n): Rows<'_, T>) -> Mat<f64> {
+    let mut sum = Mat::<f64>::zeros(n, n);
+    for rows in values.chunks(BLOCK * n) {
+        let block: Vec<f64> = rows.iter().map(|value| value.to_f64()).collect();
+        let part = MatRef::from_row_major_slice(&block, rows.len() / n, n);
+        matmul(sum.as_mut(), Accum::Add, part.transpose(), part, 1.0, get_global_parallelism());
     }
     sum
 }

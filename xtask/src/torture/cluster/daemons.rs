@@ -74,6 +74,13 @@ impl Cluster {
         kill(&[self.pid(&format!("slurmd.{node}.pid"))?])
     }
 
+    /// Stops the tasks of a node, or lets them go on.
+    pub(super) fn pause(&self, node: &str, stop: bool) -> Result<()> {
+        let marks = [format!("SLURMD_NODENAME={node}"), "SLURM_ARRAY_TASK_ID=".to_owned()];
+        let tasks = self.processes(|environment| marks.iter().all(|mark| environment.contains(mark)));
+        signal(if stop { "-STOP" } else { "-CONT" }, &tasks)
+    }
+
     pub(super) fn kill_controller(&self) -> Result<()> {
         kill(&[self.pid("slurmctld.pid")?])
     }
@@ -166,10 +173,14 @@ pub(super) fn wait(what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
 }
 
 fn kill(processes: &[u32]) -> Result<()> {
+    signal("-KILL", processes)
+}
+
+fn signal(name: &str, processes: &[u32]) -> Result<()> {
     let pids = processes.iter().map(ToString::to_string);
     // Failing to reach a process that has just left is no error.
     Command::new("kill")
-        .arg("-KILL")
+        .arg(name)
         .args(pids)
         .stderr(Stdio::null())
         .status()
