@@ -1,6 +1,6 @@
 //! Slurm: arrays of cells and a report after them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs::{self, File};
 use std::io::Write;
@@ -50,7 +50,8 @@ pub(super) struct Array {
 pub(super) struct Queued {
     /// `PENDING`, `RUNNING`, `COMPLETING`, …
     pub(super) state: String,
-    pub(super) node: String,
+    /// Its node, or in parentheses what it waits for.
+    pub(super) place: String,
     /// `123_4`.
     pub(super) job: String,
 }
@@ -77,26 +78,28 @@ pub(crate) fn submit(repo: &Repo, dir: &Path, plan: &Plan, batch: &Batch, out: O
         waiting.len(),
         new.len()
     );
-    if new.is_empty() {
+    if waiting.is_empty() && new.is_empty() {
+        return super::collect(repo, &plan.run_digest, out);
+    }
+    if new.is_empty() && reports(dir)? {
         return Ok(());
     }
     let programs = programs(repo, dir)?;
-    let mut arrays = Vec::new();
+    let mut submission = Submission { date: date_utc(), arrays: Vec::new(), report: String::new() };
     for mut array in arrays_of(dir, &cells, &new, batch.max_parallel.is_some())? {
         let mut command = sbatch(dir, plan, &array, batch)?;
         array.job = submitted(&mut command, &script(&programs, dir, &array))?;
         eprintln!("array {}: {} cells of {} GiB", array.job, array.tasks.len(), array.memory_gib);
-        arrays.push(array);
+        submission.arrays.push(array);
         // What is queued is known even where the next array or the report is refused.
-        remember(
-            dir,
-            &Submission { date: date_utc(), arrays: arrays.clone(), report: String::new() },
-            arrays.len() > 1,
-        )?;
+        remember(dir, &submission, submission.arrays.len() > 1)?;
     }
-    let jobs: Vec<&str> = arrays.iter().map(|array| array.job.as_str()).collect();
+    let earlier = waiting.iter().filter_map(|at| queued[at].job.split('_').next());
+    let jobs: BTreeSet<&str> =
+        submission.arrays.iter().map(|array| array.job.as_str()).chain(earlier).collect();
     let mut command = Command::new("sbatch");
-    command.args(["--parsable", &format!("--dependency=afterany:{}", jobs.join(":"))]);
+    let jobs = jobs.into_iter().collect::<Vec<_>>().join(":");
+    command.args(["--parsable", &format!("--dependency=afterany:{jobs}")]);
     command.arg(format!("--job-name=tt-rnn-{}-report", plan.experiment));
     command.arg(format!("--output={}", slurm.join("logs/report.log").display()));
     command.args(["--open-mode=append", "--chdir"]).arg(repo.root()).args(options(batch)?);
@@ -106,11 +109,19 @@ pub(crate) fn submit(repo: &Repo, dir: &Path, plan: &Plan, batch: &Batch, out: O
         words.extend(["--out".into(), std::path::absolute(out)?.display().to_string()]);
     }
     let line = shlex::try_join(words.iter().map(String::as_str))?;
-    let report = submitted(&mut command, &format!("#!/bin/sh\nexec {line}\n"))?;
-    eprintln!("report {report}: after them");
-    remember(dir, &Submission { date: date_utc(), arrays, report }, true)?;
+    submission.report = submitted(&mut command, &format!("#!/bin/sh\nexec {line}\n"))?;
+    eprintln!("report {}: after them", submission.report);
+    remember(dir, &submission, !submission.arrays.is_empty())?;
     eprintln!("cargo xtask status {0}; cargo xtask collect {0}; cargo xtask cancel {0}", plan.experiment);
     Ok(())
+}
+
+/// Whether a job that collects the tables is in the queue: a controller that dies may forget it.
+fn reports(dir: &Path) -> Result<bool> {
+    let last = submissions(dir)?.pop().map(|submission| submission.report).unwrap_or_default();
+    let mut command = Command::new("squeue");
+    let known = repo::output(command.args(["--noheader", "--me", "--format=%i"])).unwrap_or_default();
+    Ok(known.lines().any(|job| job.trim() == last))
 }
 
 /// What would be submitted, and what Slurm says to it; nothing is queued.
@@ -157,7 +168,7 @@ pub(super) fn queue(dir: &Path) -> Result<BTreeMap<usize, Queued>> {
     }
     // All of this user's jobs: asked for a job that has left its memory, squeue fails.
     let mut command = Command::new("squeue");
-    command.args(["--noheader", "--array", "--me", "--format=%F|%K|%T|%N"]);
+    command.args(["--noheader", "--array", "--me", "--format=%F|%K|%T|%R"]);
     let found = command.output().context("failed to start squeue: is this a node of the cluster?")?;
     if !found.status.success() {
         bail!("squeue failed: {}", String::from_utf8_lossy(&found.stderr).trim());
@@ -165,12 +176,12 @@ pub(super) fn queue(dir: &Path) -> Result<BTreeMap<usize, Queued>> {
     let mut cells = BTreeMap::new();
     for line in String::from_utf8_lossy(&found.stdout).lines() {
         let fields: Vec<&str> = line.trim().split('|').collect();
-        let [job, task, state, node] = fields[..] else { continue };
+        let [job, task, state, place] = fields[..] else { continue };
         let (Some(array), Ok(index)) = (arrays.iter().find(|array| array.job == job), task.parse::<usize>())
         else {
             continue;
         };
-        let queued = Queued { state: state.into(), node: node.into(), job: format!("{job}_{task}") };
+        let queued = Queued { state: state.into(), place: place.into(), job: format!("{job}_{task}") };
         cells.insert(array.base + index, queued);
     }
     Ok(cells)

@@ -31,7 +31,7 @@ pub(crate) fn status(repo: &Repo, name: &str) -> Result<()> {
         } else if let Some(lease) = holder(&run.dir.join("cells").join(&id)) {
             ("running", running(&lease))
         } else if let Some(queued) = queue.get(&at) {
-            ("waiting", format!("{} {} {}", queued.job, queued.state.to_lowercase(), queued.node))
+            ("waiting", format!("{} {} {}", queued.job, queued.state.to_lowercase(), queued.place))
         } else {
             let log =
                 logs.iter().rev().find(|array| at >= array.base && array.tasks.contains(&(at - array.base)));

@@ -24,7 +24,7 @@ const ASKS: (usize, Duration) = (40, Duration::from_secs(3));
 /// Computes the cell in a line of `plan.jsonl`. After a signal, or where another process holds the cell, the task
 /// puts itself back into the queue.
 ///
-/// The exit code is 0 for done, 75 for a cell to be tried again by hand, 65 for bad data, else the engine's.
+/// The exit code is 0 for done, 75 for a cell to be tried again, 65 for bad data, else the engine's.
 pub(crate) fn task(run_dir: &Path, line: usize) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
     let cells = plan::read(run_dir)?;
@@ -86,11 +86,11 @@ fn requeue(id: &str, why: &str) -> Result<ExitCode> {
         let state = output(Command::new("squeue").args(["--noheader", "--format=%T", "--jobs", &job]));
         if state.as_deref().is_some_and(|state| state != "RUNNING") {
             eprintln!("{id}: {why}");
-            return Ok(ExitCode::from(STOPPED as u8));
+            return Ok(ExitCode::from(LOCKED as u8));
         }
         if output(Command::new("scontrol").args(["requeue", &job])).is_some() {
             eprintln!("{id}: {why}; back in the queue");
-            return Ok(ExitCode::from(STOPPED as u8));
+            return Ok(ExitCode::from(LOCKED as u8));
         }
         thread::sleep(ASKS.1);
     }

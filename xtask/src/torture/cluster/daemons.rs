@@ -1,7 +1,6 @@
 //! A Slurm of two nodes on this machine, without root, systemd, cgroups or munge.
 
 use std::env;
-use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::interrupt::Interrupt;
 use crate::repo::{output, run};
 
 /// The nodes' names.
@@ -24,11 +24,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub(super) struct Cluster {
     dir: PathBuf,
     config: PathBuf,
+    interrupt: Interrupt,
 }
 
 impl Cluster {
     /// Starts the daemons and waits until both nodes are idle.
-    pub(super) fn start(dir: PathBuf) -> Result<Self> {
+    pub(super) fn start(dir: PathBuf, interrupt: Interrupt) -> Result<Self> {
         let config = dir.join("slurm.conf");
         for name in ["state", "log", "spool.n1", "spool.n2"] {
             fs::create_dir_all(dir.join(name))
@@ -36,17 +37,34 @@ impl Cluster {
         }
         let text = configuration(&dir)?;
         fs::write(&config, text).with_context(|| format!("{} cannot be written", config.display()))?;
-        let cluster = Self { dir, config };
+        let cluster = Self { dir, config, interrupt };
         cluster.start_controller()?;
         NODES.iter().try_for_each(|node| cluster.start_node(node, ""))?;
         cluster.until_idle()?;
         Ok(cluster)
     }
 
-    /// A command that talks to this cluster.
-    pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
+    /// Makes a command talk to this cluster.
+    pub(super) fn address(&self, command: &mut Command) {
         command.env("SLURM_CONF", &self.config);
+    }
+
+    /// Waits until `done`; an error says for what in vain.
+    pub(super) fn wait(&self, what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
+        let started = Instant::now();
+        while !done() {
+            self.interrupt.check()?;
+            if started.elapsed() > PATIENCE {
+                bail!("waited {} s in vain for {what}", PATIENCE.as_secs());
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        self.address(&mut command);
         // Where daemons are, which is not in everybody's path.
         command.env("PATH", env::var("PATH").unwrap_or_default() + ":/usr/sbin");
         command
@@ -56,8 +74,7 @@ impl Cluster {
         run(self.command("slurmctld").arg("-f").arg(&self.config).stdout(Stdio::null()))
     }
 
-    /// Starts a node's daemon after the words of a shell, which may limit it.
-    pub(super) fn start_node(&self, node: &str, limits: &str) -> Result<()> {
+    fn start_node(&self, node: &str, limits: &str) -> Result<()> {
         let mut shell = self.command("sh");
         shell.args(["-c", &format!("{limits}\nexec slurmd -f \"$SLURM_CONF\" -N {node}")]);
         run(shell.env("SLURMD_NODENAME", node).stdout(Stdio::null()))
@@ -85,11 +102,11 @@ impl Cluster {
         kill(&[self.pid("slurmctld.pid")?])
     }
 
-    /// Ends what is left of both nodes and starts them anew.
-    pub(super) fn restart_nodes(&self) -> Result<()> {
+    /// Ends both nodes and starts them anew after the words of a shell, which may limit them.
+    pub(super) fn restart_nodes(&self, limits: &str) -> Result<()> {
         for node in NODES {
             self.kill_node(node)?;
-            self.start_node(node, "")?;
+            self.start_node(node, limits)?;
         }
         self.until_idle()
     }
@@ -108,14 +125,31 @@ impl Cluster {
 
     /// Waits until no job is left.
     pub(super) fn until_empty(&self) -> Result<()> {
-        wait("the queue to be empty", || {
-            output(self.command("squeue").arg("--noheader")).is_some_and(|jobs| jobs.is_empty())
+        self.wait("the queue to be empty", || self.is_empty())
+    }
+
+    /// Waits until no job is left, while every task stands still three quarters of the time: what takes half a minute
+    /// then meets a time limit of a minute twice.
+    pub(super) fn until_empty_in_slow_motion(&self) -> Result<()> {
+        self.wait("the queue to be empty", || {
+            for (stop, tenths) in [(true, 9), (false, 3)] {
+                for node in NODES {
+                    // A task that has ended meanwhile needs no signal.
+                    let _ = self.pause(node, stop);
+                }
+                thread::sleep(Duration::from_millis(100 * tenths));
+            }
+            self.is_empty()
         })
+    }
+
+    fn is_empty(&self) -> bool {
+        output(self.command("squeue").arg("--noheader")).is_some_and(|jobs| jobs.is_empty())
     }
 
     /// Waits until both nodes wait for jobs.
     pub(super) fn until_idle(&self) -> Result<()> {
-        wait("two idle nodes", || {
+        self.wait("two idle nodes", || {
             let states = output(self.command("sinfo").args(["--noheader", "--Node", "--format=%T"]));
             states
                 .is_some_and(|states| states.lines().filter(|state| *state == "idle").count() == NODES.len())
@@ -158,18 +192,6 @@ impl Drop for Cluster {
         // A process that has ended meanwhile is no loss.
         let _ = kill(&self.processes(|_| true));
     }
-}
-
-/// Waits until `done`; an error says for what in vain.
-pub(super) fn wait(what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
-    let started = Instant::now();
-    while !done() {
-        if started.elapsed() > PATIENCE {
-            bail!("waited {} s in vain for {what}", PATIENCE.as_secs());
-        }
-        thread::sleep(LOOK_EVERY);
-    }
-    Ok(())
 }
 
 fn kill(processes: &[u32]) -> Result<()> {

@@ -6,7 +6,9 @@ use std::env;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,19 +18,22 @@ use clap::{Args, ValueEnum};
 
 use super::{EXPERIMENT, Root, remove};
 use crate::cells::is_done;
+use crate::interrupt::Interrupt;
 use crate::repo::{self, Repo};
 use crate::{packages, text};
-use daemons::{Cluster, wait};
+use daemons::Cluster;
 
+/// Scenarios at the same time.
+const LANES: usize = 3;
 /// Cells of this model are long where a scenario needs time, all others are short.
 const LONG: &str = "tt-lstm";
 /// Its epochs then: half a minute where three such cells share two cores.
 const LONG_EPOCHS: usize = 6000;
-/// Time limit and notice that stop a task ten seconds after its start, give or take Slurm's pace.
+/// Time limit and notice that stop a task ten seconds after its start, or half a minute later at Slurm's pace.
 const SHORT_LIMIT: &str = "--time=1 --signal=B:USR1@50";
 /// The least that a time limit has to stop some cell.
 const REQUEUES: u64 = 2;
-/// Files of the node with a full disk may have this many blocks of 512 bytes: weights of trains fit, dense ones do not.
+/// Files on nodes with a full disk may have this many blocks of 512 bytes: weights of trains fit, dense ones do not.
 const BLOCKS: usize = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,7 +52,7 @@ pub(crate) enum Scenario {
     TwoSubmits,
     /// A cell fails, is repaired and submitted again
     FailingCell,
-    /// Writes fail on one node
+    /// Writes fail on the nodes
     FullDisk,
     /// Cells are cancelled and submitted again
     Cancelled,
@@ -98,49 +103,222 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Runs the scenarios one after another and prints a line for each.
+/// Runs the scenarios, some at a time, each on a cluster of its own, and prints a line for each.
 #[expect(clippy::print_stdout, reason = "the lines are what the verb is for")]
 pub(super) fn torture(repo: &Repo, options: &Options) -> Result<()> {
     packages::ensure_slurm()?;
+    let interrupt = Interrupt::install()?;
     let base = repo.path("data/torture-cluster");
     remove(&base)?;
-    let cluster = Cluster::start(base.join("slurm"))?;
-    let torture = Torture { repo, base: &base, cluster: &cluster };
     let wanted = if options.scenarios.is_empty() { Scenario::value_variants() } else { &options.scenarios };
-    let mut bad = 0;
     for scenario in wanted {
-        let started = Instant::now();
-        let verdict = torture.run(*scenario).with_context(|| format!("{} failed", scenario.name()))?;
-        println!("{verdict}");
-        eprintln!("{}: {}", verdict.name, text::seconds(started.elapsed().as_secs_f64()));
-        bad += usize::from(!verdict.is_good());
+        reference(repo, &base, *scenario)?;
     }
-    drop(cluster);
+    let left = Mutex::new(wanted.iter());
+    let bad = AtomicUsize::new(0);
+    thread::scope(|lanes| {
+        let lane = || {
+            loop {
+                let next = left.lock().ok().and_then(|mut left| left.next());
+                let Some(scenario) = next else { return };
+                let started = Instant::now();
+                let verdict =
+                    Stage::new(repo, &base, *scenario, &interrupt).and_then(|stage| stage.run(*scenario));
+                match verdict {
+                    Ok(verdict) => {
+                        println!("{verdict}");
+                        bad.fetch_add(usize::from(!verdict.is_good()), Ordering::Relaxed);
+                    }
+                    Err(error) => {
+                        eprintln!("{} failed: {error:#}", scenario.name());
+                        bad.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                eprintln!("{}: {}", scenario.name(), text::seconds(started.elapsed().as_secs_f64()));
+            }
+        };
+        for _ in 0..LANES {
+            lanes.spawn(lane);
+        }
+    });
+    interrupt.check()?;
+    let bad = bad.into_inner();
     if bad > 0 {
-        bail!(
-            "{bad} of {} scenarios lost or changed something; all is kept in {}",
-            wanted.len(),
-            repo.show(&base)
-        );
+        bail!("{bad} of {} scenarios went wrong; all is kept in {}", wanted.len(), repo.show(&base));
     }
     remove(&base)
 }
 
-struct Torture<'a> {
+/// A scenario's cluster, its folder, and the run in it.
+struct Stage<'a> {
     repo: &'a Repo,
     base: &'a Path,
-    cluster: &'a Cluster,
-}
-
-/// A scenario's folder, and the run in it.
-struct Site {
+    cluster: Cluster,
     root: Root,
     settings: Vec<String>,
     run_dir: PathBuf,
     cells: Vec<PlannedCell>,
 }
 
-impl Site {
+impl<'a> Stage<'a> {
+    /// Starts the cluster, makes clips, frame store and plan.
+    fn new(repo: &'a Repo, base: &'a Path, scenario: Scenario, interrupt: &Interrupt) -> Result<Self> {
+        let dir = base.join(scenario.name());
+        let root = Root::new(repo, dir.clone())?;
+        let settings = scenario.settings();
+        finished(xtask(repo, &root.path, &["plan", EXPERIMENT]).args(&settings))?;
+        let (run_dir, plan) = root.plan()?;
+        let cluster = Cluster::start(dir.join("slurm"), interrupt.clone())?;
+        Ok(Self { repo, base, cluster, root, settings, run_dir, cells: plan.cells })
+    }
+
+    fn run(&self, scenario: Scenario) -> Result<Verdict> {
+        match scenario {
+            Scenario::Undisturbed => self.submit()?,
+            Scenario::NodeKilled => self.node_killed()?,
+            Scenario::DaemonKilled => self.daemon_killed()?,
+            Scenario::ControllerKilled => self.controller_killed()?,
+            Scenario::TimeLimit => self.time_limit()?,
+            Scenario::TwoSubmits => self.two_submits()?,
+            Scenario::FailingCell => self.failing_cell()?,
+            Scenario::FullDisk => self.full_disk()?,
+            Scenario::Cancelled => self.cancelled()?,
+        }
+        self.verdict(scenario)
+    }
+
+    fn node_killed(&self) -> Result<()> {
+        self.start()?;
+        let (_, node) = self.long_cell()?;
+        self.cluster.kill_node(&node)?;
+        self.cluster.until_empty()?;
+        if self.restarts()? == 0 {
+            bail!("{node} was killed and no cell with it");
+        }
+        Ok(())
+    }
+
+    fn daemon_killed(&self) -> Result<()> {
+        self.start()?;
+        let (at, node) = self.long_cell()?;
+        self.cluster.kill_daemon(&node)?;
+        // Slurm takes half a minute to notice; the cell is still there when it is started again.
+        self.cluster.pause(&node, true)?;
+        self.cluster.wait("a second start of a cell that lives", || {
+            self.log(at).matches(": starts on").count() > 1
+        })?;
+        self.cluster.pause(&node, false)?;
+        self.cluster.until_empty()
+    }
+
+    fn controller_killed(&self) -> Result<()> {
+        self.start()?;
+        self.long_cell()?;
+        // It writes its jobs down every five seconds.
+        thread::sleep(Duration::from_secs(6));
+        self.cluster.kill_controller()?;
+        thread::sleep(Duration::from_secs(5));
+        self.cluster.start_controller()?;
+        self.cluster.until_idle()?;
+        self.submit()
+    }
+
+    fn time_limit(&self) -> Result<()> {
+        finished(self.reproduce().args(["--sbatch", SHORT_LIMIT]))?;
+        self.cluster.until_empty_in_slow_motion()?;
+        let most = self.restarts()?;
+        if most < REQUEUES {
+            bail!("no cell was stopped more than {most} times");
+        }
+        Ok(())
+    }
+
+    fn two_submits(&self) -> Result<()> {
+        let both = [self.reproduce(), self.reproduce()]
+            .map(|mut command| command.stderr(Stdio::null()).spawn().context("failed to start xtask"));
+        for child in both {
+            if !child?.wait()?.success() {
+                bail!("one of two submissions failed");
+            }
+        }
+        self.cluster.until_empty()
+    }
+
+    fn failing_cell(&self) -> Result<()> {
+        let id = self.cells[self.cells.len() / 2].id();
+        let folder = self.run_dir.join("cells").join(&id);
+        fs::create_dir_all(self.run_dir.join("cells"))?;
+        fs::write(&folder, "a file where the cell's folder should be")?;
+        self.submit()?;
+        let said = self.xtask(&["collect", EXPERIMENT]).output().context("failed to start xtask")?;
+        if said.status.success() || !errors(&said).contains(&format!("1 of 15 cells are missing:\n{id}")) {
+            bail!("collect does not name the cell that failed: {}", errors(&said));
+        }
+        fs::remove_file(&folder)?;
+        self.submit()
+    }
+
+    fn full_disk(&self) -> Result<()> {
+        self.cluster.restart_nodes(&format!("trap '' XFSZ; ulimit -f {BLOCKS}"))?;
+        self.submit()?;
+        let failed: Vec<usize> =
+            (0..self.cells.len()).filter(|at| !is_done(&self.run_dir, &self.cells[*at])).collect();
+        let named = |at: &usize| self.log(*at).contains("File too large");
+        if failed.is_empty() || !failed.iter().all(named) {
+            bail!("cells {failed:?} should say that a file is too large");
+        }
+        self.cluster.restart_nodes("")?;
+        self.submit()
+    }
+
+    fn cancelled(&self) -> Result<()> {
+        self.start()?;
+        self.long_cell()?;
+        finished(&mut self.xtask(&["cancel", EXPERIMENT]))?;
+        self.cluster.until_empty()?;
+        if self.done() == self.cells.len() {
+            bail!("cancelled cells came back");
+        }
+        self.submit()
+    }
+
+    fn xtask(&self, words: &[&str]) -> Command {
+        let mut command = xtask(self.repo, &self.root.path, words);
+        self.cluster.address(&mut command);
+        command
+    }
+
+    fn reproduce(&self) -> Command {
+        let mut command = self.xtask(&["reproduce", EXPERIMENT, "--on", "slurm"]);
+        command.args(&self.settings);
+        command
+    }
+
+    /// Submits what is missing.
+    fn start(&self) -> Result<()> {
+        finished(&mut self.reproduce())
+    }
+
+    /// Submits what is missing and waits for the end of it.
+    fn submit(&self) -> Result<()> {
+        self.start()?;
+        self.cluster.until_empty()
+    }
+
+    /// Waits for a long cell that trains, and says where it does.
+    fn long_cell(&self) -> Result<(usize, String)> {
+        let mut found = None;
+        self.cluster.wait("a long cell that trains", || {
+            let trains = |(at, _): &(usize, String)| {
+                self.cells.get(*at).is_some_and(|cell| cell.model == LONG)
+                    && self.log(*at).contains(": epoch ")
+            };
+            found = self.cluster.running().into_iter().find(trains);
+            found.is_some()
+        })?;
+        found.context("a cell that trains")
+    }
+
     fn log(&self, at: usize) -> String {
         fs::read_to_string(self.run_dir.join(format!("slurm/logs/0-{at}.log"))).unwrap_or_default()
     }
@@ -149,6 +327,7 @@ impl Site {
         self.cells.iter().filter(|cell| is_done(&self.run_dir, cell)).count()
     }
 
+    /// How often the cell was started again that was so most often.
     fn restarts(&self) -> Result<u64> {
         let mut most = 0;
         for cell in &self.cells {
@@ -160,197 +339,43 @@ impl Site {
         }
         Ok(most)
     }
-}
 
-impl Torture<'_> {
-    fn run(&self, scenario: Scenario) -> Result<Verdict> {
-        let site = self.site(&scenario.name(), scenario.settings())?;
-        match scenario {
-            Scenario::Undisturbed => self.submit(&site, &[])?,
-            Scenario::NodeKilled => self.node_killed(&site)?,
-            Scenario::DaemonKilled => self.daemon_killed(&site)?,
-            Scenario::ControllerKilled => {
-                self.submit(&site, &[])?;
-                self.long_cell(&site)?;
-                self.cluster.kill_controller()?;
-                thread::sleep(Duration::from_secs(5));
-                self.cluster.start_controller()?;
-                self.cluster.until_empty()?;
-            }
-            Scenario::TimeLimit => {
-                self.submit(&site, &["--sbatch", SHORT_LIMIT])?;
-                let most = site.restarts()?;
-                if most < REQUEUES {
-                    bail!("no cell was stopped more than {most} times");
-                }
-            }
-            Scenario::TwoSubmits => self.two_submits(&site)?,
-            Scenario::FailingCell => self.failing_cell(&site)?,
-            Scenario::FullDisk => self.full_disk(&site)?,
-            Scenario::Cancelled => self.cancelled(&site)?,
-        }
-        self.verdict(scenario, &site)
-    }
-
-    fn node_killed(&self, site: &Site) -> Result<()> {
-        self.start(site, &[])?;
-        let (_, node) = self.long_cell(site)?;
-        self.cluster.kill_node(&node)?;
-        self.cluster.until_empty()?;
-        if site.restarts()? == 0 {
-            bail!("{node} was killed and no cell with it");
-        }
-        self.cluster.restart_nodes()
-    }
-
-    fn daemon_killed(&self, site: &Site) -> Result<()> {
-        self.start(site, &[])?;
-        let (at, node) = self.long_cell(site)?;
-        self.cluster.kill_daemon(&node)?;
-        // Slurm takes half a minute to notice; the cell is still there when it is started again.
-        self.cluster.pause(&node, true)?;
-        let twice = || site.log(at).matches(": starts on").count() > 1;
-        wait("a second start of a cell that lives", twice)?;
-        self.cluster.pause(&node, false)?;
-        self.cluster.until_empty()?;
-        self.cluster.restart_nodes()
-    }
-
-    fn two_submits(&self, site: &Site) -> Result<()> {
-        let mut both = [self.reproduce(site, &[]), self.reproduce(site, &[])];
-        let children = both.each_mut().map(|command| command.spawn().context("failed to start xtask"));
-        for child in children {
-            if !child?.wait()?.success() {
-                bail!("one of two submissions failed");
-            }
-        }
-        self.cluster.until_empty()
-    }
-
-    fn failing_cell(&self, site: &Site) -> Result<()> {
-        let id = site.cells[site.cells.len() / 2].id();
-        let folder = site.run_dir.join("cells").join(&id);
-        fs::create_dir_all(site.run_dir.join("cells"))?;
-        fs::write(&folder, "a file where the cell's folder should be")?;
-        self.submit(site, &[])?;
-        let said = self.xtask(site, &["collect", EXPERIMENT]).output().context("failed to start xtask")?;
-        if said.status.success() || !errors(&said).contains(&format!("1 of 15 cells are missing:\n{id}")) {
-            bail!("collect does not name the cell that failed: {}", errors(&said));
-        }
-        fs::remove_file(&folder)?;
-        self.submit(site, &[])
-    }
-
-    fn full_disk(&self, site: &Site) -> Result<()> {
-        self.cluster.kill_node("n1")?;
-        self.cluster.start_node("n1", &format!("trap '' XFSZ; ulimit -f {BLOCKS}"))?;
-        self.cluster.until_idle()?;
-        self.submit(site, &[])?;
-        let failed: Vec<usize> =
-            (0..site.cells.len()).filter(|at| !is_done(&site.run_dir, &site.cells[*at])).collect();
-        let named = |at: &usize| site.log(*at).contains("File too large");
-        if failed.is_empty() || !failed.iter().all(named) {
-            bail!("cells {failed:?} should say that a file is too large");
-        }
-        self.cluster.restart_nodes()?;
-        self.submit(site, &[])
-    }
-
-    fn cancelled(&self, site: &Site) -> Result<()> {
-        self.start(site, &[])?;
-        self.long_cell(site)?;
-        finished(&mut self.xtask(site, &["cancel", EXPERIMENT]))?;
-        self.cluster.until_empty()?;
-        if site.done() == site.cells.len() {
-            bail!("cancelled cells came back");
-        }
-        self.submit(site, &[])
-    }
-
-    /// A folder with clips, frame store and plan.
-    fn site(&self, name: &str, settings: Vec<String>) -> Result<Site> {
-        let root = Root::new(self.repo, self.base.join(name))?;
-        let mut site = Site { root, settings, run_dir: PathBuf::new(), cells: Vec::new() };
-        let mut words = vec!["plan", EXPERIMENT];
-        words.extend(site.settings.iter().map(String::as_str));
-        finished(&mut self.xtask(&site, &words))?;
-        let (run_dir, plan) = site.root.plan()?;
-        (site.run_dir, site.cells) = (run_dir, plan.cells);
-        Ok(site)
-    }
-
-    fn xtask(&self, site: &Site, words: &[&str]) -> Command {
-        let own = env::current_exe().unwrap_or_else(|_| "xtask".into());
-        let release = PathBuf::from(self.repo.binary("bench-suite").get_program());
-        let mut command = self.cluster.command(own);
-        command.args(words).current_dir(&site.root.path);
-        // As cargo would start it there; everything is built.
-        command.env("CARGO", "true").env("CARGO_MANIFEST_DIR", site.root.path.join("xtask"));
-        command.env("CARGO_TARGET_DIR", release.ancestors().nth(2).unwrap_or(Path::new("target")));
-        command
-    }
-
-    fn reproduce(&self, site: &Site, more: &[&str]) -> Command {
-        let mut words = vec!["reproduce", EXPERIMENT, "--on", "slurm"];
-        words.extend(site.settings.iter().map(String::as_str));
-        words.extend(more);
-        self.xtask(site, &words)
-    }
-
-    /// Submits what is missing.
-    fn start(&self, site: &Site, more: &[&str]) -> Result<()> {
-        finished(&mut self.reproduce(site, more))
-    }
-
-    /// Submits what is missing and waits for the end of it.
-    fn submit(&self, site: &Site, more: &[&str]) -> Result<()> {
-        self.start(site, more)?;
-        self.cluster.until_empty()
-    }
-
-    /// Waits for a long cell that trains, and says where it does.
-    fn long_cell(&self, site: &Site) -> Result<(usize, String)> {
-        let mut found = None;
-        wait("a long cell that trains", || {
-            let trains = |(at, _): &(usize, String)| {
-                site.cells.get(*at).is_some_and(|cell| cell.model == LONG)
-                    && site.log(*at).contains(": epoch ")
-            };
-            found = self.cluster.running().into_iter().find(trains);
-            found.is_some()
-        })?;
-        found.context("a cell that trains")
-    }
-
-    fn verdict(&self, scenario: Scenario, site: &Site) -> Result<Verdict> {
-        let reference = self.reference(scenario)?;
-        let finished = |at: &usize| site.log(*at).matches(": finished").count();
+    fn verdict(&self, scenario: Scenario) -> Result<Verdict> {
+        let reference = reference(self.repo, self.base, scenario)?;
+        let finished = |at: &usize| self.log(*at).matches(": finished").count();
         let same = |name: &str| {
             let of = |root: &Path| fs::read(root.join("results").join(EXPERIMENT).join(name)).ok();
-            of(&site.root.path).is_some_and(|bytes| of(&reference).is_some_and(|other| bytes == other))
+            of(&self.root.path).is_some_and(|bytes| of(&reference).is_some_and(|other| bytes == other))
         };
         Ok(Verdict {
             name: scenario.name(),
-            cells: site.cells.len(),
-            lost: site.cells.len() - site.done(),
-            twice: (0..site.cells.len()).filter(|at| finished(at) != 1).count(),
+            cells: self.cells.len(),
+            lost: self.cells.len() - self.done(),
+            twice: (0..self.cells.len()).filter(|at| finished(at) != 1).count(),
             identical: same("folds.csv") && same("predictions.csv"),
         })
     }
+}
 
-    /// Folder of the same run on this machine, without Slurm.
-    fn reference(&self, scenario: Scenario) -> Result<PathBuf> {
-        let settings = scenario.settings();
-        let name = if settings.is_empty() { "reference" } else { "reference-long" };
-        let path = self.base.join(name);
-        if !path.exists() {
-            let site = self.site(name, settings)?;
-            let mut words = vec!["reproduce", EXPERIMENT, "--jobs", "2", "--quiet"];
-            words.extend(site.settings.iter().map(String::as_str));
-            finished(&mut self.xtask(&site, &words))?;
-        }
-        Ok(path)
+/// Folder of the same run on this machine, without Slurm.
+fn reference(repo: &Repo, base: &Path, scenario: Scenario) -> Result<PathBuf> {
+    let settings = scenario.settings();
+    let path = base.join(if settings.is_empty() { "reference" } else { "reference-long" });
+    if !path.exists() {
+        Root::new(repo, path.clone())?;
+        finished(xtask(repo, &path, &["reproduce", EXPERIMENT, "--jobs", "2", "--quiet"]).args(settings))?;
     }
+    Ok(path)
+}
+
+/// This program in a root of its own, as cargo would start it there; everything is built.
+fn xtask(repo: &Repo, root: &Path, words: &[&str]) -> Command {
+    let own = env::current_exe().unwrap_or_else(|_| "xtask".into());
+    let release = PathBuf::from(repo.binary("bench-suite").get_program());
+    let mut command = Command::new(own);
+    command.args(words).current_dir(root).env("CARGO", "true").env("CARGO_MANIFEST_DIR", root.join("xtask"));
+    command.env("CARGO_TARGET_DIR", release.ancestors().nth(2).unwrap_or(Path::new("target")));
+    command
 }
 
 fn errors(said: &Output) -> String {
