@@ -17,6 +17,9 @@ use crate::{classes, cluster, dry_run, engine, experiments, figures, packages};
 pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
     let selection = &args.selection;
     experiments::check_devices(std::slice::from_ref(&args.device))?;
+    if args.batch.on.is_some() {
+        cluster::check()?;
+    }
     let results = experiments::results_root(repo, args.out.as_deref())?;
     if args.dry_run {
         eprintln!("{}", checked(repo, &args.experiment, selection)?);

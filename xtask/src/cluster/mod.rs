@@ -18,7 +18,7 @@ use bench_suite::record::{Plan, PlannedCell};
 use clap::Args;
 
 pub(crate) use plan::{keep, plan};
-pub(crate) use slurm::{cancel, show, submit};
+pub(crate) use slurm::{cancel, check, show, submit};
 pub(crate) use status::status;
 pub(crate) use task::task;
 
@@ -114,7 +114,7 @@ pub(crate) fn collect(repo: &Repo, name: &str, out: Option<&Path>) -> Result<()>
 /// `bench-suite cell` for one cell, as a batch system or a person would start it.
 fn cell_command(program: &Path, run_dir: &Path, cell: &PlannedCell, threads: usize) -> Command {
     let mut command = Command::new(program);
-    command.args(["cell", "--shared", "--run-dir"]).arg(run_dir).args(["--cell", &cell.id()]);
+    command.args(["cell", "--run-dir"]).arg(run_dir).args(["--cell", &cell.id(), "--shared"]);
     command.env("RAYON_NUM_THREADS", threads.to_string()).args(["--threads", &threads.to_string()]);
     command.args(["--wait", &engine::wait_s(cell).to_string()]);
     command

@@ -56,6 +56,14 @@ pub(super) struct Queued {
     pub(super) job: String,
 }
 
+/// Refuses a machine without Slurm's commands, before anything is decoded.
+pub(crate) fn check() -> Result<()> {
+    match Command::new("sbatch").arg("--version").output() {
+        Ok(_) => Ok(()),
+        Err(error) => bail!("--on slurm: sbatch cannot be started ({error}): is this a node of the cluster?"),
+    }
+}
+
 /// Submits the cells of a plan that are neither finished nor queued, and a job that collects the tables; leaves at
 /// once.
 pub(crate) fn submit(repo: &Repo, dir: &Path, plan: &Plan, batch: &Batch, out: Option<&Path>) -> Result<()> {
@@ -86,7 +94,8 @@ pub(crate) fn submit(repo: &Repo, dir: &Path, plan: &Plan, batch: &Batch, out: O
     }
     let programs = programs(repo, dir)?;
     let mut submission = Submission { date: date_utc(), arrays: Vec::new(), report: String::new() };
-    for mut array in arrays_of(dir, &cells, &new, batch.max_parallel.is_some())? {
+    let memory = memory(dir, &cells, &new, batch.max_parallel.is_some())?;
+    for mut array in arrays_of(&new, &memory, largest_array()) {
         let mut command = sbatch(dir, plan, &array, batch)?;
         array.job = submitted(&mut command, &script(&programs, dir, &array))?;
         eprintln!("array {}: {} cells of {} GiB", array.job, array.tasks.len(), array.memory_gib);
@@ -129,7 +138,8 @@ pub(crate) fn show(repo: &Repo, dir: &Path, plan: &Plan, batch: &Batch) -> Resul
     let all: Vec<usize> = (0..plan.cells.len()).filter(|at| !is_done(dir, &plan.cells[*at])).collect();
     let programs = PathBuf::from(repo.binary("bench-suite").get_program());
     let programs = programs.parent().unwrap_or(Path::new("")).to_owned();
-    for array in arrays_of(dir, &plan.cells, &all, batch.max_parallel.is_some())? {
+    let memory = memory(dir, &plan.cells, &all, batch.max_parallel.is_some())?;
+    for array in arrays_of(&all, &memory, largest_array()) {
         let mut command = sbatch(dir, plan, &array, batch)?;
         command.arg("--test-only");
         let script = script(&programs, dir, &array);
@@ -236,26 +246,31 @@ fn programs(repo: &Repo, dir: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Arrays by memory; one for all where the number of cells at a time is bounded.
-fn arrays_of(dir: &Path, cells: &[PlannedCell], wanted: &[usize], together: bool) -> Result<Vec<Array>> {
-    let largest = largest_array();
+/// Memory of each wanted cell in GiB; where the number of cells at a time is bounded, that of the largest for all, so
+/// that they are one array.
+fn memory(dir: &Path, cells: &[PlannedCell], wanted: &[usize], together: bool) -> Result<Vec<u64>> {
     let measured = measured(dir, cells)?;
-    let memory = |at: &usize| {
+    let gib = |at: &usize| {
         let cell = &cells[*at];
         let bytes = measured.get(cell.model.as_str()).copied().unwrap_or(cell.expected_rss_bytes);
         (bytes + bytes / 4).div_ceil(GIB)
     };
-    let most = wanted.iter().map(memory).max().unwrap_or(1);
+    let each: Vec<u64> = wanted.iter().map(gib).collect();
+    let most = each.iter().copied().max().unwrap_or(1);
+    Ok(each.into_iter().map(|own| if together { most } else { own }).collect())
+}
+
+/// Arrays of cells of like memory, none with an index of `largest` or more.
+fn arrays_of(wanted: &[usize], memory_gib: &[u64], largest: usize) -> Vec<Array> {
     let mut groups: BTreeMap<(u64, usize), Vec<usize>> = BTreeMap::new();
-    for at in wanted {
-        let memory_gib = if together { most } else { memory(at) };
-        groups.entry((memory_gib, at / largest * largest)).or_default().push(at % largest);
+    for (at, memory) in wanted.iter().zip(memory_gib) {
+        groups.entry((*memory, at / largest * largest)).or_default().push(at % largest);
     }
     let array = |((memory_gib, base), mut tasks): ((u64, usize), Vec<usize>)| {
         tasks.sort_unstable();
         Array { job: String::new(), base, tasks, memory_gib }
     };
-    Ok(groups.into_iter().map(array).collect())
+    groups.into_iter().map(array).collect()
 }
 
 /// Largest resident memory of finished cells by model.
@@ -356,6 +371,14 @@ mod tests {
     fn indices_are_ranges() {
         assert_eq!(ranges(&[0, 1, 2, 3, 5, 7, 8]), "0-3,5,7-8");
         assert_eq!(ranges(&[]), "");
+    }
+
+    #[test]
+    fn arrays_hold_cells_of_like_memory_and_end_where_the_cluster_says() {
+        let of = |array: &Array| (array.memory_gib, array.base, array.tasks.clone());
+        let arrays = arrays_of(&[5, 0, 1, 2, 3], &[1, 1, 2, 1, 1], 3);
+        let found: Vec<_> = arrays.iter().map(of).collect();
+        assert_eq!(found, [(1, 0, vec![0, 2]), (1, 3, vec![0, 2]), (2, 0, vec![1])]);
     }
 
     #[test]

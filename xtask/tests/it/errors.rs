@@ -23,6 +23,9 @@ fn bad_input_is_refused_before_anything_is_built() {
         ("reproduce ut-interaction", vec!["needs clips", "--data DIR", "data/ut-interaction/"]),
         ("reproduce ucf11 --out file", vec!["results folder", "file cannot be written"]),
         ("reproduce ucf11 --jobs 0", vec!["expected a whole number from 1"]),
+        ("reproduce ucf11 --on pbs", vec!["invalid value 'pbs'", "slurm"]),
+        ("reproduce ucf11 --max-parallel 2", vec!["--on <ENGINE>"]),
+        ("status ucf11", vec!["no run of \"ucf11\" is planned here", "cargo xtask reproduce ucf11"]),
         ("figures nothing", vec!["nothing holds no records"]),
     ] {
         let output = fake.xtask(line);
@@ -34,6 +37,16 @@ fn bad_input_is_refused_before_anything_is_built() {
         assert!(!fake.path("fake/cargo").exists(), "{line} builds something");
         assert!(!fake.path("data").exists(), "{line} makes data/");
     }
+}
+
+#[test]
+fn a_machine_without_slurm_is_told_so() {
+    let fake = Fake::new();
+    let output = fake.command("reproduce ucf11 --on slurm").env("PATH", fake.path("bin")).output().unwrap();
+    let text = stderr(&output);
+    assert!(!output.status.success());
+    assert!(text.contains("sbatch cannot be started") && text.contains("node of the cluster"), "{text}");
+    assert!(!fake.path("fake/cargo").exists());
 }
 
 #[test]

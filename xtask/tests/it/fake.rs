@@ -12,7 +12,7 @@ const ENGINE: &str = r#"#!/bin/sh
 echo "$@" >> "$FAKE/calls"
 case $1 in
   prepare) ;;
-  plan) case "$*" in *--dry-run) ;; *) mkdir -p data/runs/0123abcd;; esac; cat "$FAKE/plan.json" ;;
+  plan) case "$*" in *--dry-run) ;; *) mkdir -p data/runs/0123abcd; cp "$FAKE/plan.json" data/runs/0123abcd;; esac; cat "$FAKE/plan.json" ;;
   params) cat "$FAKE/params.json" ;;
   cell)
     test -e "$FAKE/slow" && { sleep 60 & trap 'kill $!; exit 130' INT TERM; touch "$FAKE/started"; wait; exit 1; }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where by panicking")]
 
 mod browser;
+mod cluster;
 mod committed;
 mod edges;
 mod errors;

@@ -110,7 +110,7 @@ fn compare_measures_anew_and_leaves_a_table_and_a_chart() {
         "{text}"
     );
     assert!(files.iter().any(|f| f.ends_with("devices.svg")));
-    assert!(walk(&fake.path("data/runs")).is_empty(), "no state is kept");
+    assert!(walk(&fake.path("data/runs")).iter().all(|f| f.ends_with("plan.json")), "no cell is kept");
     assert!(fake.read("fake/calls").contains("--models tt-mlp,gru,lstm,tt-gru,tt-lstm --folds 0 --epochs 3"));
 }
 
