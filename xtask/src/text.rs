@@ -1,5 +1,9 @@
 //! Numbers for people.
 
+use std::io::{ErrorKind, Write};
+
+use anyhow::Result;
+
 /// `44,236,800`.
 pub(crate) fn thousands(n: usize) -> String {
     let digits = n.to_string();
@@ -54,6 +58,14 @@ pub(crate) fn md_table(header: &[&str], rows: &[Vec<String>]) -> String {
         text.push_str(&line(&mut row.iter().map(String::as_str)));
     }
     text
+}
+
+/// Writes to standard output; a reader that has seen enough (`| head`) is no error.
+pub(crate) fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `plan.jsonl`: the cells of a run, a line each. A cell keeps its line for ever, so that a line's number names it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use super::cell_command;
 use crate::cells::is_done;
 use crate::records::write_atomic;
 use crate::repo::Repo;
+use crate::text;
 
 /// In a run's folder.
 pub(super) const FILE: &str = "plan.jsonl";
@@ -21,13 +22,12 @@ pub(crate) fn keep(run_dir: &Path, plan: &Plan) -> Result<Vec<usize>> {
     let held = File::open(run_dir).and_then(|dir| dir.lock().map(|()| dir));
     let _held = held.with_context(|| format!("{} cannot be locked", run_dir.display()))?;
     let mut cells = if path.is_file() { read(run_dir)? } else { Vec::new() };
-    let mut known: Vec<String> = cells.iter().map(PlannedCell::id).collect();
+    let mut known: HashMap<String, usize> =
+        cells.iter().enumerate().map(|(at, cell)| (cell.id(), at)).collect();
     let mut positions = Vec::new();
     for cell in &plan.cells {
-        let id = cell.id();
-        let position = known.iter().position(|old| *old == id).unwrap_or(known.len());
-        if position == known.len() {
-            known.push(id);
+        let position = *known.entry(cell.id()).or_insert(cells.len());
+        if position == cells.len() {
             cells.push(cell.clone());
         }
         positions.push(position);
@@ -47,10 +47,10 @@ pub(super) fn read(run_dir: &Path) -> Result<Vec<PlannedCell>> {
 }
 
 /// Prints one command line for each cell that is missing.
-#[expect(clippy::print_stdout, reason = "the lines are what the verb is for")]
 pub(crate) fn plan(repo: &Repo, run_dir: &Path, plan: &Plan) -> Result<()> {
     let positions: BTreeSet<usize> = keep(run_dir, plan)?.into_iter().collect();
     let program = PathBuf::from(repo.binary("bench-suite").get_program());
+    let mut lines = String::new();
     for (at, cell) in read(run_dir)?.iter().enumerate() {
         if !positions.contains(&at) || is_done(run_dir, cell) {
             continue;
@@ -58,7 +58,8 @@ pub(crate) fn plan(repo: &Repo, run_dir: &Path, plan: &Plan) -> Result<()> {
         let command = cell_command(&program, run_dir, cell, 1);
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
-        println!("{}", shlex::try_join(words.iter().map(String::as_str))?);
+        lines += &shlex::try_join(words.iter().map(String::as_str))?;
+        lines.push('\n');
     }
-    Ok(())
+    text::print(&lines)
 }

@@ -14,7 +14,6 @@ use crate::repo::Repo;
 use crate::text;
 
 /// Prints a count per state, then every cell that is not finished.
-#[expect(clippy::print_stdout, reason = "the answer is what the verb is for")]
 pub(crate) fn status(repo: &Repo, name: &str) -> Result<()> {
     let run = Run::find(repo, name)?;
     let queue = slurm::queue(&run.dir).unwrap_or_else(|error| {
@@ -47,16 +46,13 @@ pub(crate) fn status(repo: &Repo, name: &str) -> Result<()> {
     }
     let states = ["done", "running", "waiting", "failed", "not submitted"];
     let counted = states.iter().filter_map(|state| Some(format!("{} {state}", counts.get(state)?)));
-    println!(
-        "{}: {} cells: {}",
-        run.plan.experiment,
-        run.plan.cells.len(),
-        counted.collect::<Vec<_>>().join(", ")
-    );
+    let counted = counted.collect::<Vec<_>>().join(", ");
+    let mut answer = format!("{}: {} cells: {counted}\n", run.plan.experiment, run.plan.cells.len());
     for line in lines {
-        println!("{}", line.trim_end());
+        answer += line.trim_end();
+        answer.push('\n');
     }
-    Ok(())
+    text::print(&answer)
 }
 
 /// Whoever computes the cell: on this host the lock says so, elsewhere a lease that still beats.
