@@ -34,7 +34,7 @@ pub(crate) const ENGINES: [&str; 1] = ["slurm"];
 #[derive(Debug, Args, Clone, Default)]
 pub(crate) struct Batch {
     /// Submit the cells to a batch system and leave
-    #[arg(long, value_name = "ENGINE", value_parser = ENGINES)]
+    #[arg(long, value_name = "ENGINE", value_parser = ENGINES, conflicts_with = "jobs")]
     pub(crate) on: Option<String>,
     /// Options for sbatch, such as "--partition=gpu --time=8:00:00"
     #[arg(long, value_name = "OPTIONS", requires = "on", allow_hyphen_values = true)]

@@ -24,6 +24,7 @@ fn bad_input_is_refused_before_anything_is_built() {
         ("reproduce ucf11 --out file", vec!["results folder", "file cannot be written"]),
         ("reproduce ucf11 --jobs 0", vec!["expected a whole number from 1"]),
         ("reproduce ucf11 --on pbs", vec!["invalid value 'pbs'", "slurm"]),
+        ("reproduce ucf11 --on slurm --jobs 2", vec!["cannot be used with '--jobs <N>'"]),
         ("reproduce ucf11 --max-parallel 2", vec!["--on <ENGINE>"]),
         ("status ucf11", vec!["no run of \"ucf11\" is planned here", "cargo xtask reproduce ucf11"]),
         ("figures nothing", vec!["nothing holds no records"]),
