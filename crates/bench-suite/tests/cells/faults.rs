@@ -93,15 +93,16 @@ fn a_full_disk_is_named_and_the_run_goes_on_when_there_is_room() {
     let weights = on_disk(&run.folder(cell).join("weights.safetensors"));
     let events = on_disk(&run.folder(cell).join(bench_suite::events::FILE));
     let predictions = on_disk(&run.folder(cell).join("predictions.csv"));
+    let always = events + on_disk(&run.folder(cell).join("lock"));
     run.clear();
     let (cells, kept) = (run.dir().join("cells"), run.dir().join("kept"));
     fs::create_dir_all(&cells).unwrap();
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
     for (bytes, more, file) in [
-        (events + checkpoint * 3 / 2, "--checkpoint-every 0", "checkpoint.safetensors"),
-        (events + weights / 2, "", "weights.safetensors"),
-        (events + weights, "", "predictions.csv"),
-        (events + weights + predictions, "", "cell.json"),
+        (always + checkpoint * 3 / 2, "--checkpoint-every 0", "checkpoint.safetensors"),
+        (always + weights / 2, "", "weights.safetensors"),
+        (always + weights, "", "predictions.csv"),
+        (always + weights + predictions, "", "cell.json"),
     ] {
         // Too small a disk; then the same disk read-only; then a larger one.
         let script = format!(
