@@ -10,7 +10,7 @@ use std::thread;
 use anyhow::{Result, bail};
 use bench_suite::record::PlannedCell;
 
-use crate::engine::{BAD_DATA, LOCKED, wait_s};
+use crate::engine::{self, BAD_DATA, LOCKED, wait_s};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 
@@ -145,11 +145,7 @@ impl Runner<'_> {
         let id = cell.id();
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut command = (self.engine)();
-        command.arg("--run-dir").arg(self.run_dir).args(["--cell", &id]);
-        let threads = (cores / self.jobs).max(1).to_string();
-        // candle's own threads know no other way; more of them than cores spin in each other's way.
-        command.env("RAYON_NUM_THREADS", &threads).args(["--threads", &threads]);
-        command.args(["--wait", &wait_s.to_string()]);
+        engine::cell(&mut command, self.run_dir, cell, ((cores / self.jobs).max(1), wait_s));
         if self.jobs > 1 {
             command.arg("--shared");
         }

@@ -12,7 +12,7 @@ use crate::cells::Runner;
 use crate::cli::{Compare, Selection};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::records::{Machine, csv_bytes, date_utc, read_csv, write_atomic};
+use crate::records::{Machine, csv_bytes, date_utc, read_csv, read_json, write_atomic};
 use crate::repo::Repo;
 use crate::{charts, dry_run, engine, experiments, packages};
 
@@ -112,10 +112,7 @@ fn measure(
 
 fn read_rows(run_dir: &Path, device: &str, plan: &Plan, rows: &mut Vec<DeviceRow>) -> Result<()> {
     for cell in &plan.cells {
-        let path = run_dir.join("cells").join(cell.id()).join("cell.json");
-        let bytes = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let record: CellRecord =
-            serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+        let record: CellRecord = read_json(&run_dir.join("cells").join(cell.id()).join("cell.json"))?;
         rows.push(DeviceRow {
             device: device.to_owned(),
             model: record.model,

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::Verbosity;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::predict::{Wanted, choose};
-use crate::records::{Machine, csv_bytes, date_utc, machine, read_csv, write_atomic};
+use crate::records::{Machine, csv_bytes, date_utc, machine, read_csv, read_json, write_atomic};
 use crate::repo::Repo;
 use crate::text::{md_table, score, thousands};
 use crate::{charts, engine, experiments};
@@ -113,10 +113,7 @@ pub(crate) fn compress(repo: &Repo, args: &Options) -> Result<()> {
     }
     let (run_dir, _) = found.first().context("no model was asked for")?.clone();
     found.retain(|(dir, _)| *dir == run_dir);
-    let path = run_dir.join("plan.json");
-    let text = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let plan: Plan =
-        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let plan: Plan = read_json(&run_dir.join("plan.json"))?;
     if plan.metric != "accuracy" {
         bail!("compression is scored by accuracy; {} is scored by {}", plan.experiment, plan.metric);
     }
@@ -163,9 +160,7 @@ fn case(
     command.arg("--run-dir").arg(run_dir).args(["--cell", &id, "--form", form]);
     command.args(["--rank", &rank.to_string(), "--epochs", &epochs.to_string()]);
     finish(command, interrupt, &format!("{id} at rank {rank}"))?;
-    let path = run_dir.join(format!("compress/{id}.{form}.r{rank}.e{epochs}/case.json"));
-    let bytes = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
+    read_json(&run_dir.join(format!("compress/{id}.{form}.r{rank}.e{epochs}/case.json")))
 }
 
 /// Singular values of the first fold's matrices take the place of older ones of that model.

@@ -26,6 +26,20 @@ pub(crate) fn wait_s(cell: &PlannedCell) -> u64 {
     (2.0 * cell.expected_s).max(600.0) as u64
 }
 
+/// Tells `bench-suite cell` which cell, on how many threads, and how many seconds it may wait for the cell.
+pub(crate) fn cell(
+    command: &mut Command,
+    run_dir: &Path,
+    cell: &PlannedCell,
+    (threads, wait_s): (usize, u64),
+) {
+    command.arg("--run-dir").arg(run_dir).args(["--cell", &cell.id()]);
+    let threads = threads.to_string();
+    // candle's own threads know no other way; more of them than cores spin in each other's way.
+    command.env("RAYON_NUM_THREADS", &threads).args(["--threads", &threads]);
+    command.args(["--wait", &wait_s.to_string()]);
+}
+
 /// A `bench-suite` command with the wanted level of detail.
 pub(crate) fn command(repo: &Repo, verb: &str, verbosity: Verbosity) -> Command {
     let mut command = repo.binary("bench-suite");

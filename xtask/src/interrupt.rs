@@ -1,6 +1,6 @@
 //! Ctrl-C and SIGTERM: finished cells stay, children are given time to leave, the exit code is 130.
 
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -64,11 +64,16 @@ impl Interrupt {
                 let grace = if self.0.load(Ordering::Relaxed) == SIGINT as usize { 3 } else { 0 };
                 if !told && waited >= Duration::from_secs(grace) {
                     told = true;
-                    // Failing to reach a child that has just left is no error.
-                    let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+                    signal("-TERM", &[child.id()]);
                 }
             }
             thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Sends a signal by its option of `kill`; not to reach a process that has just left is no error.
+pub(crate) fn signal(option: &str, processes: &[u32]) {
+    let pids = processes.iter().map(ToString::to_string);
+    let _ = Command::new("kill").arg(option).args(pids).stderr(Stdio::null()).status();
 }

@@ -10,8 +10,8 @@ use bench_suite::record::{Plan, PlannedCell};
 
 use crate::cli::{Predict, Verbosity};
 use crate::engine::{self, BAD_DATA};
-use crate::packages;
 use crate::repo::Repo;
+use crate::{packages, text};
 
 /// Clips that cannot be used were named by the engine.
 #[derive(Debug)]
@@ -103,16 +103,11 @@ pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, Plann
     if let Some((_, dir, cell)) = found.into_iter().next() {
         return Ok((dir, cell));
     }
-    let listed = |mut names: Vec<String>| {
-        names.sort();
-        names.dedup();
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-    };
     if cells.is_empty() {
         bail!(
             "data/runs/ holds no finished run of {:?}; runs of: {}. cargo xtask reproduce {} makes one",
             wanted.run,
-            listed(experiments),
+            text::listed(experiments),
             wanted.run
         );
     }
@@ -122,7 +117,7 @@ pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, Plann
         wanted.model,
         wanted.fold.map_or_else(String::new, |fold| format!(", fold {fold}")),
         wanted.seed.map_or_else(String::new, |seed| format!(", seed {seed}")),
-        listed(cells)
+        text::listed(cells)
     )
 }
 

@@ -60,6 +60,13 @@ pub(crate) fn md_table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// `a, b`, each name once, or `none`.
+pub(crate) fn listed(mut names: Vec<String>) -> String {
+    names.sort();
+    names.dedup();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
 /// Writes to standard output; a reader that has seen enough (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {

@@ -1,8 +1,8 @@
 //! One cell: model × protocol × recipe × fold × seed, in a folder of its own.
 
 use crate::data::{Clips, Places};
-use crate::lease::{Held, hold, host};
-use crate::record::{CellRecord, Plan, PlannedCell, Provenance, file_digest};
+use crate::lease::{Held, hold};
+use crate::record::{CellRecord, Plan, PlannedCell, Provenance, file_digest, host};
 use crate::spec::Spec;
 use crate::state::Snapshot;
 use crate::train::{Training, final_value, predictions, train};

@@ -1,6 +1,6 @@
 //! One process per cell: a lock that the system frees with its holder, and a lease for other hosts.
 
-use crate::record::Lease;
+use crate::record::{Lease, host};
 use crate::train::{STOP, Stopped};
 use anyhow::{Context, Result};
 use std::fs::{File, TryLockError};
@@ -175,11 +175,6 @@ fn put(file: &mut File, lease: &Lease) -> std::io::Result<()> {
     file.rewind()?;
     file.write_all(text.as_bytes())?;
     file.set_len(text.len() as u64)
-}
-
-/// This host's name.
-pub fn host() -> String {
-    gethostname::gethostname().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -189,6 +189,11 @@ pub struct PredictionRow {
     pub probabilities: String,
 }
 
+/// This host's name, as leases hold it.
+pub fn host() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
+}
+
 /// SHA-256 of a file, in hexadecimal digits.
 pub fn file_digest(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use bench_suite::record::{Plan, PlannedCell};
 use clap::Args;
 
@@ -24,8 +24,9 @@ pub(crate) use task::task;
 
 use crate::cells::is_done;
 use crate::engine;
+use crate::records::read_json;
 use crate::repo::Repo;
-use crate::reproduce;
+use crate::{reproduce, text};
 
 /// What `--on` may name.
 pub(crate) const ENGINES: [&str; 1] = ["slurm"];
@@ -60,10 +61,7 @@ impl Run {
             let Ok(written) = fs::metadata(dir.join(plan::FILE)).and_then(|meta| meta.modified()) else {
                 continue;
             };
-            let path = dir.join("plan.json");
-            let text = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-            let plan: Plan =
-                serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+            let plan: Plan = read_json(&dir.join("plan.json"))?;
             if plan.experiment == name || plan.run_digest == name {
                 found.push((written, dir, plan));
             } else {
@@ -72,50 +70,36 @@ impl Run {
         }
         found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         let Some((_, dir, mut plan)) = found.pop() else {
-            others.sort();
-            others.dedup();
-            let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
             bail!(
-                "no run of {name:?} is planned here; runs of: {others}. cargo xtask reproduce {name} plans one"
+                "no run of {name:?} is planned here; runs of: {}. cargo xtask reproduce {name} plans one",
+                text::listed(others)
             )
         };
         plan.cells = plan::read(&dir)?;
         Ok(Self { dir, plan })
     }
-
-    /// Position in the plan and cell of everything that is not finished.
-    fn missing(&self) -> impl Iterator<Item = (usize, &PlannedCell)> {
-        self.plan.cells.iter().enumerate().filter(|(_, cell)| !is_done(&self.dir, cell))
-    }
 }
 
 /// Tables and charts from the finished cells; an error names those that are missing.
 pub(crate) fn collect(repo: &Repo, name: &str, out: Option<&Path>) -> Result<()> {
-    let mut run = Run::find(repo, name)?;
-    let missing: Vec<String> = run.missing().map(|(_, cell)| cell.id()).collect();
-    let all = run.plan.cells.len();
-    let dir = run.dir.clone();
-    run.plan.cells.retain(|cell| is_done(&dir, cell));
-    if !run.plan.cells.is_empty() {
-        reproduce::write(
-            repo,
-            &run.dir,
-            &run.plan,
-            out,
-            &format!("cargo xtask collect {}", run.plan.experiment),
-        )?;
+    let Run { dir, mut plan } = Run::find(repo, name)?;
+    let all = plan.cells.len();
+    let (done, missing): (Vec<_>, Vec<_>) = plan.cells.into_iter().partition(|cell| is_done(&dir, cell));
+    plan.cells = done;
+    if !plan.cells.is_empty() {
+        reproduce::write(repo, &dir, &plan, out, &format!("cargo xtask collect {}", plan.experiment))?;
     }
     if missing.is_empty() {
         return Ok(());
     }
-    bail!("{} of {all} cells are missing:\n{}", missing.len(), missing.join("\n"))
+    let names: Vec<String> = missing.iter().map(PlannedCell::id).collect();
+    bail!("{} of {all} cells are missing:\n{}", names.len(), names.join("\n"))
 }
 
 /// `bench-suite cell` for one cell, as a batch system or a person would start it.
 fn cell_command(program: &Path, run_dir: &Path, cell: &PlannedCell, threads: usize) -> Command {
     let mut command = Command::new(program);
-    command.args(["cell", "--run-dir"]).arg(run_dir).args(["--cell", &cell.id(), "--shared"]);
-    command.env("RAYON_NUM_THREADS", threads.to_string()).args(["--threads", &threads.to_string()]);
-    command.args(["--wait", &engine::wait_s(cell).to_string()]);
+    engine::cell(command.arg("cell"), run_dir, cell, (threads, engine::wait_s(cell)));
+    command.arg("--shared");
     command
 }

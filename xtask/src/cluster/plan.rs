@@ -1,7 +1,7 @@
 //! `plan.jsonl`: the cells of a run, a line each. A cell keeps its line for ever, so that a line's number names it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -9,7 +9,7 @@ use bench_suite::record::{Plan, PlannedCell};
 
 use super::cell_command;
 use crate::cells::is_done;
-use crate::records::write_atomic;
+use crate::records::{read_lines, write_lines};
 use crate::repo::Repo;
 use crate::text;
 
@@ -18,10 +18,9 @@ pub(super) const FILE: &str = "plan.jsonl";
 
 /// Adds the plan's cells to those that were planned before, and returns where each of them stands.
 pub(crate) fn keep(run_dir: &Path, plan: &Plan) -> Result<Vec<usize>> {
-    let path = run_dir.join(FILE);
     let held = File::open(run_dir).and_then(|dir| dir.lock().map(|()| dir));
     let _held = held.with_context(|| format!("{} cannot be locked", run_dir.display()))?;
-    let mut cells = if path.is_file() { read(run_dir)? } else { Vec::new() };
+    let mut cells = read(run_dir)?;
     let mut known: HashMap<String, usize> =
         cells.iter().enumerate().map(|(at, cell)| (cell.id(), at)).collect();
     let mut positions = Vec::new();
@@ -32,18 +31,13 @@ pub(crate) fn keep(run_dir: &Path, plan: &Plan) -> Result<Vec<usize>> {
         }
         positions.push(position);
     }
-    let lines =
-        cells.iter().map(|cell| Ok(serde_json::to_string(cell)? + "\n")).collect::<Result<String>>()?;
-    write_atomic(&path, lines.as_bytes())?;
+    write_lines(&run_dir.join(FILE), &cells)?;
     Ok(positions)
 }
 
 /// The cells of a run, in the order of their lines.
 pub(super) fn read(run_dir: &Path) -> Result<Vec<PlannedCell>> {
-    let path = run_dir.join(FILE);
-    let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let cells = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
-    cells.with_context(|| format!("{} is damaged", path.display()))
+    read_lines(&run_dir.join(FILE))
 }
 
 /// Prints one command line for each cell that is missing.
@@ -56,8 +50,12 @@ pub(crate) fn plan(repo: &Repo, run_dir: &Path, plan: &Plan) -> Result<()> {
             continue;
         }
         let command = cell_command(&program, run_dir, cell, 1);
+        let settings = command.get_envs().filter_map(|(name, value)| {
+            Some(format!("{}={}", name.to_string_lossy(), value?.to_string_lossy()))
+        });
         let words = std::iter::once(command.get_program()).chain(command.get_args());
-        let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        let words = words.map(|word| word.to_string_lossy().into_owned());
+        let words: Vec<String> = std::iter::once("env".into()).chain(settings).chain(words).collect();
         lines += &shlex::try_join(words.iter().map(String::as_str))?;
         lines.push('\n');
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Batch, Run, plan};
 use crate::cells::is_done;
-use crate::records::{date_utc, write_atomic};
+use crate::records::{date_utc, read_json, read_lines, write_lines};
 use crate::repo::{self, Repo};
 
 /// Memory of a job is a multiple of this, so that models of like size share an array.
@@ -202,14 +202,12 @@ pub(super) fn log(dir: &Path, array: &Array, task: &str) -> PathBuf {
     dir.join(format!("slurm/logs/{}-{task}.log", array.base))
 }
 
+fn submissions_file(dir: &Path) -> PathBuf {
+    dir.join("slurm/submissions.jsonl")
+}
+
 pub(super) fn submissions(dir: &Path) -> Result<Vec<Submission>> {
-    let path = dir.join("slurm/submissions.jsonl");
-    if !path.is_file() {
-        return Ok(Vec::new());
-    }
-    let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let lines = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
-    lines.with_context(|| format!("{} is damaged", path.display()))
+    read_lines(&submissions_file(dir))
 }
 
 /// Adds a submission, or puts it in the place of the last one.
@@ -219,8 +217,7 @@ fn remember(dir: &Path, submission: &Submission, again: bool) -> Result<()> {
         all.pop();
     }
     all.push(submission.clone());
-    let lines = all.iter().map(|one| Ok(serde_json::to_string(one)? + "\n")).collect::<Result<String>>()?;
-    write_atomic(&dir.join("slurm/submissions.jsonl"), lines.as_bytes())
+    write_lines(&submissions_file(dir), &all)
 }
 
 /// Copies of the programs, so that building anew changes nothing under a job that waits.
@@ -277,10 +274,7 @@ fn arrays_of(wanted: &[usize], memory_gib: &[u64], largest: usize) -> Vec<Array>
 fn measured<'a>(dir: &Path, cells: &'a [PlannedCell]) -> Result<BTreeMap<&'a str, u64>> {
     let mut largest = BTreeMap::new();
     for cell in cells.iter().filter(|cell| is_done(dir, cell)) {
-        let path = dir.join("cells").join(cell.id()).join("cell.json");
-        let text = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let record: CellRecord =
-            serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        let record: CellRecord = read_json(&dir.join("cells").join(cell.id()).join("cell.json"))?;
         let known = largest.entry(cell.model.as_str()).or_insert(0);
         *known = record.peak_rss_bytes.max(*known);
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use bench_suite::record::Lease;
+use bench_suite::record::{Lease, host};
 
 use super::{Run, slurm};
 use crate::cells::is_done;
@@ -64,8 +64,7 @@ fn holder(folder: &Path) -> Option<Lease> {
     }
     let locked = matches!(File::open(&path).ok()?.try_lock_shared(), Err(TryLockError::WouldBlock));
     let beaten = fs::metadata(&path).ok()?.modified().ok()?.elapsed().unwrap_or_default();
-    let here = fs::read_to_string("/proc/sys/kernel/hostname").is_ok_and(|host| host.trim() == lease.host);
-    (locked || (!here && beaten < Duration::from_secs(Lease::STALE_S))).then_some(lease)
+    (locked || (lease.host != host() && beaten < Duration::from_secs(Lease::STALE_S))).then_some(lease)
 }
 
 fn running(lease: &Lease) -> String {

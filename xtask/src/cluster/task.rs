@@ -1,15 +1,14 @@
 //! One task of an array: a cell, and what its end means to Slurm.
 
-use std::collections::hash_map::DefaultHasher;
 use std::env;
 use std::fs;
-use std::hash::Hasher;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bench_suite::record::file_digest;
 
 use super::{cell_command, plan};
 use crate::engine::{BAD_DATA, LOCKED, STOPPED};
@@ -37,7 +36,8 @@ pub(crate) fn task(run_dir: &Path, line: usize) -> Result<ExitCode> {
         .iter()
         .find_map(|name| env::var(name).ok()?.parse().ok())
         .unwrap_or(1);
-    let before = fingerprint(&folder.join("checkpoint.safetensors"));
+    let checkpoint = || file_digest(&folder.join("checkpoint.safetensors")).ok();
+    let before = checkpoint();
     eprintln!("{id}: starts on {}", env::var("SLURMD_NODENAME").unwrap_or_default());
     let mut command = cell_command(&program, run_dir, cell, threads);
     let mut child = command.stdin(Stdio::null()).spawn().context("failed to start bench-suite cell")?;
@@ -50,7 +50,7 @@ pub(crate) fn task(run_dir: &Path, line: usize) -> Result<ExitCode> {
             let _ = fs::remove_file(&tries);
         }
         LOCKED => return again(&tries, &id, "another process holds it"),
-        STOPPED if fingerprint(&folder.join("checkpoint.safetensors")) != before => {
+        STOPPED if checkpoint() != before => {
             return requeue(&id, "stopped with a checkpoint");
         }
         STOPPED => return again(&tries, &id, "stopped before its first checkpoint"),
@@ -58,13 +58,6 @@ pub(crate) fn task(run_dir: &Path, line: usize) -> Result<ExitCode> {
         _ => eprintln!("{id}: failed ({status})"),
     }
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
-}
-
-/// What tells two checkpoints apart.
-fn fingerprint(path: &Path) -> Option<u64> {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&fs::read(path).ok()?);
-    Some(hasher.finish())
 }
 
 /// Back into the queue, but not for ever.

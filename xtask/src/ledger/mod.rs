@@ -17,7 +17,7 @@ use crate::cells::Runner;
 use crate::cli;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::records::{Machine, csv_bytes, date_utc, machine, read_csv, write_atomic};
+use crate::records::{Machine, csv_bytes, date_utc, machine, read_csv, read_json, write_atomic};
 use crate::repo::Repo;
 use crate::text::{md_table, score};
 use crate::{charts, engine, experiments, packages};
@@ -113,10 +113,7 @@ fn same_cell(a: &CellRow, b: &CellRow) -> bool {
 fn cells(run_dir: &Path, plan: &Plan, variant: &Variant) -> Result<Vec<CellRow>> {
     let read = |cell: &bench_suite::record::PlannedCell| {
         let folder = run_dir.join("cells").join(cell.id());
-        let path = folder.join("cell.json");
-        let bytes = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let record: CellRecord =
-            serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+        let record: CellRecord = read_json(&folder.join("cell.json"))?;
         let mut clips: Vec<PredictionRow> = read_csv(&folder.join("predictions.csv"))?;
         clips.sort_by(|a, b| a.clip.cmp(&b.clip));
         Ok(CellRow {

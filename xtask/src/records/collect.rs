@@ -1,13 +1,13 @@
 //! From the cells of a run to an experiment's records, beside the rows that stay.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bench_suite::record::{CellRecord, ParamsRow, Plan, PlannedCell, PredictionRow};
 
 use super::{
-    CellMeta, ClipRow, CurveRow, FoldRow, Machine, OfCell, Records, Run, RunFile, date_utc, machine, read_csv,
+    CellMeta, ClipRow, CurveRow, FoldRow, Machine, OfCell, Records, Run, RunFile, date_utc, machine,
+    read_csv, read_json,
 };
 use crate::repo::Repo;
 
@@ -58,10 +58,7 @@ fn read_cell(
     records: &mut Records,
     metas: &mut Vec<CellMeta>,
 ) -> Result<()> {
-    let path = dir.join("cell.json");
-    let bytes = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let cell: CellRecord =
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+    let cell: CellRecord = read_json(&dir.join("cell.json"))?;
     let PlannedCell { model, protocol, recipe, fold, seed, .. } = planned.clone();
     metas.push(CellMeta {
         model: model.clone(),

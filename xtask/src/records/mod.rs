@@ -5,6 +5,7 @@
 
 mod collect;
 mod csv_file;
+mod json;
 pub(crate) mod machine;
 mod run_file;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use collect::{collect, merge};
 pub(crate) use csv_file::{csv_bytes, hold, read_csv, write_atomic};
+pub(crate) use json::{read_json, read_lines, write_lines};
 pub(crate) use machine::{Machine, date_utc};
 pub(crate) use run_file::{CellMeta, Run, RunFile};
 

@@ -16,6 +16,7 @@ use bench_suite::stats::Draws;
 use clap::{Args, Subcommand};
 
 use crate::interrupt::Interrupt;
+use crate::records::read_json;
 use crate::repo::{Repo, run};
 use crate::{packages, text};
 use victim::{Attempt, End, Tally};
@@ -110,10 +111,7 @@ impl Root {
         let (Some(dir), true) = (dirs.pop(), dirs.is_empty()) else {
             bail!("{} should hold one run", runs.display())
         };
-        let path = dir.join("plan.json");
-        let bytes = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let plan =
-            serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+        let plan = read_json(&dir.join("plan.json"))?;
         Ok((dir, plan))
     }
 }

@@ -14,7 +14,7 @@ use bench_suite::stats::Draws;
 use super::{EXPERIMENT, Root};
 use crate::cells;
 use crate::engine::STOPPED;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, signal};
 use crate::repo::{self, Repo};
 
 /// Longest time until the kill, from the start of an attempt; the instant is uniform below it.
@@ -148,8 +148,7 @@ impl Attempt<'_> {
             {
                 sent = Some(Instant::now());
                 if attack.terminate {
-                    // Failing to reach a process that has just left is no error.
-                    let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+                    signal("-TERM", &[child.id()]);
                 } else {
                     child.kill()?;
                 }

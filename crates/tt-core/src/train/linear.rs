@@ -68,14 +68,17 @@ const ROWS_OF_QR: usize = 1 << 19;
 
 fn thin_qr<T: Scalar>(a: MatRef<'_, T>) -> (Mat<T>, Mat<T>) {
     if T::SQUARES_FIT && a.nrows() > ROWS_OF_QR {
-        let qr = Mat::from_fn(a.nrows(), a.ncols(), |i, j| a[(i, j)].to_f64()).qr();
-        let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
-        let single =
-            |of: MatRef<'_, f64>| Mat::from_fn(of.nrows(), of.ncols(), |i, j| T::from_f64(of[(i, j)]));
-        return (single(q.as_ref()), single(r));
+        return double_qr(a);
     }
     let qr = a.qr();
     (qr.compute_thin_Q(), qr.thin_R().to_owned())
+}
+
+/// The thin factors, computed in `f64`.
+fn double_qr<T: Scalar>(a: MatRef<'_, T>) -> (Mat<T>, Mat<T>) {
+    let qr = Mat::from_fn(a.nrows(), a.ncols(), |i, j| a[(i, j)].to_f64()).qr();
+    let rounded = |of: MatRef<'_, f64>| Mat::from_fn(of.nrows(), of.ncols(), |i, j| T::from_f64(of[(i, j)]));
+    (rounded(qr.compute_thin_Q().as_ref()), rounded(qr.thin_R()))
 }
 
 /// `A = Q · R` with `Q [m, p]`, `R [p, n]`, `p = min(m, n)`, both row-major.
@@ -143,10 +146,9 @@ fn split_tall_by_gram<T: Scalar>(a: Rows<'_, T>, max_rank: usize, tolerance: f64
     let rank = rank_of(&values, max_rank, tolerance);
     let right = row_major(basis.as_ref().subcols(0, rank).transpose());
     let projected = product_with_transposed(a, (&right, rank, n));
-    let qr = double((&projected, m, rank)).qr();
-    let factor: Vec<T> = row_major(qr.thin_R()).into_iter().map(T::from_f64).collect();
-    let left = row_major(qr.compute_thin_Q().as_ref()).into_iter().map(T::from_f64).collect();
-    Ok(Split { left, right: product((&factor, rank, rank), (&right, rank, n)), rank })
+    let (q, r) = double_qr(view((&projected, m, rank)));
+    let right = product((&row_major(r.as_ref()), rank, rank), (&right, rank, n));
+    Ok(Split { left: row_major(q.as_ref()), right, rank })
 }
 
 fn split_tall_by_qr<T: Scalar>(a: Rows<'_, T>, max_rank: usize, tolerance: f64) -> Result<Split<T>> {
@@ -171,11 +173,6 @@ fn eigen_of<T: Scalar>(squares: &Mat<f64>) -> Result<(Mat<T>, Vec<f64>)> {
     Ok((Mat::from_fn(m, m, |i, j| T::from_f64(u[(i, m - 1 - j)])), values))
 }
 
-/// The same numbers in `f64`.
-fn double<T: Scalar>((values, m, n): Rows<'_, T>) -> Mat<f64> {
-    Mat::from_fn(m, n, |i, j| values[i * n + j].to_f64())
-}
-
 /// Singular values of a matrix, largest first; of `f32` from the Gram matrix of its shorter side in `f64`.
 pub(super) fn singular_values<T: Scalar>(a: Rows<'_, T>) -> Result<Vec<f64>> {
     let (_, m, n) = a;
@@ -185,10 +182,10 @@ pub(super) fn singular_values<T: Scalar>(a: Rows<'_, T>) -> Result<Vec<f64>> {
         let ascending = ascending.map_err(|_| Error::NoConvergence("eigenvalues", m, n))?;
         return Ok(ascending.into_iter().rev().map(|square| square.max(0.0).sqrt()).collect());
     }
-    let whole = double(a);
     let small =
-        if m > n { whole.qr().thin_R().to_owned() } else { whole.transpose().qr().thin_R().to_owned() };
-    small.singular_values().map_err(|_| Error::NoConvergence("singular values", m, n))
+        if m > n { view(a).qr().thin_R().to_owned() } else { view(a).transpose().qr().thin_R().to_owned() };
+    let values = small.singular_values().map_err(|_| Error::NoConvergence("singular values", m, n))?;
+    Ok(values.into_iter().map(candle_core::WithDType::to_f64).collect())
 }
 
 /// Columns or rows that a Gram matrix takes in at a time.

@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bench_suite::record::host;
 
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, signal};
 use crate::repo::{output, run};
 
 /// The nodes' names.
@@ -81,31 +82,33 @@ impl Cluster {
     }
 
     /// Ends a node: its daemon and everything that it had started.
-    pub(super) fn kill_node(&self, node: &str) -> Result<()> {
+    pub(super) fn kill_node(&self, node: &str) {
         let mark = format!("SLURMD_NODENAME={node}");
-        kill(&self.processes(|environment| environment.contains(&mark)))
+        signal("-KILL", &self.processes(|environment| environment.contains(&mark)));
     }
 
     /// Ends a node's daemon alone: what it had started lives on.
     pub(super) fn kill_daemon(&self, node: &str) -> Result<()> {
-        kill(&[self.pid(&format!("slurmd.{node}.pid"))?])
+        signal("-KILL", &[self.pid(&format!("slurmd.{node}.pid"))?]);
+        Ok(())
     }
 
     /// Stops the tasks of a node, or lets them go on.
-    pub(super) fn pause(&self, node: &str, stop: bool) -> Result<()> {
+    pub(super) fn pause(&self, node: &str, stop: bool) {
         let marks = [format!("SLURMD_NODENAME={node}"), "SLURM_ARRAY_TASK_ID=".to_owned()];
         let tasks = self.processes(|environment| marks.iter().all(|mark| environment.contains(mark)));
-        signal(if stop { "-STOP" } else { "-CONT" }, &tasks)
+        signal(if stop { "-STOP" } else { "-CONT" }, &tasks);
     }
 
     pub(super) fn kill_controller(&self) -> Result<()> {
-        kill(&[self.pid("slurmctld.pid")?])
+        signal("-KILL", &[self.pid("slurmctld.pid")?]);
+        Ok(())
     }
 
     /// Ends both nodes and starts them anew after the words of a shell, which may limit them.
     pub(super) fn restart_nodes(&self, limits: &str) -> Result<()> {
         for node in NODES {
-            self.kill_node(node)?;
+            self.kill_node(node);
             self.start_node(node, limits)?;
         }
         self.until_idle()
@@ -134,8 +137,7 @@ impl Cluster {
         self.wait("the queue to be empty", || {
             for (stop, tenths) in [(true, 9), (false, 3)] {
                 for node in NODES {
-                    // A task that has ended meanwhile needs no signal.
-                    let _ = self.pause(node, stop);
+                    self.pause(node, stop);
                 }
                 thread::sleep(Duration::from_millis(100 * tenths));
             }
@@ -189,25 +191,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // A process that has ended meanwhile is no loss.
-        let _ = kill(&self.processes(|_| true));
+        signal("-KILL", &self.processes(|_| true));
     }
-}
-
-fn kill(processes: &[u32]) -> Result<()> {
-    signal("-KILL", processes)
-}
-
-fn signal(name: &str, processes: &[u32]) -> Result<()> {
-    let pids = processes.iter().map(ToString::to_string);
-    // Failing to reach a process that has just left is no error.
-    Command::new("kill")
-        .arg(name)
-        .args(pids)
-        .stderr(Stdio::null())
-        .status()
-        .context("failed to start kill")?;
-    Ok(())
 }
 
 fn parent(process: &Path) -> Option<u32> {
@@ -220,7 +205,8 @@ fn configuration(dir: &Path) -> Result<String> {
     let ports: Vec<TcpListener> =
         (0..3).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("no free port")?;
     let ports: Vec<u16> = ports.iter().map(|port| Ok(port.local_addr()?.port())).collect::<Result<_>>()?;
-    let host = output(Command::new("hostname").arg("-s")).context("this machine has no host name")?;
+    let host = host();
+    let host = host.split('.').next().unwrap_or_default();
     let user = output(Command::new("id").arg("-un")).context("this user has no name")?;
     let dir = dir.display();
     Ok(format!(

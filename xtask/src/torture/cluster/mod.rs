@@ -19,6 +19,7 @@ use clap::{Args, ValueEnum};
 use super::{EXPERIMENT, Root, remove};
 use crate::cells::is_done;
 use crate::interrupt::Interrupt;
+use crate::records::read_json;
 use crate::repo::{self, Repo};
 use crate::{packages, text};
 use daemons::Cluster;
@@ -190,7 +191,7 @@ impl<'a> Stage<'a> {
     fn node_killed(&self) -> Result<()> {
         self.start()?;
         let (_, node) = self.long_cell()?;
-        self.cluster.kill_node(&node)?;
+        self.cluster.kill_node(&node);
         self.cluster.until_empty()?;
         if self.restarts()? == 0 {
             bail!("{node} was killed and no cell with it");
@@ -203,11 +204,11 @@ impl<'a> Stage<'a> {
         let (at, node) = self.long_cell()?;
         self.cluster.kill_daemon(&node)?;
         // Slurm takes half a minute to notice; the cell is still there when it is started again.
-        self.cluster.pause(&node, true)?;
+        self.cluster.pause(&node, true);
         self.cluster.wait("a second start of a cell that lives", || {
             self.log(at).matches(": starts on").count() > 1
         })?;
-        self.cluster.pause(&node, false)?;
+        self.cluster.pause(&node, false);
         self.cluster.until_empty()
     }
 
@@ -332,9 +333,10 @@ impl<'a> Stage<'a> {
         let mut most = 0;
         for cell in &self.cells {
             let path = self.run_dir.join("cells").join(cell.id()).join("cell.json");
-            let Ok(bytes) = fs::read(&path) else { continue };
-            let record: CellRecord =
-                serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+            if !path.is_file() {
+                continue;
+            }
+            let record: CellRecord = read_json(&path)?;
             most = most.max(record.provenance.map_or(0, |provenance| provenance.restarts));
         }
         Ok(most)

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bench_suite::catalog::Differs;
 use bench_suite::cell::CellOptions;
 use bench_suite::compress::CompressOptions;
-use bench_suite::data::{Clips, Places, prepare, resolve};
+use bench_suite::data::{Clips, Places, Resolved, prepare, resolve};
 use bench_suite::lease::Locked;
 use bench_suite::plan::{Frames, plan};
 use bench_suite::predict::{BadClips, PredictOptions, predict};
@@ -16,7 +16,7 @@ use bench_suite::spec::{Overrides, SpecError};
 use bench_suite::train::{STOP, Stopped};
 use clap::{Args, Parser, Subcommand};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -192,6 +192,11 @@ struct Selection {
 }
 
 impl Selection {
+    fn resolve(&self, root: &Path) -> Result<(Resolved, Option<video_data::datasets::Dataset>)> {
+        let data = self.data.as_deref();
+        resolve(root, &self.experiment, data, &self.overrides(), self.allow_partial)
+    }
+
     fn overrides(&self) -> Overrides {
         Overrides {
             recipe: self.recipe.clone(),
@@ -333,13 +338,7 @@ fn stop_at_signals() -> Result<()> {
 }
 
 fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {
-    let (resolved, dataset) = resolve(
-        &cli.root,
-        &selection.experiment,
-        selection.data.as_deref(),
-        &selection.overrides(),
-        selection.allow_partial,
-    )?;
+    let (resolved, dataset) = selection.resolve(&cli.root)?;
     tracing::info!("data: {}", resolved.data);
     let store = prepare(&Places::of_root(&cli.root), &resolved, dataset, jobs)?;
     for row in store.left_out() {
@@ -351,13 +350,7 @@ fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {
 
 fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
     let places = Places::of_root(&cli.root);
-    let (resolved, dataset) = resolve(
-        &cli.root,
-        &selection.experiment,
-        selection.data.as_deref(),
-        &selection.overrides(),
-        selection.allow_partial,
-    )?;
+    let (resolved, dataset) = selection.resolve(&cli.root)?;
     let plan = match bench_suite::data::built_store(&places, &resolved, dataset.as_ref())? {
         Some(store) => {
             let clips = Clips::new(store, &resolved.spec, resolved.multi_label);
@@ -394,7 +387,7 @@ fn run_decode(width: u32, height: u32, clips: &[PathBuf]) -> Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "the verdict is what the verb is for")]
-fn run_torture_clips(count: usize, seed: u64, dir: &std::path::Path, jobs: usize) -> Result<()> {
+fn run_torture_clips(count: usize, seed: u64, dir: &Path, jobs: usize) -> Result<()> {
     let tallies = video_data::damage::torture(dir, count, seed, jobs, None, &mut |codec, reason| {
         tracing::warn!("{codec}: skipped: {reason}");
     })?;
