@@ -123,10 +123,15 @@ fn has_libclang() -> bool {
             .into_iter()
             .filter(|name| name.starts_with("llvm"))
             .map(|n| root.join(n).join("lib"));
-        std::iter::once(root.to_owned()).chain(llvm).any(|dir| {
-            entries(&dir).iter().any(|name| name.starts_with("libclang.") || name.starts_with("libclang-"))
-        })
+        std::iter::once(root.to_owned())
+            .chain(llvm)
+            .any(|dir| entries(&dir).iter().any(|name| is_libclang(name)))
     })
+}
+
+/// Compilers' C++ interface lies beside it under a similar name, and bindgen has no use for that.
+fn is_libclang(name: &str) -> bool {
+    name.starts_with("libclang.") || (name.starts_with("libclang-") && !name.starts_with("libclang-cpp"))
 }
 
 fn entries(dir: &Path) -> Vec<String> {
@@ -154,6 +159,12 @@ fn apt_get() -> Option<impl FnMut(&[&str]) -> Command> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libclang_is_told_from_its_neighbours() {
+        assert!(is_libclang("libclang.so") && is_libclang("libclang-14.so.14.0.6"));
+        assert!(!is_libclang("libclang-cpp.so.14") && !is_libclang("libclangBasic.a"));
+    }
 
     #[test]
     fn complaint_has_a_line_for_every_package_manager() {

@@ -84,7 +84,7 @@ impl Cluster {
     /// Ends a node: its daemon and everything that it had started.
     pub(super) fn kill_node(&self, node: &str) {
         let mark = format!("SLURMD_NODENAME={node}");
-        signal("-KILL", &self.processes(|environment| environment.contains(&mark)));
+        self.kill(|environment| environment.contains(&mark));
     }
 
     /// Ends a node's daemon alone: what it had started lives on.
@@ -131,21 +131,20 @@ impl Cluster {
         self.wait("the queue to be empty", || self.is_empty())
     }
 
-    /// Waits until no job is left, while every task stands still three quarters of the time: what takes half a minute
-    /// then meets a time limit of a minute twice.
-    pub(super) fn until_empty_in_slow_motion(&self) -> Result<()> {
-        self.wait("the queue to be empty", || {
+    /// Waits until `done`, while every task stands still three quarters of the time.
+    pub(super) fn slow_motion(&self, what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
+        self.wait(what, || {
             for (stop, tenths) in [(true, 9), (false, 3)] {
                 for node in NODES {
                     self.pause(node, stop);
                 }
                 thread::sleep(Duration::from_millis(100 * tenths));
             }
-            self.is_empty()
+            done()
         })
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         output(self.command("squeue").arg("--noheader")).is_some_and(|jobs| jobs.is_empty())
     }
 
@@ -164,8 +163,21 @@ impl Cluster {
         text.trim().parse().with_context(|| format!("{} holds no process", path.display()))
     }
 
-    /// Processes whose environment names this cluster and is `wanted`, each after the step daemon that watches it:
-    /// a step daemon writes its title over its environment.
+    /// Ends the processes that are `wanted`, each after the step daemon that watches it: a step daemon writes its title
+    /// over its environment.
+    fn kill(&self, wanted: impl Fn(&str) -> bool) {
+        let processes = self.processes(wanted);
+        let watched = |pid: u32| {
+            let stepd = parent(Path::new(&format!("/proc/{pid}"))).filter(|parent| {
+                let name = fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+                name.starts_with("slurmstepd")
+            });
+            stepd.into_iter().chain([pid])
+        };
+        signal("-KILL", &processes.into_iter().flat_map(watched).collect::<Vec<_>>());
+    }
+
+    /// Processes whose environment names this cluster and is `wanted`.
     fn processes(&self, wanted: impl Fn(&str) -> bool) -> Vec<u32> {
         let mark = format!("SLURM_CONF={}", self.config.display());
         let mut found = Vec::new();
@@ -175,15 +187,9 @@ impl Cluster {
             };
             let environment = fs::read(process.join("environ")).unwrap_or_default();
             let environment = String::from_utf8_lossy(&environment);
-            if !environment.split('\0').any(|variable| variable == mark) || !wanted(&environment) {
-                continue;
+            if environment.split('\0').any(|variable| variable == mark) && wanted(&environment) {
+                found.push(pid);
             }
-            let parent = parent(&process).filter(|parent| {
-                let name = fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
-                name.starts_with("slurmstepd")
-            });
-            found.extend(parent);
-            found.push(pid);
         }
         found
     }
@@ -191,7 +197,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        signal("-KILL", &self.processes(|_| true));
+        self.kill(|_| true);
     }
 }
 
