@@ -4,6 +4,7 @@ pub mod apply;
 pub mod bench;
 pub mod buffer;
 mod error;
+pub mod graft;
 pub mod init;
 mod layer;
 pub mod rng;
