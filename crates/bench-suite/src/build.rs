@@ -46,7 +46,7 @@ pub(crate) fn set_weights(model: &dyn Model, weights: &HashMap<String, Tensor>) 
     for parameter in model.parameters() {
         let misfit = || format!("{:?} does not fit", parameter.name);
         let value = weights.get(&parameter.name).with_context(misfit)?;
-        parameter.var.set(value).with_context(misfit)?;
+        parameter.set(value).with_context(misfit)?;
     }
     Ok(())
 }

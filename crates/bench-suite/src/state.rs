@@ -4,10 +4,8 @@
 
 use crate::record::CurvePoint;
 use anyhow::{Context, Result};
-use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use tt_rnn::adam::AdamState;
 use tt_rnn::checkpoint;
 use tt_rnn::parameters::Optimizer;
 
@@ -55,11 +53,10 @@ impl Snapshot {
     /// Writes everything that the next run needs.
     pub fn save(&self, optimizer: &Optimizer, progress: &Progress) -> Result<()> {
         let mut tensors = Vec::new();
-        for (parameter, state) in optimizer.parameters().iter().zip(optimizer.states()) {
-            let moment = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu);
+        for (parameter, [m, v]) in optimizer.parameters().iter().zip(optimizer.moments()?) {
             tensors.push((parameter.name.clone(), parameter.var.as_tensor().clone()));
-            tensors.push((format!("adam.m.{}", parameter.name), moment(&state.m)?));
-            tensors.push((format!("adam.v.{}", parameter.name), moment(&state.v)?));
+            tensors.push((format!("adam.m.{}", parameter.name), m));
+            tensors.push((format!("adam.v.{}", parameter.name), v));
         }
         let progress = Progress { updates: optimizer.steps(), ..progress.clone() };
         Ok(checkpoint::save(&self.path, &tensors, &serde_json::to_string(&progress)?)?)
@@ -76,16 +73,14 @@ impl Snapshot {
         let find = |name: &str| {
             tensors.get(name).with_context(|| format!("{}: {name:?} is missing", self.path.display()))
         };
-        let mut states = Vec::new();
+        let mut moments = Vec::new();
         for parameter in optimizer.parameters() {
             let misfit = || format!("{}: {:?} is of another model", self.path.display(), parameter.name);
-            parameter.var.set(find(&parameter.name)?).with_context(misfit)?;
-            let moment = |which: &str| -> Result<Vec<f32>> {
-                Ok(find(&format!("adam.{which}.{}", parameter.name))?.to_vec1()?)
-            };
-            states.push(AdamState { m: moment("m")?, v: moment("v")? });
+            parameter.set(find(&parameter.name)?).with_context(misfit)?;
+            let moment = |which: &str| find(&format!("adam.{which}.{}", parameter.name)).cloned();
+            moments.push([moment("m")?, moment("v")?]);
         }
-        optimizer.restore(progress.updates, states);
+        optimizer.restore(progress.updates, &moments)?;
         Ok(Some(progress))
     }
 

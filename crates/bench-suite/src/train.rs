@@ -95,7 +95,7 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
     let lr = if entry.tensor_train { train.lr_tt } else { train.lr_dense };
     let clip_norm = (train.clip_norm > 0.0).then_some(train.clip_norm);
     let adam = AdamConfig { clip_norm, ..AdamConfig::default() };
-    let optimizer = Optimizer::new(adam, lr, model.parameters());
+    let optimizer = Optimizer::new(adam, lr, model.parameters())?;
     let multi_label = cell.clips.multi_label();
     let (trained, waited) = (Duration::ZERO, Duration::ZERO);
     Run { cell, model, optimizer, classes, multi_label, trained, waited }.run()

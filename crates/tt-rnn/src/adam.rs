@@ -26,6 +26,14 @@ pub struct AdamConfig {
     pub clip_norm: Option<f64>,
 }
 
+impl AdamConfig {
+    /// The learning rate of step `t` (from 1) with its bias correction.
+    pub fn rate(&self, t: u64, lr: f64) -> f64 {
+        let t = t.max(1) as f64;
+        lr * (1.0 - self.beta2.powf(t)).sqrt() / (1.0 - self.beta1.powf(t))
+    }
+}
+
 impl Default for AdamConfig {
     /// The constants of Keras, and so of the paper's code.
     fn default() -> Self {
@@ -67,6 +75,11 @@ impl Adam {
         Self { config, isa }
     }
 
+    /// The constants.
+    pub fn config(&self) -> &AdamConfig {
+        &self.config
+    }
+
     /// The factor that brings a gradient of this norm within `clip_norm`; 1 without clipping.
     pub fn clip_scale(&self, norm: f64) -> f32 {
         match self.config.clip_norm {
@@ -94,10 +107,8 @@ impl Adam {
         check_size("gradient", param.len(), grad.len())?;
         check_size("first moment", param.len(), state.m.len())?;
         check_size("second moment", param.len(), state.v.len())?;
-        let t = t.max(1) as f64;
-        let correction = (1.0 - self.config.beta2.powf(t)).sqrt() / (1.0 - self.config.beta1.powf(t));
         let rule = Rule {
-            rate: (lr * correction) as f32,
+            rate: self.config.rate(t, lr) as f32,
             keep1: self.config.beta1 as f32,
             new1: (1.0 - self.config.beta1) as f32,
             keep2: self.config.beta2 as f32,

@@ -6,6 +6,7 @@
 
 mod kernels;
 mod mask;
+pub mod ops;
 #[cfg(test)]
 mod tests;
 

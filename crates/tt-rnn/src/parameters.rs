@@ -29,6 +29,14 @@ impl Parameter {
         let var = Var::from_tensor(&Tensor::from_vec(values, shape, device)?)?;
         Ok(Self { name: name.to_owned(), var, l2: 0.0, sink: None })
     }
+
+    /// Takes over a value, from whatever device.
+    ///
+    /// # Errors
+    /// A value of another shape.
+    pub fn set(&self, value: &Tensor) -> Result<()> {
+        Ok(self.var.set(&value.to_device(self.var.device())?)?)
+    }
 }
 
 /// Dense Glorot uniform `[fan_in, fan_out]`: `U(-a, a)`, `a = sqrt(6 / (fan_in + fan_out))`.
@@ -64,15 +72,25 @@ pub fn orthogonal(rows: usize, columns: usize, stream: &mut Stream) -> Vec<f32> 
     basis.into_iter().flatten().map(|v| v as f32).collect()
 }
 
+/// First and second moment of a parameter.
+#[derive(Debug, Clone)]
+enum Moments {
+    /// For the CPU's one-pass kernel.
+    Host(AdamState),
+    /// For candle's operators, where the parameter is.
+    Device(Tensor, Tensor),
+}
+
 /// Adam over the parameters of one model, in the order of their names.
+///
+/// On the CPU it is one pass of a kernel; elsewhere a dozen of candle's operators, without a copy to the host.
 #[derive(Debug)]
 pub struct Optimizer {
     adam: Adam,
     parameters: Vec<Parameter>,
-    states: Vec<AdamState>,
+    moments: Vec<Moments>,
     step: u64,
     lr: f64,
-    clips: bool,
 }
 
 struct Update<'a> {
@@ -101,6 +119,10 @@ impl InplaceOp1 for Update<'_> {
     }
 }
 
+fn gradient<'a>(parameter: &Parameter, grads: &'a GradStore) -> Result<&'a Tensor> {
+    grads.get(&parameter.var).ok_or_else(|| Error::NoGradient(parameter.name.clone()))
+}
+
 fn with_gradient<T>(
     parameter: &Parameter,
     grads: &GradStore,
@@ -109,24 +131,46 @@ fn with_gradient<T>(
     if let Some(sink) = &parameter.sink {
         return sink.take(use_gradient).ok_or_else(|| Error::NoGradient(parameter.name.clone()))?;
     }
-    let gradient = grads.get(&parameter.var).ok_or_else(|| Error::NoGradient(parameter.name.clone()))?;
-    let values = gradient.flatten_all()?.to_vec1::<f32>()?;
+    let values = gradient(parameter, grads)?.flatten_all()?.to_vec1::<f32>()?;
     use_gradient(&values)
 }
 
 impl Optimizer {
     /// Zero moments for every parameter, and rate `lr`.
-    pub fn new(config: AdamConfig, lr: f64, mut parameters: Vec<Parameter>) -> Self {
+    ///
+    /// # Errors
+    /// A device without memory for the moments.
+    pub fn new(config: AdamConfig, lr: f64, parameters: Vec<Parameter>) -> Result<Self> {
+        let by_operators = parameters.iter().any(|p| !p.var.device().is_cpu());
+        Self::with(config, lr, parameters, by_operators)
+    }
+
+    fn with(config: AdamConfig, lr: f64, mut parameters: Vec<Parameter>, by_operators: bool) -> Result<Self> {
         parameters.sort_by(|a, b| a.name.cmp(&b.name));
-        let states = parameters.iter().map(|p| AdamState::new(p.var.elem_count())).collect();
-        Self { adam: Adam::new(config), parameters, states, step: 0, lr, clips: config.clip_norm.is_some() }
+        let zero = |p: &Parameter| {
+            Ok(if by_operators {
+                Moments::Device(p.var.zeros_like()?, p.var.zeros_like()?)
+            } else {
+                Moments::Host(AdamState::new(p.var.elem_count()))
+            })
+        };
+        let moments = parameters.iter().map(zero).collect::<Result<_>>()?;
+        Ok(Self { adam: Adam::new(config), parameters, moments, step: 0, lr })
     }
 
     /// One update from the gradients of one backward pass.
+    ///
+    /// # Errors
+    /// [`Error::NoGradient`] names a parameter that the loss did not depend on.
     pub fn step(&mut self, grads: &GradStore) -> Result<()> {
         self.step += 1;
-        let scale = if self.clips { self.adam.clip_scale(self.norm(grads)?) } else { 1.0 };
-        for (parameter, state) in self.parameters.iter().zip(&mut self.states) {
+        if self.moments.iter().any(|moments| matches!(moments, Moments::Device(..))) {
+            return self.step_by_operators(grads);
+        }
+        let clips = self.adam.config().clip_norm.is_some();
+        let scale = if clips { self.adam.clip_scale(self.norm(grads)?) } else { 1.0 };
+        for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
+            let Moments::Host(state) = moments else { continue };
             with_gradient(parameter, grads, |gradient| {
                 let update = Update {
                     optimizer: &self.adam,
@@ -139,6 +183,34 @@ impl Optimizer {
                 };
                 Ok(parameter.var.inplace_op1(&update)?)
             })?;
+        }
+        Ok(())
+    }
+
+    /// The same rule as the kernel's; the norm is summed in f32, and nothing waits for the device.
+    fn step_by_operators(&mut self, grads: &GradStore) -> Result<()> {
+        let AdamConfig { beta1, beta2, epsilon, clip_norm } = *self.adam.config();
+        let rate = self.adam.config().rate(self.step, self.lr);
+        let gradients: Vec<Tensor> = self
+            .parameters
+            .iter()
+            .map(|parameter| Ok(gradient(parameter, grads)?.detach()))
+            .collect::<Result<_>>()?;
+        let scale = clip_norm.map(|limit| device_clip_scale(&gradients, limit)).transpose()?;
+        for ((parameter, moments), g) in self.parameters.iter().zip(&mut self.moments).zip(gradients) {
+            let Moments::Device(m, v) = moments else { continue };
+            let p = parameter.var.as_detached_tensor();
+            let mut g = match &scale {
+                Some(scale) => g.broadcast_mul(scale)?,
+                None => g,
+            };
+            if parameter.l2 > 0.0 {
+                g = (g + (&p * (2.0 * f64::from(parameter.l2)))?)?;
+            }
+            *m = ((&*m * beta1)? + (&g * (1.0 - beta1))?)?;
+            *v = ((&*v * beta2)? + (g.sqr()? * (1.0 - beta2))?)?;
+            let step = (&*m / (v.sqrt()? + epsilon)?)?;
+            parameter.var.set(&(p - (step * rate)?)?)?;
         }
         Ok(())
     }
@@ -164,14 +236,82 @@ impl Optimizer {
         self.step
     }
 
-    /// First and second moments, in the order of the parameters.
-    pub fn states(&self) -> &[AdamState] {
-        &self.states
+    /// First and second moments, flat, in the order of the parameters.
+    ///
+    /// # Errors
+    /// A tensor that cannot be made.
+    pub fn moments(&self) -> Result<Vec<[Tensor; 2]>> {
+        let flat = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu);
+        let pair = |moments: &Moments| {
+            Ok(match moments {
+                Moments::Host(state) => [flat(&state.m)?, flat(&state.v)?],
+                Moments::Device(m, v) => [m.flatten_all()?, v.flatten_all()?],
+            })
+        };
+        self.moments.iter().map(pair).collect()
     }
 
-    /// Continues from a checkpoint's moments.
-    pub fn restore(&mut self, step: u64, states: Vec<AdamState>) {
+    /// Continues from a checkpoint's moments, as [`Optimizer::moments`] gave them.
+    ///
+    /// # Errors
+    /// Moments of another model.
+    pub fn restore(&mut self, step: u64, moments: &[[Tensor; 2]]) -> Result<()> {
         self.step = step;
-        self.states = states;
+        for ((parameter, own), [m, v]) in self.parameters.iter().zip(&mut self.moments).zip(moments) {
+            let var = parameter.var.as_tensor();
+            *own = match own {
+                Moments::Host(_) => Moments::Host(AdamState { m: m.to_vec1()?, v: v.to_vec1()? }),
+                Moments::Device(..) => {
+                    let place = |moment: &Tensor| moment.to_device(var.device())?.reshape(var.shape());
+                    Moments::Device(place(m)?, place(v)?)
+                }
+            };
+        }
+        Ok(())
+    }
+}
+
+/// `min(1, limit / norm)` of all gradients together, as a tensor of one number.
+fn device_clip_scale(gradients: &[Tensor], limit: f64) -> Result<Tensor> {
+    let squares =
+        gradients.iter().map(|g| g.sqr()?.sum_all()?.reshape(1)).collect::<candle_core::Result<Vec<_>>>()?;
+    let norm = Tensor::cat(&squares, 0)?.sum_all()?.sqrt()?;
+    // A norm of zero leaves infinity, which the minimum turns into one.
+    Ok((norm.recip()? * limit)?.minimum(1.0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Twenty steps on a quadratic, clipped and with a penalty, from moments that went through a checkpoint.
+    fn run(by_operators: bool) -> Vec<f32> {
+        let values: Vec<f32> = (0..12).map(|i| (i as f32 - 5.0) / 3.0).collect();
+        let mut parameter = Parameter::new("a", values, &[3, 4], &Device::Cpu).unwrap();
+        parameter.l2 = 0.05;
+        let var = parameter.var.clone();
+        let config = AdamConfig { clip_norm: Some(0.7), ..AdamConfig::default() };
+        let new = || Optimizer::with(config, 0.05, vec![parameter.clone()], by_operators).unwrap();
+        let mut optimizer = new();
+        for step in 0..20 {
+            let grads =
+                (var.as_tensor() - 0.5).unwrap().sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            optimizer.step(&grads).unwrap();
+            if step == 10 {
+                let moments = optimizer.moments().unwrap();
+                let steps = optimizer.steps();
+                optimizer = new();
+                optimizer.restore(steps, &moments).unwrap();
+            }
+        }
+        var.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn operators_follow_the_kernel() {
+        for (a, b) in run(true).iter().zip(run(false)) {
+            // Twenty steps of at most 0.05, each with a handful of roundings.
+            assert!((a - b).abs() < 4e-6, "{a} not {b}");
+        }
     }
 }

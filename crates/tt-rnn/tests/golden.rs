@@ -120,7 +120,7 @@ fn twenty_steps_of_training_follow_pytorch() {
             let start = Tensor::from_vec(values, parameter.var.shape(), &Device::Cpu).unwrap();
             parameter.var.set(&start).unwrap();
         }
-        let mut optimizer = Optimizer::new(AdamConfig::default(), 1e-2, model.parameters());
+        let mut optimizer = Optimizer::new(AdamConfig::default(), 1e-2, model.parameters()).unwrap();
         let lengths = vec![5, 1, 8, 3];
         let pixels: Vec<u8> = golden.get("frames").iter().map(|v| *v as u8).collect();
         let batches: Vec<&[u8]> = pixels.chunks_exact(17 * 24).collect();

@@ -60,7 +60,7 @@ fn every_model_overfits_one_batch() {
         let model = build(entry.name, &small());
         let frames = clips(&lengths_for(model.as_ref()), 24, 1);
         let labels = Tensor::new(&[0_u32, 1, 2, 1], &Device::Cpu).unwrap();
-        let mut optimizer = Optimizer::new(AdamConfig::default(), 2e-2, model.parameters());
+        let mut optimizer = Optimizer::new(AdamConfig::default(), 2e-2, model.parameters()).unwrap();
         let (mut first, mut last) = (f32::NAN, f32::NAN);
         for step in 0..200 {
             let logits = model.logits(&frames, Mode::Train(&mut stream(0, "masks"))).unwrap();
@@ -214,4 +214,43 @@ fn raw_pixels_saturate_the_gates_and_scaled_ones_do_not() {
         assert!(raw > 0.5 && scaled < 0.05, "{name}: raw {raw}, scaled {scaled}");
     }
     assert_eq!(share("rnn", 1.0, 0.0), None);
+}
+
+/// What a GPU runs, on the CPU: the whole model by candle's operators against the fused kernels.
+#[test]
+fn the_operators_train_as_the_fused_kernels_do() {
+    let plain = small();
+    let dropped = ModelConfig {
+        recurrent_dropout: 0.25,
+        dense_masks_per_gate: true,
+        dense_input_dropout: 0.25,
+        tt_input_dropout: 0.25,
+        warm_up_to: 6,
+        classifier_l2: 0.01,
+        gate_activation: GateActivation::Sigmoid,
+        ..small()
+    };
+    for (entry, config) in MODELS.iter().flat_map(|entry| [(entry, &plain), (entry, &dropped)]) {
+        let [fused, ops] = [Rung::Fused, Rung::Ops].map(|rung| {
+            let model = build(entry.name, &ModelConfig { rung, ..config.clone() });
+            let frames = clips(&lengths_for(model.as_ref()), 24, 4);
+            let labels = Tensor::new(&[0_u32, 1, 2, 1], &Device::Cpu).unwrap();
+            let mut optimizer = Optimizer::new(AdamConfig::default(), 1e-3, model.parameters()).unwrap();
+            let mut losses = Vec::new();
+            for step in 0..20 {
+                let mut masks = stream(step, "masks");
+                let logits = model.logits(&frames, Mode::Train(&mut masks)).unwrap();
+                let loss = candle_nn::loss::cross_entropy(&logits, &labels).unwrap();
+                losses.push(loss.to_scalar::<f32>().unwrap());
+                optimizer.step(&loss.backward().unwrap()).unwrap();
+            }
+            let saturated = model.saturated_gates(&frames).unwrap();
+            (losses, saturated)
+        });
+        assert_eq!(fused.1.is_some(), ops.1.is_some(), "{}", entry.name);
+        for (step, (a, b)) in fused.0.iter().zip(&ops.0).enumerate() {
+            // Adam divides rounding by rounding where a gradient is nearly zero.
+            assert!((a - b).abs() < 2e-4 * a.abs(), "{} step {step}: {a} not {b}", entry.name);
+        }
+    }
 }

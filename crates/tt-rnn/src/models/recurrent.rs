@@ -6,9 +6,11 @@
 
 use super::{Classifier, Mode, Model, ModelConfig, PackedFrames};
 use crate::Result;
+use crate::dense::{self, InputMask};
 use crate::layer::{GradientSink, LayerCall, RecurrentLayer, RecurrentMasks, Sinks};
 use crate::parameters::{Parameter, glorot_uniform, orthogonal};
 use crate::projection::{DenseProjection, GateLayout, InputDropout, Projection, TtProjection};
+use crate::recurrence::ops::Ops;
 use crate::recurrence::{Cell, Recurrence};
 use candle_core::{DType, Device, Tensor};
 use rand::{Rng, RngExt};
@@ -19,14 +21,13 @@ use tt_core::{TtLinear, TtShape, init};
 /// One recurrent layer and its classifier.
 #[derive(Debug)]
 pub(super) struct Recurrent {
-    layer: RecurrentLayer,
-    /// Train applied by candle operators before the layer, where the user chose that rung.
-    outside: Option<Outside>,
+    input_layer: InputLayer,
+    steps: Steps,
     input: Parameter,
     /// `[U | b]`.
     weights: Parameter,
     classifier: Classifier,
-    gates: usize,
+    cell: Cell,
     hidden: usize,
     dropout: Dropout,
     affine: Affine,
@@ -43,11 +44,24 @@ struct Dropout {
     rows: f32,
 }
 
+/// How frames turn into pre-activations.
 #[derive(Debug)]
-struct Outside {
-    trains: Vec<TtLinear>,
-    /// Stands for the input weights of the layer's operator, which has none of its own then.
-    no_weights: Tensor,
+enum InputLayer {
+    /// Inside the CPU's operator of the whole layer.
+    Inside,
+    /// One train for all gates or one each, before the recurrence.
+    Trains(Vec<TtLinear>),
+    /// A dense matrix by candle's operators.
+    Dense,
+}
+
+/// How pre-activations turn into the last state.
+#[derive(Debug)]
+enum Steps {
+    /// The CPU's operator; the tensor stands for its input weights where it has none of its own.
+    Fused(RecurrentLayer, Tensor),
+    /// candle's operators, or where `kernels` and the device has them, kernels of its own.
+    Device { ops: Ops, kernels: bool },
 }
 
 /// U orthogonal over the whole `[H, G·H]` matrix; biases zero, the LSTM's forget gate one.
@@ -67,15 +81,22 @@ impl Recurrent {
         let (m, width) = (config.features, gates * hidden);
         let values = glorot_uniform(m, width, width, &mut stream(seed, "init/input"));
         let mut input = Parameter::new("input.kernel", values, &[m, width], device)?;
-        input.sink = Some(GradientSink::default());
-        let projection = Projection::Dense(DenseProjection::new(m, width, gates, config.affine));
+        let fused = device.is_cpu() && config.rung != Rung::Ops;
+        let input_layer = if fused {
+            input.sink = Some(GradientSink::default());
+            InputLayer::Inside
+        } else {
+            InputLayer::Dense
+        };
+        let projection =
+            fused.then(|| Projection::Dense(DenseProjection::new(m, width, gates, config.affine)));
         let dropout = Dropout {
             recurrent: config.recurrent_dropout,
             per_gate: config.dense_masks_per_gate,
             input: config.dense_input_dropout,
             rows: 0.0,
         };
-        Self::assemble(config, cell, projection, None, (input, hidden), dropout, (device, seed))
+        Self::assemble(config, cell, (input_layer, projection), (input, hidden), dropout, (device, seed))
     }
 
     pub(super) fn tensor_train(config: &ModelConfig, cell: Cell, device: &Device, seed: u64) -> Result<Self> {
@@ -92,13 +113,12 @@ impl Recurrent {
             .collect();
         let length = values.len();
         let input = Parameter::new("input.cores", values, &[length], device)?;
-        let (projection, outside) = if config.rung == Rung::Fused {
-            (Projection::Tt(TtProjection::new(&shape, config.gates, config.affine)?), None)
+        let (input_layer, projection) = if device.is_cpu() && config.rung == Rung::Fused {
+            let projection = TtProjection::new(&shape, config.gates, config.affine)?;
+            (InputLayer::Inside, Some(Projection::Tt(projection)))
         } else {
-            let no_weights = Tensor::zeros(1, DType::F32, device)?;
             let layer = |_| TtLinear::new(&train, config.affine, config.rung);
-            let outside = Outside { trains: (0..trains).map(layer).collect(), no_weights };
-            (Projection::Identity, Some(outside))
+            (InputLayer::Trains((0..trains).map(layer).collect()), None)
         };
         let dropout = Dropout {
             recurrent: config.recurrent_dropout,
@@ -106,31 +126,38 @@ impl Recurrent {
             input: 0.0,
             rows: config.tt_input_dropout,
         };
-        Self::assemble(config, cell, projection, outside, (input, hidden), dropout, (device, seed))
+        Self::assemble(config, cell, (input_layer, projection), (input, hidden), dropout, (device, seed))
     }
 
     fn assemble(
         config: &ModelConfig,
         cell: Cell,
-        projection: Projection,
-        outside: Option<Outside>,
+        (input_layer, projection): (InputLayer, Option<Projection>),
         (input, hidden): (Parameter, usize),
         dropout: Dropout,
         (device, seed): (&Device, u64),
     ) -> Result<Self> {
         let weights = recurrent_weights(cell, hidden, seed);
         let length = weights.len();
-        let recurrence = Recurrence::new(cell, config.gate_activation, hidden);
         let mut weights = Parameter::new("recurrent", weights, &[length], device)?;
-        weights.sink = Some(GradientSink::default());
-        let sinks = Sinks { input: input.sink.clone(), recurrent: weights.sink.clone() };
+        let steps = if device.is_cpu() && config.rung != Rung::Ops {
+            weights.sink = Some(GradientSink::default());
+            let sinks = Sinks { input: input.sink.clone(), recurrent: weights.sink.clone() };
+            let recurrence = Recurrence::new(cell, config.gate_activation, hidden);
+            let projection = projection.unwrap_or(Projection::Identity);
+            let layer = RecurrentLayer::new(projection, recurrence, sinks);
+            Steps::Fused(layer, Tensor::zeros(1, DType::F32, device)?)
+        } else {
+            let ops = Ops { cell, gate_activation: config.gate_activation, hidden };
+            Steps::Device { ops, kernels: config.rung == Rung::Fused }
+        };
         Ok(Self {
-            layer: RecurrentLayer::new(projection, recurrence, sinks),
-            outside,
+            input_layer,
+            steps,
             input,
             weights,
             classifier: Classifier::new(hidden, config, device, seed)?,
-            gates: cell.gates(),
+            cell,
             hidden,
             dropout,
             affine: config.affine,
@@ -147,20 +174,19 @@ impl Recurrent {
         let p = self.dropout.rows;
         let Affine { scale, shift } = self.affine;
         let (offset, keep) = (shift / scale, 1.0 / (1.0 - p));
-        let shape = frames.rows.shape();
         let features = frames.rows.dim(1)?;
-        let mut values = frames.rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        let mut rest = values.as_mut_slice();
+        let mut clips = Vec::with_capacity(frames.lengths.len());
+        let mut start = 0;
         for length in &frames.lengths {
-            let (clip, tail) = rest.split_at_mut(length * features);
-            rest = tail;
             let mask: Vec<f32> =
                 (0..features).map(|_| if stream.random::<f32>() < p { 0.0 } else { keep }).collect();
-            for row in clip.chunks_exact_mut(features) {
-                row.iter_mut().zip(&mask).for_each(|(value, m)| *value = (*value + offset) * m - offset);
-            }
+            let mask = Tensor::from_vec(mask, (1, features), frames.rows.device())?;
+            let rows = frames.rows.narrow(0, start, *length)?.to_dtype(DType::F32)?;
+            let rows = rows.affine(1.0, f64::from(offset))?.broadcast_mul(&mask)?;
+            clips.push(rows.affine(1.0, f64::from(-offset))?);
+            start += length;
         }
-        Ok(Tensor::from_vec(values, shape, frames.rows.device())?) // [sum T_b, M]
+        Ok(Tensor::cat(&clips, 0)?) // [sum T_b, M]
     }
 
     fn call(&self, lengths: &[usize], mode: Mode<'_>) -> LayerCall {
@@ -190,22 +216,54 @@ impl Recurrent {
             (0..count).map(|_| if stream.random::<f32>() < p { 0.0 } else { keep }).collect()
         };
         if self.dropout.per_gate {
-            RecurrentMasks::PerGate(draw(self.gates * clips * self.hidden))
+            RecurrentMasks::PerGate(draw(self.cell.gates() * clips * self.hidden))
         } else {
             RecurrentMasks::Shared(draw(clips * self.hidden))
         }
     }
 }
 
-impl Outside {
-    /// Pre-activations `[n, G·H]` by candle operators.
-    fn apply(&self, rows: &Tensor, cores: &Tensor) -> Result<Tensor> {
-        let mut parts = Vec::with_capacity(self.trains.len());
-        for (gate, train) in self.trains.iter().enumerate() {
-            let length = train.shape().params();
-            parts.push(train.forward(rows, &cores.narrow(0, gate * length, length)?)?);
+impl Recurrent {
+    /// Pre-activations `[n, G·H]`, without bias, where they are made before the recurrence.
+    fn pre_activations(&self, rows: &Tensor, call: &LayerCall) -> Result<Option<Tensor>> {
+        let weights = self.input.var.as_tensor();
+        match &self.input_layer {
+            InputLayer::Inside => Ok(None),
+            InputLayer::Trains(trains) => {
+                let mut parts = Vec::with_capacity(trains.len());
+                for (gate, train) in trains.iter().enumerate() {
+                    let length = train.shape().params();
+                    parts.push(train.forward(rows, &weights.narrow(0, gate * length, length)?)?);
+                }
+                Ok(Some(Tensor::cat(&parts, 1)?))
+            }
+            InputLayer::Dense => {
+                let mask = call.input_dropout.map(|InputDropout { probability, seed }| InputMask {
+                    seed,
+                    probability,
+                    gates: self.cell.gates(),
+                    lengths: &call.lengths,
+                });
+                let (affine, lengths) = (self.affine, &call.lengths);
+                Ok(Some(dense::ops::forward(rows, affine, weights, lengths, mask.as_ref(), call.train)?))
+            }
         }
-        Ok(Tensor::cat(&parts, 1)?) // [n, G·H]
+    }
+
+    /// Activations of all gate blocks at every step, `[sum T_b, G·H]`.
+    fn activations(&self, frames: &PackedFrames) -> Result<Vec<f32>> {
+        let call = self.call(&frames.lengths, Mode::Evaluate);
+        let pre = self.pre_activations(&frames.rows, &call)?;
+        let rows = pre.as_ref().unwrap_or(&frames.rows);
+        match &self.steps {
+            Steps::Fused(layer, none) => {
+                let input = if pre.is_some() { none } else { self.input.var.as_tensor() };
+                layer.activations(rows, input, &self.weights.var, call)
+            }
+            Steps::Device { ops, .. } => {
+                Ok(ops.activations(rows, &self.weights.var, &call)?.flatten_all()?.to_vec1()?)
+            }
+        }
     }
 }
 
@@ -216,12 +274,15 @@ impl Model for Recurrent {
             _ => frames.rows.clone(),
         };
         let call = self.call(&frames.lengths, mode);
-        let last = match &self.outside {
-            None => self.layer.forward(&rows, &self.input.var, &self.weights.var, call)?,
-            Some(outside) => {
-                let gates = outside.apply(&rows, &self.input.var)?;
-                self.layer.forward(&gates, &outside.no_weights, &self.weights.var, call)?
+        let pre = self.pre_activations(&rows, &call)?;
+        let inside = pre.is_none();
+        let rows = pre.unwrap_or(rows);
+        let last = match &self.steps {
+            Steps::Fused(layer, none) => {
+                let input = if inside { self.input.var.as_tensor() } else { none };
+                layer.forward(&rows, input, &self.weights.var, call)?
             }
+            Steps::Device { ops, .. } => ops.forward(&rows, &self.weights.var, &call)?,
         };
         self.classifier.logits(&last)
     }
@@ -236,15 +297,8 @@ impl Model for Recurrent {
     }
 
     fn saturated_gates(&self, frames: &PackedFrames) -> Result<Option<f64>> {
-        let call = self.call(&frames.lengths, Mode::Evaluate);
-        let activations = match &self.outside {
-            None => self.layer.activations(&frames.rows, &self.input.var, &self.weights.var, call)?,
-            Some(outside) => {
-                let gates = outside.apply(&frames.rows, &self.input.var)?;
-                self.layer.activations(&gates, &outside.no_weights, &self.weights.var, call)?
-            }
-        };
-        let (width, cell) = (self.gates * self.hidden, self.layer.cell());
+        let activations = self.activations(frames)?;
+        let (cell, width) = (self.cell, self.cell.gates() * self.hidden);
         let gates = activations
             .chunks_exact(width)
             .flat_map(|row| row.chunks_exact(self.hidden).enumerate())

@@ -13,6 +13,7 @@
 mod backward;
 mod batch;
 mod forward;
+pub mod ops;
 mod pack;
 pub mod reference;
 #[cfg(test)]
