@@ -73,14 +73,15 @@ pub(super) fn ensure(repo: &Repo) -> Result<Toolkit> {
         return Ok(toolkit);
     }
     eprintln!("no CUDA toolkit in CUDA_HOME, the path or /usr/local/cuda");
-    wheels::install(repo, &wheels::ALL, |folder| complete(repo, &folder.join("nvidia/cu13")))?;
+    let functions = driver_functions(repo)?;
+    wheels::install(repo, &wheels::ALL, |folder| complete(&folder.join("nvidia/cu13"), &functions))?;
     let toolkit = find(repo).context("the toolkit made of wheels does not work: its nvcc does not start")?;
     eprintln!("CUDA toolkit {} made of wheels in {TOOLKIT}", toolkit.version);
     Ok(toolkit)
 }
 
 /// What a toolkit has beyond its wheels: `lib64`, library names without a version, and a driver to link with.
-fn complete(repo: &Repo, home: &Path) -> Result<()> {
+fn complete(home: &Path, driver: &BTreeSet<String>) -> Result<()> {
     let lib = home.join("lib");
     link("lib", &home.join("lib64"))?;
     for entry in fs::read_dir(&lib).with_context(|| format!("failed to read {}", lib.display()))? {
@@ -92,7 +93,7 @@ fn complete(repo: &Repo, home: &Path) -> Result<()> {
         }
     }
     fs::create_dir_all(lib.join("stubs"))?;
-    stub(&driver_functions(repo)?, &lib.join("stubs/libcuda.so"))
+    stub(driver, &lib.join("stubs/libcuda.so"))
 }
 
 fn link(to: &str, at: &Path) -> Result<()> {
@@ -102,9 +103,11 @@ fn link(to: &str, at: &Path) -> Result<()> {
 /// The driver's functions that candle's bindings may call, read from their source.
 fn driver_functions(repo: &Repo) -> Result<BTreeSet<String>> {
     let mut cargo = repo.cargo();
+    cargo.args(["metadata", "--format-version", "1", "--all-features", "--locked", "--filter-platform"]);
+    let metadata = repo::output(cargo.arg(format!("{}-unknown-linux-gnu", env::consts::ARCH)));
     let metadata =
-        repo::output(cargo.args(["metadata", "--format-version", "1", "--all-features", "--locked"]));
-    let metadata: serde_json::Value = serde_json::from_str(&metadata.context("cargo metadata failed")?)?;
+        metadata.context("`cargo metadata --all-features --locked` failed: is there a network?")?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
     let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let bindings = packages.iter().find(|package| package["name"] == "cudarc");
     let manifest = bindings.and_then(|package| package["manifest_path"].as_str());
@@ -165,8 +168,7 @@ mod tests {
         for name in ["libcublas.so.13", "libnvrtc-builtins.so.13.0", "libcudart_static.a"] {
             fs::write(lib.join(name), "").unwrap();
         }
-        let repo = Repo::find().unwrap();
-        complete(&repo, dir.path()).unwrap();
+        complete(dir.path(), &["cuInit", "cuLaunchKernel"].map(str::to_owned).into()).unwrap();
         assert!(dir.path().join("lib64/libcublas.so").is_file());
         let stub = fs::read(lib.join("stubs/libcuda.so")).unwrap();
         let has = |name: &[u8]| stub.windows(name.len()).any(|part| part == name);
