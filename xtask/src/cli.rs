@@ -22,6 +22,7 @@ Examples:
   cargo xtask compress ucf11 --to tt --rank 4 a trained dense model as a Tensor Train
   cargo xtask data list                    the datasets: what is here, what is missing
   cargo xtask figures ucf11-sample         redraw tables, charts and report from the records
+  cargo xtask setup --cuda                 build the engine for NVIDIA's cards
   cargo xtask test                         fmt, clippy, rustdoc and every test
   cargo xtask torture resume --kills 20    kill runs at random instants, compare what they leave
   cargo xtask bench kernels                GFLOP/s, scaling and memory of the TT layer
@@ -134,6 +135,12 @@ Examples:
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Print what this machine has; build the engine for a graphics card
+    #[command(after_help = "\
+Examples:
+  cargo xtask setup
+  cargo xtask setup --cuda")]
+    Setup(crate::setup::Options),
     /// Run the whole suite: fmt, clippy, rustdoc, build, tests; warnings are errors
     #[command(after_help = "\
 Examples:

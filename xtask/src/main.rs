@@ -16,6 +16,7 @@ mod cluster;
 mod compare;
 mod compress;
 mod data;
+mod device;
 mod dry_run;
 mod engine;
 mod experiments;
@@ -33,6 +34,7 @@ mod records;
 mod repo;
 mod report;
 mod reproduce;
+mod setup;
 mod suite;
 mod tables;
 mod text;
@@ -87,6 +89,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Verb::Predict(args) => predict::predict(&repo, args),
         Verb::Compress(args) => compress::compress(&repo, args),
         Verb::Data(verb) => data::data(&repo, verb),
+        Verb::Setup(options) => setup::setup(&repo, options),
         Verb::Test => suite::test(&repo),
         Verb::Bench(what) => bench::bench(&repo, what),
         Verb::Torture(what) => torture::torture(&repo, what),

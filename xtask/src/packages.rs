@@ -76,8 +76,8 @@ fn complaint(missing: &[&str]) -> String {
     )
 }
 
-/// Debian names of what is missing.
-fn missing() -> Vec<&'static str> {
+/// Debian names of what is missing of FFmpeg's.
+pub(crate) fn missing() -> Vec<&'static str> {
     let works = |command: &mut Command| {
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
     };

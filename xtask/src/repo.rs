@@ -27,6 +27,12 @@ impl Repo {
         }
     }
 
+    /// A repository of a test.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
     /// The root folder.
     pub(crate) fn root(&self) -> &Path {
         &self.root
@@ -56,10 +62,15 @@ impl Repo {
         cargo
     }
 
+    /// The folder of cargo's builds.
+    pub(crate) fn target(&self) -> PathBuf {
+        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.path("target"), PathBuf::from);
+        self.root.join(target)
+    }
+
     /// A release binary of the workspace, run in the root.
     pub(crate) fn binary(&self, name: &str) -> Command {
-        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.path("target"), PathBuf::from);
-        let mut command = Command::new(self.root.join(target).join("release").join(name));
+        let mut command = Command::new(self.target().join("release").join(name));
         command.current_dir(&self.root);
         command
     }

@@ -6,15 +6,23 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::repo::{self, Repo};
+use crate::setup::check;
 use crate::{packages, text};
+
+/// Where the tests find NVIDIA's run-time compiler.
+const NVRTC: &str = "TT_NVRTC";
 
 /// Runs every step; stops at the first that fails.
 pub(crate) fn test(repo: &Repo) -> Result<()> {
     let start = Instant::now();
     step("system packages", packages::ensure)?;
-    for (name, mut command) in steps(repo) {
-        step(name, || repo::run(&mut command))?;
+    for (name, command) in steps(repo)? {
+        match command {
+            Some(mut command) => step(name, || repo::run(&mut command))?,
+            None => eprintln!("==> {name}: skipped, this machine has not what it needs"),
+        }
     }
+    step("tests", || repo::run(&mut tests(repo)))?;
     eprintln!("all steps passed in {}", text::seconds(start.elapsed().as_secs_f64()));
     Ok(())
 }
@@ -27,7 +35,8 @@ fn step(name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-fn steps(repo: &Repo) -> Vec<(&'static str, Command)> {
+/// Steps before the tests; none for one that cannot be done here.
+fn steps(repo: &Repo) -> Result<Vec<(&'static str, Option<Command>)>> {
     let cargo = |line: &str| {
         let mut cargo = repo.cargo();
         cargo.args(line.split_whitespace());
@@ -35,11 +44,27 @@ fn steps(repo: &Repo) -> Vec<(&'static str, Command)> {
     };
     let mut doc = cargo("doc --release --workspace --no-deps");
     doc.env("RUSTDOCFLAGS", "-D warnings");
-    vec![
-        ("fmt", cargo("fmt --all --check")),
-        ("clippy", cargo("clippy --release --workspace --all-targets -- -D warnings")),
-        ("rustdoc", doc),
-        ("build", cargo("build --release --workspace --bins")),
-        ("tests", cargo("test --release --workspace")),
-    ]
+    Ok(vec![
+        ("fmt", Some(cargo("fmt --all --check"))),
+        ("clippy", Some(cargo("clippy --release --workspace --all-targets -- -D warnings"))),
+        ("clippy (cuda; on Linux)", check::clippy_cuda(repo)?),
+        ("check (metal; with rustup's target aarch64-apple-darwin)", check::check_metal(repo)),
+        ("rustdoc", Some(doc)),
+        ("build", Some(cargo("build --release --workspace --bins"))),
+    ])
+}
+
+/// Every test, told of a run-time compiler for CUDA's kernels where one can be had.
+fn tests(repo: &Repo) -> Command {
+    let mut cargo = repo.cargo();
+    cargo.args(["test", "--release", "--workspace"]);
+    match check::nvrtc(repo) {
+        Ok(Some(library)) => {
+            eprintln!("CUDA's kernels are compiled by {}", library.display());
+            cargo.env(NVRTC, library);
+        }
+        Ok(None) => eprintln!("CUDA's kernels are not compiled: NVIDIA's compiler is not for this system"),
+        Err(reason) => eprintln!("CUDA's kernels are not compiled: {reason:#}"),
+    }
+    cargo
 }

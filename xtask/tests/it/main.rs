@@ -12,5 +12,6 @@ mod fake;
 mod interrupt;
 mod predict;
 mod run;
+mod setup;
 mod tidy;
 mod torture;

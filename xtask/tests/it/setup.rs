@@ -1,0 +1,76 @@
+//! `cargo xtask setup`: what it prints, what it refuses, and in which words.
+
+use std::process::Command;
+
+use crate::fake::{Fake, stderr};
+
+#[test]
+fn setup_alone_looks_and_installs_nothing() {
+    let fake = Fake::new();
+    let output = fake.command("setup").env("CUDA_HOME", fake.path("no-toolkit")).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", stderr(&output));
+    for line in ["FFmpeg", "C compiler", "Python", "Slurm", "NVIDIA driver", "CUDA toolkit", "device auto"] {
+        assert!(text.lines().any(|found| found.starts_with(line)), "{line:?} is not in {text}");
+    }
+    assert!(text.contains("not built yet; `cargo xtask setup --cuda`"), "{text}");
+    assert!(text.contains("device auto   cpu"), "{text}");
+    assert!(!fake.path("fake/cargo").exists() && !fake.path("data").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_libraries_that_a_program_for_cuda_lacks_are_named() {
+    let fake = Fake::new();
+    std::fs::create_dir_all(fake.path("target/cuda/release")).unwrap();
+    std::fs::create_dir_all(fake.path("toolkit/lib64")).unwrap();
+    let library = fake.path("toolkit/lib64/libcudart.so.77");
+    let make = |out: &str, more: &[&str]| {
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-nostdlib", "-x", "c", "/dev/null", "-x", "none", "-Wl,--no-as-needed"])
+            .args(more);
+        assert!(cc.arg("-o").arg(fake.path(out)).status().unwrap().success());
+    };
+    make("toolkit/lib64/libcudart.so.77", &["-Wl,-soname,libcudart.so.77"]);
+    make("target/cuda/release/bench-suite", &[library.to_str().unwrap()]);
+    let setup = |home: &str| {
+        let output = fake.command("setup").env("CUDA_HOME", fake.path(home)).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(!setup("toolkit").contains("needs libraries"), "{}", setup("toolkit"));
+    let lacking = setup("no-toolkit");
+    assert!(lacking.contains("needs libraries that are not here: libcudart.so.77"), "{lacking}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_machine_without_pip_network_or_compiler_is_told_so() {
+    let fake = Fake::new();
+    let said = |line: &str| {
+        let mut command = fake.command(line);
+        let path = std::env::join_paths([fake.path("bin")]).unwrap();
+        let output =
+            command.env("PATH", path).env_remove("CUDA_HOME").env_remove("CUDA_PATH").output().unwrap();
+        assert!(!output.status.success(), "{line} succeeds");
+        stderr(&output)
+    };
+    assert!(said("setup --metal").contains("Metal is built on macOS"));
+    assert!(said("setup --compute-cap 90").contains("--cuda"));
+    assert!(said("setup --cuda").contains("nvcc needs a C++ compiler"));
+    if std::path::Path::new("/usr/local/cuda/bin/nvcc").exists() {
+        eprintln!("skipped: pip's errors need a machine without /usr/local/cuda");
+        return;
+    }
+    let script = |name: &str, text: &str| crate::fake::script(&fake.path("bin").join(name), text);
+    script("c++", "#!/bin/sh\nexit 0\n");
+    assert!(said("setup --cuda").contains("pip is missing"));
+    script(
+        "pip3",
+        "#!/bin/sh\ncase $1 in --version) ;; *) echo \"NameResolutionError: no such host\"; exit 1;; esac\n",
+    );
+    let text = said("setup --cuda");
+    assert!(text.contains("pip reaches no package index") && text.contains("is there a network?"), "{text}");
+    script("df", "#!/bin/sh\nprintf 'Filesystem\\n/dev/x 9 9 1024 9 /\\n'\n");
+    let text = said("setup --cuda");
+    assert!(text.contains("NVIDIA's wheels need 2.5 GB") && text.contains("are free"), "{text}");
+}
