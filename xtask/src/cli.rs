@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use bench_suite::device::{DeviceName, Precision};
 use bench_suite::spec::Overrides;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::Batch;
+use crate::device;
+use crate::repo::Repo;
 
 /// Examples under `cargo xtask help`, one per verb.
 const EXAMPLES: &str = "\
@@ -219,6 +222,12 @@ pub(crate) struct Selection {
     /// Accept an official dataset with clips missing; the results are labelled so
     #[arg(long)]
     pub(crate) allow_partial: bool,
+    /// Device to train on: cpu, cuda, cuda:N, metal, or auto for a card where one is ready
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: DeviceName,
+    /// Products on a CUDA card: f32, or tf32 or bf16 for speed; their errors are in docs/performance.md
+    #[arg(long, value_name = "P", default_value = "f32")]
+    pub(crate) precision: Precision,
 }
 
 #[derive(Debug, Args)]
@@ -227,9 +236,6 @@ pub(crate) struct Reproduce {
     pub(crate) experiment: String,
     #[command(flatten)]
     pub(crate) selection: Selection,
-    /// Device to train on
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub(crate) device: String,
     /// Folder for the results, in place of results/: they land in DIR/<experiment>/
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -250,9 +256,12 @@ pub(crate) struct Compare {
     /// Name of a TOML in experiments/
     #[arg(default_value = "ucf11")]
     pub(crate) experiment: String,
-    /// Devices to measure
+    /// Devices to measure: cpu, cuda, cuda:N, metal, auto
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "cpu")]
-    pub(crate) devices: Vec<String>,
+    pub(crate) devices: Vec<DeviceName>,
+    /// Products on CUDA cards: f32, tf32 or bf16
+    #[arg(long, value_name = "P", default_value = "f32")]
+    pub(crate) precision: Precision,
     /// Epochs per model; the first is left out of the seconds
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) epochs: usize,
@@ -282,6 +291,9 @@ pub(crate) struct Ledger {
     /// The dataset's folder or its parent [default: data/<experiment>/]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Device to train on: cpu, cuda, cuda:N, metal, auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: DeviceName,
     /// Cells trained at the same time; with more than one, seconds per epoch stay empty
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub(crate) jobs: usize,
@@ -377,6 +389,12 @@ impl Selection {
         if self.allow_partial {
             flags.push("--allow-partial".into());
         }
+        if self.device != DeviceName::Cpu {
+            flags.extend(["--device".into(), self.device.to_string().into()]);
+        }
+        if self.precision != Precision::F32 {
+            flags.extend(["--precision".into(), self.precision.to_string().into()]);
+        }
         if let Some(dir) = &self.data {
             flags.extend(["--data".into(), std::path::absolute(dir)?.into_os_string()]);
         }
@@ -385,6 +403,11 @@ impl Selection {
 }
 
 impl Selection {
+    /// The same with a device in the place of `auto`.
+    pub(crate) fn on_this_machine(&self, repo: &Repo) -> Self {
+        Self { device: device::resolve(repo, self.device), ..self.clone() }
+    }
+
     /// The command line that repeats a run, for a POSIX shell; a folder of clips is `DIR`.
     pub(crate) fn command_line(&self, experiment: &str) -> String {
         let mut line = format!("cargo xtask reproduce {experiment}");

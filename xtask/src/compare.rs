@@ -1,10 +1,13 @@
-//! `cargo xtask compare`: the models on one fold, per device: seconds per epoch and memory.
+//! `cargo xtask compare`: the models on one fold with the same seeds, per device: seconds per epoch, memory, energy,
+//! scores, and how far the losses are apart.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use bench_suite::deck::PAPER_MODELS;
+use bench_suite::device::{DeviceName, Precision};
 use bench_suite::record::{CellRecord, Plan};
 use serde::{Deserialize, Serialize};
 
@@ -14,28 +17,44 @@ use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::records::{Machine, csv_bytes, date_utc, read_csv, read_json, write_atomic};
 use crate::repo::Repo;
-use crate::{charts, dry_run, engine, experiments, packages};
+use crate::{charts, device, dry_run, engine, experiments, packages};
 
 /// Header of a comparison's `table.csv`.
-pub(crate) const DEVICES_HEADER: &str = "device,model,epoch_s,frames_wait,peak_rss_bytes,metric,value";
+pub(crate) const DEVICES_HEADER: &str = "device,card,precision,model,epochs,epoch_s,frames_wait,peak_rss_bytes,\
+                                        peak_card_bytes,energy_j,metric,value,loss_difference";
 
 /// A row of a comparison: a model on a device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DeviceRow {
     pub(crate) device: String,
+    /// The card's own name; empty for the CPU.
+    pub(crate) card: String,
+    pub(crate) precision: Precision,
     pub(crate) model: String,
+    pub(crate) epochs: usize,
     pub(crate) epoch_s: Option<f64>,
     pub(crate) frames_wait: Option<f64>,
     pub(crate) peak_rss_bytes: u64,
+    /// Of the card's memory, where it tells.
+    pub(crate) peak_card_bytes: Option<u64>,
+    /// Of the card, from the first step to the last.
+    pub(crate) energy_j: Option<f64>,
     pub(crate) metric: String,
     pub(crate) value: f64,
+    /// Largest difference of an epoch's training loss from that on the first device, relative to the latter; none for
+    /// the first.
+    pub(crate) loss_difference: Option<f64>,
 }
 
 /// Runs one fold of each model on each device, alone on all cores, and writes
 /// `results/devices/<date>-<machine>/`.
 pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
-    experiments::check_devices(&args.devices)?;
-    let selection = selection(args);
+    let devices: Vec<DeviceName> = args.devices.iter().map(|d| device::resolve(repo, *d)).collect();
+    for device in &devices {
+        device::device_program(repo, *device)?;
+    }
+    let of = |device: DeviceName| selection(args, device);
+    let selection = of(DeviceName::Cpu);
     let data = experiments::check(repo, &args.experiment, &selection.overrides(), selection.data.as_deref())?;
     let machine = Machine::here();
     let results = experiments::results_root(repo, args.out.as_deref())?;
@@ -44,9 +63,8 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     let (verbosity, quiet) = (args.verbosity, args.verbosity.quiet);
     if args.dry_run {
         repo.build(&["bench-suite"], "the training engine", quiet)?;
-        for device in &args.devices {
-            let flags = selection.flags(&args.experiment)?;
-            let plan = engine::plan(repo, &flags, true, verbosity)?;
+        for device in devices {
+            let plan = engine::plan(repo, &of(device).flags(&args.experiment)?, true, verbosity)?;
             dry_run::print(&plan, 1)?;
             eprintln!("device {device}; {}", engine::data_line(&plan));
         }
@@ -59,11 +77,14 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let mut rows = Vec::new();
     let mut last = String::new();
-    for device in &args.devices {
-        let flags = selection.flags(&args.experiment)?;
+    let mut losses = HashMap::new();
+    for device in devices {
+        let flags = of(device).flags(&args.experiment)?;
         engine::prepare(repo, &flags, verbosity, &interrupt)?;
         let plan = engine::plan(repo, &flags, false, verbosity)?;
-        measure(repo, args, device, &plan, &interrupt, &mut rows)?;
+        for record in measure(repo, args, device, &plan, &interrupt)? {
+            rows.push(row(device, record, &mut losses));
+        }
         last = engine::data_line(&plan);
     }
     write_atomic(&dir.join("table.csv"), &csv_bytes(DEVICES_HEADER, &rows)?)?;
@@ -73,7 +94,7 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     Ok(())
 }
 
-fn selection(args: &Compare) -> Selection {
+fn selection(args: &Compare, device: DeviceName) -> Selection {
     let models = if args.models.is_empty() {
         PAPER_MODELS.iter().map(|m| (*m).to_owned()).collect()
     } else {
@@ -85,6 +106,8 @@ fn selection(args: &Compare) -> Selection {
         folds: vec![0],
         epochs: Some(args.epochs),
         set: args.set.clone(),
+        device,
+        precision: if matches!(device, DeviceName::Cuda(_)) { args.precision } else { Precision::F32 },
         ..Selection::default()
     }
 }
@@ -93,37 +116,52 @@ fn selection(args: &Compare) -> Selection {
 fn measure(
     repo: &Repo,
     args: &Compare,
-    device: &str,
+    device: DeviceName,
     plan: &Plan,
     interrupt: &Interrupt,
-    rows: &mut Vec<DeviceRow>,
-) -> Result<()> {
+) -> Result<Vec<CellRecord>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let run_dir = repo.path("data/runs").join(format!("compare-{device}-{now}-{}", std::process::id()));
     std::fs::create_dir_all(&run_dir).with_context(|| format!("{} cannot be made", run_dir.display()))?;
     write_atomic(&run_dir.join("plan.json"), &serde_json::to_vec_pretty(plan)?)?;
     let progress = Progress::new(args.verbosity.quiet, args.verbosity.verbose);
-    let start = || engine::command(repo, "cell", args.verbosity);
+    let start = engine::cells(repo, device, args.verbosity)?;
     let runner = Runner { run_dir: &run_dir, jobs: 1, engine: &start, interrupt, progress: &progress };
-    let outcome = runner.run(&plan.cells).and_then(|()| read_rows(&run_dir, device, plan, rows));
+    let outcome = runner.run(&plan.cells).and_then(|()| read_records(&run_dir, plan));
     std::fs::remove_dir_all(&run_dir).with_context(|| format!("{} cannot be removed", run_dir.display()))?;
     outcome
 }
 
-fn read_rows(run_dir: &Path, device: &str, plan: &Plan, rows: &mut Vec<DeviceRow>) -> Result<()> {
-    for cell in &plan.cells {
-        let record: CellRecord = read_json(&run_dir.join("cells").join(cell.id()).join("cell.json"))?;
-        rows.push(DeviceRow {
-            device: device.to_owned(),
-            model: record.model,
-            epoch_s: record.epoch_s,
-            frames_wait: record.frames_wait,
-            peak_rss_bytes: record.peak_rss_bytes,
-            metric: record.metric,
-            value: record.value,
-        });
+fn read_records(run_dir: &Path, plan: &Plan) -> Result<Vec<CellRecord>> {
+    plan.cells
+        .iter()
+        .map(|cell| read_json(&run_dir.join("cells").join(cell.id()).join("cell.json")))
+        .collect()
+}
+
+/// A record as a row; `losses` are those of the first device by model.
+fn row(device: DeviceName, record: CellRecord, losses: &mut HashMap<String, Vec<f64>>) -> DeviceRow {
+    let own: Vec<f64> = record.curve.iter().map(|point| point.train_loss).collect();
+    let loss_difference = losses.get(&record.model).map(|first| {
+        first.iter().zip(&own).map(|(first, own)| ((own - first) / first).abs()).fold(0.0, f64::max)
+    });
+    losses.entry(record.model.clone()).or_insert(own);
+    let card = record.card.as_ref();
+    DeviceRow {
+        device: device.to_string(),
+        card: card.map_or_else(String::new, |card| card.name.clone()),
+        precision: card.map_or(Precision::F32, |card| card.precision),
+        peak_card_bytes: card.and_then(|card| card.peak_bytes),
+        energy_j: card.and_then(|card| card.energy_j),
+        model: record.model,
+        epochs: record.epochs,
+        epoch_s: record.epoch_s,
+        frames_wait: record.frames_wait,
+        peak_rss_bytes: record.peak_rss_bytes,
+        metric: record.metric,
+        value: record.value,
+        loss_difference,
     }
-    Ok(())
 }
 
 /// Draws the chart of every comparison below `root` again from its table; how many there are.
@@ -144,9 +182,50 @@ fn about(args: &Compare, machine: &Machine, data: &str) -> String {
     format!(
         "# Devices compared\n\nOne fold of `{}`, {} epochs a model, each cell alone on all cores; seconds per \
          epoch are a mean without the first epoch; `frames_wait` is the share of the training time spent waiting for \
-         frames. With so few epochs the scores tell nothing.\n\n- {data}\n- machine: {}\n\n![seconds per epoch and memory](devices.svg)\n",
+         frames; `energy_j` is what the card took, whoever used it; `loss_difference` is the largest difference of an \
+         epoch's training loss from that on the first device, relative to it. With so few epochs the scores tell \
+         nothing.\n\n- {data}\n- machine: {}\n\n![seconds per epoch and memory](devices.svg)\n\n![speed-up of \
+         Tensor Train over dense](speedup.svg)\n",
         args.experiment,
         args.epochs,
         machine.line()
     )
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The row of some record.
+    pub(crate) fn row_of(model: &str) -> DeviceRow {
+        row(DeviceName::Cpu, crate::fixture::cell_record(model), &mut HashMap::new())
+    }
+
+    #[test]
+    fn losses_are_compared_with_those_of_the_first_device() {
+        let mut losses = HashMap::new();
+        let record = |losses: &[f64]| {
+            let mut record = crate::fixture::cell_record("tt-gru");
+            let point = |(epoch, loss): (usize, &f64)| bench_suite::record::CurvePoint {
+                epoch: epoch + 1,
+                train_loss: *loss,
+                train_value: 0.5,
+                test_value: None,
+                wall_s: 1.0,
+            };
+            record.curve = losses.iter().enumerate().map(point).collect();
+            record
+        };
+        assert_eq!(row(DeviceName::Cpu, record(&[2.0, 1.0]), &mut losses).loss_difference, None);
+        let second = row(DeviceName::Cuda(1), record(&[2.0, 1.25]), &mut losses);
+        assert_eq!((second.device.as_str(), second.loss_difference), ("cuda:1", Some(0.25)));
+    }
+
+    #[test]
+    fn the_header_is_that_of_the_rows() {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.serialize(row_of("gru")).unwrap();
+        let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
+        assert_eq!(text.lines().next(), Some(DEVICES_HEADER));
+    }
 }

@@ -179,6 +179,8 @@ mod tests {
             left_out: Vec::new(),
             cells: vec![cell("gru", 0, 44_236_800), cell("tt-gru", 0, 3232), cell("tt-gru", 1, 3232)],
             config: String::new(),
+            device: "cpu".into(),
+            precision: bench_suite::device::Precision::F32,
         };
         insta::assert_snapshot!(plan_text(&plan, 2));
     }

@@ -8,9 +8,11 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use bench_suite::deck;
+use bench_suite::device::DeviceName;
 use bench_suite::record::{DataKind, ParamsRow, Plan, PlannedCell, thumbnail};
 
 use crate::cli::Verbosity;
+use crate::device;
 use crate::interrupt::Interrupt;
 use crate::repo::{self, Repo};
 
@@ -45,6 +47,23 @@ pub(crate) fn command(repo: &Repo, verb: &str, verbosity: Verbosity) -> Command 
     let mut command = repo.binary("bench-suite");
     command.arg(verb).args(verbosity.flags());
     command
+}
+
+/// `bench-suite cell` on a device, as often as it is called.
+///
+/// # Errors
+/// If the program for the device is not built, or a library of it is missing.
+pub(crate) fn cells(
+    repo: &Repo,
+    on: DeviceName,
+    verbosity: Verbosity,
+) -> Result<impl Fn() -> Command + Sync> {
+    let mut command = device::device_program(repo, on)?;
+    command.arg("cell").args(verbosity.flags());
+    if on != DeviceName::Cpu {
+        command.args(["--device", &on.to_string()]);
+    }
+    Ok(move || device::again(&command))
 }
 
 /// Makes sure that the frame store exists (renders a sample, decodes clips).

@@ -8,19 +8,6 @@ use bench_suite::spec::{Overrides, Spec};
 
 use crate::repo::Repo;
 
-/// Devices that this build trains on.
-const DEVICES: [&str; 1] = ["cpu"];
-
-/// Refuses a device that this build cannot train on.
-pub(crate) fn check_devices(devices: &[String]) -> Result<()> {
-    match devices.iter().find(|d| !DEVICES.contains(&d.as_str())) {
-        None => Ok(()),
-        Some(device) => {
-            bail!("device {device:?} is not available: this build has {} only", DEVICES.join(", "))
-        }
-    }
-}
-
 /// Loads and checks an experiment with the command line's changes, and says in one line which data it will
 /// use. A folder that cannot be read or holds nothing is refused.
 pub(crate) fn check(repo: &Repo, name: &str, overrides: &Overrides, data: Option<&Path>) -> Result<String> {
@@ -68,12 +55,6 @@ pub(crate) fn results_root(repo: &Repo, out: Option<&Path>) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn devices_that_are_not_there_are_named() {
-        let error = check_devices(&["cpu".into(), "cuda".into()]).unwrap_err().to_string();
-        assert_eq!(error, "device \"cuda\" is not available: this build has cpu only");
-    }
 
     #[test]
     fn folders_are_checked() {

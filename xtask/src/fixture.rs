@@ -3,12 +3,38 @@
 use std::collections::BTreeMap;
 
 use bench_suite::deck;
-use bench_suite::record::{DataKind, ParamsRow};
+use bench_suite::record::{CellRecord, DataKind, ParamsRow};
 
 use crate::records::{CellMeta, ClipRow, CurveRow, FoldRow, Machine, Records, Run, RunFile};
 
 /// Test clips of a fold.
 const CLIPS: usize = 20;
+
+/// A finished cell of no epoch.
+pub(crate) fn cell_record(model: &str) -> CellRecord {
+    CellRecord {
+        model: model.to_owned(),
+        protocol: "clips".into(),
+        recipe: "scaled".into(),
+        fold: 0,
+        seed: 0,
+        metric: "accuracy".into(),
+        value: 0.5,
+        epochs: 2,
+        train_clips: 8,
+        test_clips: 2,
+        epoch_s: Some(1.0),
+        peak_rss_bytes: 90_000_000,
+        params_input: 1,
+        params_total: 1,
+        saturated_gates: None,
+        frames_wait: None,
+        split_digest: "s".into(),
+        curve: Vec::new(),
+        provenance: None,
+        card: None,
+    }
+}
 
 /// Records of one run: model, protocol, folds and a base score for each; everything else follows from them.
 pub(crate) fn records(digest: &str, groups: &[(&str, &str, &[usize], f64)]) -> Records {
@@ -144,6 +170,7 @@ fn add_cell(records: &mut Records, (model, protocol): (&str, &str), fold: usize,
         params_input: paper,
         params_total: paper + 200_000,
         peak_rss_bytes: if dense { 1_500_000_000 } else { 300_000_000 },
+        card: None,
     }
 }
 

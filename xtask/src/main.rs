@@ -76,7 +76,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<ExitCode> {
     let repo = Repo::find()?;
     match &cli.verb {
-        Verb::CellTask { run_dir, line } => return cluster::task(run_dir, *line),
+        Verb::CellTask { run_dir, line } => return cluster::task(&repo, run_dir, *line),
         Verb::Status { run } => cluster::status(&repo, run),
         Verb::Collect { run, out } => cluster::collect(&repo, run, out.as_deref()),
         Verb::Cancel { run } => cluster::cancel(&repo, run),

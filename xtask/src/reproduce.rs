@@ -11,12 +11,13 @@ use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::records::{Records, collect, hold, merge};
 use crate::repo::Repo;
-use crate::{classes, cluster, dry_run, engine, experiments, figures, packages};
+use crate::{classes, cluster, device, dry_run, engine, experiments, figures, packages};
 
 /// Runs an experiment from video files to `results/<experiment>/`, or submits its cells to a batch system.
 pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
-    let selection = &args.selection;
-    experiments::check_devices(std::slice::from_ref(&args.device))?;
+    let selection = &args.selection.on_this_machine(repo);
+    // Refused before anything is built.
+    device::device_program(repo, selection.device)?;
     if args.batch.on.is_some() {
         cluster::check()?;
     }
@@ -49,7 +50,7 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
         return cluster::submit(repo, &run_dir, &plan, &args.batch, args.out.as_deref());
     }
     cluster::keep(&run_dir, &plan)?;
-    let start = || engine::command(repo, "cell", args.verbosity);
+    let start = engine::cells(repo, selection.device, args.verbosity)?;
     let runner = Runner {
         run_dir: &run_dir,
         jobs: args.jobs,
@@ -70,6 +71,7 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
 /// Prints the missing cells of an experiment as command lines.
 pub(crate) fn plan(repo: &Repo, experiment: &str, selection: &Selection) -> Result<()> {
     let verbosity = Verbosity { quiet: true, verbose: 0 };
+    let selection = &selection.on_this_machine(repo);
     let plan = prepared(repo, experiment, selection, verbosity, &Interrupt::install()?)?;
     cluster::plan(repo, &engine::run_dir(repo, &plan), &plan)
 }

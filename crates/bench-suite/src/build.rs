@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 use std::collections::HashMap;
 use tt_core::TtShape;
-use tt_core::apply::Affine;
+use tt_core::apply::{Affine, Precision};
 use tt_rnn::models::{Model, ModelConfig};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::Cell;
@@ -23,6 +23,7 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
         gates: model.gates.parse()?,
         core_init: model.core_init.parse()?,
         rung: model.rung.parse()?,
+        precision: Precision::F32,
         dense_hidden: model.dense_hidden,
         gate_activation: model.gate_activation.parse()?,
         affine: Affine { scale: train.pixel_scale as f32, shift: train.pixel_shift as f32 },

@@ -1,12 +1,13 @@
 //! One cell: model × protocol × recipe × fold × seed, in a folder of its own.
 
 use crate::data::{Clips, Places};
+use crate::device::{DeviceName, open};
 use crate::lease::{Held, hold};
 use crate::record::{CellRecord, Plan, PlannedCell, Provenance, file_digest, host};
 use crate::spec::Spec;
 use crate::state::Snapshot;
 use crate::train::{Training, final_value, predictions, train};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub struct CellOptions {
     pub wait: Duration,
     /// Shortest time between two checkpoints.
     pub checkpoint_every: Duration,
+    /// Which device of the kind that the run was planned for.
+    pub device: Option<DeviceName>,
 }
 
 /// Trains the cell unless its record is there already.
@@ -60,6 +63,12 @@ fn compute(
     clips: &Clips,
     (plan, planned, held): (&Plan, &PlannedCell, &Held),
 ) -> Result<()> {
+    let kind: DeviceName = plan.device.parse()?;
+    let name = options.device.unwrap_or(kind);
+    if name.kind() != kind.kind() {
+        bail!("the run was planned for {kind}, and {name} is another device: plan one for it");
+    }
+    let device = open(name, plan.precision)?;
     let fold = clips.fold(spec, planned.fold)?;
     let cell = Training {
         spec,
@@ -73,6 +82,7 @@ fn compute(
         checkpoint_every: options.checkpoint_every,
         label: &options.id,
         start: None,
+        device: &device,
     };
     let outcome = train(&cell)?;
     held.check(&options.id)?;
@@ -112,6 +122,7 @@ fn compute(
             host: host(),
             restarts: held.restarts(),
         }),
+        card: outcome.card,
     };
     held.check(&options.id)?;
     write(&folder.join("cell.json"), &serde_json::to_vec_pretty(&record)?)?;

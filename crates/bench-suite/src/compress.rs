@@ -6,6 +6,7 @@
 use crate::build::{model_config, size};
 use crate::cell::{self, peak_rss_bytes, write};
 use crate::data::{Clips, Places};
+use crate::device::{DeviceName, Opened, Precision, open};
 use crate::lease::hold;
 use crate::record::{CellRecord, CompressionCase, Plan, SingularValue};
 use crate::spec::Spec;
@@ -217,6 +218,7 @@ struct Source {
     spec: Spec,
     clips: Clips,
     shape: TtShape,
+    device: Opened,
 }
 
 impl Source {
@@ -237,7 +239,8 @@ impl Source {
             tracing::info!("{}: rank {} clamped to {:?}", options.id, options.rank, shape.ranks());
         }
         let clips = Clips::open(&Places::of_run(&options.run_dir)?, &spec, &plan)?;
-        Ok(Self { record, weights, twin, spec, clips, shape })
+        let device = open(DeviceName::Cpu, Precision::F32)?;
+        Ok(Self { record, weights, twin, spec, clips, shape, device })
     }
 
     fn factorized(&self) -> Result<Factorized> {
@@ -297,6 +300,7 @@ impl Source {
             checkpoint_every: options.checkpoint_every,
             label,
             start,
+            device: &self.device,
         };
         Ok(final_value(&training, &train(&training)?.probabilities))
     }

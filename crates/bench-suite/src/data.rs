@@ -296,6 +296,11 @@ impl Clips {
 
     /// Reads batches ahead of their use, in this order; `pick` says which frames of each clip.
     pub fn batches(&self, order: &[usize], pick: &FramePick<'_>) -> BatchLoader {
+        BatchLoader::new(Arc::clone(&self.store), self.picks(order, pick), BATCHES_AHEAD)
+    }
+
+    /// What each batch holds.
+    pub(crate) fn picks(&self, order: &[usize], pick: &FramePick<'_>) -> Vec<Vec<Pick>> {
         let pick_of = |clip: usize| {
             let length = self.length(clip);
             let thinned = |frames: Vec<u32>| {
@@ -310,8 +315,12 @@ impl Clips {
             };
             Pick { clip, frames }
         };
-        let batches = order.chunks(self.batch).map(|clips| clips.iter().copied().map(pick_of).collect());
-        BatchLoader::new(Arc::clone(&self.store), batches.collect(), BATCHES_AHEAD)
+        order.chunks(self.batch).map(|clips| clips.iter().copied().map(pick_of).collect()).collect()
+    }
+
+    /// Bytes of a frame, M.
+    pub(crate) fn features(&self) -> usize {
+        self.store.frame_bytes()
     }
 
     /// Usable clips.

@@ -16,6 +16,7 @@ pub mod compress;
 #[cfg(feature = "engine")]
 pub mod data;
 pub mod deck;
+pub mod device;
 pub mod events;
 #[cfg(feature = "engine")]
 pub mod lease;

@@ -2,6 +2,7 @@
 
 use crate::build::{Size, model_config, size};
 use crate::data::{Clips, Fold, Resolved};
+use crate::device::{DeviceName, Precision};
 use crate::record::{LeftOut, Plan, PlannedCell};
 use crate::spec::Spec;
 use anyhow::{Context, Result};
@@ -36,7 +37,13 @@ pub enum Frames<'a> {
 }
 
 /// Puts the plan together.
-pub fn plan(spec: &Spec, resolved: &Resolved, store: &str, frames: &Frames<'_>) -> Result<Plan> {
+pub fn plan(
+    spec: &Spec,
+    resolved: &Resolved,
+    store: &str,
+    frames: &Frames<'_>,
+    (device, precision): (DeviceName, Precision),
+) -> Result<Plan> {
     let (classes, clip_count, frame_count, left_out, data_digest) = match frames {
         Frames::Known(clips) => (
             clips.classes().to_vec(),
@@ -70,7 +77,7 @@ pub fn plan(spec: &Spec, resolved: &Resolved, store: &str, frames: &Frames<'_>) 
         store: store.to_owned(),
         metric: if resolved.multi_label { "map" } else { "accuracy" }.to_owned(),
         classes,
-        run_digest: run_digest(spec, &data_digest),
+        run_digest: run_digest(spec, &data_digest, device, precision),
         data_digest,
         clips: clip_count,
         frames: frame_count,
@@ -78,6 +85,8 @@ pub fn plan(spec: &Spec, resolved: &Resolved, store: &str, frames: &Frames<'_>) 
         left_out,
         cells,
         config: spec.to_toml(),
+        device: device.kind().to_owned(),
+        precision,
     })
 }
 
@@ -182,8 +191,9 @@ pub fn keep(folder: &Path, plan: &Plan) -> Result<()> {
     crate::cell::write(&path, &serde_json::to_vec_pretty(&whole)?)
 }
 
-/// Names a run: the configuration without the selection of cells, and the data.
-pub fn run_digest(spec: &Spec, data_digest: &str) -> String {
+/// Names a run: the configuration without the selection of cells, the data, and where numbers are not the CPU's, the
+/// kind of device and its precision.
+pub fn run_digest(spec: &Spec, data_digest: &str, device: DeviceName, precision: Precision) -> String {
     let mut identity = spec.clone();
     identity.model.names.clear();
     identity.protocol.run_folds.clear();
@@ -192,6 +202,9 @@ pub fn run_digest(spec: &Spec, data_digest: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(identity.to_toml());
     hash.update(data_digest);
+    if device != DeviceName::Cpu {
+        hash.update(format!("{} {precision}", device.kind()));
+    }
     let first: [u8; 8] = std::array::from_fn({
         let digest = hash.finalize();
         move |i| digest[i]

@@ -1,5 +1,6 @@
 //! The record schema: one row per number, base units. bench-suite writes it, xtask reads it.
 
+use crate::device::{CardUse, DeviceName, Precision};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -50,6 +51,9 @@ pub struct CellRecord {
     /// What it was computed from and where; none in records of before it was kept.
     #[serde(default)]
     pub provenance: Option<Provenance>,
+    /// The graphics card that it was trained on; none for the CPU.
+    #[serde(default)]
+    pub card: Option<CardUse>,
 }
 
 /// Where a cell's numbers come from. It stays in `data/runs/`: host names are nobody's business.
@@ -267,6 +271,16 @@ pub struct Plan {
     pub cells: Vec<PlannedCell>,
     /// The resolved configuration as TOML.
     pub config: String,
+    /// Kind of device that the cells are trained on: `cpu`, `cuda` or `metal`.
+    #[serde(default = "cpu")]
+    pub device: String,
+    /// Precision of a card's products.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+fn cpu() -> String {
+    DeviceName::Cpu.to_string()
 }
 
 /// A clip that was left out.

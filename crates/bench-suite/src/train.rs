@@ -2,6 +2,7 @@
 
 use crate::build::{model_config, set_weights};
 use crate::data::{Clips, FramePick};
+use crate::device::{CardUse, Feed, Opened};
 use crate::events::{self, Events};
 use crate::metrics::{accuracy, argmax, mean_average_precision};
 use crate::record::{CurvePoint, PredictionRow};
@@ -16,9 +17,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{Mode, Model, PackedFrames};
+use tt_rnn::models::{Mode, Model};
 use tt_rnn::parameters::Optimizer;
-use video_data::batch::Batch;
 
 /// Set by SIGINT and SIGTERM: stop at the next step, leaving a checkpoint.
 pub static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
@@ -53,6 +53,8 @@ pub struct Training<'a> {
     pub label: &'a str,
     /// Weights by name to start from, in place of initial ones.
     pub start: Option<&'a [(String, Tensor)]>,
+    /// Where to train.
+    pub device: &'a Opened,
 }
 
 /// What training leaves.
@@ -68,10 +70,13 @@ pub struct Outcome {
     pub frames_wait: Option<f64>,
     /// Final weights by name.
     pub weights: Vec<(String, Tensor)>,
+    /// What was used of a card.
+    pub card: Option<CardUse>,
 }
 
 struct Run<'a> {
     cell: &'a Training<'a>,
+    feed: &'a Feed<'a>,
     model: Box<dyn Model>,
     optimizer: Optimizer,
     classes: usize,
@@ -83,10 +88,11 @@ struct Run<'a> {
 
 /// Trains to the final epoch, going on from a checkpoint where there is one.
 pub fn train(cell: &Training<'_>) -> Result<Outcome> {
-    let device = Device::Cpu;
     let classes = cell.clips.classes().len();
     let entry = tt_rnn::models::find(cell.model)?;
-    let model = entry.build(&model_config(cell.spec, classes)?, &device, cell.seed)?;
+    let mut config = model_config(cell.spec, classes)?;
+    config.precision = cell.device.precision().into();
+    let model = entry.build(&config, &cell.device.device, cell.seed)?;
     if let Some(start) = cell.start {
         let weights = start.iter().cloned().collect();
         set_weights(model.as_ref(), &weights).context("the weights to start from")?;
@@ -98,7 +104,10 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
     let optimizer = Optimizer::new(adam, lr, model.parameters())?;
     let multi_label = cell.clips.multi_label();
     let (trained, waited) = (Duration::ZERO, Duration::ZERO);
-    Run { cell, model, optimizer, classes, multi_label, trained, waited }.run()
+    let feed = Feed::new(cell.clips, &[cell.train, cell.test], cell.device)?;
+    let run = Run { cell, feed: &feed, model, optimizer, classes, multi_label, trained, waited };
+    let outcome = run.run()?;
+    Ok(Outcome { card: cell.device.card_use(feed.is_resident()), ..outcome })
 }
 
 impl Run<'_> {
@@ -133,15 +142,22 @@ impl Run<'_> {
         let weights = self.optimizer.parameters();
         let weights = weights.iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect();
         let frames_wait = (!self.trained.is_zero()).then(|| self.waited.div_duration_f64(self.trained));
-        Ok(Outcome { curve: progress.curve, probabilities, saturated_gates, frames_wait, weights })
+        Ok(Outcome {
+            curve: progress.curve,
+            probabilities,
+            saturated_gates,
+            frames_wait,
+            weights,
+            card: None,
+        })
     }
 
     /// At the initial weights: a checkpoint must not be loaded yet.
     fn saturated_gates(&self) -> Result<Option<f64>> {
         let first = &self.cell.train[..self.cell.spec.train.batch.min(self.cell.train.len())];
         let pick = self.model.fixed_frames().map_or(FramePick::All, FramePick::EvenlySpaced);
-        match self.cell.clips.batches(first, &pick).next() {
-            Some(batch) => Ok(self.model.saturated_gates(&self.pack(&batch)?)?),
+        match self.feed.pass(first, &pick).next()? {
+            Some((frames, _)) => Ok(self.model.saturated_gates(&frames)?),
             None => Ok(None),
         }
     }
@@ -157,22 +173,20 @@ impl Run<'_> {
             Some(n) => FramePick::Random { n, seed: self.cell.seed, purpose: &frames },
             None => FramePick::All,
         };
-        let mut loader = self.cell.clips.batches(&order[done..], &pick);
+        let mut pass = self.feed.pass(&order[done..], &pick);
         let (started, before) = (Instant::now(), progress.wall_s);
-        while let Some(batch) = loader.next() {
+        while let Some((frames, clips)) = pass.next()? {
             let mut masks = stream(self.cell.seed, &format!("{}/step{}", name("masks"), progress.step));
-            let packed = self.pack(&batch)?;
-            let logits = self.model.logits(&packed, Mode::Train(&mut masks))?;
-            let loss = self.loss(&logits, &batch.clips)?;
+            let logits = self.model.logits(&frames, Mode::Train(&mut masks))?;
+            let loss = self.loss(&logits, &clips)?;
             self.optimizer.step(&loss.backward()?)?;
             let value = f64::from(loss.to_scalar::<f32>()?);
             if !value.is_finite() {
                 bail!("epoch {epoch}, step {}: the loss is {value}; lower the learning rate", progress.step);
             }
-            progress.loss_sum += value * batch.clips.len() as f64;
+            progress.loss_sum += value * clips.len() as f64;
             progress.scores.extend(probabilities(&logits, self.multi_label)?);
             progress.step += 1;
-            loader.recycle(batch);
             let stop = STOP.load(Ordering::Relaxed);
             if stop || last_save.elapsed() >= self.cell.checkpoint_every {
                 progress.wall_s = before + started.elapsed().as_secs_f64();
@@ -187,7 +201,7 @@ impl Run<'_> {
             order.iter().map(|clip| self.cell.clips.labels(*clip).to_vec()).collect();
         progress.wall_s = before + started.elapsed().as_secs_f64();
         self.trained += started.elapsed();
-        self.waited += loader.waited();
+        self.waited += pass.waited();
         let epochs = self.cell.spec.epochs(self.cell.model);
         let evaluate = epoch == epochs || epoch.is_multiple_of(self.cell.spec.train.eval_every);
         let test_value = if evaluate { Some(self.test_value(progress, snapshot)?) } else { None };
@@ -200,12 +214,6 @@ impl Run<'_> {
         });
         progress.next_epoch();
         Ok(())
-    }
-
-    fn pack(&self, batch: &Batch) -> Result<PackedFrames> {
-        let rows = batch.lengths.iter().sum::<usize>();
-        let rows = Tensor::from_slice(&batch.frames, (rows, self.cell.spec.features()), &Device::Cpu)?;
-        Ok(PackedFrames { rows, lengths: batch.lengths.clone() })
     }
 
     /// Mean over the batch of the cross-entropy (of K binary ones where labels are not exclusive). The
@@ -251,12 +259,11 @@ impl Run<'_> {
     fn evaluate(&self, progress: &Progress, snapshot: &Snapshot) -> Result<Vec<Vec<f64>>> {
         let clips = self.cell.test;
         let pick = self.model.fixed_frames().map_or(FramePick::All, FramePick::EvenlySpaced);
-        let mut loader = self.cell.clips.batches(clips, &pick);
+        let mut pass = self.feed.pass(clips, &pick);
         let mut scores = Vec::with_capacity(clips.len());
-        while let Some(batch) = loader.next() {
-            let logits = self.model.logits(&self.pack(&batch)?, Mode::Evaluate)?;
+        while let Some((frames, _)) = pass.next()? {
+            let logits = self.model.logits(&frames, Mode::Evaluate)?;
             scores.extend(probabilities(&logits, self.multi_label)?);
-            loader.recycle(batch);
             if STOP.load(Ordering::Relaxed) {
                 snapshot.save(&self.optimizer, progress)?;
                 return Err(Stopped.into());
@@ -268,7 +275,7 @@ impl Run<'_> {
 
 /// Softmax, or one sigmoid per class, in f64.
 pub(crate) fn probabilities(logits: &Tensor, multi_label: bool) -> Result<Vec<Vec<f64>>> {
-    let logits = logits.detach().to_dtype(candle_core::DType::F64)?;
+    let logits = logits.detach().to_device(&Device::Cpu)?.to_dtype(candle_core::DType::F64)?;
     let values = if multi_label {
         (logits.neg()?.exp()? + 1.0)?.recip()?
     } else {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Storage, Tensor};
 
-use crate::apply::{Affine, Fused, Rows, Rung, Saved, check, ops, reference};
+use crate::apply::{Affine, Fused, Precision, Rows, Rung, Saved, check, ops, reference};
 use crate::{Error, Result, TtShape};
 
 /// `y = (scale * x + shift) W` with W in Tensor-Train form, on the rung of choice.
@@ -18,6 +18,7 @@ struct Inner {
     shape: TtShape,
     affine: Affine,
     rung: Rung,
+    precision: Precision,
     fused: Fused,
     saved: Mutex<Vec<Saved>>,
 }
@@ -28,8 +29,13 @@ const SPARE: usize = 4;
 impl TtLinear {
     /// The layer of a shape; the cores are given with each call.
     pub fn new(shape: &TtShape, affine: Affine, rung: Rung) -> Self {
+        Self::with_precision(shape, affine, rung, Precision::F32)
+    }
+
+    /// The same with products of another precision, which only CUDA kernels offer.
+    pub fn with_precision(shape: &TtShape, affine: Affine, rung: Rung, precision: Precision) -> Self {
         let fused = Fused::new(shape, affine);
-        let inner = Inner { shape: shape.clone(), affine, rung, fused, saved: Mutex::default() };
+        let inner = Inner { shape: shape.clone(), affine, rung, precision, fused, saved: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 

@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use rand::RngExt;
-use tt_core::apply::{Affine, Rung};
+use tt_core::apply::{Affine, Precision, Rung};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
@@ -23,6 +23,7 @@ fn small() -> ModelConfig {
         gates: GateLayout::Concatenated,
         core_init: CoreInit::Glorot1d,
         rung: Rung::Fused,
+        precision: Precision::F32,
         dense_hidden: 6,
         gate_activation: GateActivation::HardSigmoid,
         affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },

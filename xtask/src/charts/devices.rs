@@ -1,8 +1,9 @@
-//! Devices compared: seconds per epoch and peak memory per model.
+//! Devices compared: seconds per epoch, peak memory, and how much faster a Tensor Train is than its dense twin.
 
 use std::path::Path;
 
 use anyhow::Result;
+use bench_suite::deck;
 
 use super::axes::{header, panels};
 use super::canvas::Canvas;
@@ -10,7 +11,7 @@ use super::seconds::{Mark, ROW, lollipops, seconds as seconds_text};
 use crate::compare::DeviceRow;
 use crate::text;
 
-/// Draws `devices.svg` and `devices.png` beside a comparison's `table.csv`.
+/// Draws `devices` and `speedup`, each as SVG and PNG, beside a comparison's `table.csv`.
 pub(crate) fn devices(dir: &Path, rows: &[DeviceRow]) -> Result<()> {
     let mut names: Vec<&str> = Vec::new();
     for row in rows {
@@ -18,27 +19,95 @@ pub(crate) fn devices(dir: &Path, rows: &[DeviceRow]) -> Result<()> {
             names.push(&row.device);
         }
     }
-    let most = names.iter().map(|n| rows.iter().filter(|r| r.device == *n).count()).max().unwrap_or(0);
-    let (height, areas) = panels(1000.0, names.len() * 2, most as f64 * ROW, 96.0, 34.0);
+    seconds_and_memory(dir, rows, &names)?;
+    speedup(dir, rows, &names)
+}
+
+fn seconds_and_memory(dir: &Path, rows: &[DeviceRow], names: &[&str]) -> Result<()> {
+    /// One panel: its title, marks, axis, and how a value is written.
+    type Panel = (String, Vec<Mark>, &'static str, fn(f64) -> String);
+    let megabytes = |mb: f64| text::bytes((mb * 1e6) as u64);
+    let mut shown: Vec<Panel> = Vec::new();
+    for name in names {
+        let of_device: Vec<&DeviceRow> = rows.iter().filter(|r| r.device == *name).collect();
+        let marks = |value: &dyn Fn(&DeviceRow) -> Option<f64>| -> Vec<Mark> {
+            of_device.iter().map(|row| (row.model.clone(), value(row))).collect()
+        };
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        shown.push((
+            format!("{name}: seconds per epoch"),
+            marks(&|row| row.epoch_s),
+            "seconds",
+            seconds_text,
+        ));
+        shown.push((
+            format!("{name}: peak host memory"),
+            marks(&|row| Some(mb(row.peak_rss_bytes))),
+            "MB",
+            megabytes,
+        ));
+        if of_device.iter().any(|row| row.peak_card_bytes.is_some()) {
+            let marks = marks(&|row| row.peak_card_bytes.map(mb));
+            shown.push((format!("{name}: peak memory of the card"), marks, "MB", megabytes));
+        }
+    }
+    let most = shown.iter().map(|panel| panel.1.len()).max().unwrap_or(0);
+    let (height, areas) = panels(1000.0, shown.len(), most as f64 * ROW, 96.0, 34.0);
     let mut canvas = Canvas::new(1000.0, height);
     let machine = dir.file_name().unwrap_or_default().to_string_lossy();
     header(&mut canvas, "Seconds per epoch and memory, one fold", &format!("{machine} · logarithmic"));
-    for (pair, name) in areas.chunks(2).zip(&names) {
-        let of_device: Vec<&DeviceRow> = rows.iter().filter(|r| r.device == *name).collect();
-        let seconds: Vec<Mark> = of_device.iter().map(|r| (r.model.clone(), r.epoch_s)).collect();
-        let memory: Vec<Mark> =
-            of_device.iter().map(|r| (r.model.clone(), Some(r.peak_rss_bytes as f64 / 1e6))).collect();
-        lollipops(
-            &mut canvas,
-            pair[0],
-            &format!("{name}: seconds per epoch"),
-            &seconds,
-            "seconds",
-            seconds_text,
-        );
-        lollipops(&mut canvas, pair[1], &format!("{name}: peak memory"), &memory, "MB", |mb| {
-            text::bytes((mb * 1e6) as u64)
-        });
+    for ((title, marks, axis, text), area) in shown.iter().zip(areas) {
+        lollipops(&mut canvas, area, title, marks, axis, text);
     }
     canvas.write(dir, "devices")
+}
+
+/// Seconds per epoch of the dense twin over those of the train, where both were measured.
+pub(crate) fn speedups(rows: &[&DeviceRow]) -> Vec<Mark> {
+    let seconds = |model: &str| rows.iter().find(|row| row.model == model).and_then(|row| row.epoch_s);
+    let ratio = |twin: &str| -> Option<Mark> {
+        Some((format!("tt-{twin}"), Some(seconds(twin)? / seconds(&format!("tt-{twin}"))?)))
+    };
+    ["gru", "lstm"].into_iter().filter_map(ratio).collect()
+}
+
+fn speedup(dir: &Path, rows: &[DeviceRow], names: &[&str]) -> Result<()> {
+    let mut shown: Vec<(String, Vec<Mark>)> = Vec::new();
+    for name in names {
+        let of_device: Vec<&DeviceRow> = rows.iter().filter(|r| r.device == *name).collect();
+        let marks = speedups(&of_device);
+        if !marks.is_empty() {
+            shown.push(((*name).to_owned(), marks));
+        }
+    }
+    if shown.is_empty() {
+        return Ok(());
+    }
+    let paper = |twin: &str| {
+        let seconds = |model: &str| deck::result("ucf11", model).map(|row| row.epoch_s);
+        Some((format!("tt-{twin}"), Some(seconds(twin)? / seconds(&format!("tt-{twin}"))?)))
+    };
+    shown.push(("the paper, UCF11".into(), ["gru", "lstm"].into_iter().filter_map(paper).collect()));
+    let (height, areas) = panels(1000.0, shown.len(), 2.0 * ROW, 96.0, 34.0);
+    let mut canvas = Canvas::new(1000.0, height);
+    let machine = dir.file_name().unwrap_or_default().to_string_lossy();
+    let title = "How many times faster than its dense twin a Tensor Train is";
+    header(&mut canvas, title, &format!("{machine} · seconds per epoch, dense over train · logarithmic"));
+    for ((name, marks), area) in shown.iter().zip(areas) {
+        lollipops(&mut canvas, area, name, marks, "times", |times| format!("{times:.1}×"));
+    }
+    canvas.write(dir, "speedup")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speedup_is_dense_over_train() {
+        let row = |model: &str, epoch_s| DeviceRow { epoch_s, ..crate::compare::tests::row_of(model) };
+        let rows =
+            [row("gru", Some(9.0)), row("tt-gru", Some(3.0)), row("lstm", None), row("tt-lstm", Some(1.0))];
+        assert_eq!(speedups(&rows.iter().collect::<Vec<_>>()), [("tt-gru".to_owned(), Some(3.0))]);
+    }
 }

@@ -97,8 +97,7 @@ pub(crate) fn collect(repo: &Repo, name: &str, out: Option<&Path>) -> Result<()>
 }
 
 /// `bench-suite cell` for one cell, as a batch system or a person would start it.
-fn cell_command(program: &Path, run_dir: &Path, cell: &PlannedCell, threads: usize) -> Command {
-    let mut command = Command::new(program);
+fn cell_command(mut command: Command, run_dir: &Path, cell: &PlannedCell, threads: usize) -> Command {
     engine::cell(command.arg("cell"), run_dir, cell, (threads, engine::wait_s(cell)));
     command.arg("--shared");
     command

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use bench_suite::record::{Plan, PlannedCell};
 
 use super::cell_command;
 use crate::cells::is_done;
+use crate::device;
 use crate::records::{read_lines, write_lines};
 use crate::repo::Repo;
 use crate::text;
@@ -43,13 +44,13 @@ pub(super) fn read(run_dir: &Path) -> Result<Vec<PlannedCell>> {
 /// Prints one command line for each cell that is missing.
 pub(crate) fn plan(repo: &Repo, run_dir: &Path, plan: &Plan) -> Result<()> {
     let positions: BTreeSet<usize> = keep(run_dir, plan)?.into_iter().collect();
-    let program = PathBuf::from(repo.binary("bench-suite").get_program());
+    let program = device::device_program(repo, plan.device.parse()?)?;
     let mut lines = String::new();
     for (at, cell) in read(run_dir)?.iter().enumerate() {
         if !positions.contains(&at) || is_done(run_dir, cell) {
             continue;
         }
-        let command = cell_command(&program, run_dir, cell, 1);
+        let command = cell_command(device::again(&program), run_dir, cell, 1);
         let settings = command.get_envs().filter_map(|(name, value)| {
             Some(format!("{}={}", name.to_string_lossy(), value?.to_string_lossy()))
         });

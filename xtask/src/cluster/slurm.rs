@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use bench_suite::device::DeviceName;
 use bench_suite::record::{CellRecord, Plan, PlannedCell, file_digest};
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, Run, plan};
 use crate::cells::is_done;
+use crate::device;
 use crate::records::{date_utc, read_json, read_lines, write_lines};
 use crate::repo::{self, Repo};
 
@@ -92,7 +94,7 @@ pub(crate) fn submit(repo: &Repo, dir: &Path, plan: &Plan, batch: &Batch, out: O
     if new.is_empty() && reports(dir)? {
         return Ok(());
     }
-    let programs = programs(repo, dir)?;
+    let programs = programs(repo, dir, plan.device.parse()?)?;
     let mut submission = Submission { date: date_utc(), arrays: Vec::new(), report: String::new() };
     let memory = memory(dir, &cells, &new, batch.max_parallel.is_some())?;
     for mut array in arrays_of(&new, &memory, largest_array()) {
@@ -136,7 +138,7 @@ fn reports(dir: &Path) -> Result<bool> {
 /// What would be submitted, and what Slurm says to it; nothing is queued.
 pub(crate) fn show(repo: &Repo, dir: &Path, plan: &Plan, batch: &Batch) -> Result<()> {
     let all: Vec<usize> = (0..plan.cells.len()).filter(|at| !is_done(dir, &plan.cells[*at])).collect();
-    let programs = PathBuf::from(repo.binary("bench-suite").get_program());
+    let programs = PathBuf::from(device::device_program(repo, plan.device.parse()?)?.get_program());
     let programs = programs.parent().unwrap_or(Path::new("")).to_owned();
     let memory = memory(dir, &plan.cells, &all, batch.max_parallel.is_some())?;
     for array in arrays_of(&all, &memory, largest_array()) {
@@ -221,8 +223,8 @@ fn remember(dir: &Path, submission: &Submission, again: bool) -> Result<()> {
 }
 
 /// Copies of the programs, so that building anew changes nothing under a job that waits.
-fn programs(repo: &Repo, dir: &Path) -> Result<PathBuf> {
-    let engine = PathBuf::from(repo.binary("bench-suite").get_program());
+fn programs(repo: &Repo, dir: &Path, device: DeviceName) -> Result<PathBuf> {
+    let engine = PathBuf::from(device::device_program(repo, device)?.get_program());
     let own = env::current_exe().context("this program's file is not known")?;
     let digest =
         |path: &Path| file_digest(path).with_context(|| format!("{} cannot be read", path.display()));

@@ -8,12 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bench_suite::record::file_digest;
+use bench_suite::record::{Plan, file_digest};
 
 use super::{cell_command, plan};
+use crate::device;
 use crate::engine::{BAD_DATA, LOCKED, STOPPED};
 use crate::interrupt::Interrupt;
-use crate::repo::output;
+use crate::records::read_json;
+use crate::repo::{Repo, output};
 
 /// How often a cell is tried that makes no progress.
 const TRIES: usize = 3;
@@ -24,7 +26,7 @@ const ASKS: (usize, Duration) = (40, Duration::from_secs(3));
 /// puts itself back into the queue.
 ///
 /// The exit code is 0 for done, 75 for a cell to be tried again, 65 for bad data, else the engine's.
-pub(crate) fn task(run_dir: &Path, line: usize) -> Result<ExitCode> {
+pub(crate) fn task(repo: &Repo, run_dir: &Path, line: usize) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
     let cells = plan::read(run_dir)?;
     let cell = cells.get(line).with_context(|| format!("{} has no line {line}", plan::FILE))?;
@@ -39,7 +41,13 @@ pub(crate) fn task(run_dir: &Path, line: usize) -> Result<ExitCode> {
     let checkpoint = || file_digest(&folder.join("checkpoint.safetensors")).ok();
     let before = checkpoint();
     eprintln!("{id}: starts on {}", env::var("SLURMD_NODENAME").unwrap_or_default());
-    let mut command = cell_command(&program, run_dir, cell, threads);
+    let mut command = Command::new(&program);
+    let planned: Plan = read_json(&run_dir.join("plan.json"))?;
+    if planned.device == "cuda" {
+        // The node's own libraries, which need not be those of the node that submitted.
+        device::tell_libraries(&mut command, &program, repo)?;
+    }
+    let mut command = cell_command(command, run_dir, cell, threads);
     let mut child = command.stdin(Stdio::null()).spawn().context("failed to start bench-suite cell")?;
     let status = interrupt.wait(&mut child)?;
     let tries = run_dir.join("slurm").join(format!("{id}.tries"));

@@ -5,10 +5,11 @@
 
 mod libraries;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
+use bench_suite::device::DeviceName;
 
 use self::libraries::Places;
 use crate::repo::Repo;
@@ -19,12 +20,11 @@ const DRIVER: &str = "libcuda.so.1";
 /// How the files of NVIDIA's run-time compiler begin.
 const NVRTC: &str = "libnvrtc.so.";
 
-/// The `bench-suite` for a device by its name: `cpu`, `cuda`, `cuda:N`, `metal` or `auto`. The child finds CUDA's
-/// libraries by its `LD_LIBRARY_PATH`.
+/// The `bench-suite` for a device. The child finds CUDA's libraries by its `LD_LIBRARY_PATH`.
 ///
 /// # Errors
 /// If that program is not built, or a library that it needs is nowhere; named with the places looked in.
-pub(crate) fn device_program(repo: &Repo, device: &str) -> Result<Command> {
+pub(crate) fn device_program(repo: &Repo, device: DeviceName) -> Result<Command> {
     let device = resolve(repo, device);
     let Some(variant) = variant(device) else { return Ok(repo.binary("bench-suite")) };
     let program = program(repo, variant);
@@ -45,14 +45,38 @@ pub(crate) fn device_program(repo: &Repo, device: &str) -> Result<Command> {
 
 /// The device itself where its name is `auto`: `cuda` or `metal` where the program is built and, for CUDA, a driver
 /// is there, else `cpu`.
-pub(crate) fn resolve<'a>(repo: &Repo, device: &'a str) -> &'a str {
+pub(crate) fn resolve(repo: &Repo, device: DeviceName) -> DeviceName {
     let built = |variant| program(repo, variant).is_file();
     match device {
-        "auto" if built("cuda") && has_driver(repo) => "cuda",
-        "auto" if built("metal") => "metal",
-        "auto" => "cpu",
+        DeviceName::Auto if built("cuda") && has_driver(repo) => DeviceName::Cuda(0),
+        DeviceName::Auto if built("metal") => DeviceName::Metal,
+        DeviceName::Auto => DeviceName::Cpu,
         _ => device,
     }
+}
+
+/// The program's command once more, for another child.
+pub(crate) fn again(command: &Command) -> Command {
+    let mut copy = Command::new(command.get_program());
+    copy.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => copy.env(name, value),
+            None => copy.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        copy.current_dir(dir);
+    }
+    copy
+}
+
+/// Tells a copy of the program for CUDA, which lies elsewhere, where its libraries are.
+///
+/// # Errors
+/// If a library is nowhere; named with the places looked in.
+pub(crate) fn tell_libraries(command: &mut Command, program: &Path, repo: &Repo) -> Result<()> {
+    libraries::tell(command, program, repo)
 }
 
 /// Whether an NVIDIA driver's library is there.
@@ -75,12 +99,8 @@ pub(crate) fn program(repo: &Repo, variant: &str) -> PathBuf {
 }
 
 /// The feature that a device needs; none for the CPU.
-fn variant(device: &str) -> Option<&'static str> {
-    match device.split(':').next() {
-        Some("cuda") => Some("cuda"),
-        Some("metal") => Some("metal"),
-        _ => None,
-    }
+fn variant(device: DeviceName) -> Option<&'static str> {
+    matches!(device, DeviceName::Cuda(_) | DeviceName::Metal).then(|| device.kind())
 }
 
 #[cfg(test)]
@@ -89,13 +109,14 @@ mod tests {
 
     #[test]
     fn devices_have_the_program_of_their_feature() {
-        assert_eq!(
-            ["cpu", "cuda", "cuda:3", "metal"].map(variant),
-            [None, Some("cuda"), Some("cuda"), Some("metal")]
-        );
+        let devices = [DeviceName::Cpu, DeviceName::Cuda(0), DeviceName::Cuda(3), DeviceName::Metal];
+        assert_eq!(devices.map(variant), [None, Some("cuda"), Some("cuda"), Some("metal")]);
         let dir = tempfile::tempdir().unwrap();
         let repo = Repo::at(dir.path());
-        let cpu = device_program(&repo, "cpu").unwrap();
+        let cpu = device_program(&repo, DeviceName::Cpu).unwrap();
+        assert_eq!(resolve(&repo, DeviceName::Auto), DeviceName::Cpu);
+        let error = device_program(&repo, DeviceName::Cuda(1)).unwrap_err().to_string();
+        assert!(error.ends_with("cargo xtask setup --cuda`"), "{error}");
         assert_eq!(cpu.get_program(), repo.binary("bench-suite").get_program());
         assert!(program(&repo, "cuda").ends_with("cuda/release/bench-suite"));
     }

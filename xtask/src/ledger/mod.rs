@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::records::{Machine, csv_bytes, date_utc, machine, read_csv, read_json, write_atomic};
 use crate::repo::Repo;
 use crate::text::{md_table, score};
-use crate::{charts, engine, experiments, packages};
+use crate::{charts, device, engine, experiments, packages};
 pub(crate) use rows::LedgerRow;
 use rows::{CellRow, Defaults, LEDGER_HEADER};
 use spec::{Ledger, Variant};
@@ -50,7 +50,9 @@ struct About {
 /// Runs a ledger and writes `results/ledger/<name>/`.
 pub(crate) fn ledger(repo: &Repo, args: &cli::Ledger) -> Result<()> {
     let ledger = Ledger::read(repo, &args.name)?;
-    let variants = ledger.variants(args.data.as_deref());
+    let device = device::resolve(repo, args.device);
+    device::device_program(repo, device)?;
+    let variants = ledger.variants(args.data.as_deref(), device);
     for variant in &variants {
         let overrides = variant.selection.overrides();
         experiments::check(repo, &ledger.experiment, &overrides, args.data.as_deref())
@@ -74,7 +76,7 @@ pub(crate) fn ledger(repo: &Repo, args: &cli::Ledger) -> Result<()> {
         let progress = Progress::new(quiet, args.verbosity.verbose);
         progress.say(&format!("{}: {} cells", label(variant), plan.cells.len()));
         let run_dir = engine::run_dir(repo, &plan);
-        let start = || engine::command(repo, "cell", args.verbosity);
+        let start = engine::cells(repo, plan.device.parse()?, args.verbosity)?;
         let runner = Runner {
             run_dir: &run_dir,
             jobs: args.jobs,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use bench_suite::device::DeviceName;
 use bench_suite::spec::{nearest_or, stems};
 use serde::Deserialize;
 
@@ -95,7 +96,7 @@ impl Ledger {
     }
 
     /// Every run, base first, cheap models before dense ones within a factor.
-    pub(super) fn variants(&self, data: Option<&Path>) -> Vec<Variant> {
+    pub(super) fn variants(&self, data: Option<&Path>, device: DeviceName) -> Vec<Variant> {
         let sizes: Vec<(bool, Size)> = std::iter::once((false, self.size()))
             .chain(self.dense.iter().map(|size| (true, size.clone())))
             .collect();
@@ -117,6 +118,7 @@ impl Ledger {
                     inner,
                     selection: Selection {
                         data: data.map(Path::to_owned),
+                        device,
                         models,
                         folds: size.folds.clone(),
                         epochs: Some(size.epochs),
@@ -164,7 +166,7 @@ mod tests {
         let repo = Repo::find().unwrap();
         for name in stems(&repo.path("experiments/ledger")).unwrap() {
             let ledger = Ledger::read(&repo, &name).unwrap();
-            let variants = ledger.variants(None);
+            let variants = ledger.variants(None, DeviceName::Cpu);
             assert!(variants.len() > ledger.factors.len(), "{name}");
             for variant in variants {
                 let overrides = variant.selection.overrides();

@@ -70,6 +70,7 @@ fn read_cell(
         params_input: cell.params_input,
         params_total: cell.params_total,
         peak_rss_bytes: cell.peak_rss_bytes,
+        card: cell.card,
     });
     records.curves.extend(cell.curve.into_iter().map(|point| CurveRow {
         model: model.clone(),

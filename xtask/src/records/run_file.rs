@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use bench_suite::device::CardUse;
 use bench_suite::record::{DataKind, LeftOut};
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,24 @@ pub(crate) struct CellMeta {
     pub(crate) params_input: usize,
     pub(crate) params_total: usize,
     pub(crate) peak_rss_bytes: u64,
+    /// The graphics card that it was trained on; none for the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) card: Option<CardUse>,
+}
+
+impl Run {
+    /// The machine in a line, and the card where cells were trained on one.
+    pub(crate) fn machine_line(&self) -> String {
+        let mut cards: Vec<String> = self
+            .cells
+            .iter()
+            .filter_map(|cell| cell.card.as_ref())
+            .map(|card| format!("; trained on {}, {}", card.name, card.precision))
+            .collect();
+        cards.sort();
+        cards.dedup();
+        self.machine.line() + &cards.concat()
+    }
 }
 
 impl RunFile {

@@ -16,7 +16,7 @@ fn one(file: &RunFile, run: &Run) -> Section {
     let versions: Vec<String> = run.versions.iter().map(|(name, v)| format!("{name} {v}")).collect();
     let items = vec![
         words(&format!("collected {}, commit `{commit}`{dirty}", run.date)),
-        ending("machine: ", &run.machine.line()),
+        ending("machine: ", &run.machine_line()),
         ending("versions: ", &versions.join(", ")),
         words(&format!(
             "weights: `data/runs/{}/cells/<cell>/weights.safetensors` on the machine that trained them (not in git)",

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use bench_suite::device::DeviceName;
 
 use super::{toolkit, wheels};
 use crate::repo::{self, Repo};
@@ -39,7 +40,7 @@ pub(super) fn cuda(repo: &Repo, compute_cap: u32) -> Result<()> {
     timed(&mut cargo)?;
     finish(repo, "cuda")?;
     if device::has_driver(repo) {
-        return starts(device::device_program(repo, "cuda")?, "it starts");
+        return starts(device::device_program(repo, DeviceName::Cuda(0))?, "it starts");
     }
     // Without a driver the program cannot even say how it is used: a driver that only fails is lent to it.
     let lent = target.join("no-driver");
@@ -60,7 +61,7 @@ pub(super) fn metal(repo: &Repo) -> Result<()> {
     eprintln!("building bench-suite with Metal");
     timed(&mut engine(repo, "metal"))?;
     finish(repo, "metal")?;
-    starts(device::device_program(repo, "metal")?, "it starts")
+    starts(device::device_program(repo, DeviceName::Metal)?, "it starts")
 }
 
 /// The command that builds the engine with a feature, stripped: what a machine without network is given.

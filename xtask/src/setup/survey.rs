@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use bench_suite::device::DeviceName;
 
 use super::{toolkit, wheels};
 use crate::repo::{self, Repo};
@@ -25,7 +26,7 @@ pub(super) fn print(repo: &Repo) -> Result<()> {
             built(repo, Path::new(repo.binary("bench-suite").get_program()), "the verb that needs it"),
         ),
         ("engine, CUDA", for_cuda(repo)),
-        ("device auto", device::resolve(repo, "auto").to_owned()),
+        ("device auto", device::resolve(repo, DeviceName::Auto).to_string()),
     ];
     let lines = lines.map(|(what, found)| format!("{what:<14}{found}\n"));
     text::print(&lines.concat())
@@ -72,7 +73,7 @@ fn cuda(repo: &Repo) -> String {
 fn for_cuda(repo: &Repo) -> String {
     let program = device::program(repo, "cuda");
     let built = built(repo, &program, "`cargo xtask setup --cuda`");
-    match device::device_program(repo, "cuda") {
+    match device::device_program(repo, DeviceName::Cuda(0)) {
         Err(reason) if program.is_file() => format!("{built}; {reason:#}"),
         _ => built,
     }

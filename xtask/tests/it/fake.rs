@@ -170,6 +170,8 @@ fn plan() -> Plan {
         left_out: vec![LeftOut { clip: "bad\n.mpg".into(), reason: "no stream".into() }],
         cells: cells.collect(),
         config: "name = \"ucf11-sample\"\n".into(),
+        device: "cpu".into(),
+        precision: bench_suite::device::Precision::F32,
     }
 }
 
@@ -192,6 +194,7 @@ fn cell(planned: &PlannedCell) -> CellRecord {
         saturated_gates: None,
         frames_wait: None,
         provenance: None,
+        card: None,
         split_digest: "s".into(),
         curve: vec![CurvePoint {
             epoch: 1,

@@ -34,6 +34,18 @@ impl std::str::FromStr for Rung {
     }
 }
 
+/// How exact the CUDA kernel's products are; all other rungs compute in their tensors' type.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Factors in three bf16 terms: as exact as f32.
+    #[default]
+    F32,
+    /// Two terms, 16 bits: better than TF32's 11.
+    Tf32,
+    /// One term, 8 bits.
+    Bf16,
+}
+
 /// A batch of input rows `[n, M]`, row-major.
 #[derive(Debug, Clone, Copy)]
 pub enum Rows<'a> {

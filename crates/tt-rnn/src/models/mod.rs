@@ -9,7 +9,7 @@ use crate::recurrence::{Cell, GateActivation};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use recurrent::Recurrent;
-use tt_core::apply::{Affine, Rung};
+use tt_core::apply::{Affine, Precision, Rung};
 use tt_core::init::CoreInit;
 use tt_core::rng::{Stream, stream};
 use tt_mlp::TtMlp;
@@ -81,6 +81,8 @@ pub struct ModelConfig {
     pub core_init: CoreInit,
     /// Which implementation applies the train.
     pub rung: Rung,
+    /// Precision of the CUDA kernels.
+    pub precision: Precision,
     /// Hidden units of the dense models.
     pub dense_hidden: usize,
     /// Gate non-linearity.

@@ -117,7 +117,7 @@ impl Recurrent {
             let projection = TtProjection::new(&shape, config.gates, config.affine)?;
             (InputLayer::Inside, Some(Projection::Tt(projection)))
         } else {
-            let layer = |_| TtLinear::new(&train, config.affine, config.rung);
+            let layer = |_| TtLinear::with_precision(&train, config.affine, config.rung, config.precision);
             (InputLayer::Trains((0..trains).map(layer).collect()), None)
         };
         let dropout = Dropout {

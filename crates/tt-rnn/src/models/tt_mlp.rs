@@ -28,7 +28,7 @@ impl TtMlp {
         let values = init::cores(&shape, config.core_init, &mut stream(seed, "init/cores/mlp"));
         let length = values.len();
         Ok(Self {
-            layer: TtLinear::new(&shape, config.affine, config.rung),
+            layer: TtLinear::with_precision(&shape, config.affine, config.rung, config.precision),
             cores: Parameter::new("input.cores", values, &[length], device)?,
             bias: Parameter::new("input.bias", vec![0.0; hidden], &[hidden], device)?,
             classifier: Classifier::new(hidden, config, device, seed)?,

@@ -9,6 +9,7 @@ use bench_suite::catalog::Differs;
 use bench_suite::cell::CellOptions;
 use bench_suite::compress::CompressOptions;
 use bench_suite::data::{Clips, Places, Resolved, prepare, resolve};
+use bench_suite::device::{DeviceName, Precision};
 use bench_suite::lease::Locked;
 use bench_suite::plan::{Frames, plan};
 use bench_suite::predict::{BadClips, PredictOptions, predict};
@@ -62,6 +63,9 @@ enum Verb {
         /// Shortest time between two checkpoints; 0 for one after every step. Changes no result.
         #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
         checkpoint_every: Duration,
+        /// Which device of the kind that the run was planned for.
+        #[arg(long)]
+        device: Option<DeviceName>,
     },
     /// Print the most probable classes of video files, by the model of a finished cell.
     Predict {
@@ -183,9 +187,12 @@ struct Selection {
     /// Run on an official dataset that is not all there.
     #[arg(long)]
     allow_partial: bool,
-    /// Device to train on; this build has cpu.
-    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
-    device: String,
+    /// Device to train on: cpu, cuda, cuda:N or metal.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceName,
+    /// Precision of a card's products: f32, tf32 or bf16.
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     /// Touch nothing: estimate what is not decoded yet.
     #[arg(long)]
     dry_run: bool,
@@ -284,7 +291,7 @@ fn run(cli: &Cli) -> Result<()> {
     match &cli.verb {
         Verb::Prepare(selection) => run_prepare(cli, selection, threads),
         Verb::Plan(selection) => run_plan(cli, selection),
-        Verb::Cell { run_dir, cell, shared, wait, checkpoint_every } => {
+        Verb::Cell { run_dir, cell, shared, wait, checkpoint_every, device } => {
             stop_at_signals()?;
             bench_suite::cell::run(&CellOptions {
                 run_dir: run_dir.clone(),
@@ -292,6 +299,7 @@ fn run(cli: &Cli) -> Result<()> {
                 shared: *shared,
                 wait: *wait,
                 checkpoint_every: *checkpoint_every,
+                device: *device,
             })
         }
         Verb::Predict { run_dir, cell, top, json, clips } => {
@@ -350,14 +358,16 @@ fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {
 
 fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
     let places = Places::of_root(&cli.root);
+    let on = (selection.device, selection.precision);
     let (resolved, dataset) = selection.resolve(&cli.root)?;
     let plan = match bench_suite::data::built_store(&places, &resolved, dataset.as_ref())? {
         Some(store) => {
             let clips = Clips::new(store, &resolved.spec, resolved.multi_label);
-            plan(&resolved.spec, &resolved, &clips.store_name(), &Frames::Known(&clips))?
+            plan(&resolved.spec, &resolved, &clips.store_name(), &Frames::Known(&clips), on)?
         }
         None if selection.dry_run => {
-            plan(&resolved.spec, &resolved, "", &bench_suite::data::estimate(&resolved, dataset.as_ref()))?
+            let frames = bench_suite::data::estimate(&resolved, dataset.as_ref());
+            plan(&resolved.spec, &resolved, "", &frames, on)?
         }
         None => anyhow::bail!("the clips are not decoded yet: run `bench-suite prepare` first"),
     };

@@ -1,0 +1,145 @@
+//! NVIDIA cards: memory, energy, and batches copied while others are computed.
+#![expect(
+    unsafe_code,
+    reason = "pinned memory begins unset, and the memory pool is asked through the driver's own calls"
+)]
+
+use anyhow::{Context, Result};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaStream, PinnedHostSlice, sys};
+use candle_core::{CudaDevice, CudaStorage, Device, Storage, Tensor};
+use nvml_wrapper::Nvml;
+use std::fmt;
+use std::sync::Arc;
+
+/// Share of the free memory that frames may take: the rest is for the model, its activations and one batch.
+const FRAMES_SHARE: f64 = 0.7;
+
+/// An open card.
+pub(super) struct Card {
+    device: CudaDevice,
+    context: Arc<CudaContext>,
+    name: String,
+    meter: Option<Meter>,
+}
+
+/// The card's own count of its energy.
+struct Meter {
+    nvml: Nvml,
+    uuid: String,
+    start_mj: u64,
+}
+
+impl fmt::Debug for Card {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Card").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Card {
+    /// Opens the card with this number.
+    pub(super) fn open(number: usize) -> Result<(Device, Self)> {
+        let device = Device::new_cuda(number).with_context(|| {
+            let found =
+                CudaContext::device_count().map_or_else(|_| "no card".into(), |n| format!("{n} cards"));
+            format!("cuda:{number} cannot be opened; the driver finds {found}; --device cpu needs none")
+        })?;
+        let cuda = device.as_cuda_device()?.clone();
+        let context = Arc::clone(cuda.cuda_stream().context());
+        let name = context.name()?;
+        // A card without a meter, or a machine without NVML, leaves the column empty.
+        let meter = Meter::start(&context).ok();
+        Ok((device, Self { device: cuda, context, name, meter }))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn room_for_frames(&self) -> u64 {
+        self.context.mem_get_info().map_or(0, |(free, _)| (free as f64 * FRAMES_SHARE) as u64)
+    }
+
+    /// High water mark of the pool that all of candle's tensors come from.
+    pub(super) fn peak_bytes(&self) -> Option<u64> {
+        if !self.context.has_async_alloc() {
+            return None;
+        }
+        let mut pool = std::ptr::null_mut();
+        let mut bytes = 0_u64;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+        // SAFETY: both calls write one value of the type that their documentation names to the pointer given, and the
+        // context of this card is alive.
+        let found = unsafe {
+            sys::cuDeviceGetMemPool(&raw mut pool, self.context.cu_device())
+                .result()
+                .and_then(|()| sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut bytes).cast()).result())
+        };
+        found.ok().map(|()| bytes)
+    }
+
+    pub(super) fn energy_j(&self) -> Option<f64> {
+        let meter = self.meter.as_ref()?;
+        Some((meter.now_mj().ok()?.saturating_sub(meter.start_mj)) as f64 / 1e3)
+    }
+
+    pub(super) fn uploader(&self) -> Result<Uploader> {
+        let stream = self.context.new_stream()?;
+        Ok(Uploader { device: self.device.clone(), stream, buffers: [None, None], next: 0 })
+    }
+}
+
+impl Meter {
+    fn start(context: &CudaContext) -> Result<Self> {
+        let bytes = context.uuid()?.bytes.map(|byte| byte as u8);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let [a, b, c, d, e] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| &hex[range]);
+        let mut meter = Self { nvml: Nvml::init()?, uuid: format!("GPU-{a}-{b}-{c}-{d}-{e}"), start_mj: 0 };
+        meter.start_mj = meter.now_mj()?;
+        Ok(meter)
+    }
+
+    fn now_mj(&self) -> Result<u64> {
+        Ok(self.nvml.device_by_uuid(self.uuid.as_str())?.total_energy_consumption()?)
+    }
+}
+
+/// Copies batches to the card through two buffers of pinned memory and a stream of its own: while one batch is
+/// computed, the next is on its way.
+pub(super) struct Uploader {
+    device: CudaDevice,
+    stream: Arc<CudaStream>,
+    buffers: [Option<PinnedHostSlice<u8>>; 2],
+    next: usize,
+}
+
+impl fmt::Debug for Uploader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uploader").finish_non_exhaustive()
+    }
+}
+
+impl Uploader {
+    /// Starts the copy of `frames`, u8 `[n, features]`. Work on other streams that uses the tensor waits for it, as cudarc
+    /// sees to by its events.
+    pub(super) fn upload(&mut self, frames: &[u8], features: usize) -> Result<Tensor> {
+        let slot = &mut self.buffers[self.next];
+        self.next = 1 - self.next;
+        if slot.as_ref().is_none_or(|buffer| buffer.len() < frames.len()) {
+            // Some room more: the longest batch of an epoch comes seldom first.
+            let rows = (frames.len() / features).next_multiple_of(256);
+            // SAFETY: bytes may be anything, and what is sent below is written first.
+            *slot = Some(unsafe { self.stream.context().alloc_pinned(rows * features)? });
+        }
+        let buffer = slot.as_mut().context("a pinned buffer")?;
+        let rows = buffer.len() / features;
+        // Waits for the copy of the batch before last.
+        buffer.as_mut_slice()?[..frames.len()].copy_from_slice(frames);
+        // SAFETY: written whole by the copy that follows on the same stream.
+        let mut there = unsafe { self.stream.alloc::<u8>(rows * features)? };
+        self.stream.memcpy_htod(&*buffer, &mut there)?;
+        let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(there, self.device.clone()));
+        let op = candle_core::op::BackpropOp::none();
+        let whole = Tensor::from_storage(storage, (rows, features), op, false);
+        Ok(whole.narrow(0, 0, frames.len() / features)?)
+    }
+}

@@ -1,0 +1,173 @@
+//! From clips to batches on a device: out of its own memory where all frames fit, else read ahead and copied.
+
+use super::Opened;
+use crate::data::{Clips, FramePick};
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+use std::collections::HashMap;
+use std::time::Duration;
+use tt_rnn::models::PackedFrames;
+use video_data::batch::{Batch, BatchLoader, Frames, Pick};
+
+/// The frames of some clips, and the way to the device.
+#[derive(Debug)]
+pub struct Feed<'a> {
+    clips: &'a Clips,
+    device: Device,
+    /// u8 `[T, M]` by clip, where they are on the device for good.
+    resident: Option<HashMap<usize, Tensor>>,
+    #[cfg(feature = "cuda")]
+    uploader: std::cell::RefCell<Option<super::cuda::Uploader>>,
+}
+
+/// Batches of one pass in order.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    feed: &'a Feed<'a>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Resident(std::vec::IntoIter<Vec<Pick>>),
+    /// The loader, and the batch on its way.
+    Read(BatchLoader, Option<Ready>),
+}
+
+#[derive(Debug)]
+struct Ready {
+    frames: PackedFrames,
+    clips: Vec<usize>,
+}
+
+impl<'a> Feed<'a> {
+    /// A feed of all that `wanted` names; their frames go to the device once if they fit.
+    ///
+    /// # Errors
+    /// A failed copy.
+    pub fn new(clips: &'a Clips, wanted: &[&[usize]], opened: &Opened) -> Result<Self> {
+        let bytes: u64 =
+            wanted.iter().copied().flatten().map(|clip| clips.frames_of(*clip).len() as u64).sum();
+        let resident = if bytes <= opened.room_for_frames() {
+            Some(upload(clips, wanted, &opened.device)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            clips,
+            device: opened.device.clone(),
+            #[cfg(feature = "cuda")]
+            uploader: std::cell::RefCell::new(if resident.is_none() { opened.uploader()? } else { None }),
+            resident,
+        })
+    }
+
+    /// Whether all frames are on a card.
+    pub fn is_resident(&self) -> bool {
+        self.resident.is_some()
+    }
+
+    /// The batches of these clips in this order.
+    pub fn pass(&self, order: &[usize], pick: &FramePick<'_>) -> Pass<'_> {
+        let source = if self.resident.is_some() {
+            Source::Resident(self.clips.picks(order, pick).into_iter())
+        } else {
+            Source::Read(self.clips.batches(order, pick), None)
+        };
+        Pass { feed: self, source }
+    }
+
+    /// Sends what was read; elsewhere than on a CUDA card the copy is done when this returns.
+    fn send(&self, batch: &Batch) -> Result<Ready> {
+        let features = self.clips.features();
+        let rows: usize = batch.lengths.iter().sum();
+        let (lengths, clips) = (batch.lengths.clone(), batch.clips.clone());
+        #[cfg(feature = "cuda")]
+        if let Some(uploader) = self.uploader.borrow_mut().as_mut() {
+            let rows = uploader.upload(&batch.frames, features)?;
+            return Ok(Ready { frames: PackedFrames { rows, lengths }, clips });
+        }
+        let rows = Tensor::from_slice(&batch.frames, (rows, features), &self.device)?;
+        Ok(Ready { frames: PackedFrames { rows, lengths }, clips })
+    }
+}
+
+impl Pass<'_> {
+    /// The next batch and its clips; none at the end.
+    ///
+    /// # Errors
+    /// A failed copy.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator of results would need a name for its item"
+    )]
+    pub fn next(&mut self) -> Result<Option<(PackedFrames, Vec<usize>)>> {
+        match &mut self.source {
+            Source::Resident(picks) => {
+                let (Some(picks), Some(resident)) = (picks.next(), &self.feed.resident) else {
+                    return Ok(None);
+                };
+                let mut parts = Vec::with_capacity(picks.len());
+                for pick in &picks {
+                    parts.push(picked(&resident[&pick.clip], &pick.frames)?);
+                }
+                let lengths = parts.iter().map(|part| part.dim(0)).collect::<candle_core::Result<_>>()?;
+                let rows = Tensor::cat(&parts, 0)?; // [sum T_b, M]
+                let clips = picks.iter().map(|pick| pick.clip).collect();
+                Ok(Some((PackedFrames { rows, lengths }, clips)))
+            }
+            Source::Read(loader, ready) => {
+                let mut read = || -> Result<Option<Ready>> {
+                    let Some(batch) = loader.next() else { return Ok(None) };
+                    let ready = self.feed.send(&batch)?;
+                    loader.recycle(batch);
+                    Ok(Some(ready))
+                };
+                // On a card the next batch travels while this one is computed.
+                let now = match ready.take() {
+                    Some(now) => Some(now),
+                    None => read()?,
+                };
+                if now.is_some() && !self.feed.device.is_cpu() {
+                    *ready = read()?;
+                }
+                Ok(now.map(|now| (now.frames, now.clips)))
+            }
+        }
+    }
+
+    /// Time spent waiting for frames so far.
+    pub fn waited(&self) -> Duration {
+        match &self.source {
+            Source::Resident(_) => Duration::ZERO,
+            Source::Read(loader, _) => loader.waited(),
+        }
+    }
+}
+
+fn upload(clips: &Clips, wanted: &[&[usize]], device: &Device) -> Result<HashMap<usize, Tensor>> {
+    let features = clips.features();
+    wanted
+        .iter()
+        .copied()
+        .flatten()
+        .map(|clip| {
+            let frames = clips.frames_of(*clip);
+            Ok((*clip, Tensor::from_slice(frames, (frames.len() / features, features), device)?))
+        })
+        .collect()
+}
+
+/// The frames of a clip that a batch wants, `[T_b, M]`.
+fn picked(clip: &Tensor, frames: &Frames) -> Result<Tensor> {
+    let total = clip.dim(0)?;
+    Ok(match frames {
+        Frames::Sampled(sampling) if sampling.every <= 1 => clip.narrow(0, 0, sampling.count(total))?,
+        Frames::Sampled(sampling) => {
+            let count = sampling.count(total);
+            let list: Vec<u32> = (0..count).map(|i| (i * sampling.every) as u32).collect();
+            clip.index_select(&Tensor::from_vec(list, count, clip.device())?, 0)?
+        }
+        Frames::Listed(list) => clip.index_select(&Tensor::new(&list[..], clip.device())?, 0)?,
+    })
+}

@@ -1,0 +1,153 @@
+//! The only place that opens a device.
+
+use super::{CardUse, DeviceName, Precision};
+use anyhow::{Result, bail};
+use candle_core::Device;
+
+/// An open device, and what is needed to say what was used of it.
+#[derive(Debug)]
+pub struct Opened {
+    /// For candle.
+    pub device: Device,
+    precision: Precision,
+    #[cfg(feature = "cuda")]
+    card: Option<super::cuda::Card>,
+}
+
+/// Opens a device for products of this precision.
+///
+/// # Errors
+/// A device that this program was not built for or that the machine does not have, with what to do; a precision that
+/// the device does not offer.
+pub fn open(name: DeviceName, precision: Precision) -> Result<Opened> {
+    if precision != Precision::F32 && !matches!(name, DeviceName::Cuda(_)) {
+        bail!("precision {precision} is for CUDA devices: {name} computes in f32");
+    }
+    match name {
+        DeviceName::Cpu => Ok(Opened {
+            device: Device::Cpu,
+            precision,
+            #[cfg(feature = "cuda")]
+            card: None,
+        }),
+        DeviceName::Cuda(number) => cuda(number, precision),
+        DeviceName::Metal => metal(precision),
+        DeviceName::Auto => bail!("auto stands for a device that cargo xtask chooses"),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(number: usize, precision: Precision) -> Result<Opened> {
+    let (device, card) = super::cuda::Card::open(number)?;
+    candle_core::cuda::set_gemm_reduced_precision_f32(precision != Precision::F32);
+    Ok(Opened { device, precision, card: Some(card) })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize, _: Precision) -> Result<Opened> {
+    bail!(
+        "this program was built without CUDA: `cargo xtask setup --cuda` builds one with it, and \
+           `cargo xtask … --device cuda` starts that one"
+    )
+}
+
+#[cfg(feature = "metal")]
+fn metal(precision: Precision) -> Result<Opened> {
+    use anyhow::Context;
+    let device = Device::new_metal(0).context("no Metal device on this machine; --device cpu needs none")?;
+    Ok(Opened {
+        device,
+        precision,
+        #[cfg(feature = "cuda")]
+        card: None,
+    })
+}
+
+#[cfg(not(feature = "metal"))]
+fn metal(_: Precision) -> Result<Opened> {
+    bail!(
+        "this program was built without Metal: on a Mac, `cargo xtask setup --metal` builds one with it, and \
+           `cargo xtask … --device metal` starts that one"
+    )
+}
+
+impl Opened {
+    /// Precision of the products.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Bytes of frames that may lie on the device for good: none on the CPU, where the page cache has them, and none on
+    /// Metal, which does not say what is free.
+    pub fn room_for_frames(&self) -> u64 {
+        #[cfg(feature = "cuda")]
+        if let Some(card) = &self.card {
+            return card.room_for_frames();
+        }
+        0
+    }
+
+    /// Waits until all work that was started is done.
+    ///
+    /// # Errors
+    /// A failure of that work.
+    pub fn synchronize(&self) -> Result<()> {
+        Ok(self.device.synchronize()?)
+    }
+
+    /// What was used of a card since it was opened; none on the CPU.
+    pub fn card_use(&self, resident: bool) -> Option<CardUse> {
+        if self.device.is_cpu() {
+            return None;
+        }
+        let use_of = |kind: &str, name: String, peak_bytes, energy_j| CardUse {
+            kind: kind.to_owned(),
+            name,
+            precision: self.precision,
+            resident,
+            peak_bytes,
+            energy_j,
+        };
+        #[cfg(feature = "cuda")]
+        if let Some(card) = &self.card {
+            return Some(use_of("cuda", card.name().to_owned(), card.peak_bytes(), card.energy_j()));
+        }
+        Some(use_of("metal", "Metal".to_owned(), None, None))
+    }
+
+    /// Brings batches that do not lie on the device.
+    #[cfg(feature = "cuda")]
+    pub(super) fn uploader(&self) -> Result<Option<super::cuda::Uploader>> {
+        self.card.as_ref().map(super::cuda::Card::uploader).transpose()
+    }
+}
+
+impl From<Precision> for tt_core::apply::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Tf32 => Self::Tf32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_an_error_that_says_what_to_do() {
+        assert!(open(DeviceName::Cpu, Precision::F32).unwrap().card_use(false).is_none());
+        let error = open(DeviceName::Cpu, Precision::Tf32).unwrap_err().to_string();
+        assert_eq!(error, "precision tf32 is for CUDA devices: cpu computes in f32");
+        if cfg!(not(feature = "cuda")) {
+            let error = open(DeviceName::Cuda(0), Precision::Bf16).unwrap_err().to_string();
+            assert!(error.contains("cargo xtask setup --cuda"), "{error}");
+        }
+        if cfg!(not(feature = "metal")) {
+            let error = open(DeviceName::Metal, Precision::F32).unwrap_err().to_string();
+            assert!(error.contains("cargo xtask setup --metal"), "{error}");
+        }
+    }
+}
