@@ -6,6 +6,7 @@
 // words that other blocks poll only the acquire/release functions below. `KERNEL_OF(name, threads, blocks)` promises
 // blocks of at most so many threads, and asks for registers few enough to have so many blocks on one processor.
 #ifdef __CUDACC_RTC__
+#pragma nv_diag_suppress 177 // functions that a source does not use
 
 #define KERNEL(name) extern "C" __global__ void name
 #define KERNEL_OF(name, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) name

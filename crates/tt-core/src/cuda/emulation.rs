@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::{Launch, Source};
 use crate::{Error, Result};
@@ -49,26 +50,24 @@ impl Argument<'_> {
 
     /// Takes back a buffer from the start of `bytes`; returns the rest.
     fn restore<'b>(&mut self, bytes: &'b [u8]) -> Option<&'b [u8]> {
-        let words = |count: usize| bytes.get(..4 * count).map(|part| part.chunks_exact(4));
-        match self {
-            Self::F32(values) => {
-                for (value, word) in values.iter_mut().zip(words(values.len())?) {
-                    *value = f32::from_ne_bytes(word.try_into().ok()?);
-                }
-                bytes.get(4 * values.len()..)
+        fn words<T>(values: &mut [T], bytes: &[u8], value: impl Fn([u8; 4]) -> T) {
+            for (to, from) in values.iter_mut().zip(bytes.as_chunks().0) {
+                *to = value(*from);
             }
-            Self::U32(values) => {
-                for (value, word) in values.iter_mut().zip(words(values.len())?) {
-                    *value = u32::from_ne_bytes(word.try_into().ok()?);
-                }
-                bytes.get(4 * values.len()..)
-            }
-            Self::U8(values) => {
-                values.copy_from_slice(bytes.get(..values.len())?);
-                bytes.get(values.len()..)
-            }
-            Self::Null | Self::Int(_) | Self::Long(_) | Self::Float(_) => Some(bytes),
         }
+        let (own, rest) = bytes.split_at_checked(match self {
+            Self::F32(values) => size_of_val(*values),
+            Self::U32(values) => size_of_val(*values),
+            Self::U8(values) => values.len(),
+            Self::Null | Self::Int(_) | Self::Long(_) | Self::Float(_) => 0,
+        })?;
+        match self {
+            Self::F32(values) => words(values, own, f32::from_ne_bytes),
+            Self::U32(values) => words(values, own, u32::from_ne_bytes),
+            Self::U8(values) => values.copy_from_slice(own),
+            Self::Null | Self::Int(_) | Self::Long(_) | Self::Float(_) => {}
+        }
+        Some(rest)
     }
 }
 
@@ -139,6 +138,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// The program of a source, named after the digest of its text.
 fn compile(source: &Source) -> Result<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let text = source.text();
     let mut digest = DefaultHasher::new();
     (&text, EMULATOR, compiler()).hash(&mut digest);
@@ -148,9 +149,7 @@ fn compile(source: &Source) -> Result<PathBuf> {
     if program.exists() {
         return Ok(program);
     }
-    static CALLS: AtomicUsize = AtomicUsize::new(0);
-    let call = CALLS.fetch_add(1, Ordering::Relaxed);
-    let own = folder.join(format!("compile-{}-{call}", std::process::id()));
+    let own = folder.join(format!("compile-{}", std::process::id()));
     fs::create_dir_all(&own).map_err(|error| Error::Unavailable(format!("{}: {error}", own.display())))?;
     write(&own.join("emulator.h"), EMULATOR.as_bytes())?;
     write(&own.join("kernel.cpp"), text.as_bytes())?;
@@ -164,7 +163,7 @@ fn compile(source: &Source) -> Result<PathBuf> {
         let message = String::from_utf8_lossy(&output.stderr);
         return Err(Error::Unavailable(format!("{} does not compile: {message}", source.name)));
     }
-    // Whoever comes second replaces the same program.
+    // Another process that comes second replaces the same program.
     let moved = fs::rename(&built, &program);
     let _ = fs::remove_dir_all(&own);
     moved.map_err(|error| Error::Unavailable(format!("{}: {error}", program.display())))?;

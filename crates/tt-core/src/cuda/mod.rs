@@ -6,6 +6,8 @@
 
 pub mod emulation;
 
+use std::fmt::Write as _;
+
 /// What kernels may use: goes before every source.
 const DEVICE: &str = include_str!("device.h");
 
@@ -35,12 +37,13 @@ impl Source {
 
     /// The whole text, for NVRTC or for the emulation.
     pub fn text(&self) -> String {
+        // Writing to a string cannot fail.
         let mut text = String::new();
         for (name, value) in &self.defines {
-            text.push_str(&format!("#define {name} {value}\n"));
+            let _ = writeln!(text, "#define {name} {value}");
         }
         text.push_str(DEVICE);
-        text.push_str(&format!("#line 1 \"{}\"\n", self.name));
+        let _ = writeln!(text, "#line 1 \"{}\"", self.name);
         text.push_str(self.body);
         text
     }
