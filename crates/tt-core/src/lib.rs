@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod bench;
 pub mod buffer;
+pub mod cuda;
 mod error;
 pub mod graft;
 pub mod init;

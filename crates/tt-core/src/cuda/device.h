@@ -1,0 +1,105 @@
+// What our kernels may use, in two versions: thin wrappers of CUDA under NVRTC, and in plain C++ an emulation
+// (emulator.h) that runs the same kernels on the CPU, so that they are tested where there is no GPU.
+//
+// A kernel is `KERNEL(name)(arguments) { ... }`, followed by `EMULATED(name)` at namespace scope. It takes
+// pointers and 4 or 8 byte scalars, uses dynamic shared memory alone (`SHARED(float, name)`), full warps, and for
+// words that other blocks poll only the acquire/release functions below. `KERNEL_OF(name, threads, blocks)` promises
+// blocks of at most so many threads, and asks for registers few enough to have so many blocks on one processor.
+#ifdef __CUDACC_RTC__
+#pragma nv_diag_suppress 177 // functions that a source does not use
+
+#define KERNEL(name) extern "C" __global__ void name
+#define KERNEL_OF(name, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) name
+#define DEVICE static __device__ __forceinline__
+#define SHARED(type, name)                                                                                     \
+    extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];                                     \
+    type* name = reinterpret_cast<type*>(dynamic_shared_memory)
+#define EMULATED(kernel)
+#define UNROLL _Pragma("unroll")
+
+// Lets other threads run while waiting for a word of another block.
+DEVICE void spin() { __nanosleep(20); }
+
+DEVICE unsigned load_acquire(const unsigned* word) {
+    unsigned value;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+    return value;
+}
+
+DEVICE void store_release(unsigned* word, unsigned value) {
+    asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+}
+
+DEVICE void add_release(unsigned* word, unsigned value) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+}
+
+// Loads past the first-level cache: numbers that other blocks write while this kernel runs.
+DEVICE float load_fresh(const float* from) { return __ldcg(from); }
+DEVICE float4 load_fresh(const float4* from) { return __ldcg(from); }
+
+// Barrier `id` (1 to 15; 0 is that of __syncthreads) of `threads` threads of the block, a multiple of 32.
+DEVICE void named_barrier(unsigned id, unsigned threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// Starts to copy 16 bytes from global to shared memory, both aligned to 16.
+DEVICE void copy_async16(void* shared, const void* global) {
+    unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+}
+
+// The same for 4 bytes aligned to 4.
+DEVICE void copy_async4(void* shared, const void* global) {
+    unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(global) : "memory");
+}
+
+// Closes a group of copies.
+DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits until all of this thread's groups but the latest `groups` are there.
+template <int groups>
+DEVICE void copy_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
+}
+
+// Two numbers rounded to bf16 (to nearest, ties to even), `low` in the low half.
+DEVICE unsigned pack_bf16(float low, float high) {
+    unsigned both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+}
+
+// d += a b, `a [16, 16]`, `b [16, 8]`, in fragments of mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32:
+// with g = lane / 4 and t = lane % 4, a[0] holds (g, 2t..2t+1), a[1] (g + 8, ..), a[2] (g, 2t + 8 ..), a[3] both;
+// b[0] holds (2t..2t+1, g), b[1] (2t + 8 .., g); d[0..1] is (g, 2t..2t+1), d[2..3] (g + 8, ..).
+DEVICE void mma_bf16(float d[4], const unsigned a[4], const unsigned b[2]) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+#else
+#include "emulator.h"
+#endif
+
+// Both halves of `pack_bf16` as floats.
+DEVICE float low_bf16(unsigned both) { return __uint_as_float(both << 16); }
+DEVICE float high_bf16(unsigned both) { return __uint_as_float(both & 0xffff0000u); }
+
+// A barrier of a group of blocks that all run at the same time (a cooperative launch): `expected` is the number of
+// blocks of the group times the number of barriers passed so far, this one included; `counter` begins at 0. What the
+// blocks of the group wrote before it can be read after it, with `load_fresh`.
+DEVICE void group_barrier(unsigned* counter, unsigned expected) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        add_release(counter, 1);
+        while (load_acquire(counter) < expected) spin();
+        __threadfence();
+    }
+    __syncthreads();
+}

@@ -1,0 +1,547 @@
+// CUDA kernels on the CPU, one fiber a thread: slow, single-threaded, deterministic, with the checks that a GPU
+// does not make. Every launch runs twice, threads first in order, then in reverse: a kernel whose bits depend on the
+// order (a missing barrier, an atomic sum of floats) fails.
+#pragma once
+#include <csetjmp>
+#include <csignal>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <sys/mman.h>
+#include <type_traits>
+#include <ucontext.h>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+struct dim3 {
+    unsigned x = 1, y = 1, z = 1;
+};
+struct float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+
+namespace emulator {
+
+constexpr size_t STACK = 64 << 10;
+constexpr size_t PAGE = 4096;
+
+// Threads that wait for each other; `generation` counts the meetings.
+struct Meeting {
+    unsigned arrived = 0, generation = 0;
+};
+
+// What the lanes of a warp show each other, in turn in two slots: no lane can be two meetings ahead.
+struct Shown {
+    const char* what;
+    unsigned words[8];
+};
+
+struct Warp {
+    Meeting meeting;
+    unsigned alive = 32;
+    Shown shown[2][32];
+};
+
+struct Block {
+    dim3 index;
+    unsigned char* shared = nullptr;
+    unsigned alive = 0;
+    Meeting barriers[16];
+    std::vector<Warp> warps;
+};
+
+struct Copy {
+    void* to;
+    const void* from;
+    size_t bytes;
+};
+
+struct Fiber {
+    dim3 index;
+    Block* block = nullptr;
+    Warp* warp = nullptr;
+    unsigned lane = 0, turn = 0;
+    ucontext_t entry;
+    jmp_buf state;
+    bool started = false, done = false;
+    const Meeting* waits = nullptr;
+    unsigned generation = 0;
+    std::vector<Copy> open;
+    std::deque<std::vector<Copy>> groups;
+};
+
+struct Argument {
+    bool buffer;
+    std::vector<unsigned char> bytes;
+    unsigned char* memory = nullptr;
+};
+
+inline Fiber* now = nullptr;
+inline jmp_buf scheduler;
+inline unsigned long progress = 0;
+inline dim3 grid, block_size;
+inline void (*body)() = nullptr;
+
+[[noreturn]] inline void fail(const char* what) {
+    std::fprintf(stderr, "emulator: %s", what);
+    if (now)
+        std::fprintf(stderr, " (block %u %u %u, thread %u %u %u)", now->block->index.x, now->block->index.y,
+                     now->block->index.z, now->index.x, now->index.y, now->index.z);
+    std::fputc('\n', stderr);
+    std::_Exit(1);
+}
+
+inline void fault(int) { fail("access outside of a buffer, of shared memory or of the stack"); }
+
+// Memory whose end is followed by a page that nobody may touch; `bytes` is rounded up to 16.
+inline unsigned char* guarded(size_t bytes) {
+    size_t whole = (bytes + 15) / 16 * 16, pages = (whole + PAGE - 1) / PAGE * PAGE;
+    void* base = mmap(nullptr, pages + 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED) fail("no memory left");
+    unsigned char* first = static_cast<unsigned char*>(base);
+    mprotect(first, PAGE, PROT_NONE);
+    mprotect(first + PAGE + pages, PAGE, PROT_NONE);
+    std::memset(first + PAGE, 0xff, pages); // NaN in every type
+    return first + PAGE + pages - whole;
+}
+
+inline void release(unsigned char* memory, size_t bytes) {
+    size_t whole = (bytes + 15) / 16 * 16, pages = (whole + PAGE - 1) / PAGE * PAGE;
+    munmap(memory + whole - pages - PAGE, pages + 2 * PAGE);
+}
+
+inline void yield() {
+    if (_setjmp(now->state) == 0) _longjmp(scheduler, 1);
+}
+
+inline void meet(Meeting& meeting, unsigned expected) {
+    progress += 1;
+    if (++meeting.arrived == expected) {
+        meeting.arrived = 0;
+        meeting.generation += 1;
+        return;
+    }
+    if (meeting.arrived > expected) fail("more threads at a barrier than it has");
+    now->waits = &meeting;
+    now->generation = meeting.generation;
+    yield();
+    now->waits = nullptr;
+}
+
+// Shows words to the warp and returns what all lanes showed.
+inline const Shown* show(const char* what, unsigned mask, const void* words, size_t bytes) {
+    Warp& warp = *now->warp;
+    if (mask != 0xffffffffu) fail("warp operations with a partial mask are not emulated");
+    if (warp.alive != 32) fail("a warp operation after some of its lanes have returned");
+    Shown* shown = warp.shown[now->turn];
+    now->turn ^= 1;
+    shown[now->lane].what = what;
+    std::memcpy(shown[now->lane].words, words, bytes);
+    meet(warp.meeting, 32);
+    if (std::strcmp(shown[0].what, what) != 0) fail("lanes of one warp at different warp operations");
+    return shown;
+}
+
+template <class T>
+T shuffle(const char* what, unsigned mask, T value, unsigned from) {
+    static_assert(sizeof(T) == 4, "4-byte values");
+    const Shown* shown = show(what, mask, &value, 4);
+    std::memcpy(&value, shown[from].words, 4);
+    return value;
+}
+
+inline float bf16(unsigned both, unsigned half) {
+    unsigned bits = half ? both & 0xffff0000u : both << 16;
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+// Rounded toward zero, as tensor cores do.
+inline float toward_zero(double exact) {
+    float value = static_cast<float>(exact);
+    return std::fabs(static_cast<double>(value)) > std::fabs(exact) ? std::nextafterf(value, 0.0f) : value;
+}
+
+inline void run_fiber() {
+    body();
+    if (!now->open.empty() || !now->groups.empty()) fail("the kernel ended before its copies");
+    now->done = true;
+    progress += 1;
+    Block& block = *now->block;
+    block.alive -= 1;
+    now->warp->alive -= 1;
+    Meeting& barrier = block.barriers[0];
+    if (block.alive > 0 && barrier.arrived == block.alive) {
+        barrier.arrived = 0;
+        barrier.generation += 1;
+    }
+    _longjmp(scheduler, 1);
+}
+
+// Lets the fiber `now` run until it yields or ends. Only its first switch is one of the slow kind, with system calls.
+[[gnu::noinline]] inline void resume(unsigned char* stack) {
+    if (_setjmp(scheduler) != 0) return;
+    if (now->started) _longjmp(now->state, 1);
+    now->started = true;
+    getcontext(&now->entry);
+    now->entry.uc_stack.ss_sp = stack + PAGE;
+    now->entry.uc_stack.ss_size = STACK - PAGE;
+    now->entry.uc_link = nullptr;
+    makecontext(&now->entry, run_fiber, 0);
+    setcontext(&now->entry);
+}
+
+// Runs some blocks at the same time, to their end.
+inline void run_blocks(const std::vector<dim3>& indices, size_t shared_bytes, bool reverse, unsigned char* stacks) {
+    unsigned threads = block_size.x * block_size.y * block_size.z;
+    std::vector<Block> blocks(indices.size());
+    std::vector<Fiber> fibers(indices.size() * threads);
+    for (size_t b = 0; b < blocks.size(); ++b) {
+        blocks[b].index = indices[b];
+        blocks[b].alive = threads;
+        blocks[b].warps.resize(threads / 32);
+        blocks[b].shared = guarded(shared_bytes);
+        for (unsigned t = 0; t < threads; ++t) {
+            Fiber& fiber = fibers[b * threads + t];
+            fiber.index = {t % block_size.x, t / block_size.x % block_size.y, t / block_size.x / block_size.y};
+            fiber.block = &blocks[b];
+            fiber.warp = &blocks[b].warps[t / 32];
+            fiber.lane = t % 32;
+        }
+    }
+    size_t left = fibers.size(), idle = 0;
+    while (left > 0) {
+        unsigned long before = progress;
+        for (size_t k = 0; k < fibers.size(); ++k) {
+            size_t index = reverse ? fibers.size() - 1 - k : k;
+            Fiber& fiber = fibers[index];
+            if (fiber.done || (fiber.waits && fiber.waits->generation == fiber.generation)) continue;
+            now = &fiber;
+            resume(stacks + index * STACK);
+            if (fiber.done) left -= 1;
+        }
+        now = nullptr;
+        idle = progress == before ? idle + 1 : 0;
+        if (idle > 1000) fail("deadlock: every thread waits");
+    }
+    for (Block& block : blocks) {
+        for (const Meeting& barrier : block.barriers)
+            if (barrier.arrived != 0) fail("threads were left at a barrier");
+        release(block.shared, shared_bytes);
+    }
+}
+
+inline void run_grid(size_t shared_bytes, bool cooperative, bool reverse) {
+    std::vector<dim3> all;
+    for (unsigned z = 0; z < grid.z; ++z)
+        for (unsigned y = 0; y < grid.y; ++y)
+            for (unsigned x = 0; x < grid.x; ++x) all.push_back({x, y, z});
+    unsigned threads = block_size.x * block_size.y * block_size.z;
+    size_t together = cooperative ? all.size() * threads : threads;
+    void* base = mmap(nullptr, together * STACK, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) fail("no memory for the stacks");
+    unsigned char* stacks = static_cast<unsigned char*>(base);
+    for (size_t k = 0; k < together; ++k) mprotect(stacks + k * STACK, PAGE, PROT_NONE);
+    if (cooperative) {
+        run_blocks(all, shared_bytes, reverse, stacks);
+    } else {
+        for (size_t k = 0; k < all.size(); ++k)
+            run_blocks({all[reverse ? all.size() - 1 - k : k]}, shared_bytes, reverse, stacks);
+    }
+    munmap(base, together * STACK);
+}
+
+template <class T>
+T argument(Argument& given) {
+    if constexpr (std::is_pointer_v<T>) {
+        if (!given.buffer) fail("a scalar where the kernel takes a pointer");
+        return reinterpret_cast<T>(given.memory);
+    } else {
+        if (given.buffer || given.bytes.size() != sizeof(T)) fail("a scalar of another size than the kernel takes");
+        T value;
+        std::memcpy(&value, given.bytes.data(), sizeof(T));
+        return value;
+    }
+}
+
+struct Kernel {
+    const char* name;
+    void (*call)(std::vector<Argument>&);
+    Kernel* next;
+};
+inline Kernel* kernels = nullptr;
+inline std::vector<Argument>* arguments = nullptr;
+
+template <class... T, size_t... k>
+void call(void (*kernel)(T...), std::vector<Argument>& given, std::index_sequence<k...>) {
+    if (given.size() != sizeof...(T)) fail("the kernel takes another number of arguments");
+    kernel(argument<T>(given[k])...);
+}
+
+template <class... T>
+void call(void (*kernel)(T...), std::vector<Argument>& given) {
+    call(kernel, given, std::index_sequence_for<T...>{});
+}
+
+struct Register {
+    Kernel entry;
+    Register(const char* name, void (*function)(std::vector<Argument>&)) : entry{name, function, kernels} {
+        kernels = &entry;
+    }
+};
+
+inline Kernel* chosen = nullptr;
+inline void run_chosen() { chosen->call(*arguments); }
+
+inline void read(std::FILE* file, void* to, size_t bytes) {
+    if (bytes > 0 && std::fread(to, 1, bytes, file) != bytes) fail("the call's file is too short");
+}
+
+inline uint64_t number(std::FILE* file) {
+    uint64_t value = 0;
+    read(file, &value, 8);
+    return value;
+}
+
+// Puts the arguments into fresh guarded memory and runs; returns the buffers.
+inline std::vector<std::vector<unsigned char>> run_once(std::vector<Argument>& given, size_t shared_bytes,
+                                                        bool cooperative, bool reverse) {
+    for (Argument& one : given) {
+        if (!one.buffer || one.bytes.empty()) continue;
+        one.memory = guarded(one.bytes.size());
+        std::memcpy(one.memory, one.bytes.data(), one.bytes.size());
+    }
+    run_grid(shared_bytes, cooperative, reverse);
+    std::vector<std::vector<unsigned char>> results;
+    for (Argument& one : given) {
+        if (!one.buffer) continue;
+        results.emplace_back(one.memory, one.memory + one.bytes.size());
+        for (size_t k = one.bytes.size(); k % 16 != 0; ++k)
+            if (one.memory[k] != 0xff) fail("a write past the end of a buffer");
+        if (one.memory) release(one.memory, one.bytes.size());
+    }
+    return results;
+}
+
+// The call is a file of 8-byte numbers (length of the kernel's name, the name itself, grid, block, bytes of shared
+// memory, cooperative or not, number of arguments, and for each whether it is a buffer, its length, its bytes); the
+// result is a file of the buffers' bytes after the call, one after the other.
+inline int run_file(const char* in, const char* out) {
+    std::FILE* file = std::fopen(in, "rb");
+    if (!file) fail("cannot open the call's file");
+    std::vector<char> name(number(file) + 1, 0);
+    read(file, name.data(), name.size() - 1);
+    for (dim3* size : {&grid, &block_size}) {
+        size->x = number(file);
+        size->y = number(file);
+        size->z = number(file);
+    }
+    size_t shared_bytes = number(file);
+    bool cooperative = number(file) != 0;
+    std::vector<Argument> given(number(file));
+    for (Argument& one : given) {
+        one.buffer = number(file) != 0;
+        one.bytes.resize(number(file));
+        read(file, one.bytes.data(), one.bytes.size());
+    }
+    std::fclose(file);
+    unsigned threads = block_size.x * block_size.y * block_size.z;
+    if (threads == 0 || threads > 1024 || threads % 32 != 0) fail("a block needs 32, 64 .. 1024 threads");
+    if (shared_bytes > 227 << 10) fail("more shared memory than a block can have");
+    for (chosen = kernels; chosen && std::strcmp(chosen->name, name.data()) != 0;) chosen = chosen->next;
+    if (!chosen) fail("no kernel of this name");
+    arguments = &given;
+    body = run_chosen;
+
+    static unsigned char signal_stack[64 << 10];
+    stack_t alternative = {};
+    alternative.ss_sp = signal_stack;
+    alternative.ss_size = sizeof signal_stack;
+    sigaltstack(&alternative, nullptr);
+    struct sigaction action = {};
+    action.sa_handler = fault;
+    action.sa_flags = SA_ONSTACK;
+    sigaction(SIGSEGV, &action, nullptr);
+    sigaction(SIGBUS, &action, nullptr);
+
+    auto results = run_once(given, shared_bytes, cooperative, false);
+    if (run_once(given, shared_bytes, cooperative, true) != results)
+        fail("the result depends on the order in which threads run");
+    file = std::fopen(out, "wb");
+    if (!file) fail("cannot write the result");
+    for (auto& bytes : results)
+        if (std::fwrite(bytes.data(), 1, bytes.size(), file) != bytes.size()) fail("cannot write the result");
+    std::fclose(file);
+    return 0;
+}
+
+} // namespace emulator
+
+#define KERNEL(name) static void name
+#define KERNEL_OF(name, threads, blocks) static void name
+#define DEVICE [[maybe_unused]] static inline
+#define SHARED(type, name) type* name = reinterpret_cast<type*>(emulator::now->block->shared)
+#define EMULATED(kernel)                                                                                       \
+    static emulator::Register register_##kernel(                                                               \
+        #kernel, [](std::vector<emulator::Argument>& given) { emulator::call(kernel, given); });
+#define UNROLL
+#define threadIdx (emulator::now->index)
+#define blockIdx (emulator::now->block->index)
+#define blockDim (emulator::block_size)
+#define gridDim (emulator::grid)
+
+inline float __uint_as_float(unsigned bits) {
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+inline unsigned __float_as_uint(float value) {
+    unsigned bits;
+    std::memcpy(&bits, &value, 4);
+    return bits;
+}
+inline float __int_as_float(int bits) { return __uint_as_float(static_cast<unsigned>(bits)); }
+inline int __float_as_int(float value) { return static_cast<int>(__float_as_uint(value)); }
+template <class T>
+T __ldg(const T* from) {
+    return *from;
+}
+template <class T>
+T load_fresh(const T* from) {
+    return *from;
+}
+template <class T>
+T min(T a, T b) {
+    return b < a ? b : a;
+}
+template <class T>
+T max(T a, T b) {
+    return a < b ? b : a;
+}
+inline float __expf(float x) { return std::exp(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+    uint64_t both = static_cast<uint64_t>(y) << 32 | x;
+    unsigned result = 0;
+    for (unsigned k = 0; k < 4; ++k) result |= (both >> 8 * (selector >> 4 * k & 7) & 0xff) << 8 * k;
+    return result;
+}
+
+inline void __syncthreads() { emulator::meet(emulator::now->block->barriers[0], emulator::now->block->alive); }
+inline void named_barrier(unsigned id, unsigned threads) {
+    if (id == 0 || id > 15 || threads % 32 != 0) emulator::fail("no such barrier");
+    emulator::meet(emulator::now->block->barriers[id], threads);
+}
+inline void __syncwarp(unsigned mask = 0xffffffffu) { emulator::show("__syncwarp", mask, &mask, 4); }
+template <class T>
+T __shfl_sync(unsigned mask, T value, unsigned from, unsigned width = 32) {
+    unsigned first = emulator::now->lane / width * width;
+    return emulator::shuffle("__shfl_sync", mask, value, first + from % width);
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, unsigned flip, unsigned width = 32) {
+    unsigned lane = emulator::now->lane, from = lane ^ flip;
+    if (flip >= width) emulator::fail("__shfl_xor_sync across its width");
+    return emulator::shuffle("__shfl_xor_sync", mask, value, from);
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, unsigned width = 32) {
+    unsigned lane = emulator::now->lane, from = lane + delta;
+    return emulator::shuffle("__shfl_down_sync", mask, value, from / width == lane / width ? from : lane);
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+    unsigned mine = predicate != 0, result = 0;
+    const emulator::Shown* shown = emulator::show("__ballot_sync", mask, &mine, 4);
+    for (unsigned lane = 0; lane < 32; ++lane) result |= shown[lane].words[0] << lane;
+    return result;
+}
+
+template <class T>
+T atomicAdd(T* to, T value) {
+    T before = *to;
+    *to = before + value;
+    emulator::progress += 1;
+    return before;
+}
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+inline void spin() { emulator::yield(); }
+inline unsigned load_acquire(const unsigned* word) { return *const_cast<const volatile unsigned*>(word); }
+inline void store_release(unsigned* word, unsigned value) {
+    *word = value;
+    emulator::progress += 1;
+}
+inline void add_release(unsigned* word, unsigned value) {
+    *word += value;
+    emulator::progress += 1;
+}
+
+// Copies happen when they are waited for: a kernel that does not wait reads what was there before.
+inline void emulated_copy(void* shared, const void* global, size_t bytes) {
+    if (reinterpret_cast<uintptr_t>(shared) % bytes != 0 || reinterpret_cast<uintptr_t>(global) % bytes != 0)
+        emulator::fail("a copy that is not aligned to its size");
+    emulator::now->open.push_back({shared, global, bytes});
+}
+inline void copy_async16(void* shared, const void* global) { emulated_copy(shared, global, 16); }
+inline void copy_async4(void* shared, const void* global) { emulated_copy(shared, global, 4); }
+inline void copy_async_commit() {
+    emulator::now->groups.push_back(std::move(emulator::now->open));
+    emulator::now->open.clear();
+}
+template <int groups>
+void copy_async_wait() {
+    auto& waiting = emulator::now->groups;
+    while (waiting.size() > groups) {
+        for (const emulator::Copy& copy : waiting.front()) std::memcpy(copy.to, copy.from, copy.bytes);
+        waiting.pop_front();
+    }
+}
+
+inline unsigned emulated_bf16(float value) {
+    unsigned bits = __float_as_uint(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fff; // NaN
+    return (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+}
+inline unsigned pack_bf16(float low, float high) { return emulated_bf16(high) << 16 | emulated_bf16(low); }
+
+// Products and their sum are exact but for one rounding toward zero: tensor cores do not do better.
+inline void mma_bf16(float d[4], const unsigned a[4], const unsigned b[2]) {
+    const unsigned mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    const emulator::Shown* shown = emulator::show("mma_bf16", 0xffffffffu, mine, sizeof mine);
+    unsigned row = emulator::now->lane / 4, column = emulator::now->lane % 4 * 2;
+    for (unsigned e = 0; e < 4; ++e) {
+        double sum = d[e];
+        for (unsigned k = 0; k < 16; ++k) {
+            const unsigned* left = shown[row * 4 + k % 8 / 2].words;
+            const unsigned* right = shown[(column + e % 2) * 4 + k % 8 / 2].words + 4;
+            sum += static_cast<double>(emulator::bf16(left[e / 2 + k / 8 * 2], k % 2)) *
+                   static_cast<double>(emulator::bf16(right[k / 8], k % 2));
+        }
+        d[e] = emulator::toward_zero(sum);
+    }
+}
+
+int main(int count, char** names) {
+    if (count != 3) emulator::fail("usage: CALL RESULT");
+    return emulator::run_file(names[1], names[2]);
+}

@@ -1,0 +1,79 @@
+//! CUDA kernels as source text, how they are launched, and an emulation that runs them on the CPU.
+//!
+//! Kernels are written against `device.h`, compiled at run time by NVRTC (feature `cuda`), and in tests by the
+//! system's C++ compiler together with an emulator: what runs in a test without a GPU is the source that a GPU
+//! gets, with the grid that a GPU gets.
+
+pub mod emulation;
+
+use std::fmt::Write as _;
+
+/// What kernels may use: goes before every source.
+const DEVICE: &str = include_str!("device.h");
+
+/// CUDA source of some kernels, without what [`Source::text`] puts before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Name of the file, for messages.
+    pub name: &'static str,
+    /// The file.
+    pub body: &'static str,
+    /// Macros defined before it, the sizes that the compiler should know.
+    pub defines: Vec<(&'static str, usize)>,
+}
+
+impl Source {
+    /// A source without macros.
+    pub const fn new(name: &'static str, body: &'static str) -> Self {
+        Self { name, body, defines: Vec::new() }
+    }
+
+    /// The same with one more macro.
+    #[must_use]
+    pub fn define(mut self, name: &'static str, value: usize) -> Self {
+        self.defines.push((name, value));
+        self
+    }
+
+    /// The whole text, for NVRTC or for the emulation.
+    pub fn text(&self) -> String {
+        // Writing to a string cannot fail.
+        let mut text = String::new();
+        for (name, value) in &self.defines {
+            let _ = writeln!(text, "#define {name} {value}");
+        }
+        text.push_str(DEVICE);
+        let _ = writeln!(text, "#line 1 \"{}\"", self.name);
+        text.push_str(self.body);
+        text
+    }
+}
+
+/// One launch of a kernel: a GPU and the emulation get the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launch {
+    /// Name of the kernel.
+    pub kernel: &'static str,
+    /// Blocks along x, y, z.
+    pub grid: [usize; 3],
+    /// Threads of a block along x, y, z.
+    pub block: [usize; 3],
+    /// Bytes of dynamic shared memory of a block.
+    pub shared_bytes: usize,
+    /// Whether all blocks must run at the same time.
+    pub cooperative: bool,
+}
+
+impl Launch {
+    /// A launch of `blocks` blocks of `threads` threads along x.
+    pub const fn new(kernel: &'static str, blocks: usize, threads: usize, shared_bytes: usize) -> Self {
+        Self { kernel, grid: [blocks, 1, 1], block: [threads, 1, 1], shared_bytes, cooperative: false }
+    }
+
+    /// The same with all blocks running at the same time.
+    #[must_use]
+    pub const fn cooperative(mut self) -> Self {
+        self.cooperative = true;
+        self
+    }
+}

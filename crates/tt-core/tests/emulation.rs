@@ -1,0 +1,149 @@
+//! The emulation of CUDA kernels: collectives, tensor-core fragments, barriers among blocks, and what it refuses.
+
+use tt_core::cuda::emulation::{Argument, available, emulate};
+use tt_core::cuda::{Launch, Source};
+
+const KERNELS: &str = r#"
+KERNEL(add_up)(const float* numbers, float* sums, int count, float factor) {
+    SHARED(float, parts);
+    float sum = 0.0f;
+    for (unsigned k = threadIdx.x; k < (unsigned)count; k += blockDim.x) sum += factor * numbers[blockIdx.x * count + k];
+    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = sum;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (unsigned k = 1; k < blockDim.x / 32; ++k) sum += parts[k];
+        sums[blockIdx.x] = sum;
+    }
+}
+EMULATED(add_up)
+
+KERNEL(multiply)(const float* a, const float* b, float* d) {
+    unsigned g = threadIdx.x / 4, t = threadIdx.x % 4 * 2;
+    unsigned left[4], right[2];
+    for (int k = 0; k < 4; ++k) {
+        const float* from = a + (g + k % 2 * 8) * 16 + t + k / 2 * 8;
+        left[k] = pack_bf16(from[0], from[1]);
+    }
+    for (int k = 0; k < 2; ++k) right[k] = pack_bf16(b[(t + k * 8) * 8 + g], b[(t + k * 8 + 1) * 8 + g]);
+    float sum[4] = {};
+    mma_bf16(sum, left, right);
+    for (int k = 0; k < 4; ++k) d[(g + k / 2 * 8) * 8 + t + k % 2] = sum[k];
+}
+EMULATED(multiply)
+
+KERNEL(ring)(unsigned* counter, float* numbers, int rounds) {
+    for (int k = 0; k < rounds; ++k) {
+        float next = load_fresh(numbers + (blockIdx.x + 1) % gridDim.x);
+        group_barrier(counter, (2 * k + 1) * gridDim.x);
+        if (threadIdx.x == 0) numbers[blockIdx.x] = next;
+        group_barrier(counter, (2 * k + 2) * gridDim.x);
+    }
+}
+EMULATED(ring)
+
+KERNEL(copy)(const float* from, float* to) {
+    SHARED(float, buffer);
+    copy_async16(buffer + 4 * threadIdx.x, from + 4 * threadIdx.x);
+    copy_async_commit();
+    copy_async_wait<0>();
+    __syncthreads();
+    to[threadIdx.x] = buffer[127 - threadIdx.x];
+}
+EMULATED(copy)
+
+KERNEL(race)(float* to) {
+    SHARED(float, buffer);
+    buffer[threadIdx.x] = threadIdx.x;
+    to[threadIdx.x] = buffer[threadIdx.x ^ 1];
+}
+EMULATED(race)
+
+KERNEL(outside)(float* to) { to[threadIdx.x + 1] = 0.0f; }
+EMULATED(outside)
+
+KERNEL(deadlock)(unsigned* word) { while (load_acquire(word) == 0) spin(); }
+EMULATED(deadlock)
+"#;
+
+fn run(launch: Launch, arguments: &mut [Argument]) -> Option<Result<(), String>> {
+    if !available() {
+        println!("skipped: no C++ compiler for the emulation of CUDA kernels");
+        return None;
+    }
+    Some(emulate(&Source::new("test.cu", KERNELS), &launch, arguments).map_err(|error| error.to_string()))
+}
+
+#[test]
+fn warps_and_shared_memory() {
+    let mut numbers: Vec<f32> = (0..300).map(|k| k as f32).collect();
+    let mut sums = [0.0; 3];
+    let arguments = &mut [
+        Argument::F32(&mut numbers),
+        Argument::F32(&mut sums),
+        Argument::Int(100),
+        Argument::Float(2.0),
+    ];
+    let Some(result) = run(Launch::new("add_up", 3, 96, 12), arguments) else { return };
+    result.unwrap();
+    assert_eq!(sums, [9_900.0, 29_900.0, 49_900.0]);
+}
+
+#[test]
+fn tensor_core_fragments_lie_as_documented() {
+    let mut a: Vec<f32> = (0..256).map(|k| ((k * 7) % 31) as f32 - 15.0).collect();
+    let mut b: Vec<f32> = (0..128).map(|k| ((k * 11) % 23) as f32 - 11.0).collect();
+    let mut d = vec![0.0; 128];
+    let arguments = &mut [Argument::F32(&mut a), Argument::F32(&mut b), Argument::F32(&mut d)];
+    let Some(result) = run(Launch::new("multiply", 1, 32, 0), arguments) else { return };
+    result.unwrap();
+    for row in 0..16 {
+        for column in 0..8 {
+            let sum: f32 = (0..16).map(|k| a[row * 16 + k] * b[k * 8 + column]).sum();
+            assert_eq!(d[row * 8 + column], sum, "[{row}, {column}]");
+        }
+    }
+}
+
+#[test]
+fn blocks_of_a_cooperative_launch_wait_for_each_other() {
+    let mut numbers: Vec<f32> = (0..5).map(|k| k as f32).collect();
+    let arguments = &mut [Argument::U32(&mut [0]), Argument::F32(&mut numbers), Argument::Int(3)];
+    let Some(result) = run(Launch::new("ring", 5, 64, 0).cooperative(), arguments) else { return };
+    result.unwrap();
+    assert_eq!(numbers, [3.0, 4.0, 0.0, 1.0, 2.0]);
+    let arguments = &mut [Argument::U32(&mut [0]), Argument::F32(&mut numbers), Argument::Int(3)];
+    let text = run(Launch::new("ring", 5, 64, 0), arguments).unwrap().unwrap_err();
+    assert!(text.contains("deadlock"), "{text}");
+}
+
+#[test]
+fn asynchronous_copies_arrive() {
+    let mut from: Vec<f32> = (0..128).map(|k| k as f32).collect();
+    let mut to = vec![0.0; 32];
+    let arguments = &mut [Argument::F32(&mut from), Argument::F32(&mut to)];
+    let Some(result) = run(Launch::new("copy", 1, 32, 512), arguments) else { return };
+    result.unwrap();
+    assert_eq!(to[..3], [127.0, 126.0, 125.0]);
+}
+
+#[test]
+fn mistakes_are_named() {
+    let mut numbers = vec![0.0; 64];
+    for (launch, message) in [
+        (Launch::new("race", 1, 64, 256), "order in which threads run"),
+        (Launch::new("race", 1, 64, 64), "access outside"),
+        (Launch::new("outside", 1, 64, 0), "access outside"),
+        (Launch::new("absent", 1, 64, 0), "no kernel of this name"),
+        (Launch::new("race", 1, 48, 256), "a block needs"),
+        (Launch::new("race", 1, 64, 300 << 10), "more shared memory"),
+    ] {
+        let Some(result) = run(launch, &mut [Argument::F32(&mut numbers)]) else { return };
+        let text = result.unwrap_err();
+        assert!(text.contains(message), "{launch:?}: {text}");
+    }
+    let text = run(Launch::new("deadlock", 2, 64, 0), &mut [Argument::U32(&mut [0])]).unwrap().unwrap_err();
+    assert!(text.contains("deadlock"), "{text}");
+    let text = run(Launch::new("race", 1, 64, 256), &mut [Argument::Int(0)]).unwrap().unwrap_err();
+    assert!(text.contains("takes a pointer"), "{text}");
+}
