@@ -72,6 +72,13 @@ fn metal(_: Precision) -> Result<Opened> {
 }
 
 impl Opened {
+    /// Changes the precision of candle's own products; kernels of ours are told theirs when they are made.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+        #[cfg(feature = "cuda")]
+        candle_core::cuda::set_gemm_reduced_precision_f32(precision != Precision::F32);
+    }
+
     /// Precision of the products.
     pub fn precision(&self) -> Precision {
         self.precision

@@ -60,8 +60,8 @@ enum InputLayer {
 enum Steps {
     /// The CPU's operator; the tensor stands for its input weights where it has none of its own.
     Fused(RecurrentLayer, Tensor),
-    /// candle's operators, or where `kernels` and the device has them, kernels of its own.
-    Device { ops: Ops, kernels: bool },
+    /// candle's operators, or the device's own kernels.
+    Device(Ops),
 }
 
 /// U orthogonal over the whole `[H, G·H]` matrix; biases zero, the LSTM's forget gate one.
@@ -148,8 +148,8 @@ impl Recurrent {
             let layer = RecurrentLayer::new(projection, recurrence, sinks);
             Steps::Fused(layer, Tensor::zeros(1, DType::F32, device)?)
         } else {
-            let ops = Ops { cell, gate_activation: config.gate_activation, hidden };
-            Steps::Device { ops, kernels: config.rung == Rung::Fused }
+            let kernels = config.rung == Rung::Fused;
+            Steps::Device(Ops { cell, gate_activation: config.gate_activation, hidden, kernels })
         };
         Ok(Self {
             input_layer,
@@ -260,7 +260,7 @@ impl Recurrent {
                 let input = if pre.is_some() { none } else { self.input.var.as_tensor() };
                 layer.activations(rows, input, &self.weights.var, call)
             }
-            Steps::Device { ops, .. } => {
+            Steps::Device(ops) => {
                 Ok(ops.activations(rows, &self.weights.var, &call)?.flatten_all()?.to_vec1()?)
             }
         }
@@ -282,7 +282,7 @@ impl Model for Recurrent {
                 let input = if inside { self.input.var.as_tensor() } else { none };
                 layer.forward(&rows, input, &self.weights.var, call)?
             }
-            Steps::Device { ops, .. } => ops.forward(&rows, &self.weights.var, &call)?,
+            Steps::Device(ops) => ops.forward(&rows, &self.weights.var, &call)?,
         };
         self.classifier.logits(&last)
     }

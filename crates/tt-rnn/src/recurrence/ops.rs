@@ -20,6 +20,8 @@ pub struct Ops {
     pub gate_activation: GateActivation,
     /// H
     pub hidden: usize,
+    /// Whether a device's own kernels are used where it has some.
+    pub kernels: bool,
 }
 
 impl Ops {

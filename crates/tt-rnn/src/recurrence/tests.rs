@@ -121,7 +121,7 @@ impl Problem {
         };
         let (lengths, warm_up) = (self.lengths.clone(), self.warm_up.clone());
         let call = LayerCall { lengths, warm_up, masks, train: true, ..LayerCall::default() };
-        let ops = Ops { cell: self.cell, gate_activation: self.gate, hidden: self.hidden };
+        let ops = Ops { cell: self.cell, gate_activation: self.gate, hidden: self.hidden, kernels: false };
         let last = ops.forward(&x, &weights, &call).unwrap();
         let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let evaluated = ops.forward(&x, &weights, &LayerCall { train: false, ..call }).unwrap();

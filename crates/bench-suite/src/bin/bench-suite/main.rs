@@ -149,6 +149,8 @@ enum Verb {
     Params(Selection),
     /// Time the kernels on this machine.
     Bench(bench_suite::bench::KernelOptions),
+    /// Check and time a graphics card: `cargo xtask bench gpu`.
+    BenchGpu(bench_suite::bench::GpuOptions),
     /// Our side of `cargo xtask bench decomposition`.
     BenchDecomposition(bench_suite::bench::DecompositionOptions),
     /// Be our side of `cargo xtask bench peers`.
@@ -331,6 +333,7 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::DecodeClips { width, height, clips } => run_decode(*width, *height, clips),
         Verb::Params(_) => print_json(&bench_suite::build::figure_1()?),
         Verb::Bench(options) => bench_suite::bench::kernels(options),
+        Verb::BenchGpu(options) => bench_suite::bench::gpu(options),
         Verb::BenchDecomposition(options) => bench_suite::bench::decomposition(options),
         Verb::BenchWorker => bench_suite::bench::worker(),
     }

@@ -1,0 +1,293 @@
+//! Every kernel of the device against the specification, over the edges of shapes, and training against the CPU's.
+
+use super::{Bench, config, csv_file};
+use crate::device::Precision;
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor, Var};
+use rand::RngExt;
+use serde::Serialize;
+use tt_core::apply::{Affine, Rung};
+use tt_core::init::{self, CoreInit};
+use tt_core::rng::stream;
+use tt_core::{TtLinear, TtShape};
+use tt_rnn::adam::AdamConfig;
+use tt_rnn::layer::{LayerCall, RecurrentMasks};
+use tt_rnn::models::{Mode, PackedFrames, find};
+use tt_rnn::parameters::Optimizer;
+use tt_rnn::recurrence::ops::Ops;
+use tt_rnn::recurrence::reference::Reference;
+use tt_rnn::recurrence::{Batch, Cell, GateActivation, Masks};
+
+/// A row of `checks.csv`.
+#[derive(Serialize)]
+struct CheckRow {
+    /// `tt-layer`, `recurrence` or `training`.
+    kernel: &'static str,
+    case: String,
+    /// `value`, or which gradient.
+    what: &'static str,
+    precision: &'static str,
+    /// Largest difference over the largest expected number.
+    error: f64,
+    bar: f64,
+    passed: bool,
+}
+
+/// Largest relative error that a precision may have.
+fn bar(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 1e-5,
+        // Sixteen and eight bits of each factor, and a chain of two products.
+        Precision::Tf32 => 1e-3,
+        Precision::Bf16 => 4e-2,
+    }
+}
+
+/// Training amplifies rounding through Adam's division: what twenty steps may differ by.
+const TRAINING_BAR: f64 = 1e-3;
+
+impl Bench<'_> {
+    /// Checks everything; the names of what failed.
+    pub(super) fn check(&self) -> Result<Vec<String>> {
+        let mut rows = Vec::new();
+        self.check_layer(&mut rows)?;
+        self.check_recurrence(&mut rows)?;
+        self.check_training(&mut rows)?;
+        csv_file(&self.options.out.join("checks.csv"), &rows)?;
+        let failed: Vec<String> = rows
+            .iter()
+            .filter(|row| !row.passed)
+            .map(|row| {
+                format!("{} {} {} {}: {:.2e}", row.kernel, row.case, row.what, row.precision, row.error)
+            })
+            .collect();
+        tracing::info!("{} checks, {} failed", rows.len(), failed.len());
+        Ok(failed)
+    }
+
+    fn check_layer(&self, rows: &mut Vec<CheckRow>) -> Result<()> {
+        for (name, input, output, rank, gates, frames) in shapes(self.options.quick) {
+            let shape = TtShape::uniform(input, output, rank, gates)?;
+            let affine = Affine { scale: 1.0 / 128.0, shift: -1.0 };
+            let cores = init::cores(&shape, CoreInit::Glorot1d, &mut stream(1, name));
+            let mut rng = stream(2, name);
+            let pixels: Vec<u8> = (0..frames * shape.inputs()).map(|_| rng.random()).collect();
+            let weights: Vec<f32> =
+                (0..frames * shape.outputs()).map(|_| rng.random_range(-1.0f32..1.0)).collect();
+            let run =
+                |device: &Device, dtype: DType, rung: Rung, precision: Precision| -> Result<[Vec<f64>; 2]> {
+                    let x = Tensor::from_slice(&pixels, (frames, shape.inputs()), device)?;
+                    let cores = Var::from_tensor(&Tensor::new(&cores[..], device)?.to_dtype(dtype)?)?;
+                    let weights =
+                        Tensor::from_slice(&weights, (frames, shape.outputs()), device)?.to_dtype(dtype)?;
+                    let layer = TtLinear::with_precision(&shape, affine, rung, precision.into());
+                    let y = layer.forward(&x, &cores)?;
+                    let grads = (&y * weights)?.sum_all()?.backward()?;
+                    let gradient = grads.get(&cores).map_or_else(|| cores.zeros_like(), |g| Ok(g.clone()))?;
+                    Ok([flat(&y)?, flat(&gradient)?])
+                };
+            let expected = run(&Device::Cpu, DType::F64, Rung::Ops, Precision::F32)?;
+            for precision in &self.precisions {
+                let found = run(&self.device.device, DType::F32, Rung::Fused, *precision)?;
+                for ((what, found), expected) in ["value", "cores"].into_iter().zip(&found).zip(&expected) {
+                    let case = format!("{name}, {frames} frames");
+                    rows.push(compared(
+                        ("tt-layer", case, what, *precision),
+                        found,
+                        expected,
+                        bar(*precision),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_recurrence(&self, rows: &mut Vec<CheckRow>) -> Result<()> {
+        let longest = self.size(64, 9);
+        let wide = self.size(256, 24);
+        for cell in [Cell::Rnn, Cell::Gru, Cell::Lstm] {
+            for (hidden, clips, dropout) in [(1, 1, 0), (7, 5, 1), (wide, 16, 1), (wide, 3, 2), (33, 17, 0)] {
+                let gate = if dropout == 1 { GateActivation::HardSigmoid } else { GateActivation::Sigmoid };
+                let case = format!("{} H={hidden} B={clips} masks={dropout}", cell.name());
+                let lengths: Vec<usize> =
+                    (0..clips).map(|clip| 1 + (clip * 37 + longest - 1) % longest).collect();
+                let problem = Problem::new(cell, gate, hidden, lengths, dropout);
+                let expected = problem.expected();
+                let found = problem.found(&self.device.device)?;
+                let names = ["value", "pre-activations", "weights"];
+                for ((what, found), expected) in names.into_iter().zip(&found).zip(&expected) {
+                    let of = ("recurrence", case.clone(), what, Precision::F32);
+                    rows.push(compared(of, found, expected, bar(Precision::F32)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Twenty steps of every model, the losses beside those on the CPU.
+    fn check_training(&self, rows: &mut Vec<CheckRow>) -> Result<()> {
+        for name in ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm"] {
+            // Dense matrices of full size say no more and take long on the CPU.
+            let config = config(Precision::F32, self.options.quick || !name.starts_with("tt-"));
+            let lengths: Vec<usize> = if name == "tt-mlp" { vec![6; 8] } else { (1..9).collect() };
+            let losses = |device: &Device| -> Result<Vec<f64>> {
+                let model = find(name)?.build(&config, device, 3)?;
+                let mut optimizer = Optimizer::new(AdamConfig::default(), 1e-4, model.parameters())?;
+                let mut rng = stream(4, "bench-gpu/training");
+                let count = lengths.iter().sum::<usize>();
+                let pixels: Vec<u8> = (0..count * config.features).map(|_| rng.random()).collect();
+                let rows = Tensor::from_vec(pixels, (count, config.features), device)?;
+                let frames = PackedFrames { rows, lengths: lengths.clone() };
+                let labels: Vec<u32> = (0..lengths.len() as u32).collect();
+                let labels = Tensor::from_vec(labels, lengths.len(), device)?;
+                (0..20)
+                    .map(|step| {
+                        let mut masks = stream(step, "bench-gpu/masks");
+                        let logits = model.logits(&frames, Mode::Train(&mut masks))?;
+                        let loss = candle_nn::loss::cross_entropy(&logits, &labels)?;
+                        optimizer.step(&loss.backward()?)?;
+                        Ok(f64::from(loss.to_scalar::<f32>()?))
+                    })
+                    .collect()
+            };
+            let (expected, found) = (losses(&Device::Cpu)?, losses(&self.device.device)?);
+            let of = ("training", format!("{name}, 20 steps"), "loss", Precision::F32);
+            rows.push(compared(of, &found, &expected, TRAINING_BAR));
+        }
+        Ok(())
+    }
+}
+
+type Shape = (&'static str, &'static [usize], &'static [usize], usize, usize, usize);
+
+/// Name, input modes, output modes, rank, gates, frames: the paper's, and the edges.
+fn shapes(quick: bool) -> Vec<Shape> {
+    let edges: [Shape; 7] = [
+        ("one core", &[7], &[3], 1, 1, 5),
+        ("rank 1", &[4, 5, 6], &[2, 3, 2], 1, 3, 3),
+        ("modes of 1", &[1, 6, 1, 5], &[2, 1, 3, 1], 3, 4, 2),
+        ("primes", &[5, 7, 3], &[3, 2, 5], 3, 3, 1),
+        ("wide", &[12, 10, 8], &[8, 8, 8], 8, 3, 4),
+        ("five cores", &[3, 4, 5, 4, 3], &[2, 2, 3, 2, 2], 4, 4, 33),
+        ("odd rows", &[3, 9, 5, 7], &[4, 4, 4, 4], 4, 3, 17),
+    ];
+    let paper: [Shape; 4] = [
+        ("ucf11 tt-gru", &[8, 20, 20, 18], &[4, 4, 4, 4], 4, 3, 37),
+        ("hollywood2 tt-lstm", &[10, 18, 13, 30], &[4, 4, 4, 4], 4, 4, 5),
+        ("youtube-celebrities tt-gru", &[4, 20, 20, 36], &[4, 4, 4, 4], 4, 3, 6),
+        ("ucf11 tt-mlp", &[20, 20, 24, 36], &[4, 4, 4, 4], 6, 1, 3),
+    ];
+    if quick { edges.to_vec() } else { edges.into_iter().chain(paper).collect() }
+}
+
+struct Problem {
+    reference: Reference,
+    lengths: Vec<usize>,
+    masks: RecurrentMasks,
+    x: Vec<f32>,
+    weights: Vec<f32>,
+    dlast: Vec<f32>,
+}
+
+impl Problem {
+    fn new(cell: Cell, gate: GateActivation, hidden: usize, lengths: Vec<usize>, dropout: usize) -> Self {
+        let mut rng = stream(5, "bench-gpu/recurrence");
+        let mut draw =
+            |n: usize, size: f32| -> Vec<f32> { (0..n).map(|_| rng.random_range(-size..size)).collect() };
+        let (row, clips) = (cell.gates() * hidden, lengths.len());
+        let x = draw(lengths.iter().sum::<usize>() * row, 1.5);
+        let weights = draw((hidden + 1) * row, 1.5 / (hidden as f32).sqrt());
+        let dlast = draw(clips * hidden, 1.0);
+        let mut mask = |n: usize| -> Vec<f32> {
+            draw(n, 1.0).into_iter().map(|v| if v < -0.5 { 0.0 } else { 4.0 / 3.0 }).collect()
+        };
+        let masks = match dropout {
+            0 => RecurrentMasks::None,
+            1 => RecurrentMasks::Shared(mask(clips * hidden)),
+            _ => RecurrentMasks::PerGate(mask(clips * row)),
+        };
+        Self {
+            reference: Reference { cell, gate_activation: gate, hidden },
+            lengths,
+            masks,
+            x,
+            weights,
+            dlast,
+        }
+    }
+
+    fn expected(&self) -> [Vec<f64>; 3] {
+        let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|v| f64::from(*v)).collect() };
+        let masks = match &self.masks {
+            RecurrentMasks::None => Masks::None,
+            RecurrentMasks::Shared(mask) => Masks::Shared(mask),
+            RecurrentMasks::PerGate(mask) => Masks::PerGate(mask),
+        };
+        let batch = Batch { masks, ..Batch::new(&self.lengths) };
+        let (x, weights) = (wide(&self.x), wide(&self.weights));
+        let none = vec![0.0; self.reference.cell.gates() * self.reference.hidden];
+        let last = self.reference.forward(&x, &batch, &weights, &none);
+        let gradients = self.reference.backward(&x, &batch, &weights, &none, &wide(&self.dlast));
+        [last, gradients.x, gradients.weights]
+    }
+
+    fn found(&self, device: &Device) -> Result<[Vec<f64>; 3]> {
+        let Reference { cell, gate_activation, hidden } = self.reference;
+        let row = cell.gates() * hidden;
+        let x = Tensor::from_slice(&self.x, (self.x.len() / row, row), device)?;
+        let (x, weights) =
+            (Var::from_tensor(&x)?, Var::from_tensor(&Tensor::new(&self.weights[..], device)?)?);
+        let call = LayerCall {
+            lengths: self.lengths.clone(),
+            masks: self.masks.clone(),
+            train: true,
+            ..LayerCall::default()
+        };
+        let ops = Ops { cell, gate_activation, hidden, kernels: true };
+        let last = ops.forward(&x, &weights, &call)?;
+        let dlast = Tensor::from_slice(&self.dlast, last.shape(), device)?;
+        let grads = (&last * dlast)?.sum_all()?.backward()?;
+        let gradient =
+            |var: &Var| -> Result<Vec<f64>> { grads.get(var).map_or_else(|| Ok(Vec::new()), flat) };
+        Ok([flat(&last)?, gradient(&x)?, gradient(&weights)?])
+    }
+}
+
+fn flat(tensor: &Tensor) -> Result<Vec<f64>> {
+    Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+}
+
+fn compared(
+    (kernel, case, what, precision): (&'static str, String, &'static str, Precision),
+    found: &[f64],
+    expected: &[f64],
+    bar: f64,
+) -> CheckRow {
+    let scale = expected.iter().fold(f64::MIN_POSITIVE, |most, value| most.max(value.abs()));
+    // A number that is none must not pass as no difference.
+    let worse =
+        |most: f64, difference: f64| if difference > most || difference.is_nan() { difference } else { most };
+    let error = if found.len() == expected.len() {
+        found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, worse) / scale
+    } else {
+        f64::INFINITY
+    };
+    CheckRow { kernel, case, what, precision: precision.name(), error, bar, passed: error <= bar }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_or_missing_fails() {
+        let row = |found: &[f64]| {
+            compared(("training", String::new(), "loss", Precision::F32), found, &[1.0, -2.0], 1e-3)
+        };
+        assert!(row(&[1.0, -2.001]).passed);
+        assert!(!row(&[1.0, -2.01]).passed);
+        assert!(!row(&[f64::NAN, -2.0]).passed);
+        assert!(!row(&[1.0]).passed);
+    }
+}

@@ -1,0 +1,245 @@
+//! `bench-suite bench-gpu`: a card's kernels checked against the specification, then timed: the layer against its
+//! floor, training steps beside PyTorch, and an epoch of UCF11's size.
+//!
+//! Every section leaves its rows as soon as it is done, so that a call that is cut short has lost the rest only. It
+//! runs on any device; away from CUDA it measures what is there.
+
+mod check;
+mod epoch;
+mod layer;
+mod limits;
+mod step;
+mod torch;
+
+use crate::cell::write;
+use crate::device::{DeviceName, Opened, Precision, open};
+use anyhow::{Context, Result, ensure};
+use candle_core::Tensor;
+use clap::{Args, ValueEnum};
+use rand::RngExt;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Instant;
+use tt_core::apply::{Affine, Rung};
+use tt_core::init::CoreInit;
+use tt_core::rng::stream;
+use tt_rnn::models::{ModelConfig, PackedFrames};
+use tt_rnn::projection::GateLayout;
+use tt_rnn::recurrence::GateActivation;
+
+/// A part of the measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Section {
+    /// Every kernel against the specification, and training against the CPU's.
+    Check,
+    /// The TT layer forward and backward against its floor.
+    Layer,
+    /// Training steps, beside PyTorch where it is there.
+    Step,
+    /// An epoch of UCF11's size on generated frames.
+    Epoch,
+}
+
+/// Options of the measurement.
+#[derive(Debug, Args)]
+pub struct GpuOptions {
+    /// Device to measure.
+    #[arg(long, default_value = "cuda")]
+    device: DeviceName,
+    /// Folder for the records.
+    #[arg(long)]
+    out: PathBuf,
+    /// What to do.
+    #[arg(long, value_delimiter = ',', default_value = "check,layer,step,epoch")]
+    sections: Vec<Section>,
+    /// How often each case is run, after one that is not counted.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Small sizes: what a test of this verb needs.
+    #[arg(long)]
+    quick: bool,
+    /// A Python that may have PyTorch; without it PyTorch is not measured.
+    #[arg(long)]
+    python: Option<PathBuf>,
+    /// The worker for it.
+    #[arg(long, default_value = "xtask/peers/torch_gpu.py")]
+    script: PathBuf,
+}
+
+/// A row of `gpu.csv`; its columns are described in `docs/formats.md`.
+#[derive(Debug, Serialize)]
+struct Row {
+    /// `layer`, `step` or `epoch`.
+    section: &'static str,
+    /// What was run.
+    case: String,
+    /// `ours`, or whose version.
+    peer: String,
+    precision: String,
+    frames: usize,
+    ms_min: f64,
+    ms_median: f64,
+    /// Least time by the limits measured in the same call; none for what has no such bound here.
+    floor_ms: Option<f64>,
+    /// Median over floor.
+    floor_ratio: Option<f64>,
+}
+
+/// What all sections share.
+struct Bench<'a> {
+    options: &'a GpuOptions,
+    device: Opened,
+    precisions: Vec<Precision>,
+    rows: Vec<Row>,
+}
+
+/// Measures and writes `checks.csv`, `limits.csv` and `gpu.csv`.
+///
+/// # Errors
+/// A device that is not there, a folder that cannot be written, or at the end of everything a check that failed.
+pub fn gpu(options: &GpuOptions) -> Result<()> {
+    std::fs::create_dir_all(&options.out)
+        .with_context(|| format!("cannot create {}", options.out.display()))?;
+    let device = open(options.device, Precision::F32)?;
+    let precisions = match options.device {
+        DeviceName::Cuda(_) => vec![Precision::F32, Precision::Tf32, Precision::Bf16],
+        _ => vec![Precision::F32],
+    };
+    let mut bench = Bench { options, device, precisions, rows: Vec::new() };
+    let mut failed = Vec::new();
+    if options.sections.contains(&Section::Check) {
+        failed = bench.check()?;
+    }
+    let limits = bench.limits()?;
+    for section in &options.sections {
+        let started = Instant::now();
+        match section {
+            Section::Check => continue,
+            Section::Layer => bench.layer(&limits)?,
+            Section::Step => bench.step()?,
+            Section::Epoch => bench.epoch()?,
+        }
+        bench.save()?;
+        tracing::info!("{section:?}: {:.0} s", started.elapsed().as_secs_f64());
+    }
+    if let Some(card) = bench.device.card_use(false) {
+        write(&options.out.join("card.json"), &serde_json::to_vec_pretty(&card)?)?;
+    }
+    ensure!(failed.is_empty(), "{} checks failed: {}", failed.len(), failed.join("; "));
+    Ok(())
+}
+
+impl Bench<'_> {
+    /// Milliseconds of `rounds` runs after one that warms up, each with all its work done.
+    fn time(&self, mut run: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
+        run()?;
+        self.device.synchronize()?;
+        (0..self.options.rounds.max(1)).map(|_| self.once(&mut run)).collect()
+    }
+
+    fn once(&self, run: &mut impl FnMut() -> Result<()>) -> Result<f64> {
+        let started = Instant::now();
+        run()?;
+        self.device.synchronize()?;
+        Ok(started.elapsed().as_secs_f64() * 1e3)
+    }
+
+    fn push(
+        &mut self,
+        (section, case, peer, precision): (&'static str, &str, &str, &str),
+        frames: usize,
+        times: &[f64],
+        floor_ms: Option<f64>,
+    ) {
+        let mut sorted = times.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (ms_min, ms_median) = (sorted[0], sorted[sorted.len() / 2]);
+        let floor_ratio = floor_ms.map(|floor| ms_median / floor);
+        let text = floor_ratio.map_or_else(String::new, |ratio| format!(", {ratio:.2} of the floor"));
+        tracing::info!("{section} {case} {peer} {precision}: {ms_median:.3} ms{text}");
+        self.rows.push(Row {
+            section,
+            case: case.to_owned(),
+            peer: peer.to_owned(),
+            precision: precision.to_owned(),
+            frames,
+            ms_min,
+            ms_median,
+            floor_ms,
+            floor_ratio,
+        });
+    }
+
+    fn save(&self) -> Result<()> {
+        csv_file(&self.options.out.join("gpu.csv"), &self.rows)
+    }
+
+    /// `large`, or `small` where sizes are to be small.
+    fn size(&self, large: usize, small: usize) -> usize {
+        if self.options.quick { small } else { large }
+    }
+
+    /// Random frames u8 `[n, M]` on the device, and the lengths of their clips.
+    fn frames(&self, lengths: &[usize], features: usize) -> Result<PackedFrames> {
+        // What the pixels are changes no time; a pool of them saves the making and the copying of gigabytes.
+        let pool = self.pool(features)?;
+        let parts = lengths
+            .iter()
+            .enumerate()
+            .map(|(clip, length)| clip_of(&pool, clip, *length))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(PackedFrames { rows: Tensor::cat(&parts, 0)?, lengths: lengths.to_vec() })
+    }
+
+    fn pool(&self, features: usize) -> Result<Tensor> {
+        const FRAMES: usize = 64;
+        let mut rng = stream(0, "bench-gpu/frames");
+        let pixels: Vec<u8> = (0..FRAMES * features).map(|_| rng.random()).collect();
+        Ok(Tensor::from_vec(pixels, (FRAMES, features), &self.device.device)?)
+    }
+}
+
+/// A clip of frames out of the pool, which begins somewhere in it.
+fn clip_of(pool: &Tensor, clip: usize, length: usize) -> Result<Tensor> {
+    let frames = pool.dim(0)?;
+    let list: Vec<u32> = (0..length).map(|t| ((clip * 7 + t) % frames) as u32).collect();
+    Ok(pool.index_select(&Tensor::from_vec(list, length, pool.device())?, 0)?)
+}
+
+/// The models of the paper on UCF11, as its recipe here has them; small where sizes are to be small.
+fn config(precision: Precision, quick: bool) -> ModelConfig {
+    let (input_modes, output_modes) =
+        if quick { (vec![4, 5, 6, 3], vec![2, 2, 2, 2]) } else { (vec![8, 20, 20, 18], vec![4, 4, 4, 4]) };
+    let features: usize = input_modes.iter().product();
+    ModelConfig {
+        features,
+        classes: 11,
+        dense_hidden: output_modes.iter().product(),
+        mlp_input_modes: if quick { vec![12, 5, 6, 6] } else { vec![20, 20, 24, 36] },
+        input_modes,
+        output_modes,
+        rank: 4,
+        gates: GateLayout::Concatenated,
+        core_init: CoreInit::Glorot1d,
+        rung: Rung::Fused,
+        precision: precision.into(),
+        gate_activation: GateActivation::HardSigmoid,
+        affine: Affine { scale: 1.0 / 128.0, shift: -1.0 },
+        mlp_frames: 6,
+        mlp_rank: 6,
+        recurrent_dropout: 0.25,
+        dense_masks_per_gate: false,
+        dense_input_dropout: 0.0,
+        tt_input_dropout: 0.0,
+        warm_up_to: 0,
+        classifier_l2: 0.01,
+    }
+}
+
+fn csv_file<T: Serialize>(path: &std::path::Path, rows: &[T]) -> Result<()> {
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        csv.serialize(row)?;
+    }
+    write(path, &csv.into_inner().map_err(csv::IntoInnerError::into_error)?)
+}

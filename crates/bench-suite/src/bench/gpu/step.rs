@@ -1,0 +1,89 @@
+//! Training steps of the models, beside PyTorch's versions in turns.
+
+use super::torch::Torch;
+use super::{Bench, config};
+use crate::device::Precision;
+use anyhow::Result;
+use candle_core::Tensor;
+use tt_core::rng::stream;
+use tt_rnn::adam::AdamConfig;
+use tt_rnn::models::{Mode, Model, PackedFrames, find};
+use tt_rnn::parameters::Optimizer;
+
+/// A model that trains on one batch again and again.
+pub(super) struct Trainee {
+    model: Box<dyn Model>,
+    optimizer: Optimizer,
+    frames: PackedFrames,
+    labels: Tensor,
+    steps: u64,
+}
+
+impl Trainee {
+    /// Forward, loss, backward and Adam; returns the loss, for which it waits, as training does.
+    pub(super) fn step(&mut self) -> Result<f32> {
+        let mut masks = stream(self.steps, "bench-gpu/masks");
+        self.steps += 1;
+        let logits = self.model.logits(&self.frames, Mode::Train(&mut masks))?;
+        let loss = candle_nn::loss::cross_entropy(&logits, &self.labels)?;
+        self.optimizer.step(&loss.backward()?)?;
+        Ok(loss.to_scalar()?)
+    }
+}
+
+impl Bench<'_> {
+    pub(super) fn trainee(&self, name: &str, precision: Precision, lengths: &[usize]) -> Result<Trainee> {
+        let config = config(precision, self.options.quick);
+        let device = &self.device.device;
+        let model = find(name)?.build(&config, device, 0)?;
+        let optimizer = Optimizer::new(AdamConfig::default(), 1e-4, model.parameters())?;
+        let frames = self.frames(lengths, config.features)?;
+        let labels: Vec<u32> = (0..lengths.len() as u32).map(|clip| clip % config.classes as u32).collect();
+        let labels = Tensor::from_vec(labels, lengths.len(), device)?;
+        Ok(Trainee { model, optimizer, frames, labels, steps: 0 })
+    }
+
+    /// Batches of 16 clips of 484 frames, UCF11's mean: ours and PyTorch's, one run of each a round.
+    pub(super) fn step(&mut self) -> Result<()> {
+        let (batch, frames) = (16, self.size(484, 3));
+        let lengths = vec![frames; batch];
+        let mut torch = Torch::start(self.options, batch, frames)?;
+        for (name, precision) in [
+            ("tt-gru", Precision::F32),
+            ("tt-gru", Precision::Bf16),
+            ("tt-lstm", Precision::F32),
+            ("gru", Precision::F32),
+            ("gru", Precision::Tf32),
+            ("lstm", Precision::F32),
+        ] {
+            if !self.precisions.contains(&precision) {
+                continue;
+            }
+            self.device.set_precision(precision);
+            let mut ours = self.trainee(name, precision, &lengths)?;
+            let peers: Vec<String> = if precision == Precision::F32 {
+                torch.as_mut().map_or(Ok(Vec::new()), |torch| torch.prepare(name))?
+            } else {
+                Vec::new()
+            };
+            let mut times = vec![Vec::new(); peers.len() + 1];
+            ours.step()?;
+            self.device.synchronize()?;
+            for _ in 0..self.options.rounds.max(1) {
+                times[0].push(self.once(&mut || ours.step().map(drop))?);
+                for (peer, times) in peers.iter().zip(&mut times[1..]) {
+                    if let Some(torch) = &mut torch {
+                        times.push(torch.run(name, peer)?);
+                    }
+                }
+            }
+            let case = format!("{name} B=16 T={frames}");
+            self.push(("step", &case, "ours", precision.name()), batch * frames, &times[0], None);
+            for (peer, times) in peers.iter().zip(&times[1..]) {
+                self.push(("step", &case, peer, "f32"), batch * frames, times, None);
+            }
+        }
+        self.device.set_precision(Precision::F32);
+        Ok(())
+    }
+}
