@@ -15,10 +15,12 @@ use candle_core::{Error, Result};
 
 use super::{Launch, Source};
 
-/// Modules and functions that were loaded: device, source, kernel, bytes of shared memory asked for.
+/// What was compiled.
+type Modules = HashMap<(DeviceId, Source), Arc<CudaModule>>;
+/// Kernels that were loaded, with the bytes of shared memory that they may have.
 type Functions = HashMap<(DeviceId, Source, &'static str), (CudaFunction, usize)>;
 
-static MODULES: LazyLock<Mutex<HashMap<(DeviceId, Source), Arc<CudaModule>>>> = LazyLock::new(Mutex::default);
+static MODULES: LazyLock<Mutex<Modules>> = LazyLock::new(Mutex::default);
 static FUNCTIONS: LazyLock<Mutex<Functions>> = LazyLock::new(Mutex::default);
 
 /// A kernel that is ready to be launched, and the stream that it runs on.
