@@ -3,6 +3,7 @@
 use crate::{Error, Result};
 
 pub mod fused;
+pub mod halves;
 pub mod ops;
 pub mod reference;
 

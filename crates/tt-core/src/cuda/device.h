@@ -75,7 +75,7 @@ DEVICE unsigned pack_bf16(float low, float high) {
 // with g = lane / 4 and t = lane % 4, a[0] holds (g, 2t..2t+1), a[1] (g + 8, ..), a[2] (g, 2t + 8 ..), a[3] both;
 // b[0] holds (2t..2t+1, g), b[1] (2t + 8 .., g); d[0..1] is (g, 2t..2t+1), d[2..3] (g + 8, ..).
 DEVICE void mma_bf16(float d[4], const unsigned a[4], const unsigned b[2]) {
-    asm volatile(
+    asm(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])

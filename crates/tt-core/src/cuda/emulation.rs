@@ -143,7 +143,10 @@ fn compile(source: &Source) -> Result<PathBuf> {
     let text = source.text();
     let mut digest = DefaultHasher::new();
     (&text, EMULATOR, compiler()).hash(&mut digest);
-    let folder = std::env::temp_dir().join("tt-core-emulation");
+    // Beside the test: a folder of this user alone, since what lies there is run.
+    let test =
+        std::env::current_exe().map_err(|error| Error::Unavailable(format!("the emulation: {error}")))?;
+    let folder = test.with_file_name("emulation");
     let name = source.name.trim_end_matches(".cu");
     let program = folder.join(format!("{name}-{:016x}", digest.finish()));
     if program.exists() {

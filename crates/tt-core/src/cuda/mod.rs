@@ -5,14 +5,42 @@
 //! gets, with the grid that a GPU gets.
 
 pub mod emulation;
+#[cfg(feature = "cuda")]
+pub mod launch;
 
 use std::fmt::Write as _;
 
 /// What kernels may use: goes before every source.
 const DEVICE: &str = include_str!("device.h");
 
-/// CUDA source of some kernels, without what [`Source::text`] puts before it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The kernels of the TT layer; `apply::halves` defines its sizes.
+pub(crate) const TT: &str = include_str!("tt.cu");
+
+/// How exact the products of tensor cores are. Sums are f32 in all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Numbers split in three of bf16: 24 bits, as exact as f32.
+    #[default]
+    F32,
+    /// Split in two: 16 bits, between TF32 and f32.
+    Tf32,
+    /// Rounded to bf16: 8 bits.
+    Bf16,
+}
+
+impl Precision {
+    /// Numbers of bf16 that stand for one of f32.
+    pub const fn terms(self) -> usize {
+        match self {
+            Self::F32 => 3,
+            Self::Tf32 => 2,
+            Self::Bf16 => 1,
+        }
+    }
+}
+
+/// CUDA source of some kernels, without what [`Source::text`] puts before it. Name and macros identify it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {
     /// Name of the file, for messages.
     pub name: &'static str,

@@ -1,0 +1,168 @@
+//! How the kernels of `tt.cu` are cut into blocks and warps: the same for a GPU and for the emulation.
+
+use super::Cut;
+use crate::cuda::{Launch, Precision, Source, TT};
+
+/// Warps of a block of `tt_forward`: what 168 registers a thread allow.
+const WARPS: usize = 12;
+/// Warps of a block of `pixel_gradient`, of 32 pixels each.
+const GRADIENT_WARPS: usize = 12;
+/// Ranks whose products a warp holds in registers at a time.
+const TILES: usize = 5;
+const GRADIENT_TILES: usize = 4;
+/// Bytes of the operand of one tensor-core product, `[16, 16]` in bf16.
+const FRAGMENT: usize = 512;
+
+/// The geometry of one cut, precision and device.
+///
+/// # Cost
+/// A frame of UCF11 (three gates, rank 4) is 57,600 bytes read and 3,072 written: 14 ns at 4.3 TB/s. Tensor cores
+/// do, per frame and at full precision, `24 * 4 * 20 * 3` = 5,760 products of `[16, 16]` by `[16, 8]` for T and `10 *
+/// 4 * 6 * 6` = 1,440 for y: 29.5 MFLOP, 30 ns at 989 TFLOP/s (4,560 products with two terms, 2,160 with one).
+/// Training writes T, 40,960 bytes more. The gradient reads the frame and dT, 98,560 bytes or 23
+/// ns, and takes `10 * 4 * 48 * 3` = 5,760 products, 24 ns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Geometry {
+    cut: Cut,
+    precision: Precision,
+    tiles: usize,
+    warps: usize,
+    groups: usize,
+    gradient_tiles: usize,
+    gradient_warps: usize,
+    stage: usize,
+}
+
+/// `total` in as few equal parts as `most` allows: how many in a part.
+fn balanced(total: usize, most: usize) -> usize {
+    total.div_ceil(total.div_ceil(most))
+}
+
+impl Geometry {
+    /// The geometry for blocks with `shared_limit` bytes of shared memory; `None` if a part of the right half does
+    /// not fit.
+    pub fn new(cut: Cut, precision: Precision, shared_limit: usize) -> Option<Self> {
+        let slices = cut.left_inputs.div_ceil(16);
+        let warps = balanced(slices, WARPS);
+        let gradient_tiles = balanced(cut.rank, GRADIENT_TILES);
+        let gradient_slice = gradient_tiles * precision.terms() * FRAGMENT;
+        let mut geometry = Self {
+            cut,
+            precision,
+            tiles: 0,
+            warps,
+            groups: WARPS / warps,
+            gradient_tiles,
+            gradient_warps: balanced(cut.right_inputs.div_ceil(32), GRADIENT_WARPS),
+            stage: balanced(slices, (shared_limit / 2 / gradient_slice).max(1)),
+        };
+        for tiles in (1..=cut.rank.min(TILES)).rev() {
+            geometry.tiles = balanced(cut.rank, tiles);
+            for groups in (1..=WARPS / warps).rev() {
+                geometry.groups = groups;
+                if geometry.shared_bytes() <= shared_limit {
+                    return Some(geometry);
+                }
+            }
+        }
+        None
+    }
+
+    /// Bytes of shared memory of `tt_forward`: the right half in terms, sums of the warps, sums so far.
+    fn shared_bytes(&self) -> usize {
+        let lanes = if self.cut.right_inputs.is_multiple_of(8) { 32 } else { 16 };
+        let steps = self.cut.right_inputs.div_ceil(lanes) * lanes / 16;
+        let columns = self.cut.left_outputs.div_ceil(8);
+        let wide = balanced(columns, 8);
+        let sums = self.warps * wide * 8 * 17 + 2 * columns.div_ceil(wide) * wide * 8 * 16;
+        steps * self.tiles * self.precision.terms() * FRAGMENT + self.groups * sums * size_of::<f32>()
+    }
+
+    /// The kernels with these sizes.
+    pub fn source(&self) -> Source {
+        Source::new("tt.cu", TT)
+            .define("M_LEFT", self.cut.left_inputs)
+            .define("M_RIGHT", self.cut.right_inputs)
+            .define("N_LEFT", self.cut.left_outputs)
+            .define("N_RIGHT", self.cut.right_outputs)
+            .define("RANK", self.cut.rank)
+            .define("TERMS", self.precision.terms())
+            .define("TILES", self.tiles)
+            .define("WARPS", self.warps)
+            .define("GROUPS", self.groups)
+            .define("GRADIENT_TILES", self.gradient_tiles)
+            .define("GRADIENT_WARPS", self.gradient_warps)
+            .define("STAGE", self.stage)
+    }
+
+    /// Bytes that the address of the frames must be a multiple of.
+    pub fn alignment(&self) -> usize {
+        if self.cut.right_inputs.is_multiple_of(8) { 8 } else { 4 }
+    }
+
+    /// Parts that the output of `tt_forward` comes in; more than one are to be added.
+    pub fn parts(&self) -> usize {
+        self.cut.rank.div_ceil(self.tiles)
+    }
+
+    /// `tt_forward` of `frames` frames on a device of so many multiprocessors, one block on each.
+    pub fn forward(&self, frames: usize, multiprocessors: usize) -> Launch {
+        let across = self.cut.right_outputs.div_ceil(16) * self.parts();
+        let items = frames.div_ceil(2 * self.groups);
+        let blocks = items.min((multiprocessors / across).max(1));
+        let mut launch =
+            Launch::new("tt_forward", blocks, self.groups * self.warps * 32, self.shared_bytes());
+        launch.grid[1] = across;
+        launch
+    }
+
+    /// Parts that `pixel_gradient` comes in, to be added.
+    pub fn gradient_parts(&self, frames: usize, multiprocessors: usize) -> usize {
+        let [_, across, columns] = self.gradient_grid();
+        frames.min((multiprocessors / (across * columns)).max(1))
+    }
+
+    fn gradient_grid(&self) -> [usize; 3] {
+        let across = self.cut.right_outputs.div_ceil(16) * self.cut.rank.div_ceil(self.gradient_tiles);
+        [1, across, self.cut.right_inputs.div_ceil(32 * self.gradient_warps)]
+    }
+
+    /// `pixel_gradient` of `frames` frames.
+    pub fn gradient(&self, frames: usize, multiprocessors: usize) -> Launch {
+        let shared = self.stage * self.gradient_tiles * self.precision.terms() * FRAGMENT;
+        let mut launch = Launch::new("pixel_gradient", 1, self.gradient_warps * 32, shared);
+        launch.grid = self.gradient_grid();
+        launch.grid[0] = self.gradient_parts(frames, multiprocessors);
+        launch
+    }
+
+    /// `sum_parts` of parts of `count` numbers.
+    pub fn sum(count: usize) -> Launch {
+        Launch::new("sum_parts", count.div_ceil(256).min(1024), 256, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TtShape;
+
+    #[test]
+    fn ucf11_fills_a_multiprocessor() {
+        let shape = TtShape::uniform(&[8, 20, 20, 18], &[4, 4, 4, 4], 4, 3).unwrap();
+        let geometry = Geometry::new(Cut::cheapest(&shape), Precision::F32, 227 << 10).unwrap();
+        assert_eq!((geometry.tiles, geometry.warps, geometry.groups, geometry.parts()), (4, 10, 1, 1));
+        let launch = geometry.forward(16_384, 132);
+        assert_eq!((launch.grid, launch.block, launch.shared_bytes), ([132, 1, 1], [320, 1, 1], 186_240));
+        assert_eq!(geometry.gradient(16_384, 132).grid, [132, 1, 1]);
+        // An A100 has room for half of the ranks.
+        let geometry = Geometry::new(Cut::cheapest(&shape), Precision::F32, 163 << 10).unwrap();
+        assert_eq!((geometry.tiles, geometry.parts()), (2, 2));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let cut = Cut::at(&TtShape::new(&[57_600], &[64], &[1, 1], 3).unwrap(), 0);
+        assert_eq!(Geometry::new(cut, Precision::F32, 227 << 10), None);
+    }
+}

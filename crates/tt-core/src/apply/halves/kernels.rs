@@ -1,0 +1,140 @@
+//! The kernels on CUDA tensors.
+#![expect(unsafe_code, reason = "a kernel's arguments are checked by nobody")]
+
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, PushKernelArg as _};
+use candle_core::cuda_backend::{CudaDType, CudaStorage};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+
+use super::{Cut, Geometry};
+use crate::cuda::launch::{Kernel, multiprocessors, shared_limit};
+use crate::cuda::{Launch, Precision};
+
+/// The kernels of one cut on one device.
+pub(super) struct Kernels<'a> {
+    cut: &'a Cut,
+    geometry: Geometry,
+    device: &'a CudaDevice,
+}
+
+impl<'a> Kernels<'a> {
+    /// The kernels, if frames and numbers are where and what they take and the right half fits.
+    pub(super) fn find(
+        cut: &'a Cut,
+        precision: Precision,
+        x: &'a Tensor,
+        numbers: &Tensor,
+    ) -> Result<Option<Self>> {
+        match x.device() {
+            Device::Cuda(device) if x.dtype() == DType::U8 && numbers.dtype() == DType::F32 => {
+                let geometry = Geometry::new(*cut, precision, shared_limit(device)?);
+                Ok(geometry.map(|geometry| Self { cut, geometry, device }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// `y [n, N]`, and T `[r, n, N_R, M_L]` to save.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        right: &Tensor,
+        left: &Tensor,
+        save: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let (cut, frames) = (self.cut, x.dim(0)?);
+        let (x, right, left) = (self.aligned(x)?, right.contiguous()?, left.contiguous()?);
+        let (x, right, left) =
+            (x.storage_and_layout(), right.storage_and_layout(), left.storage_and_layout());
+        let (x, right, left) = (view::<u8>(&x)?, view::<f32>(&right)?, view::<f32>(&left)?);
+        let (outputs, parts) = (frames * cut.outputs(), self.geometry.parts());
+        let mut y = self.alloc(parts * outputs)?;
+        let mut between = save.then(|| self.alloc(frames * cut.between())).transpose()?;
+        let kernel = self.load(&self.geometry.forward(frames, multiprocessors(self.device)?))?;
+        let (number, null) = (frames as i32, 0_u64);
+        {
+            let mut arguments = kernel.arguments();
+            arguments.arg(&x).arg(&right).arg(&left).arg(&mut y);
+            match &mut between {
+                Some(between) => arguments.arg(between),
+                None => arguments.arg(&null),
+            };
+            arguments.arg(&number);
+            // SAFETY: the arguments are those of `tt_forward`, and the tensors have the sizes of the cut.
+            unsafe { kernel.launch(&mut arguments)? };
+        }
+        if parts > 1 {
+            y = self.sum(&y, outputs, parts)?;
+        }
+        let between =
+            between.map(|values| self.tensor(values, (cut.rank, frames, cut.right_outputs, cut.left_inputs)));
+        Ok((self.tensor(y, (frames, cut.outputs())), between))
+    }
+
+    /// Gradient of the right half, `[M_R, r N_R]`, from that of T.
+    pub(super) fn right_gradient(&self, x: &Tensor, dbetween: &Tensor) -> Result<Tensor> {
+        let (frames, multiprocessors) = (x.dim(0)?, multiprocessors(self.device)?);
+        let (x, dbetween) = (self.aligned(x)?, dbetween.contiguous()?);
+        let (x, dbetween) = (x.storage_and_layout(), dbetween.storage_and_layout());
+        let (x, dbetween) = (view::<u8>(&x)?, view::<f32>(&dbetween)?);
+        let count = self.cut.right_columns() * self.cut.right_inputs;
+        let parts = self.geometry.gradient_parts(frames, multiprocessors);
+        let mut partial = self.alloc(parts * count)?;
+        let kernel = self.load(&self.geometry.gradient(frames, multiprocessors))?;
+        let number = frames as i32;
+        {
+            let mut arguments = kernel.arguments();
+            arguments.arg(&x).arg(&dbetween).arg(&mut partial).arg(&number);
+            // SAFETY: the arguments are those of `pixel_gradient`, and the tensors have the sizes of the cut.
+            unsafe { kernel.launch(&mut arguments)? };
+        }
+        let sum = self.sum(&partial, count, parts)?;
+        self.tensor(sum, (self.cut.right_columns(), self.cut.right_inputs)).t()?.contiguous()
+    }
+
+    /// The parts, `count` numbers each, added in their order.
+    fn sum(&self, parts: &CudaSlice<f32>, count: usize, number: usize) -> Result<CudaSlice<f32>> {
+        let mut sum = self.alloc(count)?;
+        let kernel = self.load(&Geometry::sum(count))?;
+        let (count, number) = (count as i32, number as i32);
+        let mut arguments = kernel.arguments();
+        arguments.arg(parts).arg(&mut sum).arg(&count).arg(&number);
+        // SAFETY: the arguments are those of `sum_parts`, `parts` of `number * count` numbers.
+        unsafe { kernel.launch(&mut arguments)? };
+        Ok(sum)
+    }
+
+    fn load(&self, launch: &Launch) -> Result<Kernel> {
+        Kernel::load(self.device, &self.geometry.source(), launch)
+    }
+
+    fn alloc(&self, len: usize) -> Result<CudaSlice<f32>> {
+        // SAFETY: the kernels write every number before anything reads it.
+        unsafe { self.device.alloc(len) }
+    }
+
+    fn tensor(&self, values: CudaSlice<f32>, shape: impl Into<Shape>) -> Tensor {
+        let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(values, self.device.clone()));
+        Tensor::from_storage(storage, shape, BackpropOp::none(), false)
+    }
+
+    /// The frames at an address that suits the kernels.
+    fn aligned(&self, x: &Tensor) -> Result<Tensor> {
+        let offset = x.layout().start_offset();
+        if x.is_contiguous() && offset.is_multiple_of(self.geometry.alignment()) {
+            Ok(x.clone())
+        } else {
+            x.force_contiguous()
+        }
+    }
+}
+
+/// The numbers of a contiguous tensor.
+fn view<'a, T: CudaDType>(
+    (storage, layout): &'a (impl std::ops::Deref<Target = Storage>, &Layout),
+) -> Result<CudaView<'a, T>> {
+    match (&**storage, layout.contiguous_offsets()) {
+        (Storage::Cuda(storage), Some((start, end))) => Ok(storage.as_cuda_slice::<T>()?.slice(start..end)),
+        _ => bail!("the TT kernels need contiguous tensors on CUDA"),
+    }
+}

@@ -1,0 +1,153 @@
+//! Compiles kernels for the device at hand and launches them on candle's stream.
+#![expect(unsafe_code, reason = "NVRTC's binaries and kernel launches have no safe interface")]
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaStream, LaunchArgs, LaunchConfig,
+};
+use candle_core::cuda_backend::cudarc::nvrtc::{Ptx, result, sys};
+use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr as _};
+use candle_core::{Error, Result};
+
+use super::{Launch, Source};
+
+/// What was compiled.
+type Modules = HashMap<(DeviceId, Source), Arc<CudaModule>>;
+/// Kernels that were loaded, with the bytes of shared memory that they may have.
+type Functions = HashMap<(DeviceId, Source, &'static str), (CudaFunction, usize)>;
+
+static MODULES: LazyLock<Mutex<Modules>> = LazyLock::new(Mutex::default);
+static FUNCTIONS: LazyLock<Mutex<Functions>> = LazyLock::new(Mutex::default);
+
+/// A kernel that is ready to be launched, and the stream that it runs on.
+#[derive(Debug)]
+pub struct Kernel {
+    function: CudaFunction,
+    stream: Arc<CudaStream>,
+    launch: Launch,
+}
+
+impl Kernel {
+    /// Compiles the source unless that was done before on this device, and allows the kernel its shared memory.
+    ///
+    /// # Errors
+    /// NVRTC's log if it does not compile; the driver's error.
+    pub fn load(device: &CudaDevice, source: &Source, launch: &Launch) -> Result<Self> {
+        let key = (device.id(), source.clone(), launch.kernel);
+        let mut functions = FUNCTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = device.cuda_stream();
+        let (function, shared) = match functions.get(&key) {
+            Some((function, shared)) => (function.clone(), *shared),
+            None => (module(device.id(), stream.context(), source)?.load_function(launch.kernel).w()?, 0),
+        };
+        // More than 48 KiB must be asked for.
+        let needed = shared.max(launch.shared_bytes);
+        if needed > shared && needed > 48 << 10 {
+            let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(attribute, needed as i32).w()?;
+        }
+        functions.insert(key, (function.clone(), needed));
+        Ok(Self { function, stream, launch: *launch })
+    }
+
+    /// Takes the kernel's arguments, one by one.
+    pub fn arguments(&self) -> LaunchArgs<'_> {
+        self.stream.launch_builder(&self.function)
+    }
+
+    /// Starts the kernel.
+    ///
+    /// # Safety
+    /// The arguments must be what the kernel takes, and its buffers large enough.
+    ///
+    /// # Errors
+    /// The driver's error.
+    pub unsafe fn launch(&self, arguments: &mut LaunchArgs<'_>) -> Result<()> {
+        let [grid, block] =
+            [self.launch.grid, self.launch.block].map(|[x, y, z]| (x as u32, y as u32, z as u32));
+        let shared_mem_bytes = self.launch.shared_bytes as u32;
+        let config = LaunchConfig { grid_dim: grid, block_dim: block, shared_mem_bytes };
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.launch.cooperative {
+                arguments.launch_cooperative(config).w()?;
+            } else {
+                arguments.launch(config).w()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Multiprocessors of a device.
+///
+/// # Errors
+/// The driver's error.
+pub fn multiprocessors(device: &CudaDevice) -> Result<usize> {
+    attribute(device, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+}
+
+/// Bytes of shared memory that one block can have.
+///
+/// # Errors
+/// The driver's error.
+pub fn shared_limit(device: &CudaDevice) -> Result<usize> {
+    attribute(device, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+}
+
+fn attribute(device: &CudaDevice, attribute: CUdevice_attribute) -> Result<usize> {
+    Ok(device.cuda_stream().context().attribute(attribute).w()? as usize)
+}
+
+fn module(device: DeviceId, context: &Arc<CudaContext>, source: &Source) -> Result<Arc<CudaModule>> {
+    let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(module) = modules.get(&(device, source.clone())) {
+        return Ok(Arc::clone(module));
+    }
+    let (major, minor) = context.compute_capability().w()?;
+    let module =
+        context.load_module(Ptx::from_binary(compile(source, &format!("sm_{major}{minor}"))?)).w()?;
+    modules.insert((device, source.clone()), Arc::clone(&module));
+    Ok(module)
+}
+
+/// The machine code of a source for an architecture such as `sm_90`. Needs no GPU.
+///
+/// Machine code rather than PTX, because a driver refuses PTX of a toolkit that is newer than itself.
+///
+/// # Errors
+/// NVRTC's log.
+pub fn compile(source: &Source, architecture: &str) -> Result<Vec<u8>> {
+    let text = CString::new(source.text()).map_err(Error::wrap)?;
+    let name = CString::new(source.name).map_err(Error::wrap)?;
+    let program = Program(result::create_program(&text, Some(&name)).map_err(Error::wrap)?);
+    let options =
+        [format!("--gpu-architecture={architecture}"), "-default-device".into(), "-std=c++17".into()];
+    // SAFETY: the program is alive; the buffer has the size that NVRTC asks for.
+    unsafe {
+        if let Err(error) = result::compile_program(program.0, &options) {
+            let log = result::get_program_log(program.0).map_err(Error::wrap)?;
+            let log = CStr::from_ptr(log.as_ptr()).to_string_lossy().into_owned();
+            return Err(Error::Msg(format!("{} for {architecture}: {error}: {log}", source.name)));
+        }
+        let mut size = 0;
+        sys::nvrtcGetCUBINSize(program.0, &raw mut size).result().map_err(Error::wrap)?;
+        let mut binary = vec![0_u8; size];
+        sys::nvrtcGetCUBIN(program.0, binary.as_mut_ptr().cast()).result().map_err(Error::wrap)?;
+        Ok(binary)
+    }
+}
+
+/// A program of NVRTC, destroyed when dropped.
+struct Program(sys::nvrtcProgram);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // SAFETY: created by NVRTC, and destroyed once. A failure leaves some memory behind, no more.
+        let _ = unsafe { result::destroy_program(self.0) };
+    }
+}

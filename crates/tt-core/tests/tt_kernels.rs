@@ -1,0 +1,208 @@
+//! The CUDA kernels of the TT layer, run by the emulation, against f64 loops.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests; one that cannot run says so"
+)]
+
+use rand::RngExt;
+use tt_core::apply::halves::{Cut, Geometry};
+use tt_core::cuda::Precision;
+use tt_core::cuda::emulation::{Argument, available, emulate};
+use tt_core::{TtShape, rng};
+
+/// Shared memory of a block of an H100.
+const SHARED: usize = 227 << 10;
+
+struct Case {
+    cut: Cut,
+    geometry: Geometry,
+    frames: usize,
+    /// Multiprocessors of the imagined device.
+    blocks: usize,
+    x: Vec<u8>,
+    right: Vec<f32>,
+    left: Vec<f32>,
+    between: Vec<f32>,
+}
+
+/// Largest error against the largest number, of T, y and the gradient of the right half.
+type Errors = [f64; 3];
+
+impl Case {
+    fn new(cut: Cut, geometry: Geometry, frames: usize, blocks: usize) -> Self {
+        let mut stream = rng::stream(3, "tests/tt_kernels");
+        let x = (0..frames * cut.left_inputs * cut.right_inputs).map(|_| stream.random()).collect();
+        let mut draw = |n: usize| (0..n).map(|_| stream.random::<f32>() - 0.5).collect::<Vec<_>>();
+        let (right, left) = (
+            draw(cut.right_inputs * cut.right_columns()),
+            draw(cut.rank * cut.left_outputs * cut.left_inputs),
+        );
+        let between = draw(frames * cut.between());
+        Self { cut, geometry, frames, blocks, x, right, left, between }
+    }
+
+    /// T `[r, n, N_R, M_L]`, y `[n, N_L, N_R]` and `dright [r N_R, M_R]`, with the gradient of T in `between`.
+    fn expected(&self) -> [Vec<f64>; 3] {
+        let Cut { left_inputs, right_inputs, left_outputs, right_outputs, rank, .. } = self.cut;
+        let columns = self.cut.right_columns();
+        let mut t = vec![0.0; self.frames * self.cut.between()];
+        let mut y = vec![0.0; self.frames * self.cut.outputs()];
+        let mut dright = vec![0.0; columns * right_inputs];
+        for f in 0..self.frames {
+            for i in 0..left_inputs {
+                let pixels = &self.x[(f * left_inputs + i) * right_inputs..][..right_inputs];
+                for q in 0..columns {
+                    let (a, j) = (q / right_outputs, q % right_outputs);
+                    let at = ((a * self.frames + f) * right_outputs + j) * left_inputs + i;
+                    let gradient = f64::from(self.between[at]);
+                    for (m, &pixel) in pixels.iter().enumerate() {
+                        t[at] += f64::from(pixel) * f64::from(self.right[m * columns + q]);
+                        dright[q * right_inputs + m] += f64::from(pixel) * gradient;
+                    }
+                    for l in 0..left_outputs {
+                        let left = self.left[(a * left_outputs + l) * left_inputs + i];
+                        y[(f * left_outputs + l) * right_outputs + j] += t[at] * f64::from(left);
+                    }
+                }
+            }
+        }
+        debug_assert_eq!(rank * right_outputs, columns);
+        [t, y, dright]
+    }
+
+    /// The kernels' numbers. What they do not write is NaN.
+    fn found(&mut self) -> [Vec<f32>; 3] {
+        let source = self.geometry.source();
+        let run = |launch, arguments: &mut [Argument]| emulate(&source, &launch, arguments).unwrap();
+        let sum = |parts: &mut [f32], count: usize| {
+            let mut sum = vec![f32::NAN; count];
+            let number = Argument::Int((parts.len() / count) as i32);
+            let arguments =
+                &mut [Argument::F32(parts), Argument::F32(&mut sum), Argument::Int(count as i32), number];
+            run(Geometry::sum(count), arguments);
+            sum
+        };
+        let outputs = self.frames * self.cut.outputs();
+        let mut y = vec![f32::NAN; self.geometry.parts() * outputs];
+        let mut t = vec![f32::NAN; self.frames * self.cut.between()];
+        let frames = self.frames as i32;
+        emulate(
+            &source,
+            &self.geometry.forward(self.frames, self.blocks),
+            &mut [
+                Argument::U8(&mut self.x),
+                Argument::F32(&mut self.right),
+                Argument::F32(&mut self.left),
+                Argument::F32(&mut y),
+                Argument::F32(&mut t),
+                Argument::Int(frames),
+            ],
+        )
+        .unwrap();
+        let count = self.cut.right_columns() * self.cut.right_inputs;
+        let mut parts = vec![f32::NAN; self.geometry.gradient_parts(self.frames, self.blocks) * count];
+        emulate(
+            &source,
+            &self.geometry.gradient(self.frames, self.blocks),
+            &mut [
+                Argument::U8(&mut self.x),
+                Argument::F32(&mut self.between),
+                Argument::F32(&mut parts),
+                Argument::Int(frames),
+            ],
+        )
+        .unwrap();
+        let y = if self.geometry.parts() == 1 { y } else { sum(&mut y, outputs) };
+        [t, y, sum(&mut parts, count)]
+    }
+
+    fn errors(&mut self) -> Errors {
+        let (found, expected) = (self.found(), self.expected());
+        let mut errors = [0.0; 3];
+        for (error, (found, expected)) in errors.iter_mut().zip(found.iter().zip(&expected)) {
+            assert_eq!(found.len(), expected.len());
+            let largest = expected.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
+            for (k, (f, e)) in found.iter().zip(expected).enumerate() {
+                assert!(f.is_finite(), "{:?}: {k} was not written", self.cut);
+                *error = f64::max(*error, (f64::from(*f) - e).abs() / largest);
+            }
+        }
+        errors
+    }
+}
+
+fn cut(modes: &[usize], outputs: &[usize], ranks: &[usize], gates: usize, bond: usize) -> Cut {
+    Cut::at(&TtShape::new(modes, outputs, ranks, gates).unwrap(), bond)
+}
+
+fn skipped() -> bool {
+    let skipped = !available();
+    if skipped {
+        println!("skipped: no C++ compiler for the emulation of CUDA kernels");
+    }
+    skipped
+}
+
+/// The emulated kernels round 24 bits away, and tensor cores toward zero: far below the 1e-5 that is promised.
+const EXACT: f64 = 1e-6;
+
+#[test]
+fn edge_shapes_are_exact() {
+    if skipped() {
+        return;
+    }
+    for (cut, shared, frames) in [
+        // One core: no left half; rows that begin anywhere; a lone frame.
+        (cut(&[7], &[5], &[1, 1], 3, 0), SHARED, 1),
+        (cut(&[1, 1], &[1, 1], &[1, 1, 1], 1, 1), SHARED, 2),
+        // Primes, an odd number of frames, 17 columns on the right.
+        (cut(&[17, 33], &[7, 17], &[1, 3, 1], 2, 1), SHARED, 3),
+        // More than 64 outputs on the left, several rounds of a warp, rows of two words.
+        (cut(&[13, 17, 18], &[6, 4, 3], &[1, 2, 2, 1], 3, 2), SHARED, 2),
+        // Ranks in parts, because shared memory is scarce.
+        (cut(&[9, 40], &[2, 5], &[1, 6, 1], 2, 1), 24 << 10, 5),
+    ] {
+        let geometry = Geometry::new(cut, Precision::F32, shared).unwrap();
+        let errors = Case::new(cut, geometry, frames, 2).errors();
+        println!("{cut:?}: {errors:?}");
+        assert!(errors.iter().all(|&error| error <= EXACT), "{cut:?}: {errors:?}");
+    }
+}
+
+#[test]
+fn frames_of_ucf11_at_each_precision() {
+    if skipped() {
+        return;
+    }
+    let cut = Cut::cheapest(&TtShape::uniform(&[8, 20, 20, 18], &[4, 4, 4, 4], 4, 3).unwrap());
+    // Each split leaves 2^-8 of what the one before left; products of two such numbers add their errors.
+    for (precision, frames, bound) in [
+        (Precision::F32, 3, EXACT),
+        (Precision::Tf32, 1, 2.0_f64.powi(-16)),
+        (Precision::Bf16, 1, 2.0_f64.powi(-7)),
+    ] {
+        let geometry = Geometry::new(cut, precision, SHARED).unwrap();
+        let errors = Case::new(cut, geometry, frames, 1).errors();
+        println!("{precision:?}: {errors:?}");
+        assert!(errors.iter().all(|&error| error <= bound), "{precision:?}: {errors:?}");
+    }
+}
+
+#[test]
+fn the_same_grid_gives_the_same_bits_and_blocks_do_not_change_the_output() {
+    if skipped() {
+        return;
+    }
+    let cut = cut(&[17, 33], &[7, 17], &[1, 3, 1], 2, 1);
+    let geometry = Geometry::new(cut, Precision::F32, SHARED).unwrap();
+    let run = |blocks| Case::new(cut, geometry.clone(), 30, blocks).found().map(bits);
+    let first = run(4);
+    assert_eq!(run(4), first);
+    let other = run(2);
+    assert_eq!(other[..2], first[..2]);
+}
+
+fn bits(values: Vec<f32>) -> Vec<u32> {
+    values.into_iter().map(f32::to_bits).collect()
+}
