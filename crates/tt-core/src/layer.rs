@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Storage, Tensor};
 
-use crate::apply::{Affine, Fused, Precision, Rows, Rung, Saved, check, ops, reference};
+use crate::apply::{Affine, Fused, Precision, Rows, Rung, Saved, check, halves, ops, reference};
 use crate::{Error, Result, TtShape};
 
 /// `y = (scale * x + shift) W` with W in Tensor-Train form, on the rung of choice.
@@ -66,10 +66,11 @@ impl TtLinear {
             return Err(Error::Size { what: "rows", expected: "at least 1".into(), found: "0".into() });
         }
         let x = x.reshape((rows, columns))?;
-        let y = if self.inner.rung == Rung::Ops {
-            ops::forward(shape, self.inner.affine, &x, cores)?
-        } else {
-            self.custom(&x, cores)?
+        let Inner { affine, rung, precision, .. } = *self.inner;
+        let y = match rung {
+            Rung::Ops => ops::forward(shape, affine, &x, cores)?,
+            Rung::Fused if !x.device().is_cpu() => halves::forward(shape, affine, precision, &x, cores)?,
+            Rung::Fused | Rung::Reference => self.custom(&x, cores)?,
         };
         let mut dims = leading.to_vec();
         dims.push(shape.outputs());

@@ -23,7 +23,8 @@ pub enum RecurrentMasks {
 }
 
 impl RecurrentMasks {
-    fn view(&self) -> Masks<'_> {
+    /// The factors, borrowed.
+    pub fn view(&self) -> Masks<'_> {
         match self {
             Self::None => Masks::None,
             Self::Shared(mask) => Masks::Shared(mask),

@@ -7,6 +7,7 @@ pub mod halves;
 pub mod ops;
 pub mod reference;
 
+pub use crate::cuda::Precision;
 pub use fused::{Fused, Isa, Saved};
 
 /// Which implementation of the TT layer runs.
@@ -16,7 +17,7 @@ pub enum Rung {
     Reference,
     /// candle tensor operations: every device and floating-point type.
     Ops,
-    /// The CPU kernel.
+    /// The device's own kernels: on the CPU [`fused`], elsewhere [`halves`].
     Fused,
 }
 
@@ -33,18 +34,6 @@ impl std::str::FromStr for Rung {
             }
         }
     }
-}
-
-/// How exact the CUDA kernel's products are; all other rungs compute in their tensors' type.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Precision {
-    /// Factors in three bf16 terms: as exact as f32.
-    #[default]
-    F32,
-    /// Two terms, 16 bits: better than TF32's 11.
-    Tf32,
-    /// One term, 8 bits.
-    Bf16,
 }
 
 /// A batch of input rows `[n, M]`, row-major.

@@ -36,6 +36,14 @@ impl Ops {
     /// # Errors
     /// Sizes that do not fit.
     pub fn forward(&self, x: &Tensor, weights: &Tensor, call: &LayerCall) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if self.kernels && x.device().is_cuda() {
+            let Self { cell, gate_activation, hidden, .. } = *self;
+            let persistent = super::cuda::Persistent { cell, gate_activation, hidden };
+            if let Some(last) = persistent.last_states(x, weights, call)? {
+                return Ok(last);
+            }
+        }
         let steps = Arc::new(self.steps(x, weights, call)?);
         let (last, saved) = steps.forward(&x.detach(), call.train)?;
         let Some(saved) = saved else { return Ok(last) };

@@ -16,7 +16,7 @@ use tt_rnn::models::{Mode, PackedFrames, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::recurrence::ops::Ops;
 use tt_rnn::recurrence::reference::Reference;
-use tt_rnn::recurrence::{Batch, Cell, GateActivation, Masks};
+use tt_rnn::recurrence::{Batch, Cell, GateActivation};
 
 /// A row of `checks.csv`.
 #[derive(Serialize)]
@@ -219,12 +219,7 @@ impl Problem {
 
     fn expected(&self) -> [Vec<f64>; 3] {
         let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|v| f64::from(*v)).collect() };
-        let masks = match &self.masks {
-            RecurrentMasks::None => Masks::None,
-            RecurrentMasks::Shared(mask) => Masks::Shared(mask),
-            RecurrentMasks::PerGate(mask) => Masks::PerGate(mask),
-        };
-        let batch = Batch { masks, ..Batch::new(&self.lengths) };
+        let batch = Batch { masks: self.masks.view(), ..Batch::new(&self.lengths) };
         let (x, weights) = (wide(&self.x), wide(&self.weights));
         let none = vec![0.0; self.reference.cell.gates() * self.reference.hidden];
         let last = self.reference.forward(&x, &batch, &weights, &none);

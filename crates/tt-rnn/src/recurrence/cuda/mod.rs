@@ -4,6 +4,8 @@
 //! on the CPU in emulation; only `Persistent` needs a GPU, and the feature `cuda`.
 
 #[cfg(feature = "cuda")]
+mod graph;
+#[cfg(feature = "cuda")]
 mod persistent;
 mod plan;
 mod record;
