@@ -91,9 +91,11 @@ impl Card {
 impl Meter {
     fn start(context: &CudaContext) -> Result<Self> {
         let bytes = context.uuid()?.bytes.map(|byte| byte as u8);
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let [a, b, c, d, e] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| &hex[range]);
-        let mut meter = Self { nvml: Nvml::init()?, uuid: format!("GPU-{a}-{b}-{c}-{d}-{e}"), start_mj: 0 };
+        let uuid = bytes.iter().enumerate().fold("GPU-".to_owned(), |text, (at, byte)| {
+            let dash = if [4, 6, 8, 10].contains(&at) { "-" } else { "" };
+            text + dash + &format!("{byte:02x}")
+        });
+        let mut meter = Self { nvml: Nvml::init()?, uuid, start_mj: 0 };
         meter.start_mj = meter.now_mj()?;
         Ok(meter)
     }

@@ -97,10 +97,6 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// A failed copy.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator of results would need a name for its item"
-    )]
     pub fn next(&mut self) -> Result<Option<(PackedFrames, Vec<usize>)>> {
         match &mut self.source {
             Source::Resident(picks) => {

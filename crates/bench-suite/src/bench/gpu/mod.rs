@@ -131,16 +131,17 @@ pub fn gpu(options: &GpuOptions) -> Result<()> {
 
 impl Bench<'_> {
     /// Milliseconds of `rounds` runs after one that warms up, each with all its work done.
-    fn time(&self, mut run: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
+    fn time<T>(&self, mut run: impl FnMut() -> Result<T>) -> Result<Vec<f64>> {
         run()?;
         self.device.synchronize()?;
         (0..self.options.rounds.max(1)).map(|_| self.once(&mut run)).collect()
     }
 
-    fn once(&self, run: &mut impl FnMut() -> Result<()>) -> Result<f64> {
+    fn once<T>(&self, run: &mut impl FnMut() -> Result<T>) -> Result<f64> {
         let started = Instant::now();
-        run()?;
+        let result = run()?;
         self.device.synchronize()?;
+        drop(result);
         Ok(started.elapsed().as_secs_f64() * 1e3)
     }
 

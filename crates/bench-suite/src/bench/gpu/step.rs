@@ -70,7 +70,7 @@ impl Bench<'_> {
             ours.step()?;
             self.device.synchronize()?;
             for _ in 0..self.options.rounds.max(1) {
-                times[0].push(self.once(&mut || ours.step().map(drop))?);
+                times[0].push(self.once(&mut || ours.step())?);
                 for (peer, times) in peers.iter().zip(&mut times[1..]) {
                     if let Some(torch) = &mut torch {
                         times.push(torch.run(name, peer)?);
