@@ -7,17 +7,34 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use bench_suite::device::DeviceName;
 use serde::Serialize;
 
 use self::machine::{Machine, load};
-use crate::cli::{Bench, Kernels};
-use crate::peers;
+use crate::cli::{Bench, Gpu, Kernels};
 use crate::repo::{self, Repo};
+use crate::{device, peers};
+
+/// Sections of `bench gpu` that say how fast kernels are.
+const KERNELS: &str = "layer,step";
 
 /// Builds what the measurement needs and hands over.
 pub(crate) fn bench(repo: &Repo, what: &Bench) -> Result<()> {
-    repo.build(&["bench-suite"], "the training engine", false)?;
+    let card = match what {
+        Bench::Gpu(options) => Some(options.device),
+        Bench::Kernels(options) => Some(options.device),
+        _ => None,
+    };
+    // The programs for cards are built by `setup`: a machine with a card need not be able to build.
+    if card.is_none_or(|device| device::resolve(repo, device) == DeviceName::Cpu) {
+        repo.build(&["bench-suite"], "the training engine", false)?;
+    }
     match what {
+        Bench::Gpu(options) => gpu(repo, options),
+        Bench::Kernels(options) if device::resolve(repo, options.device) != DeviceName::Cpu => {
+            let Kernels { rounds, out, device, python, .. } = options.clone();
+            gpu(repo, &Gpu { device, sections: KERNELS.into(), rounds, quick: false, python, out })
+        }
         Bench::Kernels(options) => kernels(repo, options),
         Bench::Decode(options) => decode::decode(repo, options),
         Bench::Decomposition(options) => peers::decomposition::decomposition(repo, options),
@@ -36,6 +53,45 @@ struct Section {
     /// Of the system.
     load_start: Option<f64>,
     load_end: Option<f64>,
+}
+
+/// What `machine.toml` says of a card.
+#[derive(Serialize)]
+struct GpuSection {
+    device: String,
+    sections: String,
+    rounds: usize,
+    quick: bool,
+    load_start: Option<f64>,
+    load_end: Option<f64>,
+}
+
+fn gpu(repo: &Repo, options: &Gpu) -> Result<()> {
+    let device = device::resolve(repo, options.device);
+    let mut engine = device::device_program(repo, device)?;
+    let machine = Machine::read();
+    let out = options.out.clone().unwrap_or_else(|| repo.path("results/bench").join(machine.folder()));
+    let out = std::path::absolute(out)?;
+    fs::create_dir_all(&out).with_context(|| format!("failed to make {}", out.display()))?;
+    let load_start = load();
+    engine.args(["bench-gpu", "--device", &device.to_string(), "--sections", &options.sections]);
+    engine.args(["--rounds", &options.rounds.to_string()]).arg("--out").arg(&out);
+    engine.arg("--python").arg(&options.python);
+    if options.quick {
+        engine.arg("--quick");
+    }
+    let done = repo::run(&mut engine);
+    let section = GpuSection {
+        device: device.to_string(),
+        sections: options.sections.clone(),
+        rounds: options.rounds,
+        quick: options.quick,
+        load_start,
+        load_end: load(),
+    };
+    machine.write(&out, "gpu", &section)?;
+    eprintln!("written to {}", repo.show(&out));
+    done
 }
 
 fn kernels(repo: &Repo, options: &Kernels) -> Result<()> {

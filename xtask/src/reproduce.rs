@@ -15,7 +15,7 @@ use crate::{classes, cluster, device, dry_run, engine, experiments, figures, pac
 
 /// Runs an experiment from video files to `results/<experiment>/`, or submits its cells to a batch system.
 pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
-    let selection = &args.selection.on_this_machine(repo);
+    let selection = &args.selection.on_this_machine(repo)?;
     // Refused before anything is built.
     device::device_program(repo, selection.device)?;
     if args.batch.on.is_some() {
@@ -71,7 +71,7 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
 /// Prints the missing cells of an experiment as command lines.
 pub(crate) fn plan(repo: &Repo, experiment: &str, selection: &Selection) -> Result<()> {
     let verbosity = Verbosity { quiet: true, verbose: 0 };
-    let selection = &selection.on_this_machine(repo);
+    let selection = &selection.on_this_machine(repo)?;
     let plan = prepared(repo, experiment, selection, verbosity, &Interrupt::install()?)?;
     cluster::plan(repo, &engine::run_dir(repo, &plan), &plan)
 }

@@ -167,3 +167,23 @@ fn picked(clip: &Tensor, frames: &Frames) -> Result<Tensor> {
         Frames::Listed(list) => clip.index_select(&Tensor::new(&list[..], clip.device())?, 0)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use video_data::batch::Sampling;
+
+    #[test]
+    fn frames_on_the_device_are_those_that_a_batch_would_hold() {
+        let clip = Tensor::from_vec((0..14_u8).collect::<Vec<_>>(), (7, 2), &Device::Cpu).unwrap();
+        let first = |frames: Frames| -> Vec<u8> {
+            picked(&clip, &frames).unwrap().to_vec2::<u8>().unwrap().iter().map(|row| row[0] / 2).collect()
+        };
+        let sampled = |every, max_frames| Frames::Sampled(Sampling { every, max_frames });
+        assert_eq!(first(sampled(1, None)), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(first(sampled(1, Some(3))), [0, 1, 2]);
+        assert_eq!(first(sampled(3, None)), [0, 3, 6]);
+        assert_eq!(first(sampled(2, Some(3))), [0, 2, 4]);
+        assert_eq!(first(Frames::Listed(vec![1, 1, 5])), [1, 1, 5]);
+    }
+}

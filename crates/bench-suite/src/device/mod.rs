@@ -106,6 +106,27 @@ impl Precision {
     }
 }
 
+/// A device computes in no other precision than f32.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("precision {precision} is for CUDA devices: {device} computes in f32")]
+pub struct NotOffered {
+    device: DeviceName,
+    precision: Precision,
+}
+
+impl Precision {
+    /// Refuses what a device does not offer.
+    ///
+    /// # Errors
+    /// Anything but f32 away from CUDA.
+    pub fn check(self, device: DeviceName) -> Result<(), NotOffered> {
+        if self == Self::F32 || matches!(device, DeviceName::Cuda(_)) {
+            return Ok(());
+        }
+        Err(NotOffered { device, precision: self })
+    }
+}
+
 impl FromStr for Precision {
     type Err = UnknownName;
 

@@ -20,9 +20,7 @@ pub struct Opened {
 /// A device that this program was not built for or that the machine does not have, with what to do; a precision that
 /// the device does not offer.
 pub fn open(name: DeviceName, precision: Precision) -> Result<Opened> {
-    if precision != Precision::F32 && !matches!(name, DeviceName::Cuda(_)) {
-        bail!("precision {precision} is for CUDA devices: {name} computes in f32");
-    }
+    precision.check(name)?;
     match name {
         DeviceName::Cpu => Ok(Opened {
             device: Device::Cpu,

@@ -5,6 +5,7 @@
 
 mod compress;
 mod determinism;
+mod devices;
 mod faults;
 mod locks;
 mod modes;

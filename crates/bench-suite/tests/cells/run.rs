@@ -34,6 +34,13 @@ pub(crate) struct Outcome {
     weights: Vec<u8>,
 }
 
+impl Outcome {
+    /// Training loss of every epoch.
+    pub(crate) fn losses(&self) -> Vec<f64> {
+        self.record.curve.iter().map(|point| point.train_loss).collect()
+    }
+}
+
 impl Run {
     /// 36 clips of noise in four classes, and `--set` for each of the settings.
     pub(crate) fn new(settings: &[&str]) -> Self {
