@@ -7,8 +7,10 @@
 
 use rand::RngExt;
 use tt_core::apply::halves::{Cut, Geometry};
-use tt_core::cuda::Precision;
 use tt_core::cuda::emulation::{Argument, available, emulate};
+#[cfg(unix)]
+use tt_core::cuda::nvrtc::Nvrtc;
+use tt_core::cuda::{Precision, Source};
 use tt_core::{TtShape, rng};
 
 /// Shared memory of a block of an H100.
@@ -201,6 +203,35 @@ fn the_same_grid_gives_the_same_bits_and_blocks_do_not_change_the_output() {
     assert_eq!(run(4), first);
     let other = run(2);
     assert_eq!(other[..2], first[..2]);
+}
+
+/// NVRTC compiles for a GPU what the emulation runs, where `TT_NVRTC` is the path of `libnvrtc.so`.
+#[cfg(unix)]
+#[test]
+fn every_kernel_compiles_for_gpus() {
+    let Some(library) = std::env::var_os("TT_NVRTC") else {
+        println!(
+            "skipped: the kernels of the TT layer are not compiled for GPUs (TT_NVRTC names no libnvrtc.so)"
+        );
+        return;
+    };
+    let nvrtc = Nvrtc::open(library.as_ref()).unwrap();
+    let ucf11 = TtShape::uniform(&[8, 20, 20, 18], &[4, 4, 4, 4], 4, 3).unwrap();
+    let (ucf11, primes) = (Cut::cheapest(&ucf11), cut(&[17, 33], &[70, 17], &[1, 3, 1], 1, 1));
+    for (cut, precision, architecture) in [
+        (ucf11, Precision::F32, "sm_80"),
+        (ucf11, Precision::F32, "sm_90"),
+        (ucf11, Precision::Tf32, "sm_80"),
+        (ucf11, Precision::Bf16, "sm_90"),
+        (primes, Precision::F32, "sm_90"),
+    ] {
+        let source = Geometry::new(cut, precision, SHARED).unwrap().source();
+        let (binary, log) = nvrtc.compile(&source, architecture).unwrap();
+        assert!(binary.starts_with(b"\x7fELF"));
+        assert_eq!(log, "", "{architecture}");
+    }
+    let text = nvrtc.compile(&Source::new("bad.cu", "int x = ;"), "sm_80").unwrap_err().to_string();
+    assert!(text.contains("bad.cu") && text.contains("expected an expression"), "{text}");
 }
 
 fn bits(values: Vec<f32>) -> Vec<u32> {

@@ -7,6 +7,8 @@
 pub mod emulation;
 #[cfg(feature = "cuda")]
 pub mod launch;
+#[cfg(unix)]
+pub mod nvrtc;
 
 use std::fmt::Write as _;
 
@@ -61,6 +63,12 @@ impl Source {
     pub fn define(mut self, name: &'static str, value: usize) -> Self {
         self.defines.push((name, value));
         self
+    }
+
+    /// NVRTC's options for an architecture such as `sm_90`.
+    #[cfg(any(unix, feature = "cuda"))]
+    pub(crate) fn options(architecture: &str) -> Vec<String> {
+        vec![format!("--gpu-architecture={architecture}"), "-default-device".into(), "-std=c++17".into()]
     }
 
     /// The whole text, for NVRTC or for the emulation.
