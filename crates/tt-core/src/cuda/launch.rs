@@ -133,8 +133,6 @@ pub fn compile(source: &Source, architecture: &str) -> Result<Vec<u8>> {
     let text = CString::new(source.text()).map_err(Error::wrap)?;
     let name = CString::new(source.name).map_err(Error::wrap)?;
     let program = Program(result::create_program(&text, Some(&name)).map_err(Error::wrap)?);
-    let options =
-        [format!("--gpu-architecture={architecture}"), "-default-device".into(), "-std=c++17".into()];
     // SAFETY: the program is alive; the buffer has the size that NVRTC asks for.
     unsafe {
         if let Err(error) = result::compile_program(program.0, &Source::options(architecture)) {
