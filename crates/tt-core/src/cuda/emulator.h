@@ -230,13 +230,20 @@ inline void run_blocks(const std::vector<dim3>& indices, size_t shared_bytes, bo
     size_t left = fibers.size(), idle = 0;
     while (left > 0) {
         unsigned long before = progress;
-        for (size_t k = 0; k < fibers.size(); ++k) {
-            size_t index = reverse ? fibers.size() - 1 - k : k;
-            Fiber& fiber = fibers[index];
-            if (fiber.done || (fiber.waits && fiber.waits->generation == fiber.generation)) continue;
-            now = &fiber;
-            resume(stacks + index * STACK);
-            if (fiber.done) left -= 1;
+        for (size_t b = 0; b < blocks.size(); ++b) {
+            // A block runs as far ahead of the others as it can: one that should have waited for them is found out.
+            size_t first = (reverse ? blocks.size() - 1 - b : b) * threads;
+            for (unsigned long last = progress - 1; last != progress;) {
+                last = progress;
+                for (unsigned t = 0; t < threads; ++t) {
+                    size_t index = first + (reverse ? threads - 1 - t : t);
+                    Fiber& fiber = fibers[index];
+                    if (fiber.done || (fiber.waits && fiber.waits->generation == fiber.generation)) continue;
+                    now = &fiber;
+                    resume(stacks + index * STACK);
+                    if (fiber.done) left -= 1;
+                }
+            }
         }
         now = nullptr;
         idle = progress == before ? idle + 1 : 0;
