@@ -146,7 +146,7 @@ fn skipped() -> bool {
     skipped
 }
 
-/// The emulated kernels round 24 bits away, and tensor cores toward zero: far below the 1e-5 that is promised.
+/// Two terms of f16 leave 2^-22, and sums err as in f32: far below the 1e-5 that is promised.
 const EXACT: f64 = 1e-6;
 
 #[test]
@@ -163,7 +163,7 @@ fn edge_shapes_are_exact() {
         // More than 64 outputs on the left, several rounds of a warp, rows of two words.
         (cut(&[13, 17, 18], &[6, 4, 3], &[1, 2, 2, 1], 3, 2), SHARED, 2),
         // Ranks in parts, because shared memory is scarce.
-        (cut(&[9, 40], &[2, 5], &[1, 6, 1], 2, 1), 24 << 10, 5),
+        (cut(&[9, 40], &[2, 5], &[1, 6, 1], 2, 1), 20 << 10, 5),
     ] {
         let geometry = Geometry::new(cut, Precision::F32, shared).unwrap();
         let errors = Case::new(cut, geometry, frames, 2).errors();
@@ -178,12 +178,8 @@ fn frames_of_ucf11_at_each_precision() {
         return;
     }
     let cut = Cut::cheapest(&TtShape::uniform(&[8, 20, 20, 18], &[4, 4, 4, 4], 4, 3).unwrap());
-    // Each split leaves 2^-8 of what the one before left; products of two such numbers add their errors.
-    for (precision, frames, bound) in [
-        (Precision::F32, 3, EXACT),
-        (Precision::Tf32, 1, 2.0_f64.powi(-16)),
-        (Precision::Bf16, 1, 2.0_f64.powi(-7)),
-    ] {
+    // One term leaves 2^-11 of each number; the errors of both factors add up.
+    for (precision, frames, bound) in [(Precision::F32, 3, EXACT), (Precision::Tf32, 1, 2.0_f64.powi(-10))] {
         let geometry = Geometry::new(cut, precision, SHARED).unwrap();
         let errors = Case::new(cut, geometry, frames, 1).errors();
         println!("{precision:?}: {errors:?}");
@@ -221,9 +217,7 @@ fn every_kernel_compiles_for_gpus() {
     for (cut, precision, architecture) in [
         (ucf11, Precision::F32, "sm_80"),
         (ucf11, Precision::F32, "sm_90"),
-        (ucf11, Precision::Tf32, "sm_80"),
-        (ucf11, Precision::Bf16, "sm_90"),
-        (primes, Precision::F32, "sm_90"),
+        (primes, Precision::Tf32, "sm_90"),
     ] {
         let source = Geometry::new(cut, precision, SHARED).unwrap().source();
         let (binary, log) = nvrtc.compile(&source, architecture).unwrap();
