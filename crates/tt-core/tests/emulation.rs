@@ -33,6 +33,12 @@ KERNEL(multiply)(const float* a, const float* b, float* d) {
 }
 EMULATED(multiply)
 
+KERNEL(round_off)(float* f16, float* bf16) {
+    f16[threadIdx.x] = high_f16(pack_f16(0.0f, f16[threadIdx.x]));
+    bf16[threadIdx.x] = low_bf16(pack_bf16(bf16[threadIdx.x], 0.0f));
+}
+EMULATED(round_off)
+
 KERNEL(ring)(unsigned* counter, float* numbers, int rounds) {
     for (int k = 0; k < rounds; ++k) {
         float next = load_fresh(numbers + (blockIdx.x + 1) % gridDim.x);
@@ -104,6 +110,40 @@ fn tensor_core_fragments_lie_as_documented() {
             assert_eq!(d[row * 8 + column], sum, "[{row}, {column}]");
         }
     }
+}
+
+#[test]
+fn half_precision_rounds_to_nearest_even() {
+    let two = |power: i32| 2.0_f32.powi(power);
+    let cases = [
+        (1.0 + two(-11), 1.0),
+        (1.0 + 3.0 * two(-11), 1.0 + two(-9)),
+        (-1.0 - 1.01 * two(-11), -1.0 - two(-10)),
+        (2.0 - two(-12), 2.0),
+        (65_519.0, 65_504.0),
+        (65_520.0, f32::INFINITY),
+        (f32::NEG_INFINITY, f32::NEG_INFINITY),
+        (two(-24), two(-24)),
+        (two(-25), 0.0),
+        (3.0 * two(-26), two(-24)),
+        (two(-14) - two(-26), two(-14)),
+        (1e-30, 0.0),
+    ];
+    let brain =
+        [(1.0 + two(-8), 1.0), (1.0 + 3.0 * two(-8), 1.0 + two(-6)), (3.0 * two(126), 3.0 * two(126))];
+    let (mut f16, mut bf16) = ([f32::NAN; 32], [f32::NAN; 32]);
+    cases.iter().zip(&mut f16).for_each(|((value, _), to)| *to = *value);
+    brain.iter().zip(&mut bf16).for_each(|((value, _), to)| *to = *value);
+    let arguments = &mut [Argument::F32(&mut f16), Argument::F32(&mut bf16)];
+    let Some(result) = run(Launch::new("round_off", 1, 32, 0), arguments) else { return };
+    result.unwrap();
+    for ((value, rounded), found) in cases.iter().zip(&f16) {
+        assert_eq!(found.to_bits(), rounded.to_bits(), "{value:e}: {found:e} against {rounded:e}");
+    }
+    for ((value, rounded), found) in brain.iter().zip(&bf16) {
+        assert_eq!(found.to_bits(), rounded.to_bits(), "{value:e}: {found:e} against {rounded:e}");
+    }
+    assert!(f16[cases.len()].is_nan() && bf16[brain.len()].is_nan());
 }
 
 #[test]

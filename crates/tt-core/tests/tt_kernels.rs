@@ -7,8 +7,10 @@
 
 use rand::RngExt;
 use tt_core::apply::halves::{Cut, Geometry};
-use tt_core::cuda::Precision;
 use tt_core::cuda::emulation::{Argument, available, emulate};
+#[cfg(unix)]
+use tt_core::cuda::nvrtc::Nvrtc;
+use tt_core::cuda::{Precision, Source};
 use tt_core::{TtShape, rng};
 
 /// Shared memory of a block of an H100.
@@ -144,7 +146,7 @@ fn skipped() -> bool {
     skipped
 }
 
-/// The emulated kernels round 24 bits away, and tensor cores toward zero: far below the 1e-5 that is promised.
+/// Two terms of f16 leave 2^-22, and sums err as in f32: far below the 1e-5 that is promised.
 const EXACT: f64 = 1e-6;
 
 #[test]
@@ -161,7 +163,7 @@ fn edge_shapes_are_exact() {
         // More than 64 outputs on the left, several rounds of a warp, rows of two words.
         (cut(&[13, 17, 18], &[6, 4, 3], &[1, 2, 2, 1], 3, 2), SHARED, 2),
         // Ranks in parts, because shared memory is scarce.
-        (cut(&[9, 40], &[2, 5], &[1, 6, 1], 2, 1), 24 << 10, 5),
+        (cut(&[9, 40], &[2, 5], &[1, 6, 1], 2, 1), 20 << 10, 5),
     ] {
         let geometry = Geometry::new(cut, Precision::F32, shared).unwrap();
         let errors = Case::new(cut, geometry, frames, 2).errors();
@@ -176,12 +178,8 @@ fn frames_of_ucf11_at_each_precision() {
         return;
     }
     let cut = Cut::cheapest(&TtShape::uniform(&[8, 20, 20, 18], &[4, 4, 4, 4], 4, 3).unwrap());
-    // Each split leaves 2^-8 of what the one before left; products of two such numbers add their errors.
-    for (precision, frames, bound) in [
-        (Precision::F32, 3, EXACT),
-        (Precision::Tf32, 1, 2.0_f64.powi(-16)),
-        (Precision::Bf16, 1, 2.0_f64.powi(-7)),
-    ] {
+    // One term leaves 2^-11 of each number; the errors of both factors add up.
+    for (precision, frames, bound) in [(Precision::F32, 3, EXACT), (Precision::Tf32, 1, 2.0_f64.powi(-10))] {
         let geometry = Geometry::new(cut, precision, SHARED).unwrap();
         let errors = Case::new(cut, geometry, frames, 1).errors();
         println!("{precision:?}: {errors:?}");
@@ -201,6 +199,33 @@ fn the_same_grid_gives_the_same_bits_and_blocks_do_not_change_the_output() {
     assert_eq!(run(4), first);
     let other = run(2);
     assert_eq!(other[..2], first[..2]);
+}
+
+/// NVRTC compiles for a GPU what the emulation runs, where `TT_NVRTC` is the path of `libnvrtc.so`.
+#[cfg(unix)]
+#[test]
+fn every_kernel_compiles_for_gpus() {
+    let Some(library) = std::env::var_os("TT_NVRTC") else {
+        println!(
+            "skipped: the kernels of the TT layer are not compiled for GPUs (TT_NVRTC names no libnvrtc.so)"
+        );
+        return;
+    };
+    let nvrtc = Nvrtc::open(library.as_ref()).unwrap();
+    let ucf11 = TtShape::uniform(&[8, 20, 20, 18], &[4, 4, 4, 4], 4, 3).unwrap();
+    let (ucf11, primes) = (Cut::cheapest(&ucf11), cut(&[17, 33], &[70, 17], &[1, 3, 1], 1, 1));
+    for (cut, precision, architecture) in [
+        (ucf11, Precision::F32, "sm_80"),
+        (ucf11, Precision::F32, "sm_90"),
+        (primes, Precision::Tf32, "sm_90"),
+    ] {
+        let source = Geometry::new(cut, precision, SHARED).unwrap().source();
+        let (binary, log) = nvrtc.compile(&source, architecture).unwrap();
+        assert!(binary.starts_with(b"\x7fELF"));
+        assert_eq!(log, "", "{architecture}");
+    }
+    let text = nvrtc.compile(&Source::new("bad.cu", "int x = ;"), "sm_80").unwrap_err().to_string();
+    assert!(text.contains("bad.cu") && text.contains("expected an expression"), "{text}");
 }
 
 fn bits(values: Vec<f32>) -> Vec<u32> {

@@ -64,19 +64,48 @@ DEVICE void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
 }
 
-// Two numbers rounded to bf16 (to nearest, ties to even), `low` in the low half.
+// Two numbers rounded to f16 or bf16 (to nearest, ties to even), `low` in the low half.
+DEVICE unsigned pack_f16(float low, float high) {
+    unsigned both;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+}
 DEVICE unsigned pack_bf16(float low, float high) {
     unsigned both;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
     return both;
 }
 
-// d += a b, `a [16, 16]`, `b [16, 8]`, in fragments of mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32:
+// Halves of `pack_f16` as floats.
+DEVICE float low_f16(unsigned both) {
+    float value;
+    asm("{ .reg .f16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, low; }" : "=f"(value) : "r"(both));
+    return value;
+}
+DEVICE float high_f16(unsigned both) {
+    float value;
+    asm("{ .reg .f16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, high; }" : "=f"(value) : "r"(both));
+    return value;
+}
+
+// a - b in both halves.
+DEVICE unsigned subtract_f16(unsigned a, unsigned b) {
+    unsigned both;
+    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(both) : "r"(a), "r"(b));
+    return both;
+}
+
+// d += a b, `a [16, 16]`, `b [16, 8]`, in fragments of mma.sync.aligned.m16n8k16.row.col:
 // with g = lane / 4 and t = lane % 4, a[0] holds (g, 2t..2t+1), a[1] (g + 8, ..), a[2] (g, 2t + 8 ..), a[3] both;
 // b[0] holds (2t..2t+1, g), b[1] (2t + 8 .., g); d[0..1] is (g, 2t..2t+1), d[2..3] (g + 8, ..).
+DEVICE void mma_f16(float d[4], const unsigned a[4], const unsigned b[2]) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
 DEVICE void mma_bf16(float d[4], const unsigned a[4], const unsigned b[2]) {
-    asm(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));

@@ -1,6 +1,6 @@
 //! Runs CUDA kernels on the CPU, for tests: the system's C++ compiler and `emulator.h`, a fiber a thread.
 //!
-//! The emulation is exact for integers, copies, barriers and rounding to bf16, and rounds tensor-core products
+//! The emulation is exact for integers, copies, barriers and rounding to f16 and bf16, and rounds tensor-core products
 //! toward zero; it aborts on accesses outside of buffers, deadlocks, and results that depend on the order of threads.
 
 use std::fs;

@@ -174,6 +174,21 @@ inline float bf16(unsigned both, unsigned half) {
     return value;
 }
 
+// Every number of f16.
+struct F16 {
+    float values[1 << 16];
+    F16() {
+        for (int bits = 0; bits < 1 << 16; ++bits) {
+            int exponent = bits >> 10 & 31, digits = bits & 1023;
+            float value = exponent == 0 ? std::ldexp(float(digits), -24) : std::ldexp(float(digits + 1024), exponent - 25);
+            if (exponent == 31) value = digits == 0 ? INFINITY : NAN;
+            values[bits] = bits >> 15 ? -value : value;
+        }
+    }
+};
+inline const F16 f16_values;
+inline float f16(unsigned both, unsigned half) { return f16_values.values[half ? both >> 16 : both & 0xffff]; }
+
 // Rounded toward zero, as tensor cores do.
 inline float toward_zero(double exact) {
     float value = static_cast<float>(exact);
@@ -531,21 +546,46 @@ inline unsigned emulated_bf16(float value) {
 }
 inline unsigned pack_bf16(float low, float high) { return emulated_bf16(high) << 16 | emulated_bf16(low); }
 
+inline unsigned emulated_f16(float value) {
+    unsigned sign = __float_as_uint(value) >> 31 << 15;
+    double size = std::fabs(static_cast<double>(value));
+    if (std::isnan(value)) return 0x7fff;
+    if (size >= 65520.0) return sign | 0x7c00;
+    if (size == 0.0) return sign;
+    int exponent = std::ilogb(size) < -14 ? -14 : std::ilogb(size);
+    // A carry into the next exponent adds up to the right bits.
+    unsigned digits = static_cast<unsigned>(std::nearbyint(std::ldexp(size, 10 - exponent)));
+    return sign | (static_cast<unsigned>(exponent + 14) * 1024 + digits);
+}
+inline unsigned pack_f16(float low, float high) { return emulated_f16(high) << 16 | emulated_f16(low); }
+inline float low_f16(unsigned both) { return emulator::f16(both, 0); }
+inline float high_f16(unsigned both) { return emulator::f16(both, 1); }
+inline unsigned subtract_f16(unsigned a, unsigned b) {
+    return pack_f16(low_f16(a) - low_f16(b), high_f16(a) - high_f16(b));
+}
+
 // Products and their sum are exact but for one rounding toward zero: tensor cores do not do better.
-inline void mma_bf16(float d[4], const unsigned a[4], const unsigned b[2]) {
+template <float (*number)(unsigned, unsigned)>
+void emulated_mma(const char* what, float d[4], const unsigned a[4], const unsigned b[2]) {
     const unsigned mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
-    const emulator::Shown* shown = emulator::show("mma_bf16", 0xffffffffu, mine, sizeof mine);
+    const emulator::Shown* shown = emulator::show(what, 0xffffffffu, mine, sizeof mine);
     unsigned row = emulator::now->lane / 4, column = emulator::now->lane % 4 * 2;
     for (unsigned e = 0; e < 4; ++e) {
         double sum = d[e];
         for (unsigned k = 0; k < 16; ++k) {
             const unsigned* left = shown[row * 4 + k % 8 / 2].words;
             const unsigned* right = shown[(column + e % 2) * 4 + k % 8 / 2].words + 4;
-            sum += static_cast<double>(emulator::bf16(left[e / 2 + k / 8 * 2], k % 2)) *
-                   static_cast<double>(emulator::bf16(right[k / 8], k % 2));
+            sum += static_cast<double>(number(left[e / 2 + k / 8 * 2], k % 2)) *
+                   static_cast<double>(number(right[k / 8], k % 2));
         }
         d[e] = emulator::toward_zero(sum);
     }
+}
+inline void mma_f16(float d[4], const unsigned a[4], const unsigned b[2]) {
+    emulated_mma<emulator::f16>("mma_f16", d, a, b);
+}
+inline void mma_bf16(float d[4], const unsigned a[4], const unsigned b[2]) {
+    emulated_mma<emulator::bf16>("mma_bf16", d, a, b);
 }
 
 int main(int count, char** names) {

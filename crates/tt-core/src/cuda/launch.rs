@@ -99,6 +99,14 @@ pub fn shared_limit(device: &CudaDevice) -> Result<usize> {
     attribute(device, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
 }
 
+/// Whether the device multiplies matrices of bf16.
+///
+/// # Errors
+/// The driver's error.
+pub fn multiplies_bf16(device: &CudaDevice) -> Result<bool> {
+    Ok(device.cuda_stream().context().compute_capability().w()?.0 >= 8)
+}
+
 fn attribute(device: &CudaDevice, attribute: CUdevice_attribute) -> Result<usize> {
     Ok(device.cuda_stream().context().attribute(attribute).w()? as usize)
 }
@@ -125,11 +133,9 @@ pub fn compile(source: &Source, architecture: &str) -> Result<Vec<u8>> {
     let text = CString::new(source.text()).map_err(Error::wrap)?;
     let name = CString::new(source.name).map_err(Error::wrap)?;
     let program = Program(result::create_program(&text, Some(&name)).map_err(Error::wrap)?);
-    let options =
-        [format!("--gpu-architecture={architecture}"), "-default-device".into(), "-std=c++17".into()];
     // SAFETY: the program is alive; the buffer has the size that NVRTC asks for.
     unsafe {
-        if let Err(error) = result::compile_program(program.0, &options) {
+        if let Err(error) = result::compile_program(program.0, &Source::options(architecture)) {
             let log = result::get_program_log(program.0).map_err(Error::wrap)?;
             let log = CStr::from_ptr(log.as_ptr()).to_string_lossy().into_owned();
             return Err(Error::Msg(format!("{} for {architecture}: {error}: {log}", source.name)));

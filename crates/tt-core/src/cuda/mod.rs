@@ -7,6 +7,8 @@
 pub mod emulation;
 #[cfg(feature = "cuda")]
 pub mod launch;
+#[cfg(unix)]
+pub mod nvrtc;
 
 use std::fmt::Write as _;
 
@@ -19,22 +21,21 @@ pub(crate) const TT: &str = include_str!("tt.cu");
 /// How exact the products of tensor cores are. Sums are f32 in all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// Numbers split in three of bf16: 24 bits, as exact as f32.
+    /// Numbers split in two of f16: 22 bits, and errors like those of f32.
     #[default]
     F32,
-    /// Split in two: 16 bits, between TF32 and f32.
+    /// Rounded to f16: the 11 bits of TF32.
     Tf32,
-    /// Rounded to bf16: 8 bits.
+    /// Where bf16 would be enough: the same as TF32, because f16 costs no more than bf16.
     Bf16,
 }
 
 impl Precision {
-    /// Numbers of bf16 that stand for one of f32.
+    /// Numbers of f16 that stand for one of f32.
     pub const fn terms(self) -> usize {
         match self {
-            Self::F32 => 3,
-            Self::Tf32 => 2,
-            Self::Bf16 => 1,
+            Self::F32 => 2,
+            Self::Tf32 | Self::Bf16 => 1,
         }
     }
 }
@@ -61,6 +62,12 @@ impl Source {
     pub fn define(mut self, name: &'static str, value: usize) -> Self {
         self.defines.push((name, value));
         self
+    }
+
+    /// NVRTC's options for an architecture such as `sm_90`.
+    #[cfg(any(unix, feature = "cuda"))]
+    pub(crate) fn options(architecture: &str) -> Vec<String> {
+        vec![format!("--gpu-architecture={architecture}"), "-default-device".into(), "-std=c++17".into()]
     }
 
     /// The whole text, for NVRTC or for the emulation.

@@ -48,13 +48,13 @@ impl Cut {
 
     /// Multiply-accumulates of a frame at full precision, padding to fragments included.
     ///
-    /// Pixels are exact, so that the first product takes three for one; the second takes six.
+    /// Pixels are exact, so that the first product takes two for one; the second takes three.
     fn work(&self) -> usize {
         let between =
             self.left_inputs.next_multiple_of(16) * self.rank * self.right_outputs.next_multiple_of(16);
         let (inputs, outputs) =
             (self.right_inputs.next_multiple_of(16), self.left_outputs.next_multiple_of(8));
-        between.saturating_mul(3 * inputs + 6 * outputs)
+        between.saturating_mul(2 * inputs + 3 * outputs)
     }
 
     /// Columns of the right half, `(a, j)` with `j` fastest.

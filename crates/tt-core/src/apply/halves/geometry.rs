@@ -10,17 +10,19 @@ const GRADIENT_WARPS: usize = 12;
 /// Ranks whose products a warp holds in registers at a time.
 const TILES: usize = 5;
 const GRADIENT_TILES: usize = 4;
-/// Bytes of the operand of one tensor-core product, `[16, 16]` in bf16.
+/// Numbers of `tt_forward` beside its sums.
+const SCALES: usize = 4;
+/// Bytes of the operand of one tensor-core product, `[16, 16]` in f16.
 const FRAGMENT: usize = 512;
 
 /// The geometry of one cut, precision and device.
 ///
 /// # Cost
 /// A frame of UCF11 (three gates, rank 4) is 57,600 bytes read and 3,072 written: 14 ns at 4.3 TB/s. Tensor cores
-/// do, per frame and at full precision, `24 * 4 * 20 * 3` = 5,760 products of `[16, 16]` by `[16, 8]` for T and `10 *
-/// 4 * 6 * 6` = 1,440 for y: 29.5 MFLOP, 30 ns at 989 TFLOP/s (4,560 products with two terms, 2,160 with one).
-/// Training writes T, 40,960 bytes more. The gradient reads the frame and dT, 98,560 bytes or 23
-/// ns, and takes `10 * 4 * 48 * 3` = 5,760 products, 24 ns.
+/// do, per frame and as exactly as f32, `24 * 4 * 20 * 2` = 3,840 products of `[16, 16]` by `[16, 8]` for T and `10 *
+/// 4 * 6 * 3` = 720 for y: 18.7 MFLOP, 19 ns at 989 TFLOP/s; with one term 1,920 and 240, 9 ns. Training writes T,
+/// 40,960 bytes more. The gradient reads the frame and dT, 98,560 bytes or 23 ns, and takes `10 * 4 * 48 * 2` =
+/// 3,840 products, 16 ns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Geometry {
     cut: Cut,
@@ -68,14 +70,15 @@ impl Geometry {
         None
     }
 
-    /// Bytes of shared memory of `tt_forward`: the right half in terms, sums of the warps, sums so far.
+    /// Bytes of shared memory of `tt_forward`: the right half in terms, sums of the warps, sums so far, scales.
     fn shared_bytes(&self) -> usize {
         let lanes = if self.cut.right_inputs.is_multiple_of(8) { 32 } else { 16 };
         let steps = self.cut.right_inputs.div_ceil(lanes) * lanes / 16;
         let columns = self.cut.left_outputs.div_ceil(8);
         let wide = balanced(columns, 8);
         let sums = self.warps * wide * 8 * 17 + 2 * columns.div_ceil(wide) * wide * 8 * 16;
-        steps * self.tiles * self.precision.terms() * FRAGMENT + self.groups * sums * size_of::<f32>()
+        let right = steps * self.tiles * self.precision.terms() * FRAGMENT;
+        right + (self.groups * sums + SCALES) * size_of::<f32>()
     }
 
     /// The kernels with these sizes.
@@ -129,7 +132,8 @@ impl Geometry {
 
     /// `pixel_gradient` of `frames` frames.
     pub fn gradient(&self, frames: usize, multiprocessors: usize) -> Launch {
-        let shared = self.stage * self.gradient_tiles * self.precision.terms() * FRAGMENT;
+        let terms = self.stage * self.gradient_tiles * self.precision.terms() * FRAGMENT;
+        let shared = terms + self.gradient_warps.next_multiple_of(4) * size_of::<f32>();
         let mut launch = Launch::new("pixel_gradient", 1, self.gradient_warps * 32, shared);
         launch.grid = self.gradient_grid();
         launch.grid[0] = self.gradient_parts(frames, multiprocessors);
@@ -153,10 +157,10 @@ mod tests {
         let geometry = Geometry::new(Cut::cheapest(&shape), Precision::F32, 227 << 10).unwrap();
         assert_eq!((geometry.tiles, geometry.warps, geometry.groups, geometry.parts()), (4, 10, 1, 1));
         let launch = geometry.forward(16_384, 132);
-        assert_eq!((launch.grid, launch.block, launch.shared_bytes), ([132, 1, 1], [320, 1, 1], 186_240));
+        assert_eq!((launch.grid, launch.block, launch.shared_bytes), ([132, 1, 1], [320, 1, 1], 137_104));
         assert_eq!(geometry.gradient(16_384, 132).grid, [132, 1, 1]);
-        // An A100 has room for half of the ranks.
-        let geometry = Geometry::new(Cut::cheapest(&shape), Precision::F32, 163 << 10).unwrap();
+        // A card of the desk, with 99 KiB, has room for half of the ranks.
+        let geometry = Geometry::new(Cut::cheapest(&shape), Precision::F32, 99 << 10).unwrap();
         assert_eq!((geometry.tiles, geometry.parts()), (2, 2));
     }
 

@@ -7,7 +7,7 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::{Cut, Geometry};
-use crate::cuda::launch::{Kernel, multiprocessors, shared_limit};
+use crate::cuda::launch::{Kernel, multiplies_bf16, multiprocessors, shared_limit};
 use crate::cuda::{Launch, Precision};
 
 /// The kernels of one cut on one device.
@@ -26,7 +26,9 @@ impl<'a> Kernels<'a> {
         numbers: &Tensor,
     ) -> Result<Option<Self>> {
         match x.device() {
-            Device::Cuda(device) if x.dtype() == DType::U8 && numbers.dtype() == DType::F32 => {
+            Device::Cuda(device)
+                if x.dtype() == DType::U8 && numbers.dtype() == DType::F32 && multiplies_bf16(device)? =>
+            {
                 let geometry = Geometry::new(*cut, precision, shared_limit(device)?);
                 Ok(geometry.map(|geometry| Self { cut, geometry, device }))
             }
