@@ -12,6 +12,7 @@
 
 mod backward;
 mod batch;
+pub mod cuda;
 mod forward;
 mod pack;
 pub mod reference;

@@ -1,0 +1,49 @@
+//! The recurrence on CUDA: one persistent cooperative kernel a pass, compiled at run time for its cell.
+//!
+//! The text of the kernels ([`source`]), how the work is dealt ([`plan`]) and their arguments are plain data, tested
+//! on the CPU in emulation; only [`Persistent`] needs a GPU, and the feature `cuda`.
+
+mod plan;
+mod record;
+
+use super::{Cell, GateActivation, Masks};
+pub use plan::{Pass, Plan, plan};
+pub use record::Record;
+use tt_core::cuda::Source;
+
+/// The kernels of one cell.
+pub fn source(cell: Cell) -> Source {
+    let number = match cell {
+        Cell::Rnn => 0,
+        Cell::Gru => 1,
+        Cell::Lstm => 2,
+    };
+    let body = concat!(include_str!("group.cu"), include_str!("forward.cu"), include_str!("backward.cu"));
+    Source::new("recurrence.cu", body).define("CELL", number).define("THREADS", plan::THREADS)
+}
+
+/// Index, first packed row and frames of each clip, the longest first, `[B, 3]`.
+pub fn sorted(lengths: &[usize]) -> Vec<u32> {
+    let mut first = 0;
+    let mut clips: Vec<[u32; 3]> = lengths
+        .iter()
+        .enumerate()
+        .map(|(clip, &length)| {
+            first += length;
+            [clip as u32, (first - length) as u32, length as u32]
+        })
+        .collect();
+    clips.sort_by_key(|[_, _, length]| std::cmp::Reverse(*length));
+    clips.concat()
+}
+
+/// The integers that both kernels begin with.
+pub fn sizes(plan: &Plan, hidden: usize, clips: usize, gate: GateActivation, masks: Masks<'_>) -> [i32; 7] {
+    let masks = match masks {
+        Masks::None => 0,
+        Masks::Shared(_) => 1,
+        Masks::PerGate(_) => 2,
+    };
+    let hard = i32::from(gate == GateActivation::HardSigmoid);
+    [hidden as i32, clips as i32, plan.peers as i32, plan.units as i32, plan.rows as i32, hard, masks]
+}

@@ -1,0 +1,262 @@
+//! The CUDA kernels of the recurrence, run by the emulation on the CPU, against the f64 reference.
+
+use candle_core::{Device, Tensor};
+use rand::RngExt;
+use tt_core::cuda::emulation::{Argument, available, emulate};
+use tt_rnn::recurrence::cuda::{Pass, Plan, Record, plan, sizes, sorted, source};
+use tt_rnn::recurrence::reference::Reference;
+use tt_rnn::recurrence::{Batch, Cell, GateActivation, Masks};
+
+const CELLS: [Cell; 3] = [Cell::Rnn, Cell::Gru, Cell::Lstm];
+const GATES: [GateActivation; 2] = [GateActivation::HardSigmoid, GateActivation::Sigmoid];
+const DROPOUTS: [Dropout; 3] = [Dropout::None, Dropout::Shared, Dropout::PerGate];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Dropout {
+    None,
+    Shared,
+    PerGate,
+}
+
+/// A device of made-up size, so that few units meet several groups, blocks and lots.
+#[derive(Clone, Copy, Debug)]
+struct Card {
+    processors: usize,
+    shared_bytes: usize,
+    threads: usize,
+}
+
+const WHOLE: Card = Card { processors: 1, shared_bytes: 227 << 10, threads: 64 };
+
+/// A random problem; the kernels see f32, the reference the same values in f64.
+#[derive(Clone, Debug)]
+struct Problem {
+    cell: Cell,
+    gate: GateActivation,
+    hidden: usize,
+    lengths: Vec<usize>,
+    dropout: Dropout,
+    mask: Vec<f32>,
+    x: Vec<f32>,
+    weights: Vec<f32>,
+    dlast: Vec<f32>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Solution {
+    last: Vec<f32>,
+    activations: Vec<f32>,
+    hidden: Vec<f32>,
+    extra: Vec<f32>,
+    dx: Vec<f32>,
+}
+
+impl Problem {
+    fn new(cell: Cell, gate: GateActivation, hidden: usize, lengths: &[usize], dropout: Dropout) -> Self {
+        let mut rng = tt_core::rng::stream(hidden as u64, "test/recurrence-cuda");
+        let (row, clips) = (cell.gates() * hidden, lengths.len());
+        let mut draw =
+            |n: usize, size: f32| -> Vec<f32> { (0..n).map(|_| rng.random_range(-size..size)).collect() };
+        let x = draw(lengths.iter().sum::<usize>() * row, 1.5);
+        let weights = draw((hidden + 1) * row, 1.5 / (hidden as f32).sqrt());
+        let dlast = draw(clips * hidden, 1.0);
+        let factors = match dropout {
+            Dropout::None => 0,
+            Dropout::Shared => clips * hidden,
+            Dropout::PerGate => clips * row,
+        };
+        let mask = draw(factors, 1.0).iter().map(|v| if *v < -0.5 { 0.0 } else { 4.0 / 3.0 }).collect();
+        Self { cell, gate, hidden, lengths: lengths.to_vec(), dropout, mask, x, weights, dlast }
+    }
+
+    fn masks(&self) -> Masks<'_> {
+        match self.dropout {
+            Dropout::None => Masks::None,
+            Dropout::Shared => Masks::Shared(&self.mask),
+            Dropout::PerGate => Masks::PerGate(&self.mask),
+        }
+    }
+
+    fn plan(&self, card: Card) -> Plan {
+        let clips = self.lengths.len();
+        let mut plan = plan(self.cell, self.hidden, clips, card.processors, card.shared_bytes)
+            .unwrap_or_else(|| panic!("no plan for {self:?} on {card:?}"));
+        plan.threads = card.threads;
+        plan
+    }
+
+    /// The first arguments of both kernels.
+    fn sizes(&self, plan: &Plan) -> Vec<Argument<'static>> {
+        let sizes = sizes(plan, self.hidden, self.lengths.len(), self.gate, self.masks());
+        sizes.into_iter().map(Argument::Int).collect()
+    }
+
+    fn run(&self, plan: &Plan, pass: Pass, mut arguments: Vec<Argument<'_>>) {
+        emulate(&source(self.cell), &plan.launch(pass), &mut arguments)
+            .unwrap_or_else(|error| panic!("{error}: {plan:?} of {self:?}"));
+    }
+
+    fn forward(&self, plan: &Plan, train: bool) -> Solution {
+        let (frames, clips) = (self.lengths.iter().sum::<usize>(), self.lengths.len());
+        let kept = if train { frames } else { 0 };
+        let state = if train { frames } else { 2 * clips };
+        let extra = match (self.cell, train) {
+            (Cell::Gru, false) => clips,
+            (Cell::Rnn, _) | (Cell::Lstm, false) => 0,
+            _ => frames,
+        };
+        let unknown = |rows: usize| vec![f32::NAN; rows * self.hidden];
+        let mut solution = Solution {
+            last: unknown(clips),
+            activations: unknown(kept * self.cell.gates()),
+            hidden: unknown(state),
+            extra: unknown(extra),
+            dx: unknown(kept * self.cell.gates()),
+        };
+        let (mut x, mut u, mut mask) = (self.x.clone(), self.weights.clone(), self.mask.clone());
+        let (mut order, mut counters) = (sorted(&self.lengths), vec![0; plan.counters()]);
+        let mut arguments = self.sizes(plan);
+        arguments.push(Argument::Int(i32::from(train)));
+        arguments.extend([Argument::F32(&mut x), Argument::F32(&mut u), Argument::F32(&mut mask)]);
+        arguments.extend([Argument::U32(&mut order), Argument::F32(&mut solution.last)]);
+        arguments.extend([Argument::F32(&mut solution.activations), Argument::F32(&mut solution.hidden)]);
+        arguments.extend([Argument::F32(&mut solution.extra), Argument::U32(&mut counters)]);
+        self.run(plan, Pass::Forward, arguments);
+        assert_eq!((&x, &u), (&self.x, &self.weights), "the inputs were written to");
+        solution
+    }
+
+    fn solve(&self, plan: &Plan) -> Solution {
+        let evaluated = self.forward(plan, false);
+        let mut solution = self.forward(plan, true);
+        assert_eq!(evaluated.last, solution.last);
+        let (mut u, mut mask, mut dlast) = (self.weights.clone(), self.mask.clone(), self.dlast.clone());
+        let (mut order, mut counters) = (sorted(&self.lengths), vec![0; plan.counters()]);
+        let mut arguments = self.sizes(plan);
+        arguments.extend([Argument::F32(&mut u), Argument::F32(&mut mask), Argument::U32(&mut order)]);
+        arguments.extend([Argument::F32(&mut solution.activations), Argument::F32(&mut solution.hidden)]);
+        arguments.extend([Argument::F32(&mut solution.extra), Argument::F32(&mut dlast)]);
+        arguments.extend([Argument::F32(&mut solution.dx), Argument::U32(&mut counters)]);
+        self.run(plan, Pass::Backward, arguments);
+        solution
+    }
+
+    /// As the caller on a device gets it, by candle's operators.
+    fn weight_gradient(&self, plan: Plan, solution: &Solution) -> Vec<f32> {
+        let (hidden, clips) = (self.hidden, self.lengths.len());
+        let tensor = |values: &[f32], width: usize| {
+            Tensor::from_slice(values, (values.len() / width, width), &Device::Cpu).unwrap()
+        };
+        let mask =
+            |gates: usize| Tensor::from_slice(&self.mask, (gates, clips, hidden), &Device::Cpu).unwrap();
+        let record = Record {
+            activations: tensor(&solution.activations, self.cell.gates() * hidden),
+            hidden: tensor(&solution.hidden, hidden),
+            extra: (self.cell != Cell::Rnn).then(|| tensor(&solution.extra, hidden)),
+            mask: (self.dropout != Dropout::None).then(|| mask(self.mask.len() / (clips * hidden))),
+            lengths: self.lengths.clone(),
+            plan,
+        };
+        let dx = tensor(&solution.dx, self.cell.gates() * hidden);
+        record.weight_gradient(self.cell, &dx).unwrap().to_vec1().unwrap()
+    }
+
+    /// Compares everything with the reference. Rounding enters once a multiply-add and passes through the steps; a
+    /// saturated tanh loses some digits of its slope, hence the factor 8.
+    fn check(&self, card: Card) -> Solution {
+        let plan = self.plan(card);
+        let ours = self.solve(&plan);
+        let wide = |v: &[f32]| v.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
+        let (x, w, dlast) = (wide(&self.x), wide(&self.weights), wide(&self.dlast));
+        let batch = Batch { masks: self.masks(), ..Batch::new(&self.lengths) };
+        let reference = Reference { cell: self.cell, gate_activation: self.gate, hidden: self.hidden };
+        let no_warm = vec![0.0; self.cell.gates() * self.hidden];
+        let last = reference.forward(&x, &batch, &w, &no_warm);
+        let gradients = reference.backward(&x, &batch, &w, &no_warm, &dlast);
+        let steps = self.lengths.iter().sum::<usize>();
+        let tolerance = f64::from(f32::EPSILON) * 8.0 * ((self.hidden + steps) as f64).sqrt().max(8.0);
+        let dweights = self.weight_gradient(plan, &ours);
+        for (what, ours, reference) in [
+            ("last", &ours.last, &last),
+            ("dx", &ours.dx, &gradients.x),
+            ("dweights", &dweights, &gradients.weights),
+        ] {
+            let largest = reference.iter().fold(1e-30f64, |m, v| m.max(v.abs()));
+            assert_eq!(ours.len(), reference.len());
+            for (i, (a, b)) in ours.iter().zip(reference).enumerate() {
+                let error = (f64::from(*a) - b).abs();
+                assert!(
+                    error <= tolerance * largest,
+                    "{what}[{i}]: {a} not {b} (error {error:e}) by {plan:?} of {self:?}"
+                );
+            }
+        }
+        ours
+    }
+}
+
+fn skipped() -> bool {
+    let skip = !available();
+    if skip {
+        println!("skipped: no C++ compiler for the emulation of CUDA kernels");
+    }
+    skip
+}
+
+#[test]
+fn all_combinations_agree_with_the_reference() {
+    if skipped() {
+        return;
+    }
+    // Three blocks a group, two groups, and too little memory for all clips of a group at once.
+    let card = |cell| {
+        let shared_bytes = match cell {
+            Cell::Rnn => 2 << 10,
+            Cell::Gru => 4 << 10,
+            Cell::Lstm => 6 << 10,
+        };
+        Card { processors: 6, shared_bytes, threads: 64 }
+    };
+    for cell in CELLS {
+        for gate in GATES {
+            for dropout in DROPOUTS {
+                let problem = Problem::new(cell, gate, 11, &[3, 7, 1, 4, 4, 2, 5], dropout);
+                problem.check(card(cell));
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_around_the_block_edges() {
+    if skipped() {
+        return;
+    }
+    for (i, cell) in CELLS.into_iter().enumerate() {
+        for (j, hidden) in [1, 3, 7, 16, 33, 64].into_iter().enumerate() {
+            let (gate, dropout) = (GATES[(i + j) % 2], DROPOUTS[(i + j) % 3]);
+            Problem::new(cell, gate, hidden, &[9], dropout).check(WHOLE);
+            let many = Card { processors: 7, shared_bytes: 40 << 10, threads: 96 };
+            Problem::new(cell, gate, hidden, &[1, 2, 1, 6, 3], dropout).check(many);
+        }
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_how_the_work_is_dealt() {
+    if skipped() {
+        return;
+    }
+    for cell in CELLS {
+        let problem =
+            Problem::new(cell, GateActivation::Sigmoid, 40, &[2, 5, 1, 3, 3, 1, 4], Dropout::PerGate);
+        let one = problem.check(WHOLE);
+        for card in [
+            Card { processors: 4, shared_bytes: 24 << 10, threads: 256 },
+            Card { processors: 9, shared_bytes: 14 << 10, threads: 32 },
+            Card { processors: 40, shared_bytes: 12 << 10, threads: 64 },
+        ] {
+            assert_eq!(problem.check(card), one, "{cell:?} on {card:?}");
+        }
+    }
+}
