@@ -211,9 +211,9 @@ fn all_combinations_agree_with_the_reference() {
     // Three blocks a group, two groups, and too little memory for all clips of a group at once.
     let card = |cell| {
         let shared_bytes = match cell {
-            Cell::Rnn => 2 << 10,
-            Cell::Gru => 4 << 10,
-            Cell::Lstm => 6 << 10,
+            Cell::Rnn => 1100,
+            Cell::Gru => 2600,
+            Cell::Lstm => 3700,
         };
         Card { processors: 6, shared_bytes, threads: 64 }
     };
@@ -221,6 +221,8 @@ fn all_combinations_agree_with_the_reference() {
         for gate in GATES {
             for dropout in DROPOUTS {
                 let problem = Problem::new(cell, gate, 11, &[3, 7, 1, 4, 4, 2, 5], dropout);
+                let plan = problem.plan(card(cell));
+                assert!(plan.groups > 1 && plan.peers > 1 && plan.lots(7) > 1, "{plan:?}");
                 problem.check(card(cell));
             }
         }
