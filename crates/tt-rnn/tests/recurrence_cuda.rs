@@ -77,6 +77,10 @@ impl Problem {
         }
     }
 
+    fn mask_count(&self) -> usize {
+        self.mask.len() / (self.lengths.len() * self.hidden)
+    }
+
     fn plan(&self, card: Card) -> Plan {
         let clips = self.lengths.len();
         let mut plan = plan(self.cell, self.hidden, clips, card.processors, card.shared_bytes)
@@ -87,7 +91,7 @@ impl Problem {
 
     /// The first arguments of both kernels.
     fn sizes(&self, plan: &Plan) -> Vec<Argument<'static>> {
-        let sizes = sizes(plan, self.hidden, self.lengths.len(), self.gate, self.masks());
+        let sizes = sizes(plan, self.hidden, self.lengths.len(), self.gate, self.mask_count());
         sizes.into_iter().map(Argument::Int).collect()
     }
 
@@ -153,8 +157,9 @@ impl Problem {
             activations: tensor(&solution.activations, self.cell.gates() * hidden),
             hidden: tensor(&solution.hidden, hidden),
             extra: (self.cell != Cell::Rnn).then(|| tensor(&solution.extra, hidden)),
-            mask: (self.dropout != Dropout::None).then(|| mask(self.mask.len() / (clips * hidden))),
+            mask: (self.dropout != Dropout::None).then(|| mask(self.mask_count())),
             lengths: self.lengths.clone(),
+            sorted: Tensor::from_vec(sorted(&self.lengths), (clips, 3), &Device::Cpu).unwrap(),
             plan,
         };
         let dx = tensor(&solution.dx, self.cell.gates() * hidden);

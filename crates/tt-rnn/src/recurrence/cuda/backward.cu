@@ -42,7 +42,6 @@ DEVICE void backward(
         int active = 0;
         while (active < count && b.length[active] >= steps) active++;
         fetch_record(b, activations, state, extra, steps - 1, active);
-        __syncthreads();
         for (int t = steps - 1; t >= 0; t--) {
             for (int e = threadIdx.x; e < active * b.mine; e += blockDim.x) {
                 int r = e / b.mine, j = e % b.mine;

@@ -1,12 +1,16 @@
 //! The recurrence on CUDA: one persistent cooperative kernel a pass, compiled at run time for its cell.
 //!
 //! The text of the kernels ([`source`]), how the work is dealt ([`plan`]) and their arguments are plain data, tested
-//! on the CPU in emulation; only [`Persistent`] needs a GPU, and the feature `cuda`.
+//! on the CPU in emulation; only `Persistent` needs a GPU, and the feature `cuda`.
 
+#[cfg(feature = "cuda")]
+mod persistent;
 mod plan;
 mod record;
 
-use super::{Cell, GateActivation, Masks};
+use super::{Cell, GateActivation};
+#[cfg(feature = "cuda")]
+pub use persistent::Persistent;
 pub use plan::{Pass, Plan, plan};
 pub use record::Record;
 use tt_core::cuda::Source;
@@ -37,13 +41,8 @@ pub fn sorted(lengths: &[usize]) -> Vec<u32> {
     clips.concat()
 }
 
-/// The integers that both kernels begin with.
-pub fn sizes(plan: &Plan, hidden: usize, clips: usize, gate: GateActivation, masks: Masks<'_>) -> [i32; 7] {
-    let masks = match masks {
-        Masks::None => 0,
-        Masks::Shared(_) => 1,
-        Masks::PerGate(_) => 2,
-    };
-    let hard = i32::from(gate == GateActivation::HardSigmoid);
-    [hidden as i32, clips as i32, plan.peers as i32, plan.units as i32, plan.rows as i32, hard, masks]
+/// The integers that both kernels begin with, for `masks` dropout masks: none, one for all gates, or G.
+pub fn sizes(plan: &Plan, hidden: usize, clips: usize, gate: GateActivation, masks: usize) -> [i32; 7] {
+    let hard = usize::from(gate == GateActivation::HardSigmoid);
+    [hidden, clips, plan.peers, plan.units, plan.rows, hard, masks.min(2)].map(|size| size as i32)
 }

@@ -18,6 +18,8 @@ pub struct Record {
     pub mask: Option<Tensor>,
     /// T_b
     pub lengths: Vec<usize>,
+    /// Index, first row and frames of each clip, the longest first, `[B, 3]`.
+    pub sorted: Tensor,
     /// How the forward pass was dealt.
     pub plan: Plan,
 }
