@@ -1,4 +1,5 @@
 //! The CUDA kernels of the recurrence, run by the emulation on the CPU, against the f64 reference.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and says what it skips")]
 
 use candle_core::{Device, Tensor};
 use rand::RngExt;
@@ -264,6 +265,24 @@ fn bits_do_not_depend_on_how_the_work_is_dealt() {
             Card { processors: 40, shared_bytes: 12 << 10, threads: 64 },
         ] {
             assert_eq!(problem.check(card), one, "{cell:?} on {card:?}");
+        }
+    }
+}
+
+/// NVRTC compiles for a GPU what the emulation runs, where `TT_NVRTC` is the path of `libnvrtc.so`.
+#[cfg(unix)]
+#[test]
+fn every_kernel_compiles_for_gpus() {
+    let Some(library) = std::env::var_os("TT_NVRTC") else {
+        println!("skipped: the recurrence is not compiled for GPUs (TT_NVRTC names no libnvrtc.so)");
+        return;
+    };
+    let nvrtc = tt_core::cuda::nvrtc::Nvrtc::open(library.as_ref()).unwrap();
+    for cell in CELLS {
+        for architecture in ["sm_80", "sm_90"] {
+            let (binary, log) = nvrtc.compile(&source(cell), architecture).unwrap();
+            assert!(binary.starts_with(b"\x7fELF"));
+            assert_eq!(log, "", "{cell:?} for {architecture}");
         }
     }
 }
