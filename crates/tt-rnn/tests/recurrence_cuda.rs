@@ -1,4 +1,5 @@
 //! The CUDA kernels of the recurrence, run by the emulation on the CPU, against the f64 reference.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and says what it skips")]
 
 use candle_core::{Device, Tensor};
 use rand::RngExt;
@@ -166,11 +167,17 @@ impl Problem {
         record.weight_gradient(self.cell, &dx).unwrap().to_vec1().unwrap()
     }
 
-    /// Compares everything with the reference. Rounding enters once a multiply-add and passes through the steps; a
-    /// saturated tanh loses some digits of its slope, hence the factor 8.
+    /// Runs a plan in emulation and compares it with the reference.
     fn check(&self, card: Card) -> Solution {
         let plan = self.plan(card);
         let ours = self.solve(&plan);
+        self.compare(&plan, [&ours.last, &ours.dx, &self.weight_gradient(plan, &ours)]);
+        ours
+    }
+
+    /// Compares last states and both gradients with the reference. Rounding enters once a multiply-add and passes
+    /// through the steps; a saturated tanh loses some digits of its slope, hence the factor 8.
+    fn compare(&self, plan: &Plan, ours: [&[f32]; 3]) {
         let wide = |v: &[f32]| v.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
         let (x, w, dlast) = (wide(&self.x), wide(&self.weights), wide(&self.dlast));
         let batch = Batch { masks: self.masks(), ..Batch::new(&self.lengths) };
@@ -180,12 +187,8 @@ impl Problem {
         let gradients = reference.backward(&x, &batch, &w, &no_warm, &dlast);
         let steps = self.lengths.iter().sum::<usize>();
         let tolerance = f64::from(f32::EPSILON) * 8.0 * ((self.hidden + steps) as f64).sqrt().max(8.0);
-        let dweights = self.weight_gradient(plan, &ours);
-        for (what, ours, reference) in [
-            ("last", &ours.last, &last),
-            ("dx", &ours.dx, &gradients.x),
-            ("dweights", &dweights, &gradients.weights),
-        ] {
+        let expected = [("last", &last), ("dx", &gradients.x), ("dweights", &gradients.weights)];
+        for (ours, (what, reference)) in ours.into_iter().zip(expected) {
             let largest = reference.iter().fold(1e-30f64, |m, v| m.max(v.abs()));
             assert_eq!(ours.len(), reference.len());
             for (i, (a, b)) in ours.iter().zip(reference).enumerate() {
@@ -196,7 +199,6 @@ impl Problem {
                 );
             }
         }
-        ours
     }
 }
 
@@ -264,6 +266,76 @@ fn bits_do_not_depend_on_how_the_work_is_dealt() {
             Card { processors: 40, shared_bytes: 12 << 10, threads: 64 },
         ] {
             assert_eq!(problem.check(card), one, "{cell:?} on {card:?}");
+        }
+    }
+}
+
+#[test]
+fn the_paper_s_network_as_an_h200_runs_it() {
+    if skipped() {
+        return;
+    }
+    let card = Card { processors: 132, shared_bytes: 227 << 10, threads: 256 };
+    let problem = Problem::new(Cell::Gru, GateActivation::HardSigmoid, 256, &[3, 2], Dropout::Shared);
+    assert!(problem.plan(card).peers > 8, "{:?}", problem.plan(card));
+    problem.check(card);
+}
+
+/// NVRTC compiles for a GPU what the emulation runs, where `TT_NVRTC` is the path of `libnvrtc.so`.
+#[cfg(unix)]
+#[test]
+fn every_kernel_compiles_for_gpus() {
+    let Some(library) = std::env::var_os("TT_NVRTC") else {
+        println!("skipped: the recurrence is not compiled for GPUs (TT_NVRTC names no libnvrtc.so)");
+        return;
+    };
+    let nvrtc = tt_core::cuda::nvrtc::Nvrtc::open(library.as_ref()).unwrap();
+    for cell in CELLS {
+        for architecture in ["sm_80", "sm_90"] {
+            let (binary, log) = nvrtc.compile(&source(cell), architecture).unwrap();
+            assert!(binary.starts_with(b"\x7fELF"));
+            assert_eq!(log, "", "{cell:?} for {architecture}");
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn a_gpu_agrees_with_the_reference() {
+    let Ok(device) = Device::new_cuda(0) else {
+        println!("skipped: the recurrence is not run on a GPU (there is none)");
+        return;
+    };
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let many: Vec<usize> = (0..16).map(|clip| 1 + clip * 7 % 11).collect();
+    for cell in CELLS {
+        for (i, (hidden, lengths)) in
+            [(1, &[3, 1][..]), (33, &[9, 2, 4]), (256, &many)].into_iter().enumerate()
+        {
+            for dropout in DROPOUTS {
+                let problem = Problem::new(cell, GATES[i % 2], hidden, lengths, dropout);
+                let tensor = |values: &[f32]| Tensor::new(values, &device).unwrap();
+                let (x, weights, dlast) =
+                    (tensor(&problem.x), tensor(&problem.weights), tensor(&problem.dlast));
+                let kernels =
+                    tt_rnn::recurrence::cuda::Persistent { cell, gate_activation: problem.gate, hidden };
+                let forward = |train| {
+                    let found = kernels.forward(&x, &weights, lengths, problem.masks(), train);
+                    found.unwrap().unwrap()
+                };
+                let solve = || {
+                    let (last, record) = forward(true);
+                    let record = record.unwrap();
+                    let dx = kernels.backward(&record, &weights, &dlast).unwrap();
+                    let dweights = record.weight_gradient(cell, &dx).unwrap();
+                    (record.plan, [values(&last), values(&dx), values(&dweights)])
+                };
+                let (plan, ours) = solve();
+                problem.compare(&plan, [&ours[0], &ours[1], &ours[2]]);
+                let (_, again) = solve();
+                assert_eq!(ours[..2], again[..2], "{problem:?}");
+                assert_eq!(ours[0], values(&forward(false).0), "{problem:?}");
+            }
         }
     }
 }

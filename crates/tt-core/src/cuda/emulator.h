@@ -96,6 +96,7 @@ struct Argument {
 inline Fiber* now = nullptr;
 inline jmp_buf scheduler;
 inline unsigned long progress = 0;
+inline bool released = false;
 inline dim3 grid, block_size;
 inline void (*body)() = nullptr;
 
@@ -129,6 +130,13 @@ inline void release(unsigned char* memory, size_t bytes) {
 
 inline void yield() {
     if (_setjmp(now->state) == 0) _longjmp(scheduler, 1);
+}
+
+// Lets the other blocks see a word before this one goes on.
+inline void release_block() {
+    progress += 1;
+    released = true;
+    yield();
 }
 
 inline void meet(Meeting& meeting, unsigned expected) {
@@ -246,7 +254,8 @@ inline void run_blocks(const std::vector<dim3>& indices, size_t shared_bytes, bo
     while (left > 0) {
         unsigned long before = progress;
         for (size_t b = 0; b < blocks.size(); ++b) {
-            // A block runs as far ahead of the others as it can: one that should have waited for them is found out.
+            // A block runs as far ahead of the others as it can, but at a release the others go first: a block that
+            // should have waited for them is found out, and one that released what it had not written yet.
             size_t first = (reverse ? blocks.size() - 1 - b : b) * threads;
             for (unsigned long last = progress - 1; last != progress;) {
                 last = progress;
@@ -257,7 +266,9 @@ inline void run_blocks(const std::vector<dim3>& indices, size_t shared_bytes, bo
                     now = &fiber;
                     resume(stacks + index * STACK);
                     if (fiber.done) left -= 1;
+                    if (released) break;
                 }
+                if (std::exchange(released, false)) break;
             }
         }
         now = nullptr;
@@ -511,11 +522,11 @@ inline void spin() { emulator::yield(); }
 inline unsigned load_acquire(const unsigned* word) { return *const_cast<const volatile unsigned*>(word); }
 inline void store_release(unsigned* word, unsigned value) {
     *word = value;
-    emulator::progress += 1;
+    emulator::release_block();
 }
 inline void add_release(unsigned* word, unsigned value) {
     *word += value;
-    emulator::progress += 1;
+    emulator::release_block();
 }
 
 // Copies happen when they are waited for: a kernel that does not wait reads what was there before.
