@@ -16,10 +16,10 @@ const NVRTC: &str = "TT_NVRTC";
 pub(crate) fn test(repo: &Repo) -> Result<()> {
     let start = Instant::now();
     step("system packages", packages::ensure)?;
-    for (name, command) in steps(repo)? {
+    for (name, command, without) in steps(repo)? {
         match command {
             Some(mut command) => step(name, || repo::run(&mut command))?,
-            None => eprintln!("==> {name}: skipped, this machine has not what it needs"),
+            None => eprintln!("==> {name}: skipped, {without}"),
         }
     }
     step("tests", || repo::run(&mut tests(repo)))?;
@@ -35,8 +35,8 @@ fn step(name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Steps before the tests; none for one that cannot be done here.
-fn steps(repo: &Repo) -> Result<Vec<(&'static str, Option<Command>)>> {
+/// The steps before the tests: name, command, and why there is none where there is none.
+fn steps(repo: &Repo) -> Result<Vec<(&'static str, Option<Command>, &'static str)>> {
     let cargo = |line: &str| {
         let mut cargo = repo.cargo();
         cargo.args(line.split_whitespace());
@@ -44,13 +44,14 @@ fn steps(repo: &Repo) -> Result<Vec<(&'static str, Option<Command>)>> {
     };
     let mut doc = cargo("doc --release --workspace --no-deps");
     doc.env("RUSTDOCFLAGS", "-D warnings");
+    let mac = "rustup has not installed the target aarch64-apple-darwin";
     Ok(vec![
-        ("fmt", Some(cargo("fmt --all --check"))),
-        ("clippy", Some(cargo("clippy --release --workspace --all-targets -- -D warnings"))),
-        ("clippy (cuda; on Linux)", check::clippy_cuda(repo)?),
-        ("check (metal; with rustup's target aarch64-apple-darwin)", check::check_metal(repo)),
-        ("rustdoc", Some(doc)),
-        ("build", Some(cargo("build --release --workspace --bins"))),
+        ("fmt", Some(cargo("fmt --all --check")), ""),
+        ("clippy", Some(cargo("clippy --release --workspace --all-targets -- -D warnings")), ""),
+        ("clippy (cuda)", check::clippy_cuda(repo)?, "CUDA is for Linux"),
+        ("check (metal)", check::check_metal(repo), mac),
+        ("rustdoc", Some(doc), ""),
+        ("build", Some(cargo("build --release --workspace --bins")), ""),
     ])
 }
 

@@ -1,5 +1,6 @@
 //! The engine's programs for graphics cards, each in a target folder of its own.
 
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,12 +13,14 @@ use super::{toolkit, wheels};
 use crate::repo::{self, Repo};
 use crate::{device, text};
 
+/// What nvcc appends to every command line.
+const NVCC_FLAGS: &str = "NVCC_APPEND_FLAGS";
 /// Disk that a build for CUDA takes.
 const BUILD_BYTES: u64 = 2_000_000_000;
 
 /// Prepares the toolkit, builds the engine with it, strips it, and sees whether it starts.
 pub(super) fn cuda(repo: &Repo, compute_cap: u32) -> Result<()> {
-    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    let (os, arch) = (env::consts::OS, env::consts::ARCH);
     if os != "linux" || !["x86_64", "aarch64"].contains(&arch) {
         bail!("CUDA is built on Linux, x86_64 or aarch64; this is {os} on {arch}");
     }
@@ -34,6 +37,10 @@ pub(super) fn cuda(repo: &Repo, compute_cap: u32) -> Result<()> {
     let mut cargo = engine(repo, "cuda");
     toolkit.show_to(&mut cargo)?;
     cargo.env("CUDA_COMPUTE_CAP", compute_cap.to_string());
+    if let Some(option) = toolkit.smallest() {
+        let given = env::var(NVCC_FLAGS).unwrap_or_default();
+        cargo.env(NVCC_FLAGS, format!("{given} {option}").trim_start());
+    }
     eprintln!(
         "building bench-suite with CUDA (candle's kernels take nvcc 13 minutes of processor time at first)"
     );
@@ -49,14 +56,14 @@ pub(super) fn cuda(repo: &Repo, compute_cap: u32) -> Result<()> {
     let Some(stub) = stub.iter().find(|stub| stub.exists()) else { return Ok(()) };
     replace_link(stub, &lent.join("libcuda.so.1"))?;
     let mut program = Command::new(device::program(repo, "cuda"));
-    program.env("LD_LIBRARY_PATH", std::env::join_paths([toolkit.home.join("lib64"), lent])?);
+    program.env("LD_LIBRARY_PATH", env::join_paths([toolkit.home.join("lib64"), lent])?);
     starts(program, "no NVIDIA driver is here; with a stand-in for it the program starts")
 }
 
 /// Builds the engine for Metal.
 pub(super) fn metal(repo: &Repo) -> Result<()> {
     if !cfg!(target_os = "macos") {
-        bail!("Metal is built on macOS; this is {}", std::env::consts::OS);
+        bail!("Metal is built on macOS; this is {}", env::consts::OS);
     }
     eprintln!("building bench-suite with Metal");
     timed(&mut engine(repo, "metal"))?;

@@ -74,7 +74,7 @@ fn for_cuda(repo: &Repo) -> String {
     let program = device::program(repo, "cuda");
     let built = built(repo, &program, "`cargo xtask setup --cuda`");
     match device::device_program(repo, DeviceName::Cuda(0)) {
-        Err(reason) if program.is_file() => format!("{built}; {reason:#}"),
+        Err(reason) if program.is_file() => format!("{reason:#}"),
         _ => built,
     }
 }

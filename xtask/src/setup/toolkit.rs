@@ -37,6 +37,13 @@ impl Toolkit {
         Self { home, version: String::new() }
     }
 
+    /// nvcc's option for the smallest code, which it has since 12.8: a third of the program is kernels.
+    pub(super) fn smallest(&self) -> Option<&'static str> {
+        let mut numbers = self.version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
+        let version = (numbers.next()?, numbers.next()?);
+        (version >= (12, 8)).then_some("--compress-mode=size")
+    }
+
     /// Lets cargo's build scripts see this toolkit and no other.
     pub(super) fn show_to(&self, cargo: &mut Command) -> Result<()> {
         for name in HOMES {
@@ -157,6 +164,15 @@ mod tests {
         let source = "pub unsafe fn cuInit(Flags: u32) -> CUresult {}\nfn cuInit(Flags: u32);\n\
                       fn culib() {}\nfn cuda() {}\nfn cuMemAlloc_v2<T>()";
         assert_eq!(functions(source).into_iter().collect::<Vec<_>>(), ["cuInit", "cuMemAlloc_v2"]);
+    }
+
+    #[test]
+    fn old_toolkits_are_not_asked_for_the_smallest_code() {
+        let smallest = |version: &str| {
+            let toolkit = Toolkit { home: PathBuf::new(), version: version.into() };
+            toolkit.smallest().is_some()
+        };
+        assert_eq!(["11.8", "12.4", "12.8", "13.0"].map(smallest), [false, false, true, true]);
     }
 
     #[cfg(target_os = "linux")]
