@@ -63,7 +63,8 @@ fn a_machine_without_pip_network_or_compiler_is_told_so() {
     }
     let script = |name: &str, text: &str| crate::fake::script(&fake.path("bin").join(name), text);
     script("c++", "#!/bin/sh\nexit 0\n");
-    assert!(said("setup --cuda").contains("pip is missing"));
+    let text = said("setup --cuda");
+    assert!(text.contains("pip is missing"), "{text}");
     script(
         "pip3",
         "#!/bin/sh\ncase $1 in --version) ;; *) echo \"NameResolutionError: no such host\"; exit 1;; esac\n",
