@@ -35,7 +35,8 @@ struct F16 {
     F16() {
         for (int bits = 0; bits < 1 << 16; ++bits) {
             int exponent = bits >> 10 & 31, digits = bits & 1023;
-            float value = exponent == 0 ? std::ldexp(float(digits), -24) : std::ldexp(float(digits + 1024), exponent - 25);
+            bool normal = exponent != 0;
+            float value = std::ldexp(float(normal ? digits + 1024 : digits), normal ? exponent - 25 : -24);
             if (exponent == 31) value = digits == 0 ? INFINITY : NAN;
             values[bits] = bits >> 15 ? -value : value;
         }
