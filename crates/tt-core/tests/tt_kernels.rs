@@ -187,6 +187,35 @@ fn frames_of_ucf11_at_each_precision() {
     }
 }
 
+/// What is scaled to suit f16 comes back: large and tiny numbers, and frames whose gradients differ in size.
+#[test]
+fn numbers_of_any_size_are_exact() {
+    if skipped() {
+        return;
+    }
+    let cut = cut(&[17, 33], &[7, 17], &[1, 3, 1], 2, 1);
+    let geometry = Geometry::new(cut, Precision::F32, SHARED).unwrap();
+    for (right, left, between) in [(3e7, 1e-9, 1e-20), (1e-9, 2e8, 1e12), (0.0, 0.0, 0.0)] {
+        let mut case = Case::new(cut, geometry.clone(), 3, 1);
+        case.right.iter_mut().for_each(|v| *v *= right);
+        case.left.iter_mut().for_each(|v| *v *= left);
+        let frame = cut.right_outputs * cut.left_inputs;
+        let sizes = [between, 1e-3 * between, 0.0];
+        case.between.iter_mut().enumerate().for_each(|(k, v)| *v *= sizes[k / frame % 3]);
+        if right == 0.0 {
+            assert!(case.found().iter().flatten().all(|&v| v == 0.0));
+        } else {
+            let errors = case.errors();
+            assert!(errors.iter().all(|&error| error <= EXACT), "{right} {left} {between}: {errors:?}");
+        }
+    }
+    let mut case = Case::new(cut, geometry, 2, 1);
+    case.right[5] = f32::NAN;
+    case.between[7] = f32::INFINITY;
+    let [t, y, dright] = case.found();
+    assert!([t, y, dright].iter().all(|values| values.iter().any(|v| !v.is_finite())), "nothing is hidden");
+}
+
 #[test]
 fn the_same_grid_gives_the_same_bits_and_blocks_do_not_change_the_output() {
     if skipped() {

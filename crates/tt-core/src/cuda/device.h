@@ -1,5 +1,5 @@
 // What our kernels may use, in two versions: thin wrappers of CUDA under NVRTC, and in plain C++ an emulation
-// (emulator.h) that runs the same kernels on the CPU, so that they are tested where there is no GPU.
+// (intrinsics.h) that runs the same kernels on the CPU, so that they are tested where there is no GPU.
 //
 // A kernel is `KERNEL(name)(arguments) { ... }`, followed by `EMULATED(name)` at namespace scope. It takes
 // pointers and 4 or 8 byte scalars, uses dynamic shared memory alone (`SHARED(float, name)`), full warps, and for
@@ -112,7 +112,7 @@ DEVICE void mma_bf16(float d[4], const unsigned a[4], const unsigned b[2]) {
 }
 
 #else
-#include "emulator.h"
+#include "intrinsics.h"
 #endif
 
 // Both halves of `pack_bf16` as floats.

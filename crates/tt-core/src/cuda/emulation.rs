@@ -13,7 +13,9 @@ use std::sync::{Mutex, PoisonError};
 use super::{Launch, Source};
 use crate::{Error, Result};
 
-const EMULATOR: &str = include_str!("emulator.h");
+/// What `device.h` includes where no GPU is meant.
+const HEADERS: [(&str, &str); 2] =
+    [("emulator.h", include_str!("emulator.h")), ("intrinsics.h", include_str!("intrinsics.h"))];
 
 /// An argument of a kernel; buffers are written back after the launch.
 #[derive(Debug)]
@@ -142,7 +144,7 @@ fn compile(source: &Source) -> Result<PathBuf> {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let text = source.text();
     let mut digest = DefaultHasher::new();
-    (&text, EMULATOR, compiler()).hash(&mut digest);
+    (&text, HEADERS, compiler()).hash(&mut digest);
     // Beside the test: a folder of this user alone, since what lies there is run.
     let test =
         std::env::current_exe().map_err(|error| Error::Unavailable(format!("the emulation: {error}")))?;
@@ -154,7 +156,9 @@ fn compile(source: &Source) -> Result<PathBuf> {
     }
     let own = folder.join(format!("compile-{}", std::process::id()));
     fs::create_dir_all(&own).map_err(|error| Error::Unavailable(format!("{}: {error}", own.display())))?;
-    write(&own.join("emulator.h"), EMULATOR.as_bytes())?;
+    for (name, header) in HEADERS {
+        write(&own.join(name), header.as_bytes())?;
+    }
     write(&own.join("kernel.cpp"), text.as_bytes())?;
     let built = own.join("kernel");
     let output = Command::new(compiler())

@@ -10,16 +10,16 @@
 // frames and GROUPS pairs a block in `tt_forward`; GRADIENT_TILES, GRADIENT_WARPS and STAGE slices at a time in
 // `pixel_gradient`.
 
-constexpr int VECTOR = M_RIGHT % 8 == 0 ? 8 : 4;                          // pixels that a lane loads at once
-constexpr int STEPS = VECTOR / 4;                                         // products of 16 pixels in a chunk
-constexpr int CHUNKS = (M_RIGHT + 4 * VECTOR - 1) / (4 * VECTOR);         // chunks of a row
-constexpr int SLICES = (M_LEFT + 15) / 16;                                // slices of 16 rows in a frame
-constexpr int ROUNDS = (SLICES + WARPS - 1) / WARPS;                      // slices that a warp takes
-constexpr int COLUMNS = (N_LEFT + 7) / 8;                                 // tiles of 8 outputs of the left half
-constexpr int PASSES = (COLUMNS + 7) / 8;                                 // runs of the second product
-constexpr int WIDE = (COLUMNS + PASSES - 1) / PASSES;                     // tiles of a run
-constexpr int SUMS = WIDE * 8 * 17;                                       // numbers of a warp's sums, [WIDE * 8, 16 + 1]
-constexpr int PARTS = (RANK + TILES - 1) / TILES;                         // parts of the rank
+constexpr int VECTOR = M_RIGHT % 8 == 0 ? 8 : 4;                    // pixels that a lane loads at once
+constexpr int STEPS = VECTOR / 4;                                   // products of 16 pixels in a chunk
+constexpr int CHUNKS = (M_RIGHT + 4 * VECTOR - 1) / (4 * VECTOR);   // chunks of a row
+constexpr int SLICES = (M_LEFT + 15) / 16;                          // slices of 16 rows in a frame
+constexpr int ROUNDS = (SLICES + WARPS - 1) / WARPS;                // slices that a warp takes
+constexpr int COLUMNS = (N_LEFT + 7) / 8;                           // tiles of 8 outputs of the left half
+constexpr int PASSES = (COLUMNS + 7) / 8;                           // runs of the second product
+constexpr int WIDE = (COLUMNS + PASSES - 1) / PASSES;               // tiles of a run
+constexpr int SUMS = WIDE * 8 * 17;                                 // a warp's sums, [WIDE * 8, 16 + 1]
+constexpr int PARTS = (RANK + TILES - 1) / TILES;                   // parts of the rank
 constexpr int GRADIENT_PARTS = (RANK + GRADIENT_TILES - 1) / GRADIENT_TILES;
 
 // T of a right half below 2^15 is below 2^15 / BETWEEN.
@@ -40,7 +40,8 @@ struct Scale {
 DEVICE Scale scale_for(float largest, int limit) {
     int exponent = static_cast<int>(__float_as_uint(largest) >> 23) - 127;
     int up = largest == 0.0f ? 0 : max(-limit, min(14 - exponent, limit));
-    return {__uint_as_float(static_cast<unsigned>(127 + up) << 23), __uint_as_float(static_cast<unsigned>(127 - up) << 23)};
+    auto power = [](int exponent) { return __uint_as_float(static_cast<unsigned>(127 + exponent) << 23); };
+    return {power(up), power(-up)};
 }
 
 // The largest of the numbers that the threads of a block bring, for all of them.
@@ -86,7 +87,6 @@ DEVICE unsigned pixels_across(unsigned low, unsigned high, int k) {
 struct Pixels {
     unsigned words[STEPS];
 };
-
 // Four pixels of which the first is in the row; those after its end are of the next row, or 0.
 DEVICE unsigned load_word(const unsigned char* at, const unsigned char* end) {
     if (M_RIGHT % 4 == 0) return *reinterpret_cast<const unsigned*>(at);
@@ -99,15 +99,14 @@ DEVICE unsigned load_word(const unsigned char* at, const unsigned char* end) {
 
 // The pixels of one lane in a chunk, from `column` of a row; 0 after the end of the row.
 DEVICE Pixels load_pixels(const unsigned char* row, int column, const unsigned char* end) {
-    Pixels pixels = {};
-    if (column < M_RIGHT) {
-        if (VECTOR == 8) {
-            uint2 both = *reinterpret_cast<const uint2*>(row + column);
-            pixels.words[0] = both.x;
-            pixels.words[STEPS - 1] = both.y;
-        } else {
-            pixels.words[0] = load_word(row + column, end);
-        }
+    if (column >= M_RIGHT) return {};
+    Pixels pixels;
+    if (VECTOR == 8) {
+        uint2 both = *reinterpret_cast<const uint2*>(row + column);
+        pixels.words[0] = both.x;
+        pixels.words[STEPS - 1] = both.y;
+    } else {
+        pixels.words[0] = load_word(row + column, end);
     }
     return pixels;
 }
@@ -241,7 +240,7 @@ KERNEL_OF(tt_forward, GROUPS * WARPS * 32, 1)
     float* scales = all_sums + GROUPS * (WARPS * SUMS + 2 * PASSES * WIDE * 8 * 16);
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % WARPS, group = threadIdx.x / 32 / WARPS;
     int part = blockIdx.y % PARTS, rank = part * TILES, output = blockIdx.y / PARTS * 16;
-    int member = threadIdx.x % (WARPS * 32);
+    int member = threadIdx.x % (WARPS * 32);  // of the group
     float* sums = all_sums + group * (WARPS * SUMS);
     float* totals = all_sums + GROUPS * WARPS * SUMS + group * (2 * PASSES * WIDE * 8 * 16);
     const unsigned char* end = x + static_cast<size_t>(frames) * (M_LEFT * M_RIGHT);
@@ -290,9 +289,9 @@ KERNEL_OF(tt_forward, GROUPS * WARPS * 32, 1)
                         for (int from = 0; from < WARPS; ++from) value += sums[from * SUMS + k / 16 * 17 + k % 16];
                         *so_far = value;
                         int l = pass * WIDE * 8 + k / 16, j = output + k % 16;
+                        size_t at = (static_cast<size_t>(part) * frames + frame + which) * N_LEFT + l;
                         if (round == ROUNDS - 1 && l < N_LEFT && j < N_RIGHT && frame + which < frames)
-                            y[(static_cast<size_t>(part) * frames + frame + which) * (N_LEFT * N_RIGHT) + l * N_RIGHT + j] =
-                                value * scales[2];
+                            y[at * N_RIGHT + j] = value * scales[2];
                     }
                     __syncthreads();
                 }
@@ -391,7 +390,7 @@ EMULATED(pixel_gradient)
 
 // sum[k] = the sum over p of parts[p, k], in the order of p.
 KERNEL_OF(sum_parts, 256, 1)(const float* parts, float* sum, int count, int number) {
-    for (int k = blockIdx.x * blockDim.x + threadIdx.x; k < count; k += gridDim.x * blockDim.x) {
+    for (int k = blockIdx.x * 256 + threadIdx.x; k < count; k += gridDim.x * 256) {
         float value = 0.0f;
         for (int p = 0; p < number; ++p) value += parts[static_cast<size_t>(p) * count + k];
         sum[k] = value;

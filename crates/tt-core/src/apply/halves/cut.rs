@@ -2,6 +2,9 @@
 
 use crate::TtShape;
 
+/// Inputs of a right half of which the rows of one rank fit in the 163 KiB of an A100 as well.
+const LONGEST: usize = 1_500;
+
 /// A train cut at one bond: `W[(i, m), (l, j)] = sum over a of left[a, l, i] right[m, (a, j)]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cut {
@@ -37,13 +40,13 @@ impl Cut {
         }
     }
 
-    /// The cut with the least work for tensor cores.
+    /// The cut with the least work for tensor cores, among those whose right half fits in shared memory if there are.
     ///
     /// UCF11 (8·20·20·18 to 4·4·4·4, rank 4) is cut in the middle: 160 x 360 pixels, `right [360, 64]`, `left [4,
     /// 48, 160]` for three gates.
     pub fn cheapest(shape: &TtShape) -> Self {
         let cuts = (0..shape.order()).map(|bond| Self::at(shape, bond));
-        cuts.min_by_key(Self::work).unwrap_or_else(|| Self::at(shape, 0))
+        cuts.min_by_key(|cut| (cut.right_inputs > LONGEST, cut.work())).unwrap_or_else(|| Self::at(shape, 0))
     }
 
     /// Multiply-accumulates of a frame at full precision, padding to fragments included.
