@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::records::{Records, write_atomic};
+use crate::records::{Records, Run, write_atomic};
 use crate::repo::Repo;
 use crate::tables::{TableRow, Tables};
 use crate::text::{md_table, score, thousands};
@@ -40,7 +40,7 @@ fn block(dir: &Path) -> Result<String> {
     let records = Records::read(dir)?;
     let tables = Tables::derive(&records)?;
     let run = &records.run_file;
-    let machine = run.runs.first().map(|run| run.machine_line()).unwrap_or_default();
+    let machine = run.runs.first().map(Run::machine_line).unwrap_or_default();
     let rows: Vec<Vec<String>> = tables.table.iter().map(line).collect();
     let header =
         ["model", "protocol", "accuracy", "95 % interval", "folds", "epochs", "input weights", "s/epoch"];

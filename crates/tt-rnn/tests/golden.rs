@@ -4,7 +4,7 @@
 
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
-use tt_core::apply::{Affine, Rung};
+use tt_core::apply::{Affine, Precision, Rung};
 use tt_core::init::CoreInit;
 use tt_rnn::adam::{Adam, AdamConfig, AdamState};
 use tt_rnn::models::{Mode, ModelConfig, PackedFrames, find};
@@ -99,6 +99,7 @@ fn twenty_steps_of_training_follow_pytorch() {
         gates: GateLayout::Concatenated,
         core_init: CoreInit::Glorot1d,
         rung: Rung::Fused,
+        precision: Precision::F32,
         dense_hidden: 12,
         gate_activation: GateActivation::HardSigmoid,
         affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },

@@ -39,7 +39,7 @@ pub enum Precision {
     F32,
     /// Factors of at least 11 bits.
     Tf32,
-    /// Factors of 8 bits.
+    /// Factors of at least 8 bits; a TT layer's have 11, which cost no more.
     Bf16,
 }
 

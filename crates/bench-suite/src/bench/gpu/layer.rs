@@ -2,7 +2,6 @@
 
 use super::limits::Limits;
 use super::{Bench, config};
-use crate::device::Precision;
 use anyhow::Result;
 use candle_core::{Tensor, Var};
 use tt_core::apply::Rung;
@@ -13,7 +12,7 @@ impl Bench<'_> {
     /// Forward alone, and forward with the gradient of the cores, of UCF11's TT-GRU.
     ///
     /// The floor is the longer of two times at the limits measured: reading the frames once and writing the gates, and
-    /// the multiply-adds of the cheapest order, once for each bf16 term of a factor. With the gradient, frames are read
+    /// the multiply-adds of the cheapest order, once for each f16 number that a factor is split in. With the gradient, frames are read
     /// twice, gates and their gradient passed on, and the multiply-adds are three times as many.
     pub(super) fn layer(&mut self, limits: &Limits) -> Result<()> {
         for precision in self.precisions.clone() {
@@ -27,11 +26,7 @@ impl Bench<'_> {
             let sizes = if self.options.quick { vec![8] } else { vec![1024, 7_744, 16_384] };
             for frames in sizes {
                 let x = self.frames(&[frames], config.features)?.rows;
-                let terms = match precision {
-                    Precision::F32 => 3.0,
-                    Precision::Tf32 => 2.0,
-                    Precision::Bf16 => 1.0,
-                };
+                let terms = tt_core::apply::Precision::from(precision).terms() as f64;
                 let bytes = frames as f64 * (shape.inputs() + 4 * shape.outputs()) as f64;
                 let macs = frames as f64 * shape.macs_per_row() as f64 * terms;
                 let floor =
