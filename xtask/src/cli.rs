@@ -357,6 +357,9 @@ pub(crate) struct Predict {
     /// Protocol of the fold [default: that of the cell finished last]
     #[arg(long, value_name = "P")]
     pub(crate) protocol: Option<String>,
+    /// Device to run on: cpu, cuda, cuda:N, metal, auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: DeviceName,
     /// Classes to print per clip
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
     pub(crate) top: usize,

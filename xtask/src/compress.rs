@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use bench_suite::device::DeviceName;
 use bench_suite::record::{CompressionCase, Plan, PlannedCell, SingularValue};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,9 @@ pub(crate) struct Options {
     /// Epochs of fine-tuning, and of the same model from initial weights; 0 for the factorization alone
     #[arg(long, value_name = "N", default_value_t = 5)]
     epochs: usize,
+    /// Device to train on: cpu, cuda, cuda:N, metal, auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceName,
     /// Folder for the results, in place of results/
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -156,7 +160,7 @@ fn case(
     (run_dir, cell, form, rank): (&Path, &PlannedCell, &str, usize),
 ) -> Result<CompressionCase> {
     let (id, epochs) = (cell.id(), args.epochs);
-    let mut command = engine::command(repo, "compress", args.verbosity);
+    let mut command = engine::on(repo, "compress", args.device, args.verbosity)?;
     command.arg("--run-dir").arg(run_dir).args(["--cell", &id, "--form", form]);
     command.args(["--rank", &rank.to_string(), "--epochs", &epochs.to_string()]);
     finish(command, interrupt, &format!("{id} at rank {rank}"))?;

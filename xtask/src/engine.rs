@@ -58,12 +58,22 @@ pub(crate) fn cells(
     on: DeviceName,
     verbosity: Verbosity,
 ) -> Result<impl Fn() -> Command + Sync> {
+    let command = self::on(repo, "cell", on, verbosity)?;
+    Ok(move || device::again(&command))
+}
+
+/// A verb of the engine on a device.
+///
+/// # Errors
+/// As [`cells`].
+pub(crate) fn on(repo: &Repo, verb: &str, on: DeviceName, verbosity: Verbosity) -> Result<Command> {
+    let on = device::resolve(repo, on);
     let mut command = device::device_program(repo, on)?;
-    command.arg("cell").args(verbosity.flags());
+    command.arg(verb).args(verbosity.flags());
     if on != DeviceName::Cpu {
         command.args(["--device", &on.to_string()]);
     }
-    Ok(move || device::again(&command))
+    Ok(command)
 }
 
 /// Makes sure that the frame store exists (renders a sample, decodes clips).

@@ -32,7 +32,7 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
     repo.build(&["video-data"], "decoding, links FFmpeg", true)?;
     repo.build(&["bench-suite"], "the training engine", true)?;
     eprintln!("{} of {}", cell.id(), repo.show(&run_dir));
-    let mut command = engine::command(repo, "predict", Verbosity::default());
+    let mut command = engine::on(repo, "predict", args.device, Verbosity::default())?;
     command.arg("--run-dir").arg(&run_dir).args(["--cell", &cell.id(), "--top", &args.top.to_string()]);
     if args.json {
         command.arg("--json");

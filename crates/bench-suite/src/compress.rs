@@ -37,6 +37,8 @@ pub struct CompressOptions {
     pub wait: Duration,
     /// Shortest time between two checkpoints.
     pub checkpoint_every: Duration,
+    /// Where models are trained and scored; the factorization is the CPU's.
+    pub device: DeviceName,
 }
 
 /// Factorizes, scores, fine-tunes, and trains the twin from nothing; the record lands in
@@ -239,7 +241,7 @@ impl Source {
             tracing::info!("{}: rank {} clamped to {:?}", options.id, options.rank, shape.ranks());
         }
         let clips = Clips::open(&Places::of_run(&options.run_dir)?, &spec, &plan)?;
-        let device = open(DeviceName::Cpu, Precision::F32)?;
+        let device = open(options.device, Precision::F32)?;
         Ok(Self { record, weights, twin, spec, clips, shape, device })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::build::{model_config, set_weights};
 use crate::data::frame_spec;
+use crate::device::{DeviceName, Precision, open};
 use crate::record::{Plan, PlannedCell};
 use crate::spec::Spec;
 use crate::train::probabilities;
@@ -33,6 +34,8 @@ pub struct PredictOptions {
     pub clips: Vec<PathBuf>,
     /// Classes to name per clip.
     pub top: usize,
+    /// Where the model runs, whatever it was trained on.
+    pub device: DeviceName,
 }
 
 /// The answer for one clip.
@@ -63,7 +66,7 @@ pub struct ClassProbability {
 /// # Errors
 /// [`BadClips`] after the last clip when some could not be used; anything else ends the call at once.
 pub fn predict(options: &PredictOptions, show: &mut dyn FnMut(&Prediction)) -> Result<()> {
-    let trained = Trained::load(&options.run_dir, &options.id)?;
+    let trained = Trained::load(options)?;
     let mut decoder = Decoder::new(&find_worker()?, Limits::default());
     let mut bad = 0;
     for path in &options.clips {
@@ -83,10 +86,12 @@ struct Trained {
     classes: Vec<String>,
     multi_label: bool,
     model: Box<dyn Model>,
+    device: Device,
 }
 
 impl Trained {
-    fn load(run_dir: &Path, id: &str) -> Result<Self> {
+    fn load(options: &PredictOptions) -> Result<Self> {
+        let (run_dir, id) = (&options.run_dir, &options.id);
         let plan_path = run_dir.join("plan.json");
         let text =
             std::fs::read(&plan_path).with_context(|| format!("cannot read {}", plan_path.display()))?;
@@ -94,15 +99,16 @@ impl Trained {
         let cell: &PlannedCell = plan
             .cells
             .iter()
-            .find(|cell| cell.id() == id)
+            .find(|cell| cell.id() == *id)
             .with_context(|| format!("{} has no cell {id}", plan_path.display()))?;
         let spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
         let config = model_config(&spec, plan.classes.len())?;
-        let model = tt_rnn::models::find(&cell.model)?.build(&config, &Device::Cpu, cell.seed)?;
+        let device = open(options.device, Precision::F32)?.device;
+        let model = tt_rnn::models::find(&cell.model)?.build(&config, &device, cell.seed)?;
         let path = run_dir.join("cells").join(id).join("weights.safetensors");
         let (weights, _) = tt_rnn::checkpoint::load(&path)?;
         set_weights(model.as_ref(), &weights).with_context(|| path.display().to_string())?;
-        Ok(Self { spec, classes: plan.classes, multi_label: plan.metric == "map", model })
+        Ok(Self { spec, classes: plan.classes, multi_label: plan.metric == "map", model, device })
     }
 
     fn clip(&self, decoder: &mut Decoder, path: &Path, top: usize) -> Result<Prediction> {
@@ -147,6 +153,6 @@ impl Trained {
         } else {
             bytes = kept.iter().flat_map(|frame| &bytes[frame * m..(frame + 1) * m]).copied().collect();
         }
-        Ok((Tensor::from_vec(bytes, (kept.len(), m), &Device::Cpu)?, kept.len()))
+        Ok((Tensor::from_vec(bytes, (kept.len(), m), &self.device)?, kept.len()))
     }
 }

@@ -81,6 +81,9 @@ enum Verb {
         /// Print a JSON list.
         #[arg(long)]
         json: bool,
+        /// Device to run on.
+        #[arg(long, default_value = "cpu")]
+        device: DeviceName,
         /// Video files.
         #[arg(required = true)]
         clips: Vec<PathBuf>,
@@ -102,6 +105,9 @@ enum Verb {
         /// Epochs of fine-tuning.
         #[arg(long)]
         epochs: usize,
+        /// Device to train on.
+        #[arg(long, default_value = "cpu")]
+        device: DeviceName,
     },
     /// Leave the singular values of a finished dense cell's input matrix in the run's folder.
     SingularValues {
@@ -304,11 +310,11 @@ fn run(cli: &Cli) -> Result<()> {
                 device: *device,
             })
         }
-        Verb::Predict { run_dir, cell, top, json, clips } => {
+        Verb::Predict { run_dir, cell, top, json, device, clips } => {
             let (run_dir, id, clips) = (run_dir.clone(), cell.clone(), clips.clone());
-            run_predict(&PredictOptions { run_dir, id, clips, top: *top }, *json)
+            run_predict(&PredictOptions { run_dir, id, clips, top: *top, device: *device }, *json)
         }
-        Verb::Compress { run_dir, cell, form, rank, epochs } => {
+        Verb::Compress { run_dir, cell, form, rank, epochs, device } => {
             stop_at_signals()?;
             bench_suite::compress::compress(&CompressOptions {
                 run_dir: run_dir.clone(),
@@ -318,6 +324,7 @@ fn run(cli: &Cli) -> Result<()> {
                 epochs: *epochs,
                 wait: Duration::from_mins(10),
                 checkpoint_every: Duration::from_mins(1),
+                device: *device,
             })
         }
         Verb::SingularValues { run_dir, cell } => {
