@@ -4,16 +4,60 @@ pub(crate) mod decode;
 pub(crate) mod machine;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bench_suite::device::DeviceName;
+use clap::Args;
 use serde::Serialize;
 
 use self::machine::{Machine, load};
-use crate::cli::{Bench, Gpu, Kernels};
+use crate::cli::Bench;
 use crate::repo::{self, Repo};
 use crate::{device, peers};
+
+/// What `cargo xtask bench gpu` may be told.
+#[derive(Debug, Args)]
+pub(crate) struct Gpu {
+    /// Device to measure: cuda, cuda:N, metal, or cpu to try the verb
+    #[arg(long, value_name = "DEVICE", default_value = "cuda")]
+    device: DeviceName,
+    /// What to do, in this order
+    #[arg(long, value_name = "A,B", default_value = "check,layer,step,epoch")]
+    sections: String,
+    /// How often each case is run, after one that is not counted
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    rounds: usize,
+    /// Small sizes, whose times mean nothing
+    #[arg(long)]
+    quick: bool,
+    /// A Python whose PyTorch, if it has one for the device, is measured in turns with ours
+    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+    python: PathBuf,
+    /// Where the records go [default: results/bench/<date>-<cpu>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// What `cargo xtask bench kernels` may be told.
+#[derive(Debug, Args, Clone)]
+pub(crate) struct Kernels {
+    /// Device whose kernels are timed: cpu, cuda, cuda:N, metal, auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceName,
+    /// On a card: a Python whose PyTorch, if it has one for the device, is measured in turns with ours
+    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+    python: PathBuf,
+    /// How often each case is run
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    rounds: usize,
+    /// Only cases whose name contains this, such as "ucf11 tt-gru T=64" [default: all]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    only: String,
+    /// Where the results go [default: results/bench/<date>-<cpu>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
 
 /// Sections of `bench gpu` that say how fast kernels are.
 const KERNELS: &str = "layer,step";

@@ -163,12 +163,12 @@ pub(crate) enum Bench {
     #[command(
         after_help = "Examples:\n  cargo xtask bench kernels\n  cargo xtask bench kernels --only \"ucf11 tt-gru\" --out kernels\n  cargo xtask bench kernels --device cuda"
     )]
-    Kernels(Kernels),
+    Kernels(crate::bench::Kernels),
     /// A graphics card: kernels checked, then layer, training steps beside PyTorch, and an epoch of UCF11's size
     #[command(
         after_help = "Examples:\n  cargo xtask bench gpu\n  cargo xtask bench gpu --device cpu --quick --out DIR"
     )]
-    Gpu(Gpu),
+    Gpu(crate::bench::Gpu),
     /// Other libraries' TT layers beside ours: live processes visited round robin (needs Python)
     #[command(after_help = "Examples:\n  cargo xtask bench peers --peers torch_merged,t3f --frames 16")]
     Peers(crate::peers::Options),
@@ -178,49 +178,6 @@ pub(crate) enum Bench {
     /// Frames per second and CPU seconds of decoding: ours, the ffmpeg command line, PyAV, OpenCV, decord
     #[command(after_help = "Examples:\n  cargo xtask bench decode --rounds 5")]
     Decode(crate::bench::decode::Options),
-}
-
-/// What `cargo xtask bench gpu` may be told.
-#[derive(Debug, Args)]
-pub(crate) struct Gpu {
-    /// Device to measure: cuda, cuda:N, metal, or cpu to try the verb
-    #[arg(long, value_name = "DEVICE", default_value = "cuda")]
-    pub(crate) device: DeviceName,
-    /// What to do, in this order
-    #[arg(long, value_name = "A,B", default_value = "check,layer,step,epoch")]
-    pub(crate) sections: String,
-    /// How often each case is run, after one that is not counted
-    #[arg(long, value_name = "N", default_value_t = 7)]
-    pub(crate) rounds: usize,
-    /// Small sizes, whose times mean nothing
-    #[arg(long)]
-    pub(crate) quick: bool,
-    /// A Python whose PyTorch, if it has one for the device, is measured in turns with ours
-    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
-    pub(crate) python: PathBuf,
-    /// Where the records go [default: results/bench/<date>-<cpu>]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-}
-
-/// What `cargo xtask bench kernels` may be told.
-#[derive(Debug, Args, Clone)]
-pub(crate) struct Kernels {
-    /// Device whose kernels are timed: cpu, cuda, cuda:N, metal, auto
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub(crate) device: DeviceName,
-    /// On a card: a Python whose PyTorch, if it has one for the device, is measured in turns with ours
-    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
-    pub(crate) python: PathBuf,
-    /// How often each case is run
-    #[arg(long, value_name = "N", default_value_t = 9)]
-    pub(crate) rounds: usize,
-    /// Only cases whose name contains this, such as "ucf11 tt-gru T=64" [default: all]
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    pub(crate) only: String,
-    /// Where the results go [default: results/bench/<date>-<cpu>]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
 }
 
 /// What selects data, cells and settings; passed on to `bench-suite` word for word.

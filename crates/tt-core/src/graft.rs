@@ -5,8 +5,8 @@
 //! many operators stood behind it, and no gradient for an input that wants none.
 
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Error, Layout, MetalStorage, Result, Shape,
-    Storage, Tensor,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, Error, Layout, MetalStorage, Result, Shape, Storage,
+    Tensor,
 };
 
 /// From the gradient of the value to those of the inputs.
@@ -93,20 +93,6 @@ pub fn graft2(
     a.apply_op2(b, Graft::new(name, value, backward)?)
 }
 
-/// `value` as a function of three inputs; see [`graft1`].
-///
-/// # Errors
-/// A value on another device than the inputs.
-pub fn graft3(
-    name: &'static str,
-    value: &Tensor,
-    inputs: [&Tensor; 3],
-    backward: impl Fn(&Tensor) -> Result<[Option<Tensor>; 3]> + Send + Sync + 'static,
-) -> Result<Tensor> {
-    let [a, b, c] = inputs;
-    a.apply_op3(b, c, Graft::new(name, value, backward)?)
-}
-
 impl CustomOp1 for Graft<1> {
     fn name(&self) -> &'static str {
         self.name
@@ -168,60 +154,6 @@ impl CustomOp2 for Graft<2> {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let [a, b] = self.gradients(dvalue)?;
         Ok((a, b))
-    }
-}
-
-impl CustomOp3 for Graft<3> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.cpu()
-    }
-
-    fn cuda_fwd(
-        &self,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.cuda()
-    }
-
-    fn metal_fwd(
-        &self,
-        _: &MetalStorage,
-        _: &Layout,
-        _: &MetalStorage,
-        _: &Layout,
-        _: &MetalStorage,
-        _: &Layout,
-    ) -> Result<(MetalStorage, Shape)> {
-        self.metal()
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        dvalue: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [a, b, c] = self.gradients(dvalue)?;
-        Ok((a, b, c))
     }
 }
 
