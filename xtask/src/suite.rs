@@ -49,7 +49,7 @@ fn steps(repo: &Repo) -> Result<Vec<(&'static str, Option<Command>, &'static str
         ("fmt", Some(cargo("fmt --all --check")), ""),
         ("clippy", Some(cargo("clippy --release --workspace --all-targets -- -D warnings")), ""),
         ("clippy (cuda)", check::clippy_cuda(repo)?, "CUDA is for Linux"),
-        ("check (metal)", check::check_metal(repo), mac),
+        ("clippy (metal)", check::clippy_metal(repo), mac),
         ("rustdoc", Some(doc), ""),
         ("build", Some(cargo("build --release --workspace --bins")), ""),
     ])

@@ -52,13 +52,14 @@ pub(crate) fn clippy_cuda(repo: &Repo) -> Result<Option<Command>> {
     Ok(Some(cargo))
 }
 
-/// A check of feature `metal` for Macs; none where rustup did not install their target.
-pub(crate) fn check_metal(repo: &Repo) -> Option<Command> {
+/// Clippy over the networks with feature `metal`, for Macs; none where rustup did not install their target.
+pub(crate) fn clippy_metal(repo: &Repo) -> Option<Command> {
     let mut rustup = Command::new("rustup");
     let installed = repo::output(rustup.args(["target", "list", "--installed"]).current_dir(repo.root()))?;
     installed.lines().find(|target| *target == MAC)?;
     let mut cargo = repo.cargo();
-    cargo.args(["check", "--release", "--target", MAC, "--features", "metal", "--package", "tt-rnn"]);
+    cargo.args(["clippy", "--release", "--target", MAC, "--features", "metal", "--package", "tt-rnn"]);
+    cargo.args(["--package", "tt-core", "--", "-D", "warnings"]);
     Some(cargo)
 }
 
