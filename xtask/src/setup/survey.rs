@@ -18,7 +18,7 @@ pub(super) fn print(repo: &Repo) -> Result<()> {
         ("C compiler", version("cc").unwrap_or_else(|| "none".into())),
         ("C++ compiler", version("c++").unwrap_or_else(|| "none; only CUDA needs one".into())),
         ("Python", python()),
-        ("Slurm", version("sbatch").unwrap_or_else(|| "none; only `--on slurm` needs it".into())),
+        ("Slurm", slurm()),
         ("NVIDIA driver", driver(repo)),
         ("CUDA toolkit", cuda(repo)),
         (
@@ -30,6 +30,16 @@ pub(super) fn print(repo: &Repo) -> Result<()> {
     ];
     let lines = lines.map(|(what, found)| format!("{what:<14}{found}\n"));
     text::print(&lines.concat())
+}
+
+/// Its programs say no version where no cluster is configured.
+fn slurm() -> String {
+    let found = Command::new("sbatch").arg("--version").output();
+    let none = || "none; only `--on slurm` needs it".into();
+    found.map_or_else(
+        |_| none(),
+        |_| version("sbatch").unwrap_or_else(|| "installed, without a cluster".into()),
+    )
 }
 
 fn ffmpeg() -> String {
