@@ -80,8 +80,9 @@ pub(super) fn ensure(repo: &Repo) -> Result<Toolkit> {
         return Ok(toolkit);
     }
     eprintln!("no CUDA toolkit in CUDA_HOME, the path or /usr/local/cuda");
-    let functions = driver_functions(repo)?;
-    wheels::install(repo, &wheels::ALL, |folder| complete(&folder.join("nvidia/cu13"), &functions))?;
+    wheels::install(repo, &wheels::ALL, |folder| {
+        complete(&folder.join("nvidia/cu13"), &driver_functions(repo)?)
+    })?;
     let toolkit = find(repo).context("the toolkit made of wheels does not work: its nvcc does not start")?;
     eprintln!("CUDA toolkit {} made of wheels in {TOOLKIT}", toolkit.version);
     Ok(toolkit)
