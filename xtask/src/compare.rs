@@ -1,7 +1,7 @@
 //! `cargo xtask compare`: the models on one fold with the same seeds, per device: seconds per epoch, memory, energy,
 //! scores, and how far the losses are apart.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,17 +15,19 @@ use crate::cells::Runner;
 use crate::cli::{Compare, Selection};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::records::{Machine, csv_bytes, date_utc, read_csv, read_json, write_atomic};
+use crate::records::{Machine, csv_bytes, date_utc, machine, read_csv, read_json, write_atomic};
 use crate::repo::Repo;
 use crate::{charts, device, dry_run, engine, experiments, packages};
 
 /// Header of a comparison's `table.csv`.
-pub(crate) const DEVICES_HEADER: &str = "device,card,precision,model,epochs,epoch_s,frames_wait,peak_rss_bytes,\
+pub(crate) const DEVICES_HEADER: &str = "data,device,card,precision,model,epochs,epoch_s,frames_wait,peak_rss_bytes,\
                                         peak_card_bytes,energy_j,metric,value,loss_difference";
 
 /// A row of a comparison: a model on a device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DeviceRow {
+    /// Which data; a rendered sample says so.
+    pub(crate) data: String,
     pub(crate) device: String,
     /// The card's own name; empty for the CPU.
     pub(crate) card: String,
@@ -76,21 +78,22 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     repo.build(&["bench-suite"], "the training engine", quiet)?;
     let interrupt = Interrupt::install()?;
     let mut rows = Vec::new();
-    let mut last = String::new();
+    let mut plans = Vec::new();
     let mut losses = HashMap::new();
     for device in devices {
         let flags = of(device).flags(&args.experiment)?;
         engine::prepare(repo, &flags, verbosity, &interrupt)?;
         let plan = engine::plan(repo, &flags, false, verbosity)?;
         for record in measure(repo, args, device, &plan, &interrupt)? {
-            rows.push(row(device, record, &mut losses));
+            rows.push(row(&engine::data_of(&plan), device, record, &mut losses));
         }
-        last = engine::data_line(&plan);
+        plans.push(plan);
     }
     write_atomic(&dir.join("table.csv"), &csv_bytes(DEVICES_HEADER, &rows)?)?;
-    write_atomic(&dir.join("about.md"), about(args, &machine, &last).as_bytes())?;
+    write_atomic(&dir.join("about.md"), about(repo, args, &machine, &plans).as_bytes())?;
     charts::devices(&dir, &rows)?;
-    eprintln!("{last}; results in {}", repo.show(&dir));
+    let data = plans.last().map(engine::data_line).unwrap_or_default();
+    eprintln!("{data}; results in {}", repo.show(&dir));
     Ok(())
 }
 
@@ -140,7 +143,12 @@ fn read_records(run_dir: &Path, plan: &Plan) -> Result<Vec<CellRecord>> {
 }
 
 /// A record as a row; `losses` are those of the first device by model.
-fn row(device: DeviceName, record: CellRecord, losses: &mut HashMap<String, Vec<f64>>) -> DeviceRow {
+fn row(
+    data: &str,
+    device: DeviceName,
+    record: CellRecord,
+    losses: &mut HashMap<String, Vec<f64>>,
+) -> DeviceRow {
     let own: Vec<f64> = record.curve.iter().map(|point| point.train_loss).collect();
     let loss_difference = losses.get(&record.model).map(|first| {
         first.iter().zip(&own).map(|(first, own)| ((own - first) / first).abs()).fold(0.0, f64::max)
@@ -148,6 +156,7 @@ fn row(device: DeviceName, record: CellRecord, losses: &mut HashMap<String, Vec<
     losses.entry(record.model.clone()).or_insert(own);
     let card = record.card.as_ref();
     DeviceRow {
+        data: data.to_owned(),
         device: device.to_string(),
         card: card.map_or_else(String::new, |card| card.name.clone()),
         precision: card.map_or(Precision::F32, |card| card.precision),
@@ -178,17 +187,27 @@ pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
 }
 
 /// The lines that say what was measured.
-fn about(args: &Compare, machine: &Machine, data: &str) -> String {
+fn about(repo: &Repo, args: &Compare, machine: &Machine, plans: &[Plan]) -> String {
+    let (commit, dirty) = machine::commit(repo);
+    let commit = commit.map_or_else(|| "none".into(), |commit| commit + if dirty { ", changed" } else { "" });
+    let runs = plans.iter().map(|plan| {
+        let seeds: BTreeSet<u64> = plan.cells.iter().map(|cell| cell.seed).collect();
+        format!("- {}: configuration and data {}, seeds {seeds:?}\n", plan.device, plan.run_digest)
+    });
+    let (data, digest) =
+        plans.first().map(|plan| (engine::data_line(plan), plan.data_digest.clone())).unwrap_or_default();
+    let settings = if args.set.is_empty() { "none".to_owned() } else { args.set.join(", ") };
     format!(
         "# Devices compared\n\nOne fold of `{}`, {} epochs a model, each cell alone on all cores; seconds per \
          epoch are a mean without the first epoch; `frames_wait` is the share of the training time spent waiting for \
          frames; `energy_j` is what the card took, whoever used it; `loss_difference` is the largest difference of an \
          epoch's training loss from that on the first device, relative to it. With so few epochs the scores tell \
-         nothing.\n\n- {data}\n- machine: {}\n\n![seconds per epoch and memory](devices.svg)\n\n![speed-up of \
+         nothing.\n\n- {data}, digest {digest}\n- machine: {}\n- commit: {commit}\n- settings changed: {settings}\n{}\n![seconds per epoch and memory](devices.svg)\n\n![speed-up of \
          Tensor Train over dense](speedup.svg)\n",
         args.experiment,
         args.epochs,
-        machine.line()
+        machine.line(),
+        runs.collect::<String>()
     )
 }
 
@@ -198,7 +217,7 @@ pub(crate) mod tests {
 
     /// The row of some record.
     pub(crate) fn row_of(model: &str) -> DeviceRow {
-        row(DeviceName::Cpu, crate::fixture::cell_record(model), &mut HashMap::new())
+        row("clips", DeviceName::Cpu, crate::fixture::cell_record(model), &mut HashMap::new())
     }
 
     #[test]
@@ -216,8 +235,8 @@ pub(crate) mod tests {
             record.curve = losses.iter().enumerate().map(point).collect();
             record
         };
-        assert_eq!(row(DeviceName::Cpu, record(&[2.0, 1.0]), &mut losses).loss_difference, None);
-        let second = row(DeviceName::Cuda(1), record(&[2.0, 1.25]), &mut losses);
+        assert_eq!(row("clips", DeviceName::Cpu, record(&[2.0, 1.0]), &mut losses).loss_difference, None);
+        let second = row("clips", DeviceName::Cuda(1), record(&[2.0, 1.25]), &mut losses);
         assert_eq!((second.device.as_str(), second.loss_difference), ("cuda:1", Some(0.25)));
     }
 

@@ -16,8 +16,11 @@ use crate::{classes, cluster, device, dry_run, engine, experiments, figures, pac
 /// Runs an experiment from video files to `results/<experiment>/`, or submits its cells to a batch system.
 pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
     let selection = &args.selection.on_this_machine(repo)?;
-    // Refused before anything is built.
-    device::device_program(repo, selection.device)?;
+    // Refused before anything is built; nodes of a cluster have libraries of their own.
+    match args.batch.on {
+        Some(_) => drop(device::built(repo, selection.device)?),
+        None => drop(device::device_program(repo, selection.device)?),
+    }
     if args.batch.on.is_some() {
         cluster::check()?;
     }

@@ -7,7 +7,7 @@ use bench_suite::deck;
 
 use super::axes::{header, panels};
 use super::canvas::Canvas;
-use super::seconds::{Mark, ROW, lollipops, seconds as seconds_text};
+use super::seconds::{Mark, ROW, lollipops, lollipops_among, seconds as seconds_text};
 use crate::compare::DeviceRow;
 use crate::text;
 
@@ -21,6 +21,13 @@ pub(crate) fn devices(dir: &Path, rows: &[DeviceRow]) -> Result<()> {
     }
     seconds_and_memory(dir, rows, &names)?;
     speedup(dir, rows, &names)
+}
+
+/// Date and machine, which data, and `more`.
+fn subtitle(dir: &Path, rows: &[DeviceRow], more: &str) -> String {
+    let machine = dir.file_name().unwrap_or_default().to_string_lossy();
+    let data = rows.first().map(|row| row.data.as_str()).unwrap_or_default();
+    format!("{machine} · {data} · {more}")
 }
 
 fn seconds_and_memory(dir: &Path, rows: &[DeviceRow], names: &[&str]) -> Result<()> {
@@ -54,8 +61,7 @@ fn seconds_and_memory(dir: &Path, rows: &[DeviceRow], names: &[&str]) -> Result<
     let most = shown.iter().map(|panel| panel.1.len()).max().unwrap_or(0);
     let (height, areas) = panels(1000.0, shown.len(), most as f64 * ROW, 96.0, 34.0);
     let mut canvas = Canvas::new(1000.0, height);
-    let machine = dir.file_name().unwrap_or_default().to_string_lossy();
-    header(&mut canvas, "Seconds per epoch and memory, one fold", &format!("{machine} · logarithmic"));
+    header(&mut canvas, "Seconds per epoch and memory, one fold", &subtitle(dir, rows, "logarithmic"));
     for ((title, marks, axis, text), area) in shown.iter().zip(areas) {
         lollipops(&mut canvas, area, title, marks, axis, text);
     }
@@ -88,13 +94,14 @@ fn speedup(dir: &Path, rows: &[DeviceRow], names: &[&str]) -> Result<()> {
         Some((format!("tt-{twin}"), Some(seconds(twin)? / seconds(&format!("tt-{twin}"))?)))
     };
     shown.push(("the paper, UCF11".into(), ["gru", "lstm"].into_iter().filter_map(paper).collect()));
+    let all: Vec<f64> =
+        shown.iter().flat_map(|(_, marks)| marks.iter().filter_map(|m| m.1)).chain([1.0]).collect();
     let (height, areas) = panels(1000.0, shown.len(), 2.0 * ROW, 96.0, 34.0);
     let mut canvas = Canvas::new(1000.0, height);
-    let machine = dir.file_name().unwrap_or_default().to_string_lossy();
     let title = "How many times faster than its dense twin a Tensor Train is";
-    header(&mut canvas, title, &format!("{machine} · seconds per epoch, dense over train · logarithmic"));
+    header(&mut canvas, title, &subtitle(dir, rows, "seconds per epoch, dense over train, logarithmic"));
     for ((name, marks), area) in shown.iter().zip(areas) {
-        lollipops(&mut canvas, area, name, marks, "times", |times| format!("{times:.1}×"));
+        lollipops_among(&mut canvas, area, name, marks, "times", |times| format!("{times:.1}×"), &all);
     }
     canvas.write(dir, "speedup")
 }

@@ -57,7 +57,21 @@ pub(super) fn lollipops(
     axis: &str,
     text: impl Fn(f64) -> String,
 ) {
-    let scale = Scale::decades(marks.iter().filter_map(|m| m.1), (area.left, area.right - 76.0));
+    lollipops_among(canvas, area, name, marks, axis, text, &[]);
+}
+
+/// The same on a scale that holds other values too, so that panels compare.
+pub(super) fn lollipops_among(
+    canvas: &mut Canvas,
+    area: Area,
+    name: &str,
+    marks: &[Mark],
+    axis: &str,
+    text: impl Fn(f64) -> String,
+    others: &[f64],
+) {
+    let values = marks.iter().filter_map(|m| m.1).chain(others.iter().copied());
+    let scale = Scale::decades(values, (area.left, area.right - 76.0));
     panel_title(canvas, area, name);
     x_axis(canvas, area, &scale, &scale.ticks(0), axis);
     for (i, (model, value)) in marks.iter().enumerate() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use bench_suite::record::{Plan, PlannedCell};
@@ -44,7 +45,14 @@ pub(super) fn read(run_dir: &Path) -> Result<Vec<PlannedCell>> {
 /// Prints one command line for each cell that is missing.
 pub(crate) fn plan(repo: &Repo, run_dir: &Path, plan: &Plan) -> Result<()> {
     let positions: BTreeSet<usize> = keep(run_dir, plan)?.into_iter().collect();
-    let program = device::device_program(repo, plan.device.parse()?)?;
+    let device = plan.device.parse()?;
+    let program = device::device_program(repo, device).or_else(|reason| {
+        let plain = Command::new(device::built(repo, device)?);
+        eprintln!(
+            "{reason:#}\nwhere the lines run, LD_LIBRARY_PATH has to name the folders of these libraries"
+        );
+        anyhow::Ok(plain)
+    })?;
     let mut lines = String::new();
     for (at, cell) in read(run_dir)?.iter().enumerate() {
         if !positions.contains(&at) || is_done(run_dir, cell) {

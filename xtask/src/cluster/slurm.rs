@@ -138,7 +138,7 @@ fn reports(dir: &Path) -> Result<bool> {
 /// What would be submitted, and what Slurm says to it; nothing is queued.
 pub(crate) fn show(repo: &Repo, dir: &Path, plan: &Plan, batch: &Batch) -> Result<()> {
     let all: Vec<usize> = (0..plan.cells.len()).filter(|at| !is_done(dir, &plan.cells[*at])).collect();
-    let programs = PathBuf::from(device::device_program(repo, plan.device.parse()?)?.get_program());
+    let programs = device::built(repo, plan.device.parse()?)?;
     let programs = programs.parent().unwrap_or(Path::new("")).to_owned();
     let memory = memory(dir, &plan.cells, &all, batch.max_parallel.is_some())?;
     for array in arrays_of(&all, &memory, largest_array()) {
@@ -224,7 +224,7 @@ fn remember(dir: &Path, submission: &Submission, again: bool) -> Result<()> {
 
 /// Copies of the programs, so that building anew changes nothing under a job that waits.
 fn programs(repo: &Repo, dir: &Path, device: DeviceName) -> Result<PathBuf> {
-    let engine = PathBuf::from(device::device_program(repo, device)?.get_program());
+    let engine = device::built(repo, device)?;
     let own = env::current_exe().context("this program's file is not known")?;
     let digest =
         |path: &Path| file_digest(path).with_context(|| format!("{} cannot be read", path.display()));

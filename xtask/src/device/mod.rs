@@ -26,7 +26,23 @@ const NVRTC: &str = "libnvrtc.so.";
 /// If that program is not built, or a library that it needs is nowhere; named with the places looked in.
 pub(crate) fn device_program(repo: &Repo, device: DeviceName) -> Result<Command> {
     let device = resolve(repo, device);
-    let Some(variant) = variant(device) else { return Ok(repo.binary("bench-suite")) };
+    let program = built(repo, device)?;
+    let mut command = Command::new(&program);
+    command.current_dir(repo.root());
+    if matches!(device, DeviceName::Cuda(_)) {
+        libraries::tell(&mut command, &program, repo)?;
+    }
+    Ok(command)
+}
+
+/// The file of that program, for a machine that has the libraries.
+///
+/// # Errors
+/// If it is to be built by `setup` and is not.
+pub(crate) fn built(repo: &Repo, device: DeviceName) -> Result<PathBuf> {
+    let Some(variant) = variant(device) else {
+        return Ok(PathBuf::from(repo.binary("bench-suite").get_program()));
+    };
     let program = program(repo, variant);
     if !program.is_file() {
         let how = match variant {
@@ -35,12 +51,7 @@ pub(crate) fn device_program(repo: &Repo, device: DeviceName) -> Result<Command>
         };
         bail!("device {device} needs {}, which is not built: {how}", repo.show(&program));
     }
-    let mut command = Command::new(&program);
-    command.current_dir(repo.root());
-    if variant == "cuda" {
-        libraries::tell(&mut command, &program, repo)?;
-    }
-    Ok(command)
+    Ok(program)
 }
 
 /// The device itself where its name is `auto`: `cuda` or `metal` where the program is built and, for CUDA, a driver
