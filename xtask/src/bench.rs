@@ -23,7 +23,7 @@ pub(crate) struct Gpu {
     #[arg(long, value_name = "DEVICE", default_value = "cuda")]
     device: DeviceName,
     /// What to do, in this order
-    #[arg(long, value_name = "A,B", default_value = "check,layer,step,epoch")]
+    #[arg(long, value_name = "A,B", default_value = "check,layer,epoch,step")]
     sections: String,
     /// How often each case is run, after one that is not counted
     #[arg(long, value_name = "N", default_value_t = 7)]
@@ -121,6 +121,9 @@ fn gpu(repo: &Repo, options: &Gpu) -> Result<()> {
     engine.args(["bench-gpu", "--device", &device.to_string(), "--sections", &options.sections]);
     engine.args(["--rounds", &options.rounds.to_string()]).arg("--out").arg(&out);
     engine.arg("--python").arg(&options.python);
+    if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
+        engine.arg("--python-libraries").arg(path);
+    }
     if options.quick {
         engine.arg("--quick");
     }

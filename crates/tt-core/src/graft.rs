@@ -24,15 +24,15 @@ impl<const N: usize> Graft<N> {
         value: &Tensor,
         backward: impl Fn(&Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync + 'static,
     ) -> Result<Self> {
-        Ok(Self { name, value: value.detach().contiguous()?, backward: Box::new(backward) })
+        // What the node gives away must begin its storage.
+        let whole = value.is_contiguous() && value.layout().start_offset() == 0;
+        let value = if whole { value.detach() } else { value.detach().force_contiguous()? };
+        Ok(Self { name, value, backward: Box::new(backward) })
     }
 
     fn storage(&self) -> Result<(Storage, Shape)> {
         let (storage, layout) = self.value.storage_and_layout();
         let copy = storage.try_clone(layout)?;
-        if layout.start_offset() != 0 {
-            return Err(Error::Msg(format!("{}: a value that does not begin its storage", self.name)));
-        }
         Ok((copy, self.value.shape().clone()))
     }
 
@@ -173,5 +173,17 @@ mod tests {
         let grads = y.sum_all().unwrap().backward().unwrap();
         assert_eq!(grads.get(&a).unwrap().to_vec1::<f32>().unwrap(), [3.0, 4.0]);
         assert!(grads.get(&b).is_none());
+    }
+
+    #[test]
+    fn a_value_may_be_a_part_of_another_tensor() {
+        let a = Var::new(&[1.0_f32, 2.0], &Device::Cpu).unwrap();
+        let all = Tensor::new(&[[1.0_f32, 2.0], [3.0, 4.0]], &Device::Cpu).unwrap();
+        for (part, expected) in
+            [(all.narrow(0, 1, 1), [3.0, 4.0]), (all.t().unwrap().narrow(0, 0, 1), [1.0, 3.0])]
+        {
+            let y = graft1("part", &part.unwrap(), &a, |_| Ok([None])).unwrap();
+            assert_eq!(y.flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected);
+        }
     }
 }

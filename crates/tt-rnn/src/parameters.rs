@@ -4,7 +4,7 @@ use crate::adam::{Adam, AdamConfig, AdamState, global_norm};
 use crate::layer::GradientSink;
 use crate::{Error, Result};
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor, Var};
+use candle_core::{CpuStorage, D, Device, InplaceOp1, Layout, Tensor, Var};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 use std::sync::{Mutex, PoisonError};
@@ -273,8 +273,16 @@ impl Optimizer {
 
 /// `min(1, limit / norm)` of all gradients together, as a tensor of one number.
 fn device_clip_scale(gradients: &[Tensor], limit: f64) -> Result<Tensor> {
-    let squares =
-        gradients.iter().map(|g| g.sqr()?.sum_all()?.reshape(1)).collect::<candle_core::Result<Vec<_>>>()?;
+    // Row by row first: a sum of everything is one block's work on a card.
+    let square = |g: &Tensor| {
+        let squares = g.sqr()?;
+        if squares.rank() > 1 {
+            squares.sum(D::Minus1)?.sum_all()?.reshape(1)
+        } else {
+            squares.sum_all()?.reshape(1)
+        }
+    };
+    let squares = gradients.iter().map(square).collect::<candle_core::Result<Vec<_>>>()?;
     let norm = Tensor::cat(&squares, 0)?.sum_all()?.sqrt()?;
     // A norm of zero leaves infinity, which the minimum turns into one.
     Ok((norm.recip()? * limit)?.minimum(1.0)?)

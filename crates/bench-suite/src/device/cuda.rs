@@ -5,7 +5,7 @@
 )]
 
 use anyhow::{Context, Result};
-use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaStream, PinnedHostSlice, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaEvent, CudaStream, PinnedHostSlice, sys};
 use candle_core::{CudaDevice, CudaStorage, Device, Storage, Tensor};
 use nvml_wrapper::Nvml;
 use std::fmt;
@@ -48,7 +48,9 @@ impl Card {
         let name = context.name()?;
         // A card without a meter, or a machine without NVML, leaves the column empty.
         let meter = Meter::start(&context).ok();
-        Ok((device, Self { device: cuda, context, name, meter }))
+        let card = Self { device: cuda, context, name, meter };
+        card.keep_memory();
+        Ok((device, card))
     }
 
     pub(super) fn name(&self) -> &str {
@@ -56,25 +58,45 @@ impl Card {
     }
 
     pub(super) fn room_for_frames(&self) -> u64 {
-        self.context.mem_get_info().map_or(0, |(free, _)| (free as f64 * FRAMES_SHARE) as u64)
+        let free = self.context.mem_get_info().map_or(0, |(free, _)| free as u64);
+        let of_pool = |attribute| self.pool_attribute(attribute).unwrap_or(0);
+        let reserved = of_pool(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
+        let used = of_pool(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
+        ((free + reserved.saturating_sub(used)) as f64 * FRAMES_SHARE) as u64
     }
 
     /// High water mark of the pool that all of candle's tensors come from.
     pub(super) fn peak_bytes(&self) -> Option<u64> {
+        self.pool_attribute(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)
+    }
+
+    fn pool(&self) -> Option<sys::CUmemoryPool> {
         if !self.context.has_async_alloc() {
             return None;
         }
         let mut pool = std::ptr::null_mut();
-        let mut bytes = 0_u64;
-        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
-        // SAFETY: both calls write one value of the type that their documentation names to the pointer given, and the
-        // context of this card is alive.
-        let found = unsafe {
-            sys::cuDeviceGetMemPool(&raw mut pool, self.context.cu_device())
-                .result()
-                .and_then(|()| sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut bytes).cast()).result())
-        };
+        // SAFETY: the call writes one handle to the pointer given, and the context of this card is alive.
+        let found = unsafe { sys::cuDeviceGetMemPool(&raw mut pool, self.context.cu_device()).result() };
+        found.ok().map(|()| pool)
+    }
+
+    fn pool_attribute(&self, attribute: sys::CUmemPool_attribute) -> Option<u64> {
+        let (pool, mut bytes) = (self.pool()?, 0_u64);
+        // SAFETY: the attributes asked for are 64-bit counts, which the call writes to the pointer given.
+        let found = unsafe { sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut bytes).cast()).result() };
         found.ok().map(|()| bytes)
+    }
+
+    /// Keeps memory that tensors gave back, in place of returning it to the system whenever the host waits for the card:
+    /// the next step wants it again.
+    fn keep_memory(&self) {
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        if let Some(pool) = self.pool() {
+            let mut threshold = u64::MAX;
+            // SAFETY: this attribute is a 64-bit count, which the call reads from the pointer given. A refusal costs
+            // time alone.
+            let _ = unsafe { sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()) };
+        }
     }
 
     pub(super) fn energy_j(&self) -> Option<f64> {
@@ -84,7 +106,7 @@ impl Card {
 
     pub(super) fn uploader(&self) -> Result<Uploader> {
         let stream = self.context.new_stream()?;
-        Ok(Uploader { device: self.device.clone(), stream, buffers: [None, None], next: 0 })
+        Ok(Uploader { device: self.device.clone(), stream, slots: [None, None], next: 0 })
     }
 }
 
@@ -110,8 +132,14 @@ impl Meter {
 pub(super) struct Uploader {
     device: CudaDevice,
     stream: Arc<CudaStream>,
-    buffers: [Option<PinnedHostSlice<u8>>; 2],
+    slots: [Option<Slot>; 2],
     next: usize,
+}
+
+struct Slot {
+    buffer: PinnedHostSlice<u8>,
+    /// Reached when the buffer may be written again.
+    sent: Option<CudaEvent>,
 }
 
 impl fmt::Debug for Uploader {
@@ -121,27 +149,31 @@ impl fmt::Debug for Uploader {
 }
 
 impl Uploader {
-    /// Starts the copy of `frames`, u8 `[n, features]`. Work on other streams that uses the tensor waits for it, as cudarc
-    /// sees to by its events.
+    /// Starts the copy of `frames`, u8 `[n, features]`. What is computed from the tensor waits for it on the card.
     pub(super) fn upload(&mut self, frames: &[u8], features: usize) -> Result<Tensor> {
-        let slot = &mut self.buffers[self.next];
+        let place = &mut self.slots[self.next];
         self.next = 1 - self.next;
-        if slot.as_ref().is_none_or(|buffer| buffer.len() < frames.len()) {
+        if let Some(sent) = place.as_ref().and_then(|slot| slot.sent.as_ref()) {
+            sent.synchronize()?;
+        }
+        if place.as_ref().is_none_or(|slot| slot.buffer.len() < frames.len()) {
             // Some room more: the longest batch of an epoch comes seldom first.
             let rows = (frames.len() / features).next_multiple_of(256);
             // SAFETY: bytes may be anything, and what is sent below is written first.
-            *slot = Some(unsafe { self.stream.context().alloc_pinned(rows * features)? });
+            let buffer = unsafe { self.stream.context().alloc_pinned(rows * features)? };
+            *place = Some(Slot { buffer, sent: None });
         }
-        let buffer = slot.as_mut().context("a pinned buffer")?;
-        let rows = buffer.len() / features;
-        // Waits for the copy of the batch before last.
-        buffer.as_mut_slice()?[..frames.len()].copy_from_slice(frames);
-        // SAFETY: written whole by the copy that follows on the same stream.
-        let mut there = unsafe { self.stream.alloc::<u8>(rows * features)? };
-        self.stream.memcpy_htod(&*buffer, &mut there)?;
+        let slot = place.as_mut().context("a pinned buffer")?;
+        slot.buffer.as_mut_slice()?[..frames.len()].copy_from_slice(frames);
+        // The memory is candle's stream's, on which everything that reads or frees it is ordered.
+        // SAFETY: written whole by the copy that follows.
+        let mut there = unsafe { self.device.alloc::<u8>(frames.len())? };
+        // What that memory was used for before comes first.
+        self.stream.join(&self.device.cuda_stream())?;
+        self.stream.memcpy_htod(&slot.buffer.as_slice()?[..frames.len()], &mut there)?;
+        slot.sent = Some(self.stream.record_event(None)?);
         let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(there, self.device.clone()));
         let op = candle_core::op::BackpropOp::none();
-        let whole = Tensor::from_storage(storage, (rows, features), op, false);
-        Ok(whole.narrow(0, 0, frames.len() / features)?)
+        Ok(Tensor::from_storage(storage, (frames.len() / features, features), op, false))
     }
 }

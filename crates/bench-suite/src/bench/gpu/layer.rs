@@ -34,7 +34,7 @@ impl Bench<'_> {
                 let name = precision.name();
                 let times = self.time(|| Ok(layer.forward(&x, &fixed)?))?;
                 self.push(("layer", "forward", "ours", name), frames, &times, floor(bytes, macs));
-                let times = self.time(|| Ok(layer.forward(&x, &cores)?.sum_all()?.backward()?))?;
+                let times = self.time(|| Ok(layer.forward(&x, &cores)?.backward()?))?;
                 let both = floor(2.0 * bytes, 3.0 * macs);
                 self.push(("layer", "forward and backward", "ours", name), frames, &times, both);
             }

@@ -50,7 +50,7 @@ pub struct GpuOptions {
     #[arg(long)]
     out: PathBuf,
     /// What to do.
-    #[arg(long, value_delimiter = ',', default_value = "check,layer,step,epoch")]
+    #[arg(long, value_delimiter = ',', default_value = "check,layer,epoch,step")]
     sections: Vec<Section>,
     /// How often each case is run, after one that is not counted.
     #[arg(long, default_value_t = 7)]
@@ -61,6 +61,9 @@ pub struct GpuOptions {
     /// A Python that may have PyTorch; without it PyTorch is not measured.
     #[arg(long)]
     python: Option<PathBuf>,
+    /// `LD_LIBRARY_PATH` for it: this process's own leads to the libraries of this program.
+    #[arg(long, hide = true)]
+    python_libraries: Option<std::ffi::OsString>,
     /// The worker for it.
     #[arg(long, default_value = "xtask/peers/torch_gpu.py")]
     script: PathBuf,
@@ -96,7 +99,7 @@ struct Bench<'a> {
 /// Measures and writes `checks.csv`, `limits.csv` and `gpu.csv`.
 ///
 /// # Errors
-/// A device that is not there, a folder that cannot be written, or at the end of everything a check that failed.
+/// A device that is not there, a folder that cannot be written, or at the end of everything a check or a section that failed.
 pub fn gpu(options: &GpuOptions) -> Result<()> {
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("cannot create {}", options.out.display()))?;
@@ -113,11 +116,16 @@ pub fn gpu(options: &GpuOptions) -> Result<()> {
     let limits = bench.limits()?;
     for section in &options.sections {
         let started = Instant::now();
-        match section {
+        let done = match section {
             Section::Check => continue,
-            Section::Layer => bench.layer(&limits)?,
-            Section::Step => bench.step()?,
-            Section::Epoch => bench.epoch()?,
+            Section::Layer => bench.layer(&limits),
+            Section::Step => bench.step(),
+            Section::Epoch => bench.epoch(),
+        };
+        // The next one may work all the same.
+        if let Err(error) = done {
+            tracing::error!("{section:?}: {error:#}");
+            failed.push(format!("{section:?}"));
         }
         bench.save()?;
         tracing::info!("{section:?}: {:.0} s", started.elapsed().as_secs_f64());
@@ -125,7 +133,7 @@ pub fn gpu(options: &GpuOptions) -> Result<()> {
     if let Some(card) = bench.device.card_use(false) {
         write(&options.out.join("card.json"), &serde_json::to_vec_pretty(&card)?)?;
     }
-    ensure!(failed.is_empty(), "{} checks failed: {}", failed.len(), failed.join("; "));
+    ensure!(failed.is_empty(), "{} failed: {}", failed.len(), failed.join("; "));
     Ok(())
 }
 

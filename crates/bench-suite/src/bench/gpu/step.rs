@@ -61,29 +61,36 @@ impl Bench<'_> {
             }
             self.device.set_precision(precision);
             let mut ours = self.trainee(name, precision, &lengths)?;
-            let peers: Vec<String> = if precision == Precision::F32 {
-                torch.as_mut().map_or(Ok(Vec::new()), |torch| torch.prepare(name))?
-            } else {
-                Vec::new()
-            };
+            let beside = torch.as_mut().filter(|_| precision == Precision::F32);
+            let names = beside.map_or(Ok(Vec::new()), |worker| worker.prepare(name));
+            let peers = without_torch(names, &mut torch);
             let mut times = vec![Vec::new(); peers.len() + 1];
             ours.step()?;
             self.device.synchronize()?;
             for _ in 0..self.options.rounds.max(1) {
                 times[0].push(self.once(&mut || ours.step())?);
                 for (peer, times) in peers.iter().zip(&mut times[1..]) {
-                    if let Some(torch) = &mut torch {
-                        times.push(torch.run(name, peer)?);
-                    }
+                    let ms = torch.as_mut().map(|worker| worker.run(name, peer)).transpose();
+                    times.extend(without_torch(ms, &mut torch));
                 }
             }
             let case = format!("{name} B=16 T={frames}");
             self.push(("step", &case, "ours", precision.name()), batch * frames, &times[0], None);
-            for (peer, times) in peers.iter().zip(&times[1..]) {
+            for (peer, times) in peers.iter().zip(&times[1..]).filter(|(_, times)| !times.is_empty()) {
                 self.push(("step", &case, peer, "f32"), batch * frames, times, None);
             }
+            self.save()?;
         }
         self.device.set_precision(Precision::F32);
         Ok(())
     }
+}
+
+/// What a worker answered; one that fails is asked no more, and what is ours goes on.
+fn without_torch<T: Default>(answer: Result<T>, torch: &mut Option<Torch>) -> T {
+    answer.unwrap_or_else(|error| {
+        tracing::warn!("PyTorch: left out from here on: {error:#}");
+        *torch = None;
+        T::default()
+    })
 }

@@ -20,8 +20,12 @@ impl Torch {
             tracing::info!("PyTorch: skipped: no --python");
             return Ok(None);
         };
-        let started =
-            Command::new(python).arg(&options.script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut command = Command::new(python);
+        match &options.python_libraries {
+            Some(path) => command.env("LD_LIBRARY_PATH", path),
+            None => command.env_remove("LD_LIBRARY_PATH"),
+        };
+        let started = command.arg(&options.script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = match started {
             Ok(child) => child,
             Err(error) => {
