@@ -110,13 +110,19 @@ struct GpuSection {
     load_end: Option<f64>,
 }
 
+/// Where the records go, made; absolute, since the engine runs in the repository.
+fn folder(repo: &Repo, machine: &Machine, out: Option<&Path>) -> Result<PathBuf> {
+    let out = out.map_or_else(|| repo.path("results/bench").join(machine.folder()), Path::to_owned);
+    let out = std::path::absolute(out)?;
+    fs::create_dir_all(&out).with_context(|| format!("failed to make {}", out.display()))?;
+    Ok(out)
+}
+
 fn gpu(repo: &Repo, options: &Gpu) -> Result<()> {
     let device = device::resolve(repo, options.device);
     let mut engine = device::device_program(repo, device)?;
     let machine = Machine::read();
-    let out = options.out.clone().unwrap_or_else(|| repo.path("results/bench").join(machine.folder()));
-    let out = std::path::absolute(out)?;
-    fs::create_dir_all(&out).with_context(|| format!("failed to make {}", out.display()))?;
+    let out = folder(repo, &machine, options.out.as_deref())?;
     let load_start = load();
     engine.args(["bench-gpu", "--device", &device.to_string(), "--sections", &options.sections]);
     engine.args(["--rounds", &options.rounds.to_string()]).arg("--out").arg(&out);
@@ -143,8 +149,7 @@ fn gpu(repo: &Repo, options: &Gpu) -> Result<()> {
 
 fn kernels(repo: &Repo, options: &Kernels) -> Result<()> {
     let machine = Machine::read();
-    let out = options.out.clone().unwrap_or_else(|| repo.path("results/bench").join(machine.folder()));
-    fs::create_dir_all(&out).with_context(|| format!("failed to make {}", out.display()))?;
+    let out = folder(repo, &machine, options.out.as_deref())?;
     let load_start = load();
     let mut engine = repo.binary("bench-suite");
     engine.arg("bench").arg("--out").arg(out.join("kernels.csv"));

@@ -179,7 +179,7 @@ mod tests {
             left_out: Vec::new(),
             cells: vec![cell("gru", 0, 44_236_800), cell("tt-gru", 0, 3232), cell("tt-gru", 1, 3232)],
             config: String::new(),
-            device: "cpu".into(),
+            device: bench_suite::device::DeviceName::Cpu,
             precision: bench_suite::device::Precision::F32,
         };
         insta::assert_snapshot!(plan_text(&plan, 2));

@@ -63,7 +63,7 @@ fn compute(
     clips: &Clips,
     (plan, planned, held): (&Plan, &PlannedCell, &Held),
 ) -> Result<()> {
-    let kind: DeviceName = plan.device.parse()?;
+    let kind = plan.device;
     let name = options.device.unwrap_or(kind);
     if name.kind() != kind.kind() {
         bail!("the run was planned for {kind}, and {name} is another device: plan one for it");

@@ -85,7 +85,8 @@ pub fn plan(
         left_out,
         cells,
         config: spec.to_toml(),
-        device: device.kind().to_owned(),
+        // Which card of its kind is no matter of the run.
+        device: if let DeviceName::Cuda(_) = device { DeviceName::Cuda(0) } else { device },
         precision,
     })
 }

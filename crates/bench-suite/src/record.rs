@@ -272,15 +272,11 @@ pub struct Plan {
     /// The resolved configuration as TOML.
     pub config: String,
     /// Kind of device that the cells are trained on: `cpu`, `cuda` or `metal`.
-    #[serde(default = "cpu")]
-    pub device: String,
+    #[serde(default)]
+    pub device: DeviceName,
     /// Precision of a card's products.
     #[serde(default)]
     pub precision: Precision,
-}
-
-fn cpu() -> String {
-    DeviceName::Cpu.to_string()
 }
 
 /// A clip that was left out.

@@ -105,9 +105,7 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
     let multi_label = cell.clips.multi_label();
     let (trained, waited) = (Duration::ZERO, Duration::ZERO);
     let feed = Feed::new(cell.clips, &[cell.train, cell.test], cell.device)?;
-    let run = Run { cell, feed: &feed, model, optimizer, classes, multi_label, trained, waited };
-    let outcome = run.run()?;
-    Ok(Outcome { card: cell.device.card_use(feed.is_resident()), ..outcome })
+    Run { cell, feed: &feed, model, optimizer, classes, multi_label, trained, waited }.run()
 }
 
 impl Run<'_> {
@@ -148,7 +146,7 @@ impl Run<'_> {
             saturated_gates,
             frames_wait,
             weights,
-            card: None,
+            card: self.cell.device.card_use(self.feed.is_resident()),
         })
     }
 

@@ -57,8 +57,7 @@ impl DenseProjection {
     }
 
     fn mask<'a>(&self, call: &ProjectionCall<'a>) -> Option<InputMask<'a>> {
-        let InputDropout { probability, seed } = call.dropout?;
-        Some(InputMask { seed, probability, gates: self.gates, lengths: call.lengths })
+        Some(call.dropout?.mask(self.gates, call.lengths))
     }
 }
 
@@ -69,6 +68,13 @@ pub struct InputDropout {
     pub probability: f32,
     /// Draws the masks.
     pub seed: u64,
+}
+
+impl InputDropout {
+    /// The masks of these clips.
+    pub(crate) fn mask(self, gates: usize, lengths: &[usize]) -> InputMask<'_> {
+        InputMask { seed: self.seed, probability: self.probability, gates, lengths }
+    }
 }
 
 /// The fused TT kernels of a projection, one per train.

@@ -7,7 +7,7 @@ use bench_suite::deck;
 
 use super::axes::{header, panels};
 use super::canvas::Canvas;
-use super::seconds::{Mark, ROW, lollipops, lollipops_among, seconds as seconds_text};
+use super::seconds::{Mark, ROW, lollipops, seconds as seconds_text};
 use crate::compare::DeviceRow;
 use crate::text;
 
@@ -63,14 +63,13 @@ fn seconds_and_memory(dir: &Path, rows: &[DeviceRow], names: &[&str]) -> Result<
     let mut canvas = Canvas::new(1000.0, height);
     header(&mut canvas, "Seconds per epoch and memory, one fold", &subtitle(dir, rows, "logarithmic"));
     for ((title, marks, axis, text), area) in shown.iter().zip(areas) {
-        lollipops(&mut canvas, area, title, marks, axis, text);
+        lollipops(&mut canvas, area, title, marks, axis, text, &[]);
     }
     canvas.write(dir, "devices")
 }
 
-/// Seconds per epoch of the dense twin over those of the train, where both were measured.
-pub(crate) fn speedups(rows: &[&DeviceRow]) -> Vec<Mark> {
-    let seconds = |model: &str| rows.iter().find(|row| row.model == model).and_then(|row| row.epoch_s);
+/// Seconds per epoch of the dense twin over those of the train, where both are known.
+fn speedups(seconds: impl Fn(&str) -> Option<f64>) -> Vec<Mark> {
     let ratio = |twin: &str| -> Option<Mark> {
         Some((format!("tt-{twin}"), Some(seconds(twin)? / seconds(&format!("tt-{twin}"))?)))
     };
@@ -80,8 +79,8 @@ pub(crate) fn speedups(rows: &[&DeviceRow]) -> Vec<Mark> {
 fn speedup(dir: &Path, rows: &[DeviceRow], names: &[&str]) -> Result<()> {
     let mut shown: Vec<(String, Vec<Mark>)> = Vec::new();
     for name in names {
-        let of_device: Vec<&DeviceRow> = rows.iter().filter(|r| r.device == *name).collect();
-        let marks = speedups(&of_device);
+        let row = |model: &str| rows.iter().find(|row| row.device == *name && row.model == model);
+        let marks = speedups(|model| row(model)?.epoch_s);
         if !marks.is_empty() {
             shown.push(((*name).to_owned(), marks));
         }
@@ -89,11 +88,8 @@ fn speedup(dir: &Path, rows: &[DeviceRow], names: &[&str]) -> Result<()> {
     if shown.is_empty() {
         return Ok(());
     }
-    let paper = |twin: &str| {
-        let seconds = |model: &str| deck::result("ucf11", model).map(|row| row.epoch_s);
-        Some((format!("tt-{twin}"), Some(seconds(twin)? / seconds(&format!("tt-{twin}"))?)))
-    };
-    shown.push(("the paper, UCF11".into(), ["gru", "lstm"].into_iter().filter_map(paper).collect()));
+    let paper = |model: &str| deck::result("ucf11", model).map(|row| row.epoch_s);
+    shown.push(("the paper, UCF11".into(), speedups(paper)));
     let all: Vec<f64> =
         shown.iter().flat_map(|(_, marks)| marks.iter().filter_map(|m| m.1)).chain([1.0]).collect();
     let (height, areas) = panels(1000.0, shown.len(), 2.0 * ROW, 96.0, 34.0);
@@ -101,7 +97,7 @@ fn speedup(dir: &Path, rows: &[DeviceRow], names: &[&str]) -> Result<()> {
     let title = "How many times faster than its dense twin a Tensor Train is";
     header(&mut canvas, title, &subtitle(dir, rows, "seconds per epoch, dense over train, logarithmic"));
     for ((name, marks), area) in shown.iter().zip(areas) {
-        lollipops_among(&mut canvas, area, name, marks, "times", |times| format!("{times:.1}×"), &all);
+        lollipops(&mut canvas, area, name, marks, "times", |times| format!("{times:.1}×"), &all);
     }
     canvas.write(dir, "speedup")
 }
@@ -115,6 +111,7 @@ mod tests {
         let row = |model: &str, epoch_s| DeviceRow { epoch_s, ..crate::compare::tests::row_of(model) };
         let rows =
             [row("gru", Some(9.0)), row("tt-gru", Some(3.0)), row("lstm", None), row("tt-lstm", Some(1.0))];
-        assert_eq!(speedups(&rows.iter().collect::<Vec<_>>()), [("tt-gru".to_owned(), Some(3.0))]);
+        let seconds = |model: &str| rows.iter().find(|row| row.model == model)?.epoch_s;
+        assert_eq!(speedups(seconds), [("tt-gru".to_owned(), Some(3.0))]);
     }
 }

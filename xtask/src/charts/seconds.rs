@@ -34,7 +34,7 @@ pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
     let more = format!("logarithmic, first epoch left out · {}", machines.first().unwrap_or(&""));
     header(&mut canvas, "Seconds per training epoch", &scene.subtitle(&more));
     for ((name, marks), area) in groups.iter().zip(&areas) {
-        lollipops(&mut canvas, *area, name, marks, "seconds per epoch", seconds);
+        lollipops(&mut canvas, *area, name, marks, "seconds per epoch", seconds, &[]);
     }
     Some(canvas)
 }
@@ -48,20 +48,9 @@ pub(super) fn seconds(s: f64) -> String {
     }
 }
 
-/// A row per model: a line from the axis to a dot, on a logarithmic scale over whole decades.
+/// A row per model: a line from the axis to a dot, on a logarithmic scale over whole decades that holds `others` too, so
+/// that panels compare.
 pub(super) fn lollipops(
-    canvas: &mut Canvas,
-    area: Area,
-    name: &str,
-    marks: &[Mark],
-    axis: &str,
-    text: impl Fn(f64) -> String,
-) {
-    lollipops_among(canvas, area, name, marks, axis, text, &[]);
-}
-
-/// The same on a scale that holds other values too, so that panels compare.
-pub(super) fn lollipops_among(
     canvas: &mut Canvas,
     area: Area,
     name: &str,

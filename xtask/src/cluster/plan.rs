@@ -45,7 +45,7 @@ pub(super) fn read(run_dir: &Path) -> Result<Vec<PlannedCell>> {
 /// Prints one command line for each cell that is missing.
 pub(crate) fn plan(repo: &Repo, run_dir: &Path, plan: &Plan) -> Result<()> {
     let positions: BTreeSet<usize> = keep(run_dir, plan)?.into_iter().collect();
-    let device = plan.device.parse()?;
+    let device = plan.device;
     let program = device::device_program(repo, device).or_else(|reason| {
         let plain = Command::new(device::built(repo, device)?);
         eprintln!(

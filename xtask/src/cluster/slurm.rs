@@ -94,7 +94,7 @@ pub(crate) fn submit(repo: &Repo, dir: &Path, plan: &Plan, batch: &Batch, out: O
     if new.is_empty() && reports(dir)? {
         return Ok(());
     }
-    let programs = programs(repo, dir, plan.device.parse()?)?;
+    let programs = programs(repo, dir, plan.device)?;
     let mut submission = Submission { date: date_utc(), arrays: Vec::new(), report: String::new() };
     let memory = memory(dir, &cells, &new, batch.max_parallel.is_some())?;
     for mut array in arrays_of(&new, &memory, largest_array()) {
@@ -138,7 +138,7 @@ fn reports(dir: &Path) -> Result<bool> {
 /// What would be submitted, and what Slurm says to it; nothing is queued.
 pub(crate) fn show(repo: &Repo, dir: &Path, plan: &Plan, batch: &Batch) -> Result<()> {
     let all: Vec<usize> = (0..plan.cells.len()).filter(|at| !is_done(dir, &plan.cells[*at])).collect();
-    let programs = device::built(repo, plan.device.parse()?)?;
+    let programs = device::built(repo, plan.device)?;
     let programs = programs.parent().unwrap_or(Path::new("")).to_owned();
     let memory = memory(dir, &plan.cells, &all, batch.max_parallel.is_some())?;
     for array in arrays_of(&all, &memory, largest_array()) {

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bench_suite::device::DeviceName;
 use bench_suite::record::{Plan, file_digest};
 
 use super::{cell_command, plan};
@@ -43,7 +44,7 @@ pub(crate) fn task(repo: &Repo, run_dir: &Path, line: usize) -> Result<ExitCode>
     eprintln!("{id}: starts on {}", env::var("SLURMD_NODENAME").unwrap_or_default());
     let mut command = Command::new(&program);
     let planned: Plan = read_json(&run_dir.join("plan.json"))?;
-    if planned.device == "cuda" {
+    if matches!(planned.device, DeviceName::Cuda(_)) {
         // The node's own libraries, which need not be those of the node that submitted.
         device::tell_libraries(&mut command, &program, repo)?;
     }

@@ -76,7 +76,7 @@ pub(crate) fn ledger(repo: &Repo, args: &cli::Ledger) -> Result<()> {
         let progress = Progress::new(quiet, args.verbosity.verbose);
         progress.say(&format!("{}: {} cells", label(variant), plan.cells.len()));
         let run_dir = engine::run_dir(repo, &plan);
-        let start = engine::cells(repo, plan.device.parse()?, args.verbosity)?;
+        let start = engine::cells(repo, plan.device, args.verbosity)?;
         let runner = Runner {
             run_dir: &run_dir,
             jobs: args.jobs,

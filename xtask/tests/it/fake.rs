@@ -170,7 +170,7 @@ fn plan() -> Plan {
         left_out: vec![LeftOut { clip: "bad\n.mpg".into(), reason: "no stream".into() }],
         cells: cells.collect(),
         config: "name = \"ucf11-sample\"\n".into(),
-        device: "cpu".into(),
+        device: bench_suite::device::DeviceName::Cpu,
         precision: bench_suite::device::Precision::F32,
     }
 }

@@ -17,7 +17,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A device as people name it: `cpu`, `cuda`, `cuda:1`, `metal`, or `auto` for the best there is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum DeviceName {
     /// A graphics card if there is one, else the CPU.
     Auto,
@@ -83,6 +84,20 @@ impl FromStr for DeviceName {
                 Ok(Self::Cuda(number.parse().map_err(|_| unknown())?))
             }
         }
+    }
+}
+
+impl TryFrom<String> for DeviceName {
+    type Error = UnknownName;
+
+    fn try_from(name: String) -> Result<Self, UnknownName> {
+        name.parse()
+    }
+}
+
+impl From<DeviceName> for String {
+    fn from(name: DeviceName) -> Self {
+        name.to_string()
     }
 }
 

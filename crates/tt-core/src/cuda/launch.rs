@@ -3,15 +3,17 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::ops::Deref;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute};
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaStream, LaunchArgs, LaunchConfig,
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, CudaView, LaunchArgs, LaunchConfig,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::{Ptx, result, sys};
-use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr as _};
-use candle_core::{Error, Result};
+use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage, DeviceId, WrapErr as _};
+use candle_core::op::BackpropOp;
+use candle_core::{Error, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::{Launch, Source};
 
@@ -83,6 +85,34 @@ impl Kernel {
     }
 }
 
+/// Room for `len` numbers that a kernel will write before anything reads them.
+///
+/// # Errors
+/// The driver's error.
+pub fn alloc(device: &CudaDevice, len: usize) -> Result<CudaSlice<f32>> {
+    // SAFETY: f32 may hold any bits, and the caller has them written first.
+    unsafe { device.alloc(len) }
+}
+
+/// Numbers of a kernel as a tensor that is no part of a graph.
+pub fn tensor(device: &CudaDevice, values: CudaSlice<f32>, shape: impl Into<Shape>) -> Tensor {
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(values, device.clone()));
+    Tensor::from_storage(storage, shape, BackpropOp::none(), false)
+}
+
+/// The numbers of a contiguous tensor, for a kernel.
+///
+/// # Errors
+/// A strided tensor, one on another device, one of another type.
+pub fn view<'a, T: CudaDType>(
+    (storage, layout): &'a (impl Deref<Target = Storage>, &Layout),
+) -> Result<CudaView<'a, T>> {
+    match (&**storage, layout.contiguous_offsets()) {
+        (Storage::Cuda(storage), Some((start, end))) => Ok(storage.as_cuda_slice::<T>()?.slice(start..end)),
+        _ => bail!("a kernel needs contiguous tensors on CUDA"),
+    }
+}
+
 /// Multiprocessors of a device.
 ///
 /// # Errors
@@ -99,11 +129,11 @@ pub fn shared_limit(device: &CudaDevice) -> Result<usize> {
     attribute(device, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
 }
 
-/// Whether the device multiplies matrices of bf16.
+/// Whether the device has the tensor-core products that the kernels use.
 ///
 /// # Errors
 /// The driver's error.
-pub fn multiplies_bf16(device: &CudaDevice) -> Result<bool> {
+pub fn has_tensor_products(device: &CudaDevice) -> Result<bool> {
     Ok(device.cuda_stream().context().compute_capability().w()?.0 >= 8)
 }
 

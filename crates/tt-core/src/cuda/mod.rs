@@ -11,6 +11,7 @@ pub mod launch;
 pub mod nvrtc;
 
 use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
 
 /// What kernels may use: goes before every source.
 const DEVICE: &str = include_str!("device.h");
@@ -41,7 +42,7 @@ impl Precision {
 }
 
 /// CUDA source of some kernels, without what [`Source::text`] puts before it. Name and macros identify it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// Name of the file, for messages.
     pub name: &'static str,
@@ -49,6 +50,13 @@ pub struct Source {
     pub body: &'static str,
     /// Macros defined before it, the sizes that the compiler should know.
     pub defines: Vec<(&'static str, usize)>,
+}
+
+/// Every launch looks its kernel up: hashing thousands of lines would take longer than to launch it.
+impl Hash for Source {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.name, &self.defines).hash(state);
+    }
 }
 
 impl Source {

@@ -39,10 +39,11 @@ pub fn forward(
     let detached = weights.detach();
     let mut parts = Vec::with_capacity(lengths.len());
     for clip in 0..lengths.len() {
+        let rows = frames.clip(clip)?;
         let mut columns = Vec::with_capacity(gates);
         for gate in 0..gates {
             let w = detached.narrow(1, gate * block, block)?.contiguous()?;
-            columns.push(frames.of(clip, gate)?.matmul(&w)?); // [T_b, N / gates]
+            columns.push(frames.masked(&rows, clip, gate)?.matmul(&w)?); // [T_b, N / gates]
         }
         parts.push(Tensor::cat(&columns, 1)?);
     }
@@ -56,10 +57,11 @@ pub fn forward(
         for (clip, length) in frames.lengths.iter().enumerate() {
             let dy = dy.narrow(0, start, *length)?;
             start += length;
+            let rows = frames.clip(clip)?;
             let mut columns = Vec::with_capacity(gates);
             for gate in 0..gates {
                 let dy = dy.narrow(1, gate * block, block)?.contiguous()?;
-                columns.push(frames.of(clip, gate)?.t()?.matmul(&dy)?); // [M, N / gates]
+                columns.push(frames.masked(&rows, clip, gate)?.t()?.matmul(&dy)?); // [M, N / gates]
             }
             let dw = if let [one] = &columns[..] { one.clone() } else { Tensor::cat(&columns, 1)? };
             total = Some(match total {
@@ -80,14 +82,18 @@ struct Frames {
 }
 
 impl Frames {
-    /// A clip as a gate sees it, `[T_b, M]`.
-    fn of(&self, clip: usize, gate: usize) -> candle_core::Result<Tensor> {
+    /// A clip in f32, `[T_b, M]`.
+    fn clip(&self, clip: usize) -> candle_core::Result<Tensor> {
         let start = self.lengths[..clip].iter().sum();
         let rows = self.rows.narrow(0, start, self.lengths[clip])?.to_dtype(DType::F32)?;
-        let rows = rows.affine(f64::from(self.affine.scale), f64::from(self.affine.shift))?;
+        rows.affine(f64::from(self.affine.scale), f64::from(self.affine.shift))
+    }
+
+    /// The same as a gate sees it.
+    fn masked(&self, rows: &Tensor, clip: usize, gate: usize) -> candle_core::Result<Tensor> {
         match self.masks[clip].get(gate) {
             Some(mask) => rows.broadcast_mul(mask),
-            None => Ok(rows),
+            None => Ok(rows.clone()),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::{Classifier, Mode, Model, ModelConfig, PackedFrames};
 use crate::Result;
-use crate::dense::{self, InputMask};
+use crate::dense;
 use crate::layer::{GradientSink, LayerCall, RecurrentLayer, RecurrentMasks, Sinks};
 use crate::parameters::{Parameter, glorot_uniform, orthogonal};
 use crate::projection::{DenseProjection, GateLayout, InputDropout, Projection, TtProjection};
@@ -75,13 +75,18 @@ fn recurrent_weights(cell: Cell, hidden: usize, seed: u64) -> Vec<f32> {
     weights
 }
 
+/// Whether the CPU's operator walks through time; it takes a train in only where that is fused too.
+fn steps_are_fused(config: &ModelConfig, device: &Device) -> bool {
+    device.is_cpu() && config.rung != Rung::Ops
+}
+
 impl Recurrent {
     pub(super) fn dense(config: &ModelConfig, cell: Cell, device: &Device, seed: u64) -> Result<Self> {
         let (hidden, gates) = (config.dense_hidden, cell.gates());
         let (m, width) = (config.features, gates * hidden);
         let values = glorot_uniform(m, width, width, &mut stream(seed, "init/input"));
         let mut input = Parameter::new("input.kernel", values, &[m, width], device)?;
-        let fused = device.is_cpu() && config.rung != Rung::Ops;
+        let fused = steps_are_fused(config, device);
         let input_layer = if fused {
             input.sink = Some(GradientSink::default());
             InputLayer::Inside
@@ -140,7 +145,7 @@ impl Recurrent {
         let weights = recurrent_weights(cell, hidden, seed);
         let length = weights.len();
         let mut weights = Parameter::new("recurrent", weights, &[length], device)?;
-        let steps = if device.is_cpu() && config.rung != Rung::Ops {
+        let steps = if steps_are_fused(config, device) {
             weights.sink = Some(GradientSink::default());
             let sinks = Sinks { input: input.sink.clone(), recurrent: weights.sink.clone() };
             let recurrence = Recurrence::new(cell, config.gate_activation, hidden);
@@ -238,12 +243,7 @@ impl Recurrent {
                 Ok(Some(Tensor::cat(&parts, 1)?))
             }
             InputLayer::Dense => {
-                let mask = call.input_dropout.map(|InputDropout { probability, seed }| InputMask {
-                    seed,
-                    probability,
-                    gates: self.cell.gates(),
-                    lengths: &call.lengths,
-                });
+                let mask = call.input_dropout.map(|dropout| dropout.mask(self.cell.gates(), &call.lengths));
                 let (affine, lengths) = (self.affine, &call.lengths);
                 Ok(Some(dense::ops::forward(rows, affine, weights, lengths, mask.as_ref(), call.train)?))
             }

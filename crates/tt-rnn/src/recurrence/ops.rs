@@ -444,22 +444,53 @@ impl Steps {
         }
     }
 
-    /// `[U | b]`, one product a block over all rows.
     fn weight_gradient(&self, saved: &Saved, d: &Tensor) -> Result<Tensor> {
-        let hidden = self.ops.hidden;
-        let before = Tensor::cat(&saved.before, 0)?; // [sum A, H]
-        let mut blocks = Vec::new();
-        for product in &self.products {
-            let reset = self.ops.cell == Cell::Gru && product.first == 2;
-            let left = if reset { Tensor::cat(&saved.extra, 0)? } else { before.clone() };
-            let left = match self.masks.of(product.first) {
-                Some(mask) => (left * mask.index_select(&self.clip_of_row, 0)?)?,
-                None => left,
-            };
-            let d = d.narrow(1, product.first * hidden, product.count * hidden)?.contiguous()?;
-            blocks.push(left.t()?.matmul(&d)?); // [H, count·H]
+        let factors = |gate: usize| -> Result<Option<Tensor>> {
+            let rows = self.masks.of(gate).map(|mask| mask.index_select(&self.clip_of_row, 0));
+            Ok(rows.transpose()?)
+        };
+        let mut reset = None;
+        if self.ops.cell == Cell::Gru {
+            let unmasked = Tensor::cat(&saved.extra, 0)?;
+            reset = Some(match factors(2)? {
+                Some(factors) => (unmasked * factors)?,
+                None => unmasked,
+            });
         }
-        let matrix = Tensor::cat(&blocks, 1)?.flatten_all()?;
-        Ok(Tensor::cat(&[&matrix, &d.sum(0)?], 0)?)
+        let before = Tensor::cat(&saved.before, 0)?; // [sum A, H]
+        weight_gradient(d, &before, reset.as_ref(), self.products[0].count, factors)
     }
+}
+
+/// Gradient of `[U | b]`, flat, from that of the pre-activations `d [n, G·H]`: products over all rows.
+///
+/// `before [n, H]` is the state before each step, and `reset` of a GRU the masked `r∘h` that met `U_c`. `each` gates side
+/// by side met the state with the same dropout factors, `factors(first gate) [n, H]`.
+pub(super) fn weight_gradient(
+    d: &Tensor,
+    before: &Tensor,
+    reset: Option<&Tensor>,
+    each: usize,
+    factors: impl Fn(usize) -> Result<Option<Tensor>>,
+) -> Result<Tensor> {
+    let hidden = before.dim(1)?;
+    let gates = d.dim(1)? / hidden;
+    let product = |left: &Tensor, first: usize, count: usize| -> Result<Tensor> {
+        let d = d.narrow(1, first * hidden, count * hidden)?.contiguous()?;
+        Ok(left.t()?.matmul(&d)?) // [H, count·H]
+    };
+    let on_state = if reset.is_some() { gates - 1 } else { gates };
+    let mut blocks = Vec::new();
+    for first in (0..on_state).step_by(each) {
+        let left = match factors(first)? {
+            Some(factors) => (before * factors)?,
+            None => before.clone(),
+        };
+        blocks.push(product(&left, first, each)?);
+    }
+    if let Some(reset) = reset {
+        blocks.push(product(reset, on_state, 1)?);
+    }
+    let matrix = Tensor::cat(&blocks, 1)?.flatten_all()?;
+    Ok(Tensor::cat(&[&matrix, &d.sum(0)?], 0)?)
 }

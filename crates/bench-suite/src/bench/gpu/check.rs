@@ -1,6 +1,6 @@
 //! Every kernel of the device against the specification, over the edges of shapes, and training against the CPU's.
 
-use super::{Bench, config, csv_file};
+use super::{Bench, config, csv_file, train_step};
 use crate::device::Precision;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
@@ -12,7 +12,7 @@ use tt_core::rng::stream;
 use tt_core::{TtLinear, TtShape};
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::layer::{LayerCall, RecurrentMasks};
-use tt_rnn::models::{Mode, PackedFrames, find};
+use tt_rnn::models::{PackedFrames, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::recurrence::ops::Ops;
 use tt_rnn::recurrence::reference::Reference;
@@ -172,10 +172,8 @@ impl Bench<'_> {
                 (0..20)
                     .map(|step| {
                         let mut masks = stream(step, "bench-gpu/masks");
-                        let logits = model.logits(&frames, Mode::Train(&mut masks))?;
-                        let loss = candle_nn::loss::cross_entropy(&logits, &labels)?;
-                        optimizer.step(&loss.backward()?)?;
-                        Ok(f64::from(loss.to_scalar::<f32>()?))
+                        let batch = (&frames, &labels);
+                        train_step(model.as_ref(), &mut optimizer, batch, &mut masks).map(f64::from)
                     })
                     .collect()
             };

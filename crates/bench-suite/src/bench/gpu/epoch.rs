@@ -1,6 +1,6 @@
 //! An epoch of UCF11's size: 1,280 clips of the official lengths' range, all frames on the card.
 
-use super::{Bench, clip_of, config};
+use super::{Bench, config, train_step};
 use crate::device::Precision;
 use anyhow::Result;
 use candle_core::Tensor;
@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{Mode, PackedFrames, find};
+use tt_rnn::models::{PackedFrames, find};
 use tt_rnn::parameters::Optimizer;
 
 /// Training clips of a fold of UCF11.
@@ -32,18 +32,13 @@ impl Bench<'_> {
     pub(super) fn epoch(&mut self) -> Result<()> {
         let lengths = if self.options.quick { vec![3; 2 * BATCH] } else { lengths(CLIPS) };
         let total: usize = lengths.iter().sum();
-        let bytes = (total * config(Precision::F32, self.options.quick).features) as u64;
+        let features = config(Precision::F32, self.options.quick).features;
+        let bytes = (total * features) as u64;
         if !self.options.quick && bytes > self.device.room_for_frames() {
             tracing::warn!("epoch: skipped: {bytes} bytes of frames do not fit this device");
             return Ok(());
         }
-        let features = config(Precision::F32, self.options.quick).features;
-        let pool = self.pool(features)?;
-        let clips = lengths
-            .iter()
-            .enumerate()
-            .map(|(clip, length)| clip_of(&pool, clip, *length))
-            .collect::<Result<Vec<_>>>()?;
+        let clips = self.clips(&lengths, features)?;
         for (name, precision) in [
             ("tt-gru", Precision::F32),
             ("tt-lstm", Precision::F32),
@@ -68,10 +63,7 @@ impl Bench<'_> {
                     let frames = PackedFrames { rows: Tensor::cat(&parts, 0)?, lengths };
                     let labels: Vec<u32> = batch.iter().map(|clip| (*clip % 11) as u32).collect();
                     let labels = Tensor::from_vec(labels, batch.len(), &self.device.device)?;
-                    let logits = model.logits(&frames, Mode::Train(&mut rng))?;
-                    let loss = candle_nn::loss::cross_entropy(&logits, &labels)?;
-                    optimizer.step(&loss.backward()?)?;
-                    loss.to_scalar::<f32>()?;
+                    train_step(model.as_ref(), &mut optimizer, (&frames, &labels), &mut rng)?;
                 }
                 Ok(())
             };

@@ -22,8 +22,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 use tt_core::apply::{Affine, Rung};
 use tt_core::init::CoreInit;
-use tt_core::rng::stream;
-use tt_rnn::models::{ModelConfig, PackedFrames};
+use tt_core::rng::{Stream, stream};
+use tt_rnn::models::{Mode, Model, ModelConfig, PackedFrames};
+use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
 
@@ -190,29 +191,36 @@ impl Bench<'_> {
 
     /// Random frames u8 `[n, M]` on the device, and the lengths of their clips.
     fn frames(&self, lengths: &[usize], features: usize) -> Result<PackedFrames> {
-        // What the pixels are changes no time; a pool of them saves the making and the copying of gigabytes.
-        let pool = self.pool(features)?;
-        let parts = lengths
-            .iter()
-            .enumerate()
-            .map(|(clip, length)| clip_of(&pool, clip, *length))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(PackedFrames { rows: Tensor::cat(&parts, 0)?, lengths: lengths.to_vec() })
+        let rows = Tensor::cat(&self.clips(lengths, features)?, 0)?;
+        Ok(PackedFrames { rows, lengths: lengths.to_vec() })
     }
 
-    fn pool(&self, features: usize) -> Result<Tensor> {
-        const FRAMES: usize = 64;
+    /// Clips of random frames, u8 `[T, M]` each. What the pixels are changes no time: they come from a pool, which saves
+    /// the making and the copying of gigabytes, and begin somewhere in it.
+    fn clips(&self, lengths: &[usize], features: usize) -> Result<Vec<Tensor>> {
+        const POOL: usize = 64;
         let mut rng = stream(0, "bench-gpu/frames");
-        let pixels: Vec<u8> = (0..FRAMES * features).map(|_| rng.random()).collect();
-        Ok(Tensor::from_vec(pixels, (FRAMES, features), &self.device.device)?)
+        let pixels: Vec<u8> = (0..POOL * features).map(|_| rng.random()).collect();
+        let pool = Tensor::from_vec(pixels, (POOL, features), &self.device.device)?;
+        let clip = |(clip, length): (usize, &usize)| {
+            let list: Vec<u32> = (0..*length).map(|t| ((clip * 7 + t) % POOL) as u32).collect();
+            Ok(pool.index_select(&Tensor::from_vec(list, *length, pool.device())?, 0)?)
+        };
+        lengths.iter().enumerate().map(clip).collect()
     }
 }
 
-/// A clip of frames out of the pool, which begins somewhere in it.
-fn clip_of(pool: &Tensor, clip: usize, length: usize) -> Result<Tensor> {
-    let frames = pool.dim(0)?;
-    let list: Vec<u32> = (0..length).map(|t| ((clip * 7 + t) % frames) as u32).collect();
-    Ok(pool.index_select(&Tensor::from_vec(list, length, pool.device())?, 0)?)
+/// Forward, loss, backward and Adam; returns the loss, for which it waits, as training does.
+fn train_step(
+    model: &dyn Model,
+    optimizer: &mut Optimizer,
+    (frames, labels): (&PackedFrames, &Tensor),
+    masks: &mut Stream,
+) -> Result<f32> {
+    let logits = model.logits(frames, Mode::Train(masks))?;
+    let loss = candle_nn::loss::cross_entropy(&logits, labels)?;
+    optimizer.step(&loss.backward()?)?;
+    Ok(loss.to_scalar()?)
 }
 
 /// The models of the paper on UCF11, as its recipe here has them; small where sizes are to be small.

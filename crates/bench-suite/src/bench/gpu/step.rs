@@ -1,13 +1,13 @@
 //! Training steps of the models, beside PyTorch's versions in turns.
 
 use super::torch::Torch;
-use super::{Bench, config};
+use super::{Bench, config, train_step};
 use crate::device::Precision;
 use anyhow::Result;
 use candle_core::Tensor;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{Mode, Model, PackedFrames, find};
+use tt_rnn::models::{Model, PackedFrames, find};
 use tt_rnn::parameters::Optimizer;
 
 /// A model that trains on one batch again and again.
@@ -20,14 +20,12 @@ pub(super) struct Trainee {
 }
 
 impl Trainee {
-    /// Forward, loss, backward and Adam; returns the loss, for which it waits, as training does.
+    /// One step more.
     pub(super) fn step(&mut self) -> Result<f32> {
         let mut masks = stream(self.steps, "bench-gpu/masks");
         self.steps += 1;
-        let logits = self.model.logits(&self.frames, Mode::Train(&mut masks))?;
-        let loss = candle_nn::loss::cross_entropy(&logits, &self.labels)?;
-        self.optimizer.step(&loss.backward()?)?;
-        Ok(loss.to_scalar()?)
+        let batch = (&self.frames, &self.labels);
+        train_step(self.model.as_ref(), &mut self.optimizer, batch, &mut masks)
     }
 }
 

@@ -1,13 +1,11 @@
 //! The kernels on CUDA tensors.
 #![expect(unsafe_code, reason = "a kernel's arguments are checked by nobody")]
 
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, PushKernelArg as _};
-use candle_core::cuda_backend::{CudaDType, CudaStorage};
-use candle_core::op::BackpropOp;
-use candle_core::{CudaDevice, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, PushKernelArg as _};
+use candle_core::{CudaDevice, DType, Device, Result, Tensor};
 
 use super::{Cut, Geometry};
-use crate::cuda::launch::{Kernel, multiplies_bf16, multiprocessors, shared_limit};
+use crate::cuda::launch::{Kernel, alloc, has_tensor_products, multiprocessors, shared_limit, tensor, view};
 use crate::cuda::{Launch, Precision};
 
 /// The kernels of one cut on one device.
@@ -27,7 +25,9 @@ impl<'a> Kernels<'a> {
     ) -> Result<Option<Self>> {
         match x.device() {
             Device::Cuda(device)
-                if x.dtype() == DType::U8 && numbers.dtype() == DType::F32 && multiplies_bf16(device)? =>
+                if x.dtype() == DType::U8
+                    && numbers.dtype() == DType::F32
+                    && has_tensor_products(device)? =>
             {
                 let geometry = Geometry::new(*cut, precision, shared_limit(device)?);
                 Ok(geometry.map(|geometry| Self { cut, geometry, device }))
@@ -50,8 +50,8 @@ impl<'a> Kernels<'a> {
             (x.storage_and_layout(), right.storage_and_layout(), left.storage_and_layout());
         let (x, right, left) = (view::<u8>(&x)?, view::<f32>(&right)?, view::<f32>(&left)?);
         let (outputs, parts) = (frames * cut.outputs(), self.geometry.parts());
-        let mut y = self.alloc(parts * outputs)?;
-        let mut between = save.then(|| self.alloc(frames * cut.between())).transpose()?;
+        let mut y = alloc(self.device, parts * outputs)?;
+        let mut between = save.then(|| alloc(self.device, frames * cut.between())).transpose()?;
         let kernel = self.load(&self.geometry.forward(frames, multiprocessors(self.device)?))?;
         let (number, null) = (frames as i32, 0_u64);
         {
@@ -68,9 +68,10 @@ impl<'a> Kernels<'a> {
         if parts > 1 {
             y = self.sum(&y, outputs, parts)?;
         }
-        let between =
-            between.map(|values| self.tensor(values, (cut.rank, frames, cut.right_outputs, cut.left_inputs)));
-        Ok((self.tensor(y, (frames, cut.outputs())), between))
+        let between = between.map(|values| {
+            tensor(self.device, values, (cut.rank, frames, cut.right_outputs, cut.left_inputs))
+        });
+        Ok((tensor(self.device, y, (frames, cut.outputs())), between))
     }
 
     /// Gradient of the right half, `[M_R, r N_R]`, from that of T.
@@ -81,7 +82,7 @@ impl<'a> Kernels<'a> {
         let (x, dbetween) = (view::<u8>(&x)?, view::<f32>(&dbetween)?);
         let count = self.cut.right_columns() * self.cut.right_inputs;
         let parts = self.geometry.gradient_parts(frames, multiprocessors);
-        let mut partial = self.alloc(parts * count)?;
+        let mut partial = alloc(self.device, parts * count)?;
         let kernel = self.load(&self.geometry.gradient(frames, multiprocessors))?;
         let number = frames as i32;
         {
@@ -91,12 +92,12 @@ impl<'a> Kernels<'a> {
             unsafe { kernel.launch(&mut arguments)? };
         }
         let sum = self.sum(&partial, count, parts)?;
-        self.tensor(sum, (self.cut.right_columns(), self.cut.right_inputs)).t()?.contiguous()
+        tensor(self.device, sum, (self.cut.right_columns(), self.cut.right_inputs)).t()?.contiguous()
     }
 
     /// The parts, `count` numbers each, added in their order.
     fn sum(&self, parts: &CudaSlice<f32>, count: usize, number: usize) -> Result<CudaSlice<f32>> {
-        let mut sum = self.alloc(count)?;
+        let mut sum = alloc(self.device, count)?;
         let kernel = self.load(&Geometry::sum(count))?;
         let (count, number) = (count as i32, number as i32);
         let mut arguments = kernel.arguments();
@@ -110,16 +111,6 @@ impl<'a> Kernels<'a> {
         Kernel::load(self.device, &self.geometry.source(), launch)
     }
 
-    fn alloc(&self, len: usize) -> Result<CudaSlice<f32>> {
-        // SAFETY: the kernels write every number before anything reads it.
-        unsafe { self.device.alloc(len) }
-    }
-
-    fn tensor(&self, values: CudaSlice<f32>, shape: impl Into<Shape>) -> Tensor {
-        let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(values, self.device.clone()));
-        Tensor::from_storage(storage, shape, BackpropOp::none(), false)
-    }
-
     /// The frames at an address that suits the kernels.
     fn aligned(&self, x: &Tensor) -> Result<Tensor> {
         let offset = x.layout().start_offset();
@@ -128,15 +119,5 @@ impl<'a> Kernels<'a> {
         } else {
             x.force_contiguous()
         }
-    }
-}
-
-/// The numbers of a contiguous tensor.
-fn view<'a, T: CudaDType>(
-    (storage, layout): &'a (impl std::ops::Deref<Target = Storage>, &Layout),
-) -> Result<CudaView<'a, T>> {
-    match (&**storage, layout.contiguous_offsets()) {
-        (Storage::Cuda(storage), Some((start, end))) => Ok(storage.as_cuda_slice::<T>()?.slice(start..end)),
-        _ => bail!("the TT kernels need contiguous tensors on CUDA"),
     }
 }

@@ -4,12 +4,9 @@
 use super::super::{Batch, Cell, GateActivation, Masks, Recurrence};
 use super::{Pass, Plan, Record, plan, sizes, sorted, source};
 use crate::error::{Error, Result, check_size};
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, PushKernelArg as _};
-use candle_core::cuda_backend::{CudaDType, CudaStorage};
-use candle_core::op::BackpropOp;
-use candle_core::{CudaDevice, Device, Layout, Shape, Storage, Tensor};
-use std::ops::Deref;
-use tt_core::cuda::launch::{Kernel, multiprocessors, shared_limit};
+use candle_core::cuda_backend::cudarc::driver::PushKernelArg as _;
+use candle_core::{CudaDevice, Device, Tensor};
+use tt_core::cuda::launch::{Kernel, alloc, multiprocessors, shared_limit, tensor, view};
 
 /// A recurrence by the persistent kernels; holds no weights.
 #[derive(Clone, Copy, Debug)]
@@ -182,25 +179,5 @@ fn cuda(tensor: &Tensor) -> Result<&CudaDevice> {
     match tensor.device() {
         Device::Cuda(device) => Ok(device),
         _ => Err(Error::Unsupported("the persistent recurrence runs on CUDA alone".into())),
-    }
-}
-
-fn alloc(device: &CudaDevice, len: usize) -> Result<CudaSlice<f32>> {
-    // SAFETY: the kernels write every number before anything reads it.
-    Ok(unsafe { device.alloc(len) }?)
-}
-
-fn tensor(device: &CudaDevice, values: CudaSlice<f32>, shape: impl Into<Shape>) -> Tensor {
-    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(values, device.clone()));
-    Tensor::from_storage(storage, shape, BackpropOp::none(), false)
-}
-
-/// The numbers of a contiguous tensor.
-fn view<'a, T: CudaDType>(
-    (storage, layout): &'a (impl Deref<Target = Storage>, &Layout),
-) -> Result<CudaView<'a, T>> {
-    match (&**storage, layout.contiguous_offsets()) {
-        (Storage::Cuda(storage), Some((start, end))) => Ok(storage.as_cuda_slice::<T>()?.slice(start..end)),
-        _ => Err(Error::Unsupported("the persistent recurrence needs contiguous tensors on CUDA".into())),
     }
 }

@@ -1,6 +1,7 @@
 //! What a training pass keeps on the device, and the gradient of the weights from it.
 
 use super::super::Cell;
+use super::super::ops::weight_gradient;
 use super::Plan;
 use crate::error::Result;
 use candle_core::Tensor;
@@ -25,29 +26,18 @@ pub struct Record {
 }
 
 impl Record {
-    /// Gradient of `[U | b]`, flat, from that of the pre-activations, `[n, G·H]`: products over all rows.
+    /// Gradient of `[U | b]`, flat, from that of the pre-activations, `[n, G·H]`.
     ///
     /// # Errors
     /// A `dx` of another shape, or on another device.
     pub fn weight_gradient(&self, cell: Cell, dx: &Tensor) -> Result<Tensor> {
-        let hidden = self.hidden.dim(1)?;
-        let on_state = if cell == Cell::Gru { 2 } else { cell.gates() };
         let masks = self.mask.as_ref().map_or(Ok(0), |mask| mask.dim(0))?;
-        // Gates side by side that met the same left factor are one product.
+        let on_state = if cell == Cell::Gru { 2 } else { cell.gates() };
         let each = if masks > 1 { 1 } else { on_state };
-        let mut blocks = Vec::new();
-        for first in (0..on_state).step_by(each) {
-            let left = match &self.mask {
-                Some(mask) => self.hidden.mul(&self.factors(&mask.get(first)?)?)?,
-                None => self.hidden.clone(),
-            };
-            blocks.push(product(&left, dx, first * hidden, each * hidden)?);
-        }
-        if let (Cell::Gru, Some(reset)) = (cell, &self.extra) {
-            blocks.push(product(reset, dx, 2 * hidden, hidden)?);
-        }
-        let matrix = Tensor::cat(&blocks, 1)?.flatten_all()?;
-        Ok(Tensor::cat(&[&matrix, &dx.sum(0)?], 0)?)
+        let reset = self.extra.as_ref().filter(|_| cell == Cell::Gru);
+        weight_gradient(dx, &self.hidden, reset, each, |gate| {
+            self.mask.as_ref().map(|mask| self.factors(&mask.get(gate)?)).transpose()
+        })
     }
 
     /// The factors of one gate for every row, `[n, H]`.
@@ -58,9 +48,4 @@ impl Record {
         let count = rows.len();
         Ok(mask.index_select(&Tensor::from_vec(rows, count, mask.device())?, 0)?)
     }
-}
-
-/// `left^T · dx[:, first..first + count]`
-fn product(left: &Tensor, dx: &Tensor, first: usize, count: usize) -> Result<Tensor> {
-    Ok(left.t()?.matmul(&dx.narrow(1, first, count)?.contiguous()?)?)
 }
