@@ -149,14 +149,17 @@ fn json<T: serde::de::DeserializeOwned>(command: &mut Command) -> Result<T> {
 
 /// Which data a run uses, for the last line.
 pub(crate) fn data_line(plan: &Plan) -> String {
-    format!("data: {}", data_of(plan))
+    match plan.data_kind {
+        DataKind::Sample => format!("data: {} ({})", data_of(plan), plan.data),
+        _ => format!("data: {}", data_of(plan)),
+    }
 }
 
-/// Which data a run uses; a rendered sample says so.
+/// Which data a run uses, in few words; a rendered sample says so.
 pub(crate) fn data_of(plan: &Plan) -> String {
     let title = deck::dataset(&plan.dataset).map_or("a dataset of the paper", |d| d.title);
     match plan.data_kind {
-        DataKind::Sample => format!("rendered sample, not {title} ({})", plan.data),
+        DataKind::Sample => format!("rendered sample, not {title}"),
         _ => plan.data.clone(),
     }
 }
