@@ -102,7 +102,7 @@ fn compute(
         seed: planned.seed,
         metric: if clips.multi_label() { "map" } else { "accuracy" }.to_owned(),
         value: final_value(&cell, &outcome.probabilities),
-        epochs: planned.epochs,
+        epochs: outcome.curve.len(),
         train_clips: fold.train.len(),
         test_clips: fold.test.len(),
         epoch_s: (!options.shared && !timed.is_empty()).then_some(mean),

@@ -19,6 +19,7 @@ use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::models::{Mode, Model};
 use tt_rnn::parameters::Optimizer;
+use tt_rnn::rates::Rates;
 
 /// Set by SIGINT and SIGTERM: stop at the next step, leaving a checkpoint.
 pub static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
@@ -98,10 +99,14 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
         set_weights(model.as_ref(), &weights).context("the weights to start from")?;
     }
     let train = &cell.spec.train;
-    let lr = if entry.tensor_train { train.lr_tt } else { train.lr_dense };
+    let rates = Rates {
+        lr: cell.spec.lr(cell.model),
+        rule: train.lr_rule.parse()?,
+        input_factor: train.input_lr_factor,
+    };
     let clip_norm = (train.clip_norm > 0.0).then_some(train.clip_norm);
     let adam = AdamConfig { clip_norm, ..AdamConfig::default() };
-    let optimizer = Optimizer::new(adam, lr, model.parameters())?;
+    let optimizer = Optimizer::new(adam, rates, model.parameters())?;
     let multi_label = cell.clips.multi_label();
     let (trained, waited) = (Duration::ZERO, Duration::ZERO);
     let feed = Feed::new(cell.clips, &[cell.train, cell.test], cell.device)?;
@@ -126,7 +131,8 @@ impl Run<'_> {
         let mut last_save = Instant::now();
         let started = Instant::now();
         let first = progress.curve.len();
-        while progress.curve.len() < epochs {
+        let settled = self.cell.spec.train.settled;
+        while progress.curve.len() < epochs && !has_settled(&losses(&progress.curve), settled) {
             self.epoch(&mut progress, &snapshot, &mut last_save)?;
             let done = progress.curve.len();
             let left = started.elapsed() * (epochs - done) as u32 / (done - first) as u32;
@@ -200,12 +206,16 @@ impl Run<'_> {
         progress.wall_s = before + started.elapsed().as_secs_f64();
         self.trained += started.elapsed();
         self.waited += pass.waited();
-        let epochs = self.cell.spec.epochs(self.cell.model);
-        let evaluate = epoch == epochs || epoch.is_multiple_of(self.cell.spec.train.eval_every);
+        let train_loss = progress.loss_sum / order.len() as f64;
+        let mut losses = losses(&progress.curve);
+        losses.push(train_loss);
+        let last = epoch == self.cell.spec.epochs(self.cell.model)
+            || has_settled(&losses, self.cell.spec.train.settled);
+        let evaluate = last || epoch.is_multiple_of(self.cell.spec.train.eval_every);
         let test_value = if evaluate { Some(self.test_value(progress, snapshot)?) } else { None };
         progress.curve.push(CurvePoint {
             epoch,
-            train_loss: progress.loss_sum / order.len() as f64,
+            train_loss,
             train_value: self.score(&progress.scores, &labels),
             test_value,
             wall_s: progress.wall_s,
@@ -271,6 +281,24 @@ impl Run<'_> {
     }
 }
 
+/// Epochs before which a loss cannot count as settled: the last fifth of fewer is no trend.
+const SETTLES_FROM: usize = 20;
+
+fn losses(curve: &[CurvePoint]) -> Vec<f64> {
+    curve.iter().map(|point| point.train_loss).collect()
+}
+
+/// Whether the training loss has stopped falling: its lowest value of the last fifth of the epochs is less than
+/// `share` below the lowest before. Looks at the training curve alone.
+fn has_settled(losses: &[f64], share: f64) -> bool {
+    if share == 0.0 || losses.len() < SETTLES_FROM {
+        return false;
+    }
+    let lowest = |part: &[f64]| part.iter().copied().fold(f64::INFINITY, f64::min);
+    let (before, last) = losses.split_at(losses.len() - losses.len() / 5);
+    lowest(last) > (1.0 - share) * lowest(before)
+}
+
 /// Softmax, or one sigmoid per class, in f64.
 pub(crate) fn probabilities(logits: &Tensor, multi_label: bool) -> Result<Vec<Vec<f64>>> {
     let logits = logits.detach().to_device(&Device::Cpu)?.to_dtype(candle_core::DType::F64)?;
@@ -315,5 +343,24 @@ pub fn final_value(cell: &Training<'_>, probabilities: &[Vec<f64>]) -> f64 {
         mean_average_precision(probabilities, &labels, cell.clips.classes().len())
     } else {
         accuracy(probabilities, &labels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_settles_when_its_last_fifth_brings_less_than_the_share() {
+        let falling: Vec<f64> = (0..40).map(|epoch| 2.0 * 0.99_f64.powi(epoch)).collect();
+        // One per cent an epoch: 7.7 % over the last eight of forty.
+        assert!(!has_settled(&falling, 0.01) && !has_settled(&falling, 0.07) && has_settled(&falling, 0.08));
+        let mut flat = falling.clone();
+        flat[32..].fill(falling[31]);
+        assert!(has_settled(&flat, 0.01) && !has_settled(&flat, 0.0));
+        // A single new low within the fifth, however noisy its neighbours, is a loss that still falls.
+        flat[35] = falling[31] * 0.98;
+        assert!(!has_settled(&flat, 0.01));
+        assert!(!has_settled(&[1.0; 19], 0.01) && has_settled(&[1.0; 20], 0.01));
     }
 }

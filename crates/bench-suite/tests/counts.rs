@@ -88,7 +88,7 @@ fn counts_by_shape_equal_those_of_built_models() {
 #[test]
 fn every_experiment_loads_with_both_recipes() {
     for name in bench_suite::spec::stems(&root().join("experiments")).unwrap() {
-        for recipe in ["scaled", "paper-code"] {
+        for recipe in ["scaled", "scaled-single", "paper-code"] {
             let overrides = Overrides { recipe: Some(recipe.to_owned()), ..Overrides::default() };
             let spec = Spec::load(root(), &name, &overrides).unwrap();
             assert_eq!(Spec::from_toml(&spec.to_toml(), "text").unwrap(), spec, "{name} {recipe}");
@@ -104,15 +104,15 @@ fn paper_code_is_the_released_script() {
     };
     let (ucf, h2, ytc) = (of("ucf11"), of("hollywood2"), of("youtube-celebrities"));
     assert_eq!(
-        (ucf.train.lr_tt, ucf.train.batch, ucf.epochs("tt-gru"), ucf.train.warm_up_to),
+        (ucf.train.lr, ucf.train.batch, ucf.epochs("tt-gru"), ucf.train.warm_up_to),
         (1e-4, 16, 1001, 0)
     );
     assert_eq!(
-        (h2.train.lr_tt, h2.train.batch, h2.epochs("tt-gru"), h2.train.warm_up_to),
+        (h2.train.lr, h2.train.batch, h2.epochs("tt-gru"), h2.train.warm_up_to),
         (1e-3, 32, 501, 1496)
     );
     assert_eq!(
-        (ytc.train.lr_tt, ytc.train.batch, ytc.epochs("tt-gru"), ytc.train.warm_up_to),
+        (ytc.train.lr, ytc.train.batch, ytc.epochs("tt-gru"), ytc.train.warm_up_to),
         (1e-3, 16, 101, 85)
     );
     assert_eq!((h2.protocol.hold_out, ytc.model.dense_hidden), (0.15, 225));
@@ -128,7 +128,7 @@ fn wrong_specifications_say_what_is_right() {
             vec!["model.input_modes=[8,20,20,17]"],
             "must multiply to 57600 (160 x 120 x 3), but their product is 54400",
         ),
-        (vec!["train.lr_tt=-1.0"], "must be a positive number"),
+        (vec!["train.lr=-1.0"], "must be a positive number"),
         (vec!["model.names=[\"tt-gro\"]"], "did you mean \"tt-gru\"?"),
         (vec!["protocol.kind=clip"], "did you mean \"clips\"?"),
         (vec!["protocol.folds=1"], "must be at least 2"),

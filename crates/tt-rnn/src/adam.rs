@@ -89,15 +89,15 @@ impl Adam {
     }
 
     /// Step `t` (from 1) of one parameter, along `grad_scale·grad + 2·l2·param`: the gradient of a loss with
-    /// the term `l2·sum(param²)`.
+    /// the term `l2·sum(param²)`. `rates` are runs of values and their learning rates.
     ///
     /// # Errors
-    /// A gradient or a moment of another size than the parameter.
+    /// A gradient, a moment or runs of another size than the parameter.
     #[expect(clippy::too_many_arguments, reason = "one call a parameter and step, all of it varies")]
     pub fn update(
         &self,
         t: u64,
-        lr: f64,
+        rates: &[(usize, f64)],
         param: &mut [f32],
         grad: &[f32],
         state: &mut AdamState,
@@ -107,7 +107,24 @@ impl Adam {
         check_size("gradient", param.len(), grad.len())?;
         check_size("first moment", param.len(), state.m.len())?;
         check_size("second moment", param.len(), state.v.len())?;
-        let rule = Rule {
+        check_size("rates", param.len(), rates.iter().map(|(count, _)| count).sum())?;
+        let (mut param, mut grad) = (param, grad);
+        let (mut m, mut v) = (&mut state.m[..], &mut state.v[..]);
+        for (count, lr) in rates {
+            let parts = (param.split_at_mut(*count), grad.split_at(*count));
+            let moments = (m.split_at_mut(*count), v.split_at_mut(*count));
+            self.run_of(
+                self.rule(t, *lr, l2, grad_scale),
+                (parts.0.0, parts.1.0),
+                (moments.0.0, moments.1.0),
+            );
+            (param, grad, m, v) = (parts.0.1, parts.1.1, moments.0.1, moments.1.1);
+        }
+        Ok(())
+    }
+
+    fn rule(&self, t: u64, lr: f64, l2: f32, grad_scale: f32) -> Rule {
+        Rule {
             rate: self.config.rate(t, lr) as f32,
             keep1: self.config.beta1 as f32,
             new1: (1.0 - self.config.beta1) as f32,
@@ -116,10 +133,13 @@ impl Adam {
             epsilon: self.config.epsilon as f32,
             decay: 2.0 * l2,
             scale: grad_scale,
-        };
+        }
+    }
+
+    /// Values that share a rate.
+    fn run_of(&self, rule: Rule, (param, grad): (&mut [f32], &[f32]), (m, v): (&mut [f32], &mut [f32])) {
         let isa = self.isa;
         let step = |(((param, grad), m), v)| isa.run(Chunk { rule, param, grad, m, v });
-        let (m, v) = (&mut state.m[..], &mut state.v[..]);
         if rayon::current_num_threads() == 1 || param.len() <= CHUNK {
             step((((param, grad), m), v));
         } else {
@@ -130,7 +150,6 @@ impl Adam {
                 .zip(v.par_chunks_mut(CHUNK))
                 .for_each(step);
         }
-        Ok(())
     }
 }
 
@@ -214,11 +233,11 @@ mod tests {
             for t in 1..=20u32 {
                 let grad = values(n, &format!("g{t}"));
                 Adam::with_isa(config, isa)
-                    .update(u64::from(t), 0.01, &mut p, &grad, &mut state, 0.05, 0.5)
+                    .update(u64::from(t), &[(40, 0.01), (61, 0.002)], &mut p, &grad, &mut state, 0.05, 0.5)
                     .unwrap();
-                let rate =
-                    0.01 * (1.0 - 0.999f64.powf(f64::from(t))).sqrt() / (1.0 - 0.9f64.powf(f64::from(t)));
+                let unbiased = (1.0 - 0.999f64.powf(f64::from(t))).sqrt() / (1.0 - 0.9f64.powf(f64::from(t)));
                 for i in 0..n {
+                    let rate = unbiased * if i < 40 { 0.01 } else { 0.002 };
                     let g = 0.5 * f64::from(grad[i]) + 2.0 * 0.05 * wide[i];
                     m[i] = 0.9 * m[i] + 0.1 * g;
                     v[i] = 0.999 * v[i] + 0.001 * g * g;
@@ -242,7 +261,7 @@ mod tests {
             pool.install(|| {
                 let (mut p, mut state) = (values(n, "p"), AdamState::new(n));
                 for (t, grad) in (1..).zip(&grads) {
-                    adam.update(t, 1e-3, &mut p, grad, &mut state, 0.0, 1.0).unwrap();
+                    adam.update(t, &[(n, 1e-3)], &mut p, grad, &mut state, 0.0, 1.0).unwrap();
                     // As after a restart: only the moments' values survive.
                     state = AdamState { m: state.m.clone(), v: state.v.clone() };
                 }
@@ -262,6 +281,9 @@ mod tests {
         let adam = Adam::new(AdamConfig { clip_norm: Some(2.0), ..AdamConfig::default() });
         assert_eq!(adam.clip_scale(8.0), 0.25);
         assert_eq!(adam.clip_scale(1.0), 1.0);
-        assert!(adam.update(1, 0.1, &mut [1.0], &[1.0, 2.0], &mut AdamState::new(1), 0.0, 1.0).is_err());
+        let refused = |grad: &[f32], runs| {
+            adam.update(1, &[(runs, 0.1)], &mut [1.0], grad, &mut AdamState::new(1), 0.0, 1.0).is_err()
+        };
+        assert!(refused(&[1.0, 2.0], 1) && refused(&[1.0], 2) && !refused(&[1.0], 1));
     }
 }

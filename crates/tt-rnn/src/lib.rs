@@ -10,6 +10,7 @@ pub mod layer;
 pub mod models;
 pub mod parameters;
 pub mod projection;
+pub mod rates;
 pub mod recurrence;
 pub mod simd;
 

@@ -1,7 +1,9 @@
 //! Named parameters, their initial values and their optimiser.
 
 use crate::adam::{Adam, AdamConfig, AdamState, global_norm};
+use crate::error::check_size;
 use crate::layer::GradientSink;
+use crate::rates::{Kind, Rates};
 use crate::{Error, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, D, Device, InplaceOp1, Layout, Tensor, Var};
@@ -21,13 +23,36 @@ pub struct Parameter {
     pub l2: f32,
     /// Where the gradient is left, if not in candle's gradient store.
     pub sink: Option<GradientSink>,
+    /// Runs of values and what each is, in order: what their rates follow from.
+    parts: Vec<(usize, Kind)>,
 }
 
 impl Parameter {
-    /// A parameter with the given initial values.
-    pub fn new(name: &str, values: Vec<f32>, shape: &[usize], device: &Device) -> Result<Self> {
+    /// A parameter with the given initial values, all of one kind.
+    pub fn new(name: &str, kind: Kind, values: Vec<f32>, shape: &[usize], device: &Device) -> Result<Self> {
+        let parts = vec![(values.len(), kind)];
+        Self::of_parts(name, parts, values, shape, device)
+    }
+
+    /// A parameter whose values are of several kinds: runs of so many, one after the other.
+    ///
+    /// # Errors
+    /// Runs that are not as long as the values together.
+    pub fn of_parts(
+        name: &str,
+        parts: Vec<(usize, Kind)>,
+        values: Vec<f32>,
+        shape: &[usize],
+        device: &Device,
+    ) -> Result<Self> {
+        check_size("values of the parts", values.len(), parts.iter().map(|(count, _)| count).sum())?;
         let var = Var::from_tensor(&Tensor::from_vec(values, shape, device)?)?;
-        Ok(Self { name: name.to_owned(), var, l2: 0.0, sink: None })
+        Ok(Self { name: name.to_owned(), var, l2: 0.0, sink: None, parts })
+    }
+
+    /// Runs of values that share a rate, and the rate.
+    pub fn rates(&self, rates: &Rates) -> Vec<(usize, f64)> {
+        self.parts.iter().map(|(count, kind)| (*count, rates.of(*kind))).collect()
     }
 
     /// Takes over a value, from whatever device.
@@ -90,13 +115,14 @@ pub struct Optimizer {
     parameters: Vec<Parameter>,
     moments: Vec<Moments>,
     step: u64,
-    lr: f64,
+    rates: Rates,
 }
 
 struct Update<'a> {
     optimizer: &'a Adam,
     step: u64,
-    lr: f64,
+    /// Runs of values and their rates.
+    rates: Vec<(usize, f64)>,
     l2: f32,
     scale: f32,
     gradient: &'a [f32],
@@ -114,7 +140,7 @@ impl InplaceOp1 for Update<'_> {
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.optimizer
-            .update(self.step, self.lr, values, self.gradient, &mut state, self.l2, self.scale)
+            .update(self.step, &self.rates, values, self.gradient, &mut state, self.l2, self.scale)
             .map_err(candle_core::Error::wrap)
     }
 }
@@ -136,16 +162,21 @@ fn with_gradient<T>(
 }
 
 impl Optimizer {
-    /// Zero moments for every parameter, and rate `lr`.
+    /// Zero moments for every parameter.
     ///
     /// # Errors
     /// A device without memory for the moments.
-    pub fn new(config: AdamConfig, lr: f64, parameters: Vec<Parameter>) -> Result<Self> {
+    pub fn new(config: AdamConfig, rates: Rates, parameters: Vec<Parameter>) -> Result<Self> {
         let by_operators = parameters.iter().any(|p| !p.var.device().is_cpu());
-        Self::with(config, lr, parameters, by_operators)
+        Self::with(config, rates, parameters, by_operators)
     }
 
-    fn with(config: AdamConfig, lr: f64, mut parameters: Vec<Parameter>, by_operators: bool) -> Result<Self> {
+    fn with(
+        config: AdamConfig,
+        rates: Rates,
+        mut parameters: Vec<Parameter>,
+        by_operators: bool,
+    ) -> Result<Self> {
         parameters.sort_by(|a, b| a.name.cmp(&b.name));
         let zero = |p: &Parameter| {
             Ok(if by_operators {
@@ -155,7 +186,7 @@ impl Optimizer {
             })
         };
         let moments = parameters.iter().map(zero).collect::<Result<_>>()?;
-        Ok(Self { adam: Adam::new(config), parameters, moments, step: 0, lr })
+        Ok(Self { adam: Adam::new(config), parameters, moments, step: 0, rates })
     }
 
     /// One update from the gradients of one backward pass.
@@ -175,7 +206,7 @@ impl Optimizer {
                 let update = Update {
                     optimizer: &self.adam,
                     step: self.step,
-                    lr: self.lr,
+                    rates: parameter.rates(&self.rates),
                     l2: parameter.l2,
                     scale,
                     gradient,
@@ -190,7 +221,6 @@ impl Optimizer {
     /// The same rule as the kernel's; the norm is summed in f32, and nothing waits for the device.
     fn step_by_operators(&mut self, grads: &GradStore) -> Result<()> {
         let AdamConfig { beta1, beta2, epsilon, clip_norm } = *self.adam.config();
-        let rate = self.adam.config().rate(self.step, self.lr);
         let gradients: Vec<Tensor> = self
             .parameters
             .iter()
@@ -210,7 +240,21 @@ impl Optimizer {
             *m = ((&*m * beta1)? + (&g * (1.0 - beta1))?)?;
             *v = ((&*v * beta2)? + (g.sqr()? * (1.0 - beta2))?)?;
             let step = (&*m / (v.sqrt()? + epsilon)?)?;
-            parameter.var.set(&(p - (step * rate)?)?)?;
+            let rates = parameter.rates(&self.rates);
+            let rate = |lr: f64| self.adam.config().rate(self.step, lr);
+            let step = if let [(_, lr)] = rates[..] {
+                (step * rate(lr))?
+            } else {
+                let (flat, mut start) = (step.flatten_all()?, 0);
+                let scaled = rates.iter().map(|(count, lr)| {
+                    let part = flat.narrow(0, start, *count)? * rate(*lr);
+                    start += count;
+                    part
+                });
+                let scaled = scaled.collect::<candle_core::Result<Vec<_>>>()?;
+                Tensor::cat(&scaled, 0)?.reshape(p.shape())?
+            };
+            parameter.var.set(&(p - step)?)?;
         }
         Ok(())
     }
@@ -256,6 +300,7 @@ impl Optimizer {
     /// # Errors
     /// Moments of another model.
     pub fn restore(&mut self, step: u64, moments: &[[Tensor; 2]]) -> Result<()> {
+        check_size("parameters with moments", self.parameters.len(), moments.len())?;
         self.step = step;
         for ((parameter, own), [m, v]) in self.parameters.iter().zip(&mut self.moments).zip(moments) {
             let var = parameter.var.as_tensor();
@@ -291,15 +336,18 @@ fn device_clip_scale(gradients: &[Tensor], limit: f64) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rates::RateRule;
 
     /// Twenty steps on a quadratic, clipped and with a penalty, from moments that went through a checkpoint.
     fn run(by_operators: bool) -> Vec<f32> {
         let values: Vec<f32> = (0..12).map(|i| (i as f32 - 5.0) / 3.0).collect();
-        let mut parameter = Parameter::new("a", values, &[3, 4], &Device::Cpu).unwrap();
+        let parts = vec![(7, Kind::Matrix { fan_in: 64 }), (5, Kind::Vector)];
+        let mut parameter = Parameter::of_parts("a", parts, values, &[3, 4], &Device::Cpu).unwrap();
         parameter.l2 = 0.05;
         let var = parameter.var.clone();
         let config = AdamConfig { clip_norm: Some(0.7), ..AdamConfig::default() };
-        let new = || Optimizer::with(config, 0.05, vec![parameter.clone()], by_operators).unwrap();
+        let rates = Rates { lr: 0.0125, rule: RateRule::FanIn, input_factor: 1.0 };
+        let new = || Optimizer::with(config, rates, vec![parameter.clone()], by_operators).unwrap();
         let mut optimizer = new();
         for step in 0..20 {
             let grads =
@@ -321,5 +369,16 @@ mod tests {
             // Twenty steps of at most 0.05, each with a handful of roundings.
             assert!((a - b).abs() < 4e-6, "{a} not {b}");
         }
+    }
+
+    #[test]
+    fn moments_of_another_model_are_refused() {
+        let parameter = Parameter::new("a", Kind::Vector, vec![0.0; 3], &[3], &Device::Cpu).unwrap();
+        let mut optimizer =
+            Optimizer::new(AdamConfig::default(), Rates::single(0.1), vec![parameter]).unwrap();
+        assert!(optimizer.restore(4, &[]).is_err());
+        let twice = [optimizer.moments().unwrap(), optimizer.moments().unwrap()].concat();
+        assert!(optimizer.restore(4, &twice).is_err());
+        assert_eq!(optimizer.steps(), 0);
     }
 }

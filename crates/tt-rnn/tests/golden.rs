@@ -10,6 +10,7 @@ use tt_rnn::adam::{Adam, AdamConfig, AdamState};
 use tt_rnn::models::{Mode, ModelConfig, PackedFrames, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
+use tt_rnn::rates::Rates;
 use tt_rnn::recurrence::{Batch, Cell, GateActivation, Gradients, Recurrence, Saved};
 use tt_rnn::simd::Isa;
 
@@ -79,7 +80,7 @@ fn adam_follows_the_trace_of_pytorch() {
         let (grads, trace) = (golden.get("grads"), golden.get("trace"));
         let mut state = AdamState::new(n);
         for (t, (grad, expected)) in (1..).zip(grads.chunks_exact(n).zip(trace.chunks_exact(n))) {
-            adam.update(t, 0.01, &mut p, grad, &mut state, 0.02, 1.0).unwrap();
+            adam.update(t, &[(p.len(), 0.01)], &mut p, grad, &mut state, 0.02, 1.0).unwrap();
             close(&format!("parameter after step {t}"), &p, expected, 4.0 * f32::EPSILON);
         }
         close("first moment", &state.m, &golden.get("m"), 8.0 * f32::EPSILON);
@@ -121,7 +122,8 @@ fn twenty_steps_of_training_follow_pytorch() {
             let start = Tensor::from_vec(values, parameter.var.shape(), &Device::Cpu).unwrap();
             parameter.var.set(&start).unwrap();
         }
-        let mut optimizer = Optimizer::new(AdamConfig::default(), 1e-2, model.parameters()).unwrap();
+        let mut optimizer =
+            Optimizer::new(AdamConfig::default(), Rates::single(1e-2), model.parameters()).unwrap();
         let lengths = vec![5, 1, 8, 3];
         let pixels: Vec<u8> = golden.get("frames").iter().map(|v| *v as u8).collect();
         let batches: Vec<&[u8]> = pixels.chunks_exact(17 * 24).collect();

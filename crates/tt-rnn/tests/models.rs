@@ -10,6 +10,7 @@ use tt_rnn::adam::AdamConfig;
 use tt_rnn::models::{MODELS, Mode, Model, ModelConfig, PackedFrames, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
+use tt_rnn::rates::{RateRule, Rates};
 use tt_rnn::recurrence::GateActivation;
 
 /// A 4 × 2 × 3 "frame" of 24 features, small everywhere else too.
@@ -61,7 +62,8 @@ fn every_model_overfits_one_batch() {
         let model = build(entry.name, &small());
         let frames = clips(&lengths_for(model.as_ref()), 24, 1);
         let labels = Tensor::new(&[0_u32, 1, 2, 1], &Device::Cpu).unwrap();
-        let mut optimizer = Optimizer::new(AdamConfig::default(), 2e-2, model.parameters()).unwrap();
+        let mut optimizer =
+            Optimizer::new(AdamConfig::default(), Rates::single(2e-2), model.parameters()).unwrap();
         let (mut first, mut last) = (f32::NAN, f32::NAN);
         for step in 0..200 {
             let logits = model.logits(&frames, Mode::Train(&mut stream(0, "masks"))).unwrap();
@@ -236,7 +238,8 @@ fn the_operators_train_as_the_fused_kernels_do() {
             let model = build(entry.name, &ModelConfig { rung, ..config.clone() });
             let frames = clips(&lengths_for(model.as_ref()), 24, 4);
             let labels = Tensor::new(&[0_u32, 1, 2, 1], &Device::Cpu).unwrap();
-            let mut optimizer = Optimizer::new(AdamConfig::default(), 1e-3, model.parameters()).unwrap();
+            let mut optimizer =
+                Optimizer::new(AdamConfig::default(), Rates::single(1e-3), model.parameters()).unwrap();
             let mut losses = Vec::new();
             for step in 0..20 {
                 let mut masks = stream(step, "masks");
@@ -252,6 +255,29 @@ fn the_operators_train_as_the_fused_kernels_do() {
         for (step, (a, b)) in fused.0.iter().zip(&ops.0).enumerate() {
             // Adam divides rounding by rounding where a gradient is nearly zero.
             assert!((a - b).abs() < 2e-4 * a.abs(), "{} step {step}: {a} not {b}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn every_parameter_of_every_model_has_the_rate_of_its_fan_in() {
+    let rates = Rates { lr: 1e-3, rule: RateRule::FanIn, input_factor: 0.5 };
+    for entry in &MODELS {
+        let model = entry.build(&small(), &Device::Cpu, 3).unwrap();
+        for parameter in model.parameters() {
+            let count = parameter.var.elem_count();
+            let single: Vec<f64> = parameter.rates(&Rates::single(1e-3)).iter().map(|(_, lr)| *lr).collect();
+            assert!(single.iter().all(|lr| *lr == 1e-3), "{} {}", entry.name, parameter.name);
+            let units = 1e-3 * 256.0 / 6.0;
+            let expected = match parameter.name.as_str() {
+                "input.kernel" => vec![(count, 0.5e-3 * 256.0 / 24.0)],
+                "input.cores" => vec![(count, 0.5e-3)],
+                "recurrent" => vec![(count - count / 7, units), (count / 7, 1e-3)],
+                "classifier.kernel" => vec![(count, units)],
+                "input.bias" | "classifier.bias" => vec![(count, 1e-3)],
+                other => panic!("{}: no rule is known for {other}", entry.name),
+            };
+            assert_eq!(parameter.rates(&rates), expected, "{} {}", entry.name, parameter.name);
         }
     }
 }

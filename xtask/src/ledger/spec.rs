@@ -51,6 +51,7 @@ struct Level {
 pub(super) struct Ledger {
     pub(super) experiment: String,
     pub(super) protocol: String,
+    recipe: String,
     models: Vec<String>,
     folds: Vec<usize>,
     epochs: usize,
@@ -122,6 +123,7 @@ impl Ledger {
                         models,
                         folds: size.folds.clone(),
                         epochs: Some(size.epochs),
+                        recipe: Some(self.recipe.clone()),
                         protocol: Some(self.protocol.clone()),
                         set,
                         ..Selection::default()

@@ -4,7 +4,8 @@ use super::{MODEL_NAMES, Result, Spec, SpecError, nearest_or};
 
 impl Spec {
     pub(super) fn check(&self) -> Result<()> {
-        for name in self.model.names.iter().chain(self.train.epochs.keys()) {
+        let names = self.model.names.iter().chain(self.train.epochs.keys()).chain(self.train.model_lr.keys());
+        for name in names {
             nearest_or("model", name, &MODEL_NAMES)?;
         }
         nearest_or("protocol", &self.protocol.kind, &["clips", "groups", "official"])?;
@@ -22,6 +23,7 @@ impl Spec {
         nearest_or("model.rung", &self.model.rung, &["fused", "ops", "reference"])?;
         nearest_or("model.gate_activation", &self.model.gate_activation, &["hard-sigmoid", "sigmoid"])?;
         nearest_or("train.dense_masks", &self.train.dense_masks, &["shared", "per-gate"])?;
+        nearest_or("train.lr_rule", &self.train.lr_rule, &["fan-in", "single"])?;
         self.check_modes()?;
         self.check_numbers()
     }
@@ -76,6 +78,7 @@ impl Spec {
             ("train.recurrent_dropout", self.train.recurrent_dropout),
             ("train.dense_input_dropout", self.train.dense_input_dropout),
             ("train.tt_input_dropout", self.train.tt_input_dropout),
+            ("train.settled", self.train.settled),
             ("protocol.hold_out", self.protocol.hold_out),
         ];
         for (key, value) in shares {
@@ -84,7 +87,9 @@ impl Spec {
                 return Err(SpecError::Value { key, value: value.to_string(), reason });
             }
         }
-        let positive = [("train.lr_tt", self.train.lr_tt), ("train.lr_dense", self.train.lr_dense)];
+        let mut positive =
+            vec![("train.lr", self.train.lr), ("train.input_lr_factor", self.train.input_lr_factor)];
+        positive.extend(self.train.model_lr.values().map(|rate| ("train.model_lr", *rate)));
         for (key, value) in positive {
             if !(value.is_finite() && value > 0.0) {
                 let reason = "must be a positive number".into();

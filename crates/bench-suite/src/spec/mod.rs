@@ -118,16 +118,23 @@ pub struct ProtocolSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSpec {
-    /// Epochs per model.
+    /// Epochs per model, at most.
     pub epochs: BTreeMap<String, usize>,
+    /// Training ends before its last epoch where the training loss has settled: where its lowest value of the last
+    /// fifth of the epochs so far is less than this share below the lowest before. 0: never.
+    pub settled: f64,
     /// Seeds of initial values, shuffles and masks.
     pub seeds: Vec<u64>,
     /// Clips per step.
     pub batch: usize,
-    /// Adam's rate for models with a Tensor Train.
-    pub lr_tt: f64,
-    /// Adam's rate for dense models.
-    pub lr_dense: f64,
+    /// Adam's rate: of every weight, or by `lr_rule` of a matrix with the reference fan-in of 256.
+    pub lr: f64,
+    /// `fan-in` (a matrix's rate falls with its fan-in) or `single` (one rate for every weight).
+    pub lr_rule: String,
+    /// Models with a rate of their own in place of `lr`.
+    pub model_lr: BTreeMap<String, f64>,
+    /// Factor on the rate of the input-to-hidden weights, dense or cores.
+    pub input_lr_factor: f64,
     /// Pixel value p becomes `pixel_scale · p + pixel_shift`.
     pub pixel_scale: f64,
     /// See `pixel_scale`.
@@ -225,6 +232,11 @@ impl Spec {
     /// Epochs of a model.
     pub fn epochs(&self, model: &str) -> usize {
         self.train.epochs.get(model).copied().unwrap_or(0)
+    }
+
+    /// Adam's rate of a model: its own, or that of all.
+    pub fn lr(&self, model: &str) -> f64 {
+        self.train.model_lr.get(model).copied().unwrap_or(self.train.lr)
     }
 
     /// Folds that a model runs.

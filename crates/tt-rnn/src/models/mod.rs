@@ -5,6 +5,7 @@ mod tt_mlp;
 
 use crate::parameters::{Parameter, glorot_uniform};
 use crate::projection::GateLayout;
+use crate::rates::Kind;
 use crate::recurrence::{Cell, GateActivation};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -157,9 +158,16 @@ impl Classifier {
     fn new(hidden: usize, config: &ModelConfig, device: &Device, seed: u64) -> Result<Self> {
         let classes = config.classes;
         let values = glorot_uniform(hidden, classes, classes, &mut stream(seed, "init/classifier"));
-        let mut kernel = Parameter::new("classifier.kernel", values, &[hidden, classes], device)?;
+        let mut kernel = Parameter::new(
+            "classifier.kernel",
+            Kind::Matrix { fan_in: hidden },
+            values,
+            &[hidden, classes],
+            device,
+        )?;
         kernel.l2 = config.classifier_l2;
-        Ok(Self { kernel, bias: Parameter::new("classifier.bias", vec![0.0; classes], &[classes], device)? })
+        let bias = Parameter::new("classifier.bias", Kind::Vector, vec![0.0; classes], &[classes], device)?;
+        Ok(Self { kernel, bias })
     }
 
     fn logits(&self, hidden: &Tensor) -> Result<Tensor> {

@@ -10,6 +10,7 @@ use crate::dense;
 use crate::layer::{GradientSink, LayerCall, RecurrentLayer, RecurrentMasks, Sinks};
 use crate::parameters::{Parameter, glorot_uniform, orthogonal};
 use crate::projection::{DenseProjection, GateLayout, InputDropout, Projection, TtProjection};
+use crate::rates::Kind;
 use crate::recurrence::ops::Ops;
 use crate::recurrence::{Cell, Recurrence};
 use candle_core::{DType, Device, Tensor};
@@ -85,7 +86,8 @@ impl Recurrent {
         let (hidden, gates) = (config.dense_hidden, cell.gates());
         let (m, width) = (config.features, gates * hidden);
         let values = glorot_uniform(m, width, width, &mut stream(seed, "init/input"));
-        let mut input = Parameter::new("input.kernel", values, &[m, width], device)?;
+        let mut input =
+            Parameter::new("input.kernel", Kind::InputMatrix { fan_in: m }, values, &[m, width], device)?;
         let fused = steps_are_fused(config, device);
         let input_layer = if fused {
             input.sink = Some(GradientSink::default());
@@ -117,7 +119,7 @@ impl Recurrent {
             })
             .collect();
         let length = values.len();
-        let input = Parameter::new("input.cores", values, &[length], device)?;
+        let input = Parameter::new("input.cores", Kind::InputCores, values, &[length], device)?;
         let (input_layer, projection) = if device.is_cpu() && config.rung == Rung::Fused {
             let projection = TtProjection::new(&shape, config.gates, config.affine)?;
             (InputLayer::Inside, Some(Projection::Tt(projection)))
@@ -143,8 +145,9 @@ impl Recurrent {
         (device, seed): (&Device, u64),
     ) -> Result<Self> {
         let weights = recurrent_weights(cell, hidden, seed);
-        let length = weights.len();
-        let mut weights = Parameter::new("recurrent", weights, &[length], device)?;
+        let (length, biases) = (weights.len(), cell.gates() * hidden);
+        let parts = vec![(length - biases, Kind::Matrix { fan_in: hidden }), (biases, Kind::Vector)];
+        let mut weights = Parameter::of_parts("recurrent", parts, weights, &[length], device)?;
         let steps = if steps_are_fused(config, device) {
             weights.sink = Some(GradientSink::default());
             let sinks = Sinks { input: input.sink.clone(), recurrent: weights.sink.clone() };

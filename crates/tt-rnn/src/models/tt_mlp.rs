@@ -6,6 +6,7 @@
 
 use super::{Classifier, Mode, Model, ModelConfig, PackedFrames};
 use crate::parameters::Parameter;
+use crate::rates::Kind;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use tt_core::rng::stream;
@@ -29,8 +30,8 @@ impl TtMlp {
         let length = values.len();
         Ok(Self {
             layer: TtLinear::with_precision(&shape, config.affine, config.rung, config.precision),
-            cores: Parameter::new("input.cores", values, &[length], device)?,
-            bias: Parameter::new("input.bias", vec![0.0; hidden], &[hidden], device)?,
+            cores: Parameter::new("input.cores", Kind::InputCores, values, &[length], device)?,
+            bias: Parameter::new("input.bias", Kind::Vector, vec![0.0; hidden], &[hidden], device)?,
             classifier: Classifier::new(hidden, config, device, seed)?,
             frames: config.mlp_frames,
         })

@@ -14,6 +14,7 @@ use tt_rnn::adam::AdamConfig;
 use tt_rnn::layer::{LayerCall, RecurrentMasks};
 use tt_rnn::models::{PackedFrames, find};
 use tt_rnn::parameters::Optimizer;
+use tt_rnn::rates::Rates;
 use tt_rnn::recurrence::ops::Ops;
 use tt_rnn::recurrence::reference::Reference;
 use tt_rnn::recurrence::{Batch, Cell, GateActivation};
@@ -161,7 +162,8 @@ impl Bench<'_> {
             let lengths: Vec<usize> = if name == "tt-mlp" { vec![6; 8] } else { (1..9).collect() };
             let losses = |device: &Device| -> Result<Vec<f64>> {
                 let model = find(name)?.build(&config, device, 3)?;
-                let mut optimizer = Optimizer::new(AdamConfig::default(), 1e-4, model.parameters())?;
+                let mut optimizer =
+                    Optimizer::new(AdamConfig::default(), Rates::single(1e-4), model.parameters())?;
                 let mut rng = stream(4, "bench-gpu/training");
                 let count = lengths.iter().sum::<usize>();
                 let pixels: Vec<u8> = (0..count * config.features).map(|_| rng.random()).collect();

@@ -10,6 +10,7 @@ use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::models::{PackedFrames, find};
 use tt_rnn::parameters::Optimizer;
+use tt_rnn::rates::Rates;
 
 /// Training clips of a fold of UCF11.
 const CLIPS: usize = 1_280;
@@ -50,7 +51,8 @@ impl Bench<'_> {
             }
             self.device.set_precision(precision);
             let model = find(name)?.build(&config(precision, self.options.quick), &self.device.device, 0)?;
-            let mut optimizer = Optimizer::new(AdamConfig::default(), 1e-4, model.parameters())?;
+            let mut optimizer =
+                Optimizer::new(AdamConfig::default(), Rates::single(1e-4), model.parameters())?;
             let mut order: Vec<usize> = (0..clips.len()).collect();
             let mut epoch = 0_u64;
             let mut run = || -> Result<()> {

@@ -9,6 +9,7 @@ use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::models::{Model, PackedFrames, find};
 use tt_rnn::parameters::Optimizer;
+use tt_rnn::rates::Rates;
 
 /// A model that trains on one batch again and again.
 pub(super) struct Trainee {
@@ -34,7 +35,7 @@ impl Bench<'_> {
         let config = config(precision, self.options.quick);
         let device = &self.device.device;
         let model = find(name)?.build(&config, device, 0)?;
-        let optimizer = Optimizer::new(AdamConfig::default(), 1e-4, model.parameters())?;
+        let optimizer = Optimizer::new(AdamConfig::default(), Rates::single(1e-4), model.parameters())?;
         let frames = self.frames(lengths, config.features)?;
         let labels: Vec<u32> = (0..lengths.len() as u32).map(|clip| clip % config.classes as u32).collect();
         let labels = Tensor::from_vec(labels, lengths.len(), device)?;
