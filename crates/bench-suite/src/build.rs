@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use std::collections::HashMap;
 use tt_core::TtShape;
 use tt_core::apply::{Affine, Precision};
-use tt_rnn::models::{Model, ModelConfig};
+use tt_rnn::models::{Form, Model, ModelConfig, STACKED, STACKED_GRID};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::Cell;
 
@@ -16,6 +16,7 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
     let (model, train) = (&spec.model, &spec.train);
     Ok(ModelConfig {
         features: spec.features(),
+        width: spec.data.width,
         classes,
         input_modes: model.input_modes.clone(),
         output_modes: model.output_modes.clone(),
@@ -55,10 +56,12 @@ pub(crate) fn set_weights(model: &dyn Model, weights: &HashMap<String, Tensor>) 
 /// What a model costs, by its shape alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// Input-to-hidden weights, biases left out.
+    /// Trained input-to-hidden weights, biases left out.
     pub params_input: usize,
-    /// All weights.
+    /// All trained weights.
     pub params_total: usize,
+    /// Weights that keep their initial values.
+    pub params_frozen: usize,
     /// Multiply-accumulates of the input projection and the recurrence for one frame.
     pub macs_per_frame: usize,
     /// Hidden units times gates.
@@ -67,41 +70,75 @@ pub struct Size {
 
 /// Counts and costs of a model (a test compares them with the built ones).
 pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
-    let entry = tt_rnn::models::find(model)?;
-    let classifier = |hidden: usize| hidden * config.classes + config.classes;
-    if model == "tt-mlp" {
-        let shape = TtShape::uniform(&config.mlp_input_modes, &config.output_modes, config.mlp_rank, 1)?;
-        let hidden = shape.outputs();
-        return Ok(Size {
-            params_input: shape.params(),
-            params_total: shape.params() + hidden + classifier(hidden),
-            macs_per_frame: shape.macs_per_row() / config.mlp_frames,
-            width: hidden,
-        });
-    }
-    let cell: Cell = model.trim_start_matches("tt-").parse()?;
-    let gates = cell.gates();
-    let (params_input, macs, hidden) = if entry.tensor_train {
-        let shape = TtShape::uniform(&config.input_modes, &config.output_modes, config.rank, gates)?;
-        let hidden = shape.outputs() / gates;
-        match config.gates {
-            GateLayout::Concatenated => (shape.params(), shape.macs_per_row(), hidden),
-            GateLayout::Separate => {
-                let train = shape.with_gates(1)?;
-                (gates * train.params(), gates * train.macs_per_row(), hidden)
+    let shape = |gates| TtShape::uniform(&config.input_modes, &config.output_modes, config.rank, gates);
+    Ok(match tt_rnn::models::find(model)?.form {
+        Form::TtMlp => {
+            let shape = TtShape::uniform(&config.mlp_input_modes, &config.output_modes, config.mlp_rank, 1)?;
+            let hidden = shape.outputs();
+            Size {
+                params_input: shape.params(),
+                params_total: shape.params() + hidden + classifier(config, hidden),
+                params_frozen: 0,
+                macs_per_frame: shape.macs_per_row() / config.mlp_frames,
+                width: hidden,
             }
         }
-    } else {
-        let weights = config.features * gates * config.dense_hidden;
-        (weights, weights, config.dense_hidden)
-    };
-    let recurrent = gates * hidden * hidden;
-    Ok(Size {
-        params_input,
-        params_total: params_input + recurrent + gates * hidden + classifier(hidden),
-        macs_per_frame: macs + recurrent,
-        width: gates * hidden,
+        Form::MeanFrame => linear(config, config.features),
+        Form::StackedFrames => linear(config, STACKED * STACKED_GRID.cells()),
+        Form::PooledGru(grid) => {
+            let weights = grid.cells() * Cell::Gru.gates() * config.dense_hidden;
+            recurrent(config, Cell::Gru, config.dense_hidden, (weights, weights), false)
+        }
+        Form::Recurrent { cell, tensor_train: false, frozen } => {
+            let weights = config.features * cell.gates() * config.dense_hidden;
+            recurrent(config, cell, config.dense_hidden, (weights, weights), frozen)
+        }
+        Form::Recurrent { cell, tensor_train: true, frozen } => {
+            let (gates, whole) = (cell.gates(), shape(cell.gates())?);
+            let hidden = whole.outputs() / gates;
+            let input = match config.gates {
+                GateLayout::Concatenated => (whole.params(), whole.macs_per_row()),
+                GateLayout::Separate => {
+                    let train = whole.with_gates(1)?;
+                    (gates * train.params(), gates * train.macs_per_row())
+                }
+            };
+            recurrent(config, cell, hidden, input, frozen)
+        }
     })
+}
+
+fn classifier(config: &ModelConfig, inputs: usize) -> usize {
+    inputs * config.classes + config.classes
+}
+
+/// A linear classifier of so many numbers.
+fn linear(config: &ModelConfig, inputs: usize) -> Size {
+    Size {
+        params_input: inputs * config.classes,
+        params_total: classifier(config, inputs),
+        params_frozen: 0,
+        macs_per_frame: config.features,
+        width: 0,
+    }
+}
+
+fn recurrent(
+    config: &ModelConfig,
+    cell: Cell,
+    hidden: usize,
+    (weights, macs): (usize, usize),
+    frozen: bool,
+) -> Size {
+    let recurrent = cell.gates() * hidden * hidden;
+    let (trained, frozen) = if frozen { (0, weights) } else { (weights, 0) };
+    Size {
+        params_input: trained,
+        params_total: trained + recurrent + cell.gates() * hidden + classifier(config, hidden),
+        params_frozen: frozen,
+        macs_per_frame: macs + recurrent,
+        width: cell.gates() * hidden,
+    }
 }
 
 /// The deck's Figure 1: input-to-hidden weights against the rank, UCF11 shapes, read off built models.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tt_core::rng::stream;
 use tt_core::train::balanced_modes;
+use tt_rnn::models::FrameChoice;
 use video_data::batch::{BatchLoader, Frames as ClipFrames, Pick, Sampling, even_frames, random_frames};
 use video_data::datasets::{self, Dataset, FrameSpec, Kind};
 use video_data::import::{Options, ensure_store, store_dir};
@@ -239,6 +240,16 @@ pub enum FramePick<'a> {
         /// Purpose of the streams; the clip is added to it.
         purpose: &'a str,
     },
+}
+
+impl FramePick<'_> {
+    /// What a model sees of a clip that it is not trained on.
+    pub(crate) fn evaluation(choice: FrameChoice) -> Self {
+        match choice {
+            FrameChoice::All => Self::All,
+            FrameChoice::Even(n) | FrameChoice::Drawn(n) => Self::EvenlySpaced(n),
+        }
+    }
 }
 
 /// The frames, labels and folds of a run.

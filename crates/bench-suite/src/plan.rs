@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
+use tt_rnn::models::STACKED;
 
 /// Seconds of one core that a multiply-accumulate of each kind takes, for estimates only: TT kernels and
 /// dense products run at about half and two thirds of an AVX-512 core's peak.
@@ -142,12 +143,18 @@ fn estimate_split(spec: &Spec, clips: usize, frames: usize) -> SplitCounts {
 
 fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts, size: Size) -> PlannedCell {
     let epochs = spec.epochs(model);
-    let mlp = model == "tt-mlp";
-    let frames_of = |clips: usize, frames: usize| if mlp { clips * spec.model.mlp_frames } else { frames };
+    // Frames that are taken of every clip, where not all are.
+    let taken = match model {
+        "tt-mlp" => Some(spec.model.mlp_frames),
+        "stacked-frames" => Some(STACKED),
+        _ => None,
+    };
+    let frames_of = |clips: usize, frames: usize| taken.map_or(frames, |taken| clips * taken);
     let (train_frames, test_frames) =
         (frames_of(split.train_clips, split.train_frames), frames_of(split.test_clips, split.test_frames));
-    let batch_frames = if mlp { spec.train.batch * spec.model.mlp_frames } else { split.batch_frames };
-    let dense = size.params_input > 1_000_000;
+    let batch_frames = taken.map_or(split.batch_frames, |taken| spec.train.batch * taken);
+    let train = model.starts_with("tt-");
+    let dense = size.params_input + size.params_frozen > 1_000_000;
     let seconds_per_mac = if dense { DENSE_SECONDS_PER_MAC } else { TT_SECONDS_PER_MAC };
     let passes = if dense { 2.0 } else { 3.1 };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
@@ -155,9 +162,11 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let steps = split.train_clips.div_ceil(spec.train.batch) as f64;
     let adam = steps * size.params_total as f64 * ADAM_SECONDS_PER_WEIGHT;
     let epoch_s = (macs * seconds_per_mac + adam) / threads;
-    // Weights, gradient and two moments; batches being read and trained on; saved activations.
-    let saved_per_frame = if dense || mlp { 8 * size.width } else { 48_000 + 8 * size.width };
-    let bytes = 16 * size.params_total + batch_frames * (3 * spec.features() + saved_per_frame);
+    // Weights, gradient and two moments, or weights alone; batches being read and trained on; saved activations.
+    let saved_per_frame = if !train || taken.is_some() { 8 * size.width } else { 48_000 + 8 * size.width };
+    let bytes = 16 * size.params_total
+        + 4 * size.params_frozen
+        + batch_frames * (3 * spec.features() + saved_per_frame);
     PlannedCell {
         model: model.to_owned(),
         protocol: spec.protocol.kind.clone(),

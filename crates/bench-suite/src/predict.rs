@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use tt_rnn::models::{Mode, Model, PackedFrames};
+use tt_rnn::models::{FrameChoice, Mode, Model, PackedFrames};
 use video_data::batch::{Sampling, even_frames};
 use video_data::decode::{Decoder, Limits, find_worker};
 use video_data::name::escape;
@@ -144,9 +144,11 @@ impl Trained {
         let sampling =
             Sampling { every: data.every, max_frames: (data.max_frames > 0).then_some(data.max_frames) };
         let count = sampling.count(bytes.len() / m);
-        let kept: Vec<usize> = match self.model.fixed_frames() {
-            Some(n) => even_frames(count, n).into_iter().map(|frame| frame as usize * data.every).collect(),
-            None => (0..count).map(|frame| frame * data.every).collect(),
+        let kept: Vec<usize> = match self.model.frames() {
+            FrameChoice::Even(n) | FrameChoice::Drawn(n) => {
+                even_frames(count, n).into_iter().map(|frame| frame as usize * data.every).collect()
+            }
+            FrameChoice::All => (0..count).map(|frame| frame * data.every).collect(),
         };
         if kept.iter().enumerate().all(|(at, frame)| at == *frame) {
             bytes.truncate(kept.len() * m);

@@ -17,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{Mode, Model};
+use tt_rnn::models::{FrameChoice, Mode, Model};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::rates::Rates;
 
@@ -159,7 +159,7 @@ impl Run<'_> {
     /// At the initial weights: a checkpoint must not be loaded yet.
     fn saturated_gates(&self) -> Result<Option<f64>> {
         let first = &self.cell.train[..self.cell.spec.train.batch.min(self.cell.train.len())];
-        let pick = self.model.fixed_frames().map_or(FramePick::All, FramePick::EvenlySpaced);
+        let pick = FramePick::evaluation(self.model.frames());
         match self.feed.pass(first, &pick).next()? {
             Some((frames, _)) => Ok(self.model.saturated_gates(&frames)?),
             None => Ok(None),
@@ -173,9 +173,9 @@ impl Run<'_> {
         order.shuffle(&mut stream(self.cell.seed, &name("shuffle")));
         let done = (progress.step * self.cell.spec.train.batch).min(order.len());
         let frames = name("frames");
-        let pick = match self.model.fixed_frames() {
-            Some(n) => FramePick::Random { n, seed: self.cell.seed, purpose: &frames },
-            None => FramePick::All,
+        let pick = match self.model.frames() {
+            FrameChoice::Drawn(n) => FramePick::Random { n, seed: self.cell.seed, purpose: &frames },
+            other => FramePick::evaluation(other),
         };
         let mut pass = self.feed.pass(&order[done..], &pick);
         let (started, before) = (Instant::now(), progress.wall_s);
@@ -266,7 +266,7 @@ impl Run<'_> {
     /// Probabilities of the test clips. Progress is for the checkpoint that a signal asks for meanwhile.
     fn evaluate(&self, progress: &Progress, snapshot: &Snapshot) -> Result<Vec<Vec<f64>>> {
         let clips = self.cell.test;
-        let pick = self.model.fixed_frames().map_or(FramePick::All, FramePick::EvenlySpaced);
+        let pick = FramePick::evaluation(self.model.frames());
         let mut pass = self.feed.pass(clips, &pick);
         let mut scores = Vec::with_capacity(clips.len());
         while let Some((frames, _)) = pass.next()? {

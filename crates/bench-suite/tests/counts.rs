@@ -53,6 +53,25 @@ fn the_youtube_oddity_of_225_units_is_a_setting() {
 }
 
 #[test]
+fn the_controls_counts_stand_beside_tt_gru_s() {
+    let config = model_config(&load("ucf11", &[]).unwrap(), 11).unwrap();
+    let expected = [
+        ("mean-frame", 633_600, 633_611),
+        ("stacked-frames", 33_000, 33_011),
+        ("pooled-gru-small", 3_072, 203_275),
+        ("pooled-gru", 199_680, 399_883),
+        ("projected-gru", 0, 200_203),
+        ("tt-gru-frozen", 0, 200_203),
+    ];
+    for (model, input, total) in expected {
+        let size = size(&config, model).unwrap();
+        assert_eq!((size.params_input, size.params_total), (input, total), "{model}");
+    }
+    assert_eq!(size(&config, "projected-gru").unwrap().params_frozen, 44_236_800);
+    assert_eq!(size(&config, "tt-gru-frozen").unwrap().params_frozen, 3_232);
+}
+
+#[test]
 fn figure_1_is_the_decks() {
     let rows = figure_1().unwrap();
     assert_eq!(rows.len(), 18);

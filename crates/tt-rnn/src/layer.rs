@@ -278,6 +278,7 @@ impl LayerOp {
         recurrent: &[f32],
         dlast: &[f32],
         drows: Option<&mut [f32]>,
+        with_input: bool,
     ) -> Result<WeightGradients> {
         let LayerCore { projection, recurrence, workspaces, sinks } = &*self.layer;
         let mut work = self.take_saved().ok_or_else(|| Error::NoGradient("the layer's parameters".into()))?;
@@ -286,10 +287,14 @@ impl LayerOp {
             let gradients = Gradients { weights, warm_x: None };
             recurrence.backward(gates, &self.batch(), recurrent, states, dlast, gradients)
         })?;
-        let dinput = GradientSink::fill(sinks.input.as_ref(), input.len(), |weights| {
-            let grads = ProjectionGrads { weights, rows: drows };
-            projection.backward(rows, input, saved, gates, grads, &self.projection_call())
-        })?;
+        let dinput = if with_input || drows.is_some() {
+            GradientSink::fill(sinks.input.as_ref(), input.len(), |weights| {
+                let grads = ProjectionGrads { weights, rows: drows };
+                projection.backward(rows, input, saved, gates, grads, &self.projection_call())
+            })?
+        } else {
+            None
+        };
         workspaces.give(work);
         Ok((dinput, drecurrent))
     }
@@ -338,6 +343,7 @@ impl CustomOp3 for LayerOp {
                 floats(on_cpu(&recurrent_storage)?, recurrent_layout, "recurrent weights")?,
                 floats(on_cpu(&dlast_storage)?, dlast_layout, "gradient of the last states")?,
                 drows.as_deref_mut(),
+                input.track_op(),
             )
             .map_err(boxed)?;
         let device = rows.device();

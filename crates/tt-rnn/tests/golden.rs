@@ -93,6 +93,7 @@ fn adam_follows_the_trace_of_pytorch() {
 fn twenty_steps_of_training_follow_pytorch() {
     let config = ModelConfig {
         features: 24,
+        width: 4,
         classes: 3,
         input_modes: vec![2, 3, 4],
         output_modes: vec![2, 3, 2],

@@ -7,7 +7,7 @@ use tt_core::apply::{Affine, Precision, Rung};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{MODELS, Mode, Model, ModelConfig, PackedFrames, find};
+use tt_rnn::models::{FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::{RateRule, Rates};
@@ -17,6 +17,7 @@ use tt_rnn::recurrence::GateActivation;
 fn small() -> ModelConfig {
     ModelConfig {
         features: 24,
+        width: 4,
         classes: 3,
         input_modes: vec![4, 6],
         output_modes: vec![2, 3],
@@ -49,7 +50,10 @@ fn clips(lengths: &[usize], features: usize, seed: u64) -> PackedFrames {
 }
 
 fn lengths_for(model: &dyn Model) -> Vec<usize> {
-    model.fixed_frames().map_or_else(|| vec![5, 1, 8, 3], |frames| vec![frames; 4])
+    match model.frames() {
+        FrameChoice::All => vec![5, 1, 8, 3],
+        FrameChoice::Even(frames) | FrameChoice::Drawn(frames) => vec![frames; 4],
+    }
 }
 
 fn build(name: &str, config: &ModelConfig) -> Box<dyn Model> {
@@ -264,16 +268,24 @@ fn every_parameter_of_every_model_has_the_rate_of_its_fan_in() {
     let rates = Rates { lr: 1e-3, rule: RateRule::FanIn, input_factor: 0.5 };
     for entry in &MODELS {
         let model = entry.build(&small(), &Device::Cpu, 3).unwrap();
+        // What the input matrix and the classifier sum over.
+        let (input, read) = match entry.name {
+            "mean-frame" => (24, 0),
+            "stacked-frames" => (10 * 20 * 15, 0),
+            "pooled-gru-small" => (2 * 2, 6),
+            "pooled-gru" => (20 * 13, 6),
+            _ => (24, 6),
+        };
+        let by = |fan_in: usize| 1e-3 * 256.0 / fan_in as f64;
         for parameter in model.parameters() {
             let count = parameter.var.elem_count();
             let single: Vec<f64> = parameter.rates(&Rates::single(1e-3)).iter().map(|(_, lr)| *lr).collect();
             assert!(single.iter().all(|lr| *lr == 1e-3), "{} {}", entry.name, parameter.name);
-            let units = 1e-3 * 256.0 / 6.0;
             let expected = match parameter.name.as_str() {
-                "input.kernel" => vec![(count, 0.5e-3 * 256.0 / 24.0)],
+                "input.kernel" => vec![(count, 0.5 * by(input))],
                 "input.cores" => vec![(count, 0.5e-3)],
-                "recurrent" => vec![(count - count / 7, units), (count / 7, 1e-3)],
-                "classifier.kernel" => vec![(count, units)],
+                "recurrent" => vec![(count - count / 7, by(6)), (count / 7, 1e-3)],
+                "classifier.kernel" => vec![(count, by(read))],
                 "input.bias" | "classifier.bias" => vec![(count, 1e-3)],
                 other => panic!("{}: no rule is known for {other}", entry.name),
             };

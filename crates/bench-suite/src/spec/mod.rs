@@ -16,8 +16,22 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use toml::{Table, Value};
 
-/// Names of all models, in the order of tables and charts.
-pub const MODEL_NAMES: [&str; 7] = ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm", "rnn", "tt-rnn"];
+/// Names of all models, in the order of tables and charts: the paper's, the deck's plain cells, controls.
+pub const MODEL_NAMES: [&str; 13] = [
+    "tt-mlp",
+    "gru",
+    "lstm",
+    "tt-gru",
+    "tt-lstm",
+    "rnn",
+    "tt-rnn",
+    "mean-frame",
+    "stacked-frames",
+    "pooled-gru-small",
+    "pooled-gru",
+    "projected-gru",
+    "tt-gru-frozen",
+];
 
 /// A complete experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,10 +1,11 @@
 //! The same bytes at any number of threads, and beside other cells.
 
+use bench_suite::spec::MODEL_NAMES;
+
 use crate::run::{Run, stderr};
 
 /// Layers wide enough for several work items, batches long enough for several threads.
-const SETTINGS: [&str; 5] = [
-    "model.names=[\"tt-mlp\",\"gru\",\"lstm\",\"tt-gru\",\"tt-lstm\",\"rnn\",\"tt-rnn\"]",
+const SETTINGS: [&str; 4] = [
     "model.dense_hidden=64",
     "model.output_modes=[2,4,4,2]",
     "train.batch=16",
@@ -13,9 +14,12 @@ const SETTINGS: [&str; 5] = [
 
 #[test]
 fn bytes_do_not_depend_on_threads_or_jobs() {
-    let run = Run::new(&SETTINGS);
+    let names = format!("model.names={MODEL_NAMES:?}");
+    let epochs: Vec<String> = MODEL_NAMES.iter().map(|name| format!("train.epochs.{name}=3")).collect();
+    let own = std::iter::once(names.as_str()).chain(epochs.iter().map(String::as_str));
+    let run = Run::new(&SETTINGS.into_iter().chain(own).collect::<Vec<_>>());
     let cells = run.cells();
-    assert_eq!(cells.len(), 7);
+    assert_eq!(cells.len(), MODEL_NAMES.len());
     let one: Vec<_> = cells
         .iter()
         .map(|cell| {
@@ -30,7 +34,7 @@ fn bytes_do_not_depend_on_threads_or_jobs() {
             assert!(run.outcome(cell) == *one, "{cell} at {threads} threads is another");
         }
     }
-    // All at once, as `--jobs 7` starts them.
+    // All at once, as `--jobs` starts them.
     run.clear();
     let children: Vec<_> =
         cells.iter().map(|cell| run.command(cell, "--threads 2 --shared").spawn().unwrap()).collect();

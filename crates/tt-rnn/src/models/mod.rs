@@ -1,6 +1,11 @@
-//! The models of the paper by name, and what they share: configuration, classifier, parameter counts.
+//! The models by name (the paper's, the deck's, controls), and what they share: configuration, classifier, counts.
 
+mod grey;
+mod linear;
+mod mean_frame;
+mod pooled_gru;
 mod recurrent;
+mod stacked_frames;
 mod tt_mlp;
 
 use crate::parameters::{Parameter, glorot_uniform};
@@ -9,39 +14,68 @@ use crate::rates::Kind;
 use crate::recurrence::{Cell, GateActivation};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
+pub use grey::Grid;
+use mean_frame::MeanFrame;
+use pooled_gru::PooledGru;
 use recurrent::Recurrent;
+use stacked_frames::StackedFrames;
+pub use stacked_frames::{GRID as STACKED_GRID, STACKED};
 use tt_core::apply::{Affine, Precision, Rung};
 use tt_core::init::CoreInit;
 use tt_core::rng::{Stream, stream};
 use tt_mlp::TtMlp;
 
-/// A model of the table: name, builder, and whether its input projection is a Tensor Train.
+/// A model of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct ModelEntry {
     /// The name used in configurations, records and charts.
     pub name: &'static str,
-    /// Whether the input projection is a Tensor Train.
-    pub tensor_train: bool,
-    build: fn(&ModelConfig, &Device, u64) -> Result<Box<dyn Model>>,
+    /// What it is.
+    pub form: Form,
 }
 
-/// Every model: the paper's five, then the deck's plain cells.
-pub const MODELS: [ModelEntry; 7] = [
-    ModelEntry { name: "tt-mlp", tensor_train: true, build: |c, d, s| Ok(Box::new(TtMlp::new(c, d, s)?)) },
-    ModelEntry { name: "gru", tensor_train: false, build: |c, d, s| dense(c, Cell::Gru, d, s) },
-    ModelEntry { name: "lstm", tensor_train: false, build: |c, d, s| dense(c, Cell::Lstm, d, s) },
-    ModelEntry { name: "tt-gru", tensor_train: true, build: |c, d, s| tensor_train(c, Cell::Gru, d, s) },
-    ModelEntry { name: "tt-lstm", tensor_train: true, build: |c, d, s| tensor_train(c, Cell::Lstm, d, s) },
-    ModelEntry { name: "rnn", tensor_train: false, build: |c, d, s| dense(c, Cell::Rnn, d, s) },
-    ModelEntry { name: "tt-rnn", tensor_train: true, build: |c, d, s| tensor_train(c, Cell::Rnn, d, s) },
+/// What a model makes of the frames of a clip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A few frames side by side, one Tensor Train.
+    TtMlp,
+    /// A linear map of the mean frame.
+    MeanFrame,
+    /// A linear map of a few small grey frames side by side.
+    StackedFrames,
+    /// A recurrent layer on whole frames.
+    Recurrent {
+        /// The cell.
+        cell: Cell,
+        /// Whether its input projection is a Tensor Train.
+        tensor_train: bool,
+        /// Whether the input projection keeps its initial values; it is no parameter then.
+        frozen: bool,
+    },
+    /// A GRU on area averages of frames.
+    PooledGru(Grid),
+}
+
+/// Every model: the paper's five, the deck's plain cells, then the controls.
+pub const MODELS: [ModelEntry; 13] = [
+    ModelEntry { name: "tt-mlp", form: Form::TtMlp },
+    recurrent("gru", Cell::Gru, false, false),
+    recurrent("lstm", Cell::Lstm, false, false),
+    recurrent("tt-gru", Cell::Gru, true, false),
+    recurrent("tt-lstm", Cell::Lstm, true, false),
+    recurrent("rnn", Cell::Rnn, false, false),
+    recurrent("tt-rnn", Cell::Rnn, true, false),
+    ModelEntry { name: "mean-frame", form: Form::MeanFrame },
+    ModelEntry { name: "stacked-frames", form: Form::StackedFrames },
+    // With 256 units 3,072 and 199,680 input weights, beside TT-GRU's 3,232 and its 203,435 in all.
+    ModelEntry { name: "pooled-gru-small", form: Form::PooledGru(Grid { width: 2, height: 2 }) },
+    ModelEntry { name: "pooled-gru", form: Form::PooledGru(Grid { width: 20, height: 13 }) },
+    recurrent("projected-gru", Cell::Gru, false, true),
+    recurrent("tt-gru-frozen", Cell::Gru, true, true),
 ];
 
-fn dense(config: &ModelConfig, cell: Cell, device: &Device, seed: u64) -> Result<Box<dyn Model>> {
-    Ok(Box::new(Recurrent::dense(config, cell, device, seed)?))
-}
-
-fn tensor_train(config: &ModelConfig, cell: Cell, device: &Device, seed: u64) -> Result<Box<dyn Model>> {
-    Ok(Box::new(Recurrent::tensor_train(config, cell, device, seed)?))
+const fn recurrent(name: &'static str, cell: Cell, tensor_train: bool, frozen: bool) -> ModelEntry {
+    ModelEntry { name, form: Form::Recurrent { cell, tensor_train, frozen } }
 }
 
 /// Finds a model by name.
@@ -52,22 +86,38 @@ pub fn find(name: &str) -> Result<&'static ModelEntry> {
     MODELS.iter().find(|entry| entry.name == name).ok_or_else(|| Error::Unknown {
         what: "model",
         name: name.to_owned(),
-        choices: "tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn",
+        choices: "tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn, mean-frame, stacked-frames, pooled-gru-small, \
+                  pooled-gru, projected-gru, tt-gru-frozen",
     })
 }
 
 impl ModelEntry {
     /// Builds the model with initial values from the streams of `seed`.
     pub fn build(&self, config: &ModelConfig, device: &Device, seed: u64) -> Result<Box<dyn Model>> {
-        (self.build)(config, device, seed)
+        Ok(match self.form {
+            Form::TtMlp => Box::new(TtMlp::new(config, device, seed)?),
+            Form::MeanFrame => Box::new(MeanFrame::new(config, device, seed)?),
+            Form::StackedFrames => Box::new(StackedFrames::new(config, device, seed)?),
+            Form::PooledGru(grid) => Box::new(PooledGru::new(config, grid, device, seed)?),
+            Form::Recurrent { cell, tensor_train, frozen } => {
+                let model = if tensor_train {
+                    Recurrent::tensor_train(config, cell, device, seed)?
+                } else {
+                    Recurrent::dense(config, cell, device, seed)?
+                };
+                Box::new(if frozen { model.frozen() } else { model })
+            }
+        })
     }
 }
 
 /// Everything that fixes a model but its weights.
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
-    /// Features of a frame M.
+    /// Features of a frame M: rows of pixels, red, green and blue each.
     pub features: usize,
+    /// Pixels of a row of a frame.
+    pub width: usize,
     /// Classes K.
     pub classes: usize,
     /// Input modes of the train; their product is M.
@@ -128,17 +178,28 @@ pub enum Mode<'a> {
     Train(&'a mut Stream),
 }
 
+/// Which frames of a clip a model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameChoice {
+    /// All of them.
+    All,
+    /// So many at even distances.
+    Even(usize),
+    /// So many, drawn at random while it is trained and at even distances else.
+    Drawn(usize),
+}
+
 /// A classifier of clips.
 pub trait Model: std::fmt::Debug {
     /// Class scores `[B, K]` before softmax or sigmoid.
     fn logits(&self, frames: &PackedFrames, mode: Mode<'_>) -> Result<Tensor>;
-    /// All parameters.
+    /// All parameters: what is trained.
     fn parameters(&self) -> Vec<Parameter>;
-    /// Input-to-hidden weights, biases left out, as the paper counts them.
+    /// Trained input-to-hidden weights, biases left out, as the paper counts them.
     fn input_parameters(&self) -> usize;
-    /// Frames that a clip must bring: none for whole clips, some for a fixed number.
-    fn fixed_frames(&self) -> Option<usize> {
-        None
+    /// The frames that a clip must bring.
+    fn frames(&self) -> FrameChoice {
+        FrameChoice::All
     }
     /// Share of the gates' activations below 0.01 or above 0.99 over all steps, where gradients hardly pass;
     /// none for models without gates.

@@ -25,6 +25,8 @@ pub(super) struct Recurrent {
     input_layer: InputLayer,
     steps: Steps,
     input: Parameter,
+    /// Whether the input weights keep their initial values.
+    frozen: bool,
     /// `[U | b]`.
     weights: Parameter,
     classifier: Classifier,
@@ -163,6 +165,7 @@ impl Recurrent {
             input_layer,
             steps,
             input,
+            frozen: false,
             weights,
             classifier: Classifier::new(hidden, config, device, seed)?,
             cell,
@@ -171,6 +174,16 @@ impl Recurrent {
             affine: config.affine,
             warm_up_to: config.warm_up_to,
         })
+    }
+
+    /// The same with input weights that stay what the seed makes them: no parameters, and in no checkpoint.
+    pub(super) fn frozen(self) -> Self {
+        Self { frozen: true, ..self }
+    }
+
+    fn input_weights(&self) -> Tensor {
+        let var = &self.input.var;
+        if self.frozen { var.as_detached_tensor() } else { var.as_tensor().clone() }
     }
 
     /// Rows with dropped features, one mask per clip: a dropped feature holds the number whose scaled value is
@@ -234,7 +247,7 @@ impl Recurrent {
 impl Recurrent {
     /// Pre-activations `[n, G·H]`, without bias, where they are made before the recurrence.
     fn pre_activations(&self, rows: &Tensor, call: &LayerCall) -> Result<Option<Tensor>> {
-        let weights = self.input.var.as_tensor();
+        let weights = &self.input_weights();
         match &self.input_layer {
             InputLayer::Inside => Ok(None),
             InputLayer::Trains(trains) => {
@@ -248,7 +261,8 @@ impl Recurrent {
             InputLayer::Dense => {
                 let mask = call.input_dropout.map(|dropout| dropout.mask(self.cell.gates(), &call.lengths));
                 let (affine, lengths) = (self.affine, &call.lengths);
-                Ok(Some(dense::ops::forward(rows, affine, weights, lengths, mask.as_ref(), call.train)?))
+                let train = call.train && !self.frozen;
+                Ok(Some(dense::ops::forward(rows, affine, weights, lengths, mask.as_ref(), train)?))
             }
         }
     }
@@ -260,8 +274,8 @@ impl Recurrent {
         let rows = pre.as_ref().unwrap_or(&frames.rows);
         match &self.steps {
             Steps::Fused(layer, none) => {
-                let input = if pre.is_some() { none } else { self.input.var.as_tensor() };
-                layer.activations(rows, input, &self.weights.var, call)
+                let input = if pre.is_some() { none.clone() } else { self.input_weights() };
+                layer.activations(rows, &input, &self.weights.var, call)
             }
             Steps::Device(ops) => {
                 Ok(ops.activations(rows, &self.weights.var, &call)?.flatten_all()?.to_vec1()?)
@@ -282,8 +296,8 @@ impl Model for Recurrent {
         let rows = pre.unwrap_or(rows);
         let last = match &self.steps {
             Steps::Fused(layer, none) => {
-                let input = if inside { self.input.var.as_tensor() } else { none };
-                layer.forward(&rows, input, &self.weights.var, call)?
+                let input = if inside { self.input_weights() } else { none.clone() };
+                layer.forward(&rows, &input, &self.weights.var, call)?
             }
             Steps::Device(ops) => ops.forward(&rows, &self.weights.var, &call)?,
         };
@@ -292,11 +306,15 @@ impl Model for Recurrent {
 
     fn parameters(&self) -> Vec<Parameter> {
         let [kernel, bias] = self.classifier.parameters();
-        vec![self.input.clone(), self.weights.clone(), kernel, bias]
+        let mut parameters = vec![self.weights.clone(), kernel, bias];
+        if !self.frozen {
+            parameters.push(self.input.clone());
+        }
+        parameters
     }
 
     fn input_parameters(&self) -> usize {
-        self.input.var.elem_count()
+        if self.frozen { 0 } else { self.input.var.elem_count() }
     }
 
     fn saturated_gates(&self, frames: &PackedFrames) -> Result<Option<f64>> {

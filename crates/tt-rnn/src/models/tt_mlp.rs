@@ -4,7 +4,7 @@
 //! Yang, Krompass, Tresp 2017, the baseline without recurrence of all three datasets. Modes and ranks are
 //! inferred from the published counts (`docs/departures.md`).
 
-use super::{Classifier, Mode, Model, ModelConfig, PackedFrames};
+use super::{Classifier, FrameChoice, Mode, Model, ModelConfig, PackedFrames};
 use crate::parameters::Parameter;
 use crate::rates::Kind;
 use crate::{Error, Result};
@@ -61,7 +61,7 @@ impl Model for TtMlp {
         self.cores.var.elem_count()
     }
 
-    fn fixed_frames(&self) -> Option<usize> {
-        Some(self.frames)
+    fn frames(&self) -> FrameChoice {
+        FrameChoice::Drawn(self.frames)
     }
 }

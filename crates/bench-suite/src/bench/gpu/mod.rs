@@ -230,6 +230,7 @@ fn config(precision: Precision, quick: bool) -> ModelConfig {
     let features: usize = input_modes.iter().product();
     ModelConfig {
         features,
+        width: if quick { 12 } else { 160 },
         classes: 11,
         dense_hidden: output_modes.iter().product(),
         mlp_input_modes: if quick { vec![12, 5, 6, 6] } else { vec![20, 20, 24, 36] },
