@@ -22,7 +22,7 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
         rank: model.rank,
         gates: model.gates.parse()?,
         core_init: model.core_init.parse()?,
-        rung: model.rung.parse()?,
+        backend: model.rung.parse()?,
         precision: Precision::F32,
         dense_hidden: model.dense_hidden,
         gate_activation: model.gate_activation.parse()?,
@@ -71,7 +71,7 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
     let classifier = |hidden: usize| hidden * config.classes + config.classes;
     if model == "tt-mlp" {
         let shape = TtShape::uniform(&config.mlp_input_modes, &config.output_modes, config.mlp_rank, 1)?;
-        let hidden = shape.outputs();
+        let hidden = shape.out_features();
         return Ok(Size {
             params_input: shape.params(),
             params_total: shape.params() + hidden + classifier(hidden),
@@ -83,7 +83,7 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
     let gates = cell.gates();
     let (params_input, macs, hidden) = if entry.tensor_train {
         let shape = TtShape::uniform(&config.input_modes, &config.output_modes, config.rank, gates)?;
-        let hidden = shape.outputs() / gates;
+        let hidden = shape.out_features() / gates;
         match config.gates {
             GateLayout::Concatenated => (shape.params(), shape.macs_per_row(), hidden),
             GateLayout::Separate => {
@@ -111,7 +111,7 @@ pub fn figure_1() -> Result<Vec<ParamsRow>> {
     let mut push = |rank, layer: &str, params| rows.push(ParamsRow { rank, layer: layer.to_owned(), params });
     for rank in [3, 4, 5] {
         let shape = |gates| TtShape::uniform(&inputs, &outputs, rank, gates);
-        push(rank, "fc", shape(1)?.inputs() * shape(1)?.outputs());
+        push(rank, "fc", shape(1)?.in_features() * shape(1)?.out_features());
         push(rank, "ttl", shape(1)?.params());
         for (cell, gates) in [("lstm", 4), ("gru", 3)] {
             for layout in [GateLayout::Separate, GateLayout::Concatenated] {

@@ -10,7 +10,7 @@ use crate::recurrence::{Cell, GateActivation};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use recurrent::Recurrent;
-use tt_core::apply::{Affine, Precision, Rung};
+use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::{Stream, stream};
 use tt_mlp::TtMlp;
@@ -81,7 +81,7 @@ pub struct ModelConfig {
     /// Initial values of the cores.
     pub core_init: CoreInit,
     /// Which implementation applies the train.
-    pub rung: Rung,
+    pub backend: Backend,
     /// Precision of the CUDA kernels.
     pub precision: Precision,
     /// Hidden units of the dense models.
