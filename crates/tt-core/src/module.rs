@@ -84,6 +84,7 @@ impl Module for TtLinear {
 ///
 /// # Errors
 /// Candle's own, where `vb` holds other shapes or nothing.
+#[expect(clippy::needless_pass_by_value, reason = "as the layers of candle_nn take it")]
 pub fn tt_linear(shape: &TtShape, vb: VarBuilder) -> Result<TtLinear> {
     let bound = 1.0 / (shape.in_features() as f64).sqrt();
     let bias = vb.get_with_hints(shape.out_features(), "bias", Init::Uniform { lo: -bound, up: bound })?;
@@ -94,6 +95,7 @@ pub fn tt_linear(shape: &TtShape, vb: VarBuilder) -> Result<TtLinear> {
 ///
 /// # Errors
 /// As [`tt_linear`].
+#[expect(clippy::needless_pass_by_value, reason = "as the layers of candle_nn take it")]
 pub fn tt_linear_no_bias(shape: &TtShape, vb: VarBuilder) -> Result<TtLinear> {
     TtLinear::new(shape, cores(shape, &vb)?, None)
 }

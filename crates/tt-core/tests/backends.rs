@@ -179,7 +179,7 @@ proptest! {
 fn several_blocks_a_frame_match_operators_in_f64() {
     for rank in [4, 8] {
         let shape = TtShape::uniform(&[8, 20, 20, 18], &[4; 4], rank, 3).unwrap();
-        let case = Case::new(shape.clone(), 5, Affine { scale: 1.0 / 255.0, shift: -0.5 });
+        let case = Case::new(shape.clone(), 3, Affine { scale: 1.0 / 255.0, shift: -0.5 });
         for u8_input in [true, false] {
             let rows = if u8_input { Rows::U8(&case.u8_rows) } else { Rows::F32(&case.f32_rows) };
             let x = case.input(rows);
@@ -198,9 +198,9 @@ fn several_blocks_a_frame_match_operators_in_f64() {
                     .backward(rows, &case.cores, &saved, &case.dout, &mut found, Some(&mut found_x))
                     .unwrap();
                 let what = format!("rank {rank} {isa:?} u8 {u8_input}");
-                close(&what, &out, &y, &most_y, depth(&shape, 5));
-                close(&format!("{what} dcores"), &found, &dcores, &most_dcores, depth(&shape, 5));
-                close(&format!("{what} dx"), &found_x, &scaled(&dx), &scaled(&most_dx), depth(&shape, 5));
+                close(&what, &out, &y, &most_y, depth(&shape, 3));
+                close(&format!("{what} dcores"), &found, &dcores, &most_dcores, depth(&shape, 3));
+                close(&format!("{what} dx"), &found_x, &scaled(&dx), &scaled(&most_dx), depth(&shape, 3));
             }
         }
     }
@@ -238,6 +238,31 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let one = run(1);
     for threads in [2, 3, 8] {
         assert!(run(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn what_is_no_number_stays_none() {
+    let shape = TtShape::uniform(&[3, 4, 5], &[4; 3], 3, 2).unwrap();
+    let case = Case::new(shape.clone(), 3, Affine::IDENTITY);
+    let (m, n) = (shape.in_features(), shape.out_features());
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let fused = Fused::with_isa(&shape, Affine::IDENTITY, isa).unwrap();
+            let (mut x, mut saved, mut out) = (case.f32_rows.clone(), Saved::default(), vec![0.0; 3 * n]);
+            x[m + 7] = bad;
+            fused.forward(Rows::F32(&x), &case.cores, &mut out, Some(&mut saved)).unwrap();
+            let finite = |row: usize| out[row * n..(row + 1) * n].iter().filter(|v| v.is_finite()).count();
+            assert_eq!([finite(0), finite(1), finite(2)], [n, 0, n], "{isa:?} {bad}");
+            let mut dcores = vec![0.0; case.cores.len()];
+            fused.backward(Rows::F32(&x), &case.cores, &saved, &case.dout, &mut dcores, None).unwrap();
+            assert!(dcores.iter().any(|v| !v.is_finite()), "{isa:?} {bad}");
+
+            let mut cores = case.cores.clone();
+            cores[0] = bad;
+            fused.forward(Rows::F32(&case.f32_rows), &cores, &mut out, None).unwrap();
+            assert!(out.chunks(n).all(|row| row.iter().any(|v| !v.is_finite())), "{isa:?} {bad} core");
+        }
     }
 }
 

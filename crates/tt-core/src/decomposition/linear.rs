@@ -8,6 +8,7 @@ use faer::mat::{MatMut, MatRef};
 use faer::{Accum, Mat};
 
 use super::factor::{self, Qr};
+use super::scale::{tamed, times_two_to};
 use crate::Result;
 
 /// `f32` or `f64`.
@@ -200,8 +201,11 @@ pub(super) fn singular_values<T: Scalar>(a: Rows<'_, T>) -> Result<Vec<f64>> {
         let ascending = factor::eigenvalues(squares.as_ref())?;
         return Ok(ascending.into_iter().rev().map(|square| square.max(0.0).sqrt()).collect());
     }
-    let tall = if m > n { view(a) } else { view(a).transpose() };
-    factor::singular_values(Qr::new(tall.to_owned()).r().as_ref())
+    let (values, taken) = tamed(a.0);
+    let a = view((&values, m, n));
+    let tall = if m > n { a } else { a.transpose() };
+    let found = factor::singular_values(Qr::new(tall.to_owned()).r().as_ref())?;
+    Ok(found.into_iter().map(|value| times_two_to(value, taken)).collect())
 }
 
 /// Columns or rows that a Gram matrix takes in at a time.

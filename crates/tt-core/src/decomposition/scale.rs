@@ -48,7 +48,9 @@ pub(super) fn surplus<T: Scalar>((mantissa, exponent_of_two): (f64, i64)) -> i64
 /// Multiplies by `2^by`.
 pub(super) fn shift<T: Scalar>(values: &mut [T], by: i64) {
     if by != 0 {
-        values.iter_mut().for_each(|value| *value = T::from_f64(times_two_to(value.to_f64(), by)));
+        for value in values {
+            *value = T::from_f64(times_two_to(value.to_f64(), by));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::scale::{self, norm, restore, surplus, tamed, times_two_to};
+use super::scale::{self, norm, restore, surplus, times_two_to};
 use super::{Core, Scalar, TtTensor, count, finite, linear};
 use crate::{Error, Result};
 
@@ -105,7 +105,5 @@ pub fn unfolding_singular_values<T: Scalar>(values: &[T], modes: &[usize], k: us
         });
     }
     finite("tensor", values)?;
-    let (values, taken) = tamed(values);
-    let found = linear::singular_values((&values, rows, count / rows))?;
-    Ok(found.into_iter().map(|value| times_two_to(value, taken)).collect())
+    linear::singular_values((values, rows, count / rows))
 }
