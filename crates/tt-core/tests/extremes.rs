@@ -150,7 +150,7 @@ fn bits_do_not_depend_on_the_number_of_threads() {
             for modes in [[340, 680], [680, 340]] {
                 found.extend(bits(&tt_svd(&values, &modes, &truncation).unwrap()));
                 let single = tt_svd(&narrow, &modes, &truncation).unwrap();
-                let single = single.cores().iter().flat_map(|core| core.values());
+                let single = single.cores().iter().flat_map(Core::values);
                 found.extend(single.map(|value| u64::from(value.to_bits())));
                 let singular = unfolding_singular_values(&narrow, &modes, 1).unwrap();
                 found.extend(singular.iter().map(|value| value.to_bits()));
