@@ -23,7 +23,7 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
         rank: model.rank,
         gates: model.gates.parse()?,
         core_init: model.core_init.parse()?,
-        rung: model.rung.parse()?,
+        backend: model.rung.parse()?,
         precision: Precision::F32,
         dense_hidden: model.dense_hidden,
         gate_activation: model.gate_activation.parse()?,
@@ -74,7 +74,7 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
     Ok(match tt_rnn::models::find(model)?.form {
         Form::TtMlp => {
             let shape = TtShape::uniform(&config.mlp_input_modes, &config.output_modes, config.mlp_rank, 1)?;
-            let hidden = shape.outputs();
+            let hidden = shape.out_features();
             Size {
                 params_input: shape.params(),
                 params_total: shape.params() + hidden + classifier(config, hidden),
@@ -95,7 +95,7 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
         }
         Form::Recurrent { cell, tensor_train: true, frozen } => {
             let (gates, whole) = (cell.gates(), shape(cell.gates())?);
-            let hidden = whole.outputs() / gates;
+            let hidden = whole.out_features() / gates;
             let input = match config.gates {
                 GateLayout::Concatenated => (whole.params(), whole.macs_per_row()),
                 GateLayout::Separate => {
@@ -148,7 +148,7 @@ pub fn figure_1() -> Result<Vec<ParamsRow>> {
     let mut push = |rank, layer: &str, params| rows.push(ParamsRow { rank, layer: layer.to_owned(), params });
     for rank in [3, 4, 5] {
         let shape = |gates| TtShape::uniform(&inputs, &outputs, rank, gates);
-        push(rank, "fc", shape(1)?.inputs() * shape(1)?.outputs());
+        push(rank, "fc", shape(1)?.in_features() * shape(1)?.out_features());
         push(rank, "ttl", shape(1)?.params());
         for (cell, gates) in [("lstm", 4), ("gru", 3)] {
             for layout in [GateLayout::Separate, GateLayout::Concatenated] {

@@ -16,7 +16,7 @@ use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tt_core::train::{Truncation, TtMatrix, pair_modes, unfolding_singular_values};
+use tt_core::decomposition::{Truncation, TtMatrix, pair_modes, unfolding_singular_values};
 use tt_core::{Error, TtShape};
 use tt_rnn::projection::GateLayout;
 
@@ -248,7 +248,7 @@ impl Source {
     fn factorized(&self) -> Result<Factorized> {
         let (kernel, weights) = input_kernel(&self.weights)?;
         let (features, width) = kernel.dims2()?;
-        let block = self.shape.outputs();
+        let block = self.shape.out_features();
         let outputs: Vec<usize> = (0..self.shape.order()).map(|k| self.shape.output_mode(k)).collect();
         let truncation = Truncation::Ranks(self.shape.ranks()[1..self.shape.order()].to_vec());
         let (mut packed, mut wrong, mut all) = (Vec::new(), 0.0, 0.0);
@@ -267,7 +267,11 @@ impl Source {
             }
             packed.extend(train.to_layer()?.1);
         }
-        ensure!(features == self.shape.inputs(), "{features} features, {} expected", self.shape.inputs());
+        ensure!(
+            features == self.shape.in_features(),
+            "{features} features, {} expected",
+            self.shape.in_features()
+        );
         let count = packed.len();
         let mut twin = vec![("input.cores".to_owned(), Tensor::from_vec(packed, count, &Device::Cpu)?)];
         twin.extend(weights);

@@ -47,10 +47,10 @@ fn table(frames: usize, rounds: usize, only: Option<&str>) -> Result<()> {
 
 fn measure(name: &str, shape: &TtShape, frames: usize, rounds: usize, peak: f64) -> Result<()> {
     let mut stream = rng::stream(1, "example/kernel_speed");
-    let x: Vec<u8> = (0..frames * shape.inputs()).map(|_| stream.random()).collect();
+    let x: Vec<u8> = (0..frames * shape.in_features()).map(|_| stream.random()).collect();
     let mut draw = |n: usize| (0..n).map(|_| stream.random::<f32>() - 0.5).collect::<Vec<_>>();
-    let (cores, dout) = (draw(shape.params()), draw(frames * shape.outputs()));
-    let (mut out, mut dcores) = (vec![0.0; frames * shape.outputs()], vec![0.0; shape.params()]);
+    let (cores, dout) = (draw(shape.params()), draw(frames * shape.out_features()));
+    let (mut out, mut dcores) = (vec![0.0; frames * shape.out_features()], vec![0.0; shape.params()]);
     let fused = Fused::new(shape, Affine { scale: 1.0 / 255.0, shift: 0.0 });
     let mut saved = Saved::default();
     let mut best = [f64::MAX; 2];
@@ -65,7 +65,8 @@ fn measure(name: &str, shape: &TtShape, frames: usize, rounds: usize, peak: f64)
     black_box((&out, &dcores));
     let last = shape.order() - 1;
     let forward = shape.macs_per_row() as f64;
-    let backward = 2.0 * forward - (shape.inputs() / shape.input_modes()[last] * shape.core_len(last)) as f64;
+    let backward =
+        2.0 * forward - (shape.in_features() / shape.input_modes()[last] * shape.core_len(last)) as f64;
     for (phase, seconds, macs) in [
         ("forward", best[0], forward),
         ("backward", best[1], backward),

@@ -122,10 +122,38 @@ pub fn read_bandwidth_gbs() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TtShape;
+    use crate::apply::{Affine, Fused, Rows};
+
+    /// Gigahertz that no processor of today passes, and multiply-add units of a core.
+    const FASTEST: (f64, f64) = (6.5, 2.0);
 
     #[test]
-    fn probes_return_plausible_numbers() {
-        assert!((0.1..10_000.0).contains(&fma_peak_gflops()));
-        assert!((0.1..10_000.0).contains(&read_bandwidth_gbs()));
+    fn the_peak_is_one_that_hardware_has_and_no_kernel_passes() {
+        let lanes = (fma_flop(1) / 2) as f64 / CHAINS as f64;
+        assert!([4.0, 8.0, 16.0].contains(&lanes), "{lanes} lanes");
+        let peak = fma_peak_gflops();
+        // Two operations a lane: a loop that the compiler took out would be faster than any processor.
+        assert!(peak <= 2.0 * lanes * FASTEST.0 * FASTEST.1, "{peak} GFLOP/s");
+
+        let shape = TtShape::uniform(&[8, 20, 20, 18], &[4; 4], 4, 3).unwrap();
+        let (x, cores) = (vec![7_u8; 4 * shape.in_features()], vec![0.1; shape.params()]);
+        let (fused, mut out) = (Fused::new(&shape, Affine::IDENTITY), vec![0.0; 4 * shape.out_features()]);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let mut best = 0.0_f64;
+        for _ in 0..20 {
+            let start = Instant::now();
+            pool.install(|| fused.forward(Rows::U8(&x), &cores, &mut out, None)).unwrap();
+            best = best.max(2.0 * 4.0 * shape.macs_per_row() as f64 / start.elapsed().as_secs_f64() / 1e9);
+        }
+        // A fifth of room for a machine that is busy with something else.
+        assert!(best <= 1.2 * peak, "the kernel's {best} GFLOP/s above the peak, {peak}");
+    }
+
+    #[test]
+    fn reading_memory_takes_as_long_as_memory_is_slow() {
+        let read = read_bandwidth_gbs();
+        // At most a word of 64 bytes a cycle from the nearest cache, at least a byte every two nanoseconds.
+        assert!((0.5..=64.0 * FASTEST.0).contains(&read), "{read} GB/s");
     }
 }

@@ -2,6 +2,7 @@
 
 /// What can go wrong with a Tensor Train.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A shape that no Tensor Train can have; the text names the offending list and its length.
     #[error("invalid tensor-train shape: {0}")]
@@ -36,16 +37,25 @@ pub enum Error {
         /// The number.
         value: f64,
     },
-    /// An accuracy that cannot be asked for.
-    #[error("relative accuracy {0}: it must be a finite number above 0")]
+    /// A relative error that cannot be asked for.
+    #[error("relative error {0}: it must be a finite number above 0")]
     Accuracy(f64),
-    /// A factorization that did not converge.
-    #[error("{0} did not converge on a {1} x {2} matrix")]
-    NoConvergence(&'static str, usize, usize),
+    /// A number that its type cannot hold.
+    #[error("{0} is too large for its number type")]
+    Overflow(&'static str),
+    /// An iteration that did not converge.
+    #[error("{what} did not converge: {detail}")]
+    NoConvergence {
+        /// Which iteration.
+        what: &'static str,
+        /// On what, or what to do.
+        detail: String,
+    },
     /// Something that this machine does not have.
     #[error("not available on this machine: {0}")]
     Unavailable(String),
     /// candle's own error, kept as the source.
+    #[cfg(feature = "candle")]
     #[error("tensor operation failed")]
     Candle(#[from] candle_core::Error),
 }

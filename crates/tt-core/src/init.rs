@@ -8,6 +8,8 @@ use crate::{Error, Result, TtShape};
 
 /// How the cores start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
 pub enum CoreInit {
     /// All cores as one vector of L numbers: U(-a, a), `a = sqrt(3 / sqrt(L))`.
     ///
@@ -45,6 +47,16 @@ impl std::str::FromStr for CoreInit {
     }
 }
 
+impl std::fmt::Display for CoreInit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Glorot1d => "glorot1d",
+            Self::Orthogonal => "orthogonal",
+            Self::VarianceMatched => "variance-matched",
+        })
+    }
+}
+
 /// Draws the cores `[L]` of a shape.
 pub fn cores(shape: &TtShape, init: CoreInit, stream: &mut Stream) -> Vec<f32> {
     let len = shape.params();
@@ -61,15 +73,15 @@ fn uniform(len: usize, a: f64, stream: &mut Stream) -> Vec<f32> {
 }
 
 /// Variance of a core entry such that W, a sum of `prod r_k` products of d entries, has `2 / (M + N)`.
-fn core_variance(shape: &TtShape) -> f64 {
+pub(crate) fn core_variance(shape: &TtShape) -> f64 {
     let paths: f64 = shape.ranks().iter().map(|&r| r as f64).product();
-    (2.0 / ((shape.inputs() + shape.outputs()) as f64 * paths)).powf(1.0 / shape.order() as f64)
+    (2.0 / ((shape.in_features() + shape.out_features()) as f64 * paths)).powf(1.0 / shape.order() as f64)
 }
 
 /// A sweep of QR decompositions over normal cores `[r_k m_k n_k, r_{k+1}]`, the remainder carried on.
 fn orthogonal(shape: &TtShape, stream: &mut Stream) -> Vec<f32> {
     let (d, ranks) = (shape.order(), shape.ranks());
-    let inputs = shape.inputs() as f64;
+    let inputs = shape.in_features() as f64;
     let paths: f64 = ranks.iter().map(|&r| r as f64).product();
     let scale = 0.1 / (inputs * paths).powf(1.0 / d as f64);
     let mut cores = vec![0.0; shape.params()];
@@ -186,6 +198,9 @@ mod tests {
         assert_eq!("glorot1d".parse::<CoreInit>().unwrap(), CoreInit::Glorot1d);
         assert_eq!("orthogonal".parse::<CoreInit>().unwrap(), CoreInit::Orthogonal);
         assert_eq!("variance-matched".parse::<CoreInit>().unwrap(), CoreInit::VarianceMatched);
+        for init in [CoreInit::Glorot1d, CoreInit::Orthogonal, CoreInit::VarianceMatched] {
+            assert_eq!(init.to_string().parse::<CoreInit>().unwrap(), init);
+        }
         assert!("he".parse::<CoreInit>().is_err());
     }
 }

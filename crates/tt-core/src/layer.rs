@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Storage, Tensor};
 
-use crate::apply::{Affine, Fused, Precision, Rows, Rung, Saved, check, halves, ops, reference};
+use crate::apply::{Affine, Backend, Fused, Precision, Rows, Saved, check, halves, ops, reference};
 use crate::{Error, Result, TtShape};
 
-/// `y = (scale * x + shift) W` with W in Tensor-Train form, on the rung of choice.
+/// `y = (scale * x + shift) W` with W in Tensor-Train form, on the backend of choice.
 #[derive(Debug, Clone)]
-pub struct TtLinear {
+pub struct TtOperator {
     inner: Arc<Inner>,
 }
 
@@ -17,7 +17,7 @@ pub struct TtLinear {
 struct Inner {
     shape: TtShape,
     affine: Affine,
-    rung: Rung,
+    backend: Backend,
     precision: Precision,
     fused: Fused,
     saved: Mutex<Vec<Saved>>,
@@ -26,16 +26,17 @@ struct Inner {
 /// Saved states kept for the next call.
 const SPARE: usize = 4;
 
-impl TtLinear {
+impl TtOperator {
     /// The layer of a shape; the cores are given with each call.
-    pub fn new(shape: &TtShape, affine: Affine, rung: Rung) -> Self {
-        Self::with_precision(shape, affine, rung, Precision::F32)
+    pub fn new(shape: &TtShape, affine: Affine, backend: Backend) -> Self {
+        Self::with_precision(shape, affine, backend, Precision::F32)
     }
 
     /// The same with products of another precision, which only CUDA kernels offer.
-    pub fn with_precision(shape: &TtShape, affine: Affine, rung: Rung, precision: Precision) -> Self {
+    pub fn with_precision(shape: &TtShape, affine: Affine, backend: Backend, precision: Precision) -> Self {
         let fused = Fused::new(shape, affine);
-        let inner = Inner { shape: shape.clone(), affine, rung, precision, fused, saved: Mutex::default() };
+        let inner =
+            Inner { shape: shape.clone(), affine, backend, precision, fused, saved: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -47,11 +48,11 @@ impl TtLinear {
     /// Applies the layer; differentiable with respect to the cores, and to `x` where it is tracked.
     ///
     /// # Shapes
-    /// `x [.., M]` in u8 or f32, `cores [L]` in f32, result `[.., N]` in f32. [`Rung::Ops`] takes any
-    /// floating-point type and device; the other rungs run on the CPU.
+    /// `x [.., M]` in u8 or f32, `cores [L]` in f32, result `[.., N]` in f32. [`Backend::Ops`] takes any
+    /// floating-point type and device; the other backends run on the CPU.
     ///
     /// # Errors
-    /// [`Error::Size`] if a tensor does not fit; [`Error::Unavailable`] for a device or type that the rung
+    /// [`Error::Size`] if a tensor does not fit; [`Error::Unavailable`] for a device or type that the backend
     /// cannot handle.
     pub fn forward(&self, x: &Tensor, cores: &Tensor) -> Result<Tensor> {
         let shape = self.shape();
@@ -60,30 +61,33 @@ impl TtLinear {
             [] => (&[][..], 0),
         };
         let rows: usize = leading.iter().product();
-        check("input columns", columns, shape.inputs())?;
+        check("input columns", columns, shape.in_features())?;
         check("cores", cores.elem_count(), shape.params())?;
         if rows == 0 {
             return Err(Error::Size { what: "rows", expected: "at least 1".into(), found: "0".into() });
         }
         let x = x.reshape((rows, columns))?;
-        let Inner { affine, rung, precision, .. } = *self.inner;
-        let y = match rung {
-            Rung::Ops => ops::forward(shape, affine, &x, cores)?,
-            Rung::Fused if !x.device().is_cpu() => halves::forward(shape, affine, precision, &x, cores)?,
-            Rung::Fused | Rung::Reference => self.custom(&x, cores)?,
+        let Inner { affine, backend, precision, .. } = *self.inner;
+        let y = match backend {
+            Backend::Ops => ops::forward(shape, affine, &x, cores)?,
+            Backend::Fused if !x.device().is_cpu() => halves::forward(shape, affine, precision, &x, cores)?,
+            Backend::Fused | Backend::Reference => self.custom(&x, cores)?,
         };
         let mut dims = leading.to_vec();
-        dims.push(shape.outputs());
+        dims.push(shape.out_features());
         Ok(y.reshape(dims)?) // [.., N]
     }
 
     fn custom(&self, x: &Tensor, cores: &Tensor) -> Result<Tensor> {
         if !x.device().is_cpu() || !cores.device().is_cpu() {
-            return Err(Error::Unavailable(format!("the {:?} rung away from the CPU", self.inner.rung)));
+            return Err(Error::Unavailable(format!(
+                "the {:?} backend away from the CPU",
+                self.inner.backend
+            )));
         }
         if cores.dtype() != DType::F32 || !matches!(x.dtype(), DType::U8 | DType::F32) {
             let types = format!("{:?} input and {:?} cores", x.dtype(), cores.dtype());
-            return Err(Error::Unavailable(format!("the {:?} rung for {types}", self.inner.rung)));
+            return Err(Error::Unavailable(format!("the {:?} backend for {types}", self.inner.backend)));
         }
         let with_x = x.track_op();
         let save = with_x || cores.track_op();
@@ -113,7 +117,7 @@ impl Drop for Op {
 }
 
 impl Op {
-    /// The reference rung's input in f64, after the affine map.
+    /// The reference backend's input in f64, after the affine map.
     fn mapped(&self, rows: Rows) -> Vec<f64> {
         let affine = self.layer.affine;
         let map = |p: f64| f64::from(affine.scale) * p + f64::from(affine.shift);
@@ -125,17 +129,17 @@ impl Op {
 
     fn forward(&self, rows: Rows, cores: &[f32]) -> Result<Vec<f32>> {
         let shape = &self.layer.shape;
-        if self.layer.rung == Rung::Reference {
+        if self.layer.backend == Backend::Reference {
             return Ok(narrow(&reference::forward(shape, &self.mapped(rows), &wide(cores))?));
         }
-        let mut out = vec![0.0; rows.len() / shape.inputs() * shape.outputs()];
+        let mut out = vec![0.0; rows.len() / shape.in_features() * shape.out_features()];
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         self.layer.fused.forward(rows, cores, &mut out, self.save.then_some(&mut saved))?;
         Ok(out)
     }
 
     fn backward(&self, rows: Rows, cores: &[f32], dout: &[f32]) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
-        if self.layer.rung == Rung::Reference {
+        if self.layer.backend == Backend::Reference {
             let x = self.mapped(rows);
             let grads = reference::backward(&self.layer.shape, &x, &wide(cores), &wide(dout))?;
             let scale = f64::from(self.layer.affine.scale);
@@ -195,7 +199,7 @@ impl CustomOp2 for Op {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (rows, cores) = (rows(x, x_layout)?, floats(cores, cores_layout)?);
         let out = self.forward(rows, cores).map_err(candle_core::Error::wrap)?;
-        let columns = self.layer.shape.outputs();
+        let columns = self.layer.shape.out_features();
         let shape = Shape::from((out.len() / columns, columns));
         Ok((CpuStorage::F32(out), shape))
     }

@@ -1,24 +1,47 @@
-//! Tensor-Train shapes and cores, and the TT layer.
+//! Tensor-Train shapes and cores, decomposition, and the TT layer.
+//!
+//! Feature `candle` (on by default) brings the layer for candle models, `tt_linear`, and conversions to candle's
+//! tensors; without it, decomposition and the CPU kernel remain. Feature `serde` (on by default) makes shapes and trains
+//! serializable.
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod apply;
+#[doc(hidden)]
 pub mod bench;
+#[doc(hidden)]
 pub mod buffer;
+#[cfg(feature = "candle")]
+#[doc(hidden)]
 pub mod cuda;
+pub mod decomposition;
 mod error;
+#[cfg(feature = "candle")]
+#[doc(hidden)]
 pub mod graft;
 pub mod init;
+#[cfg(feature = "candle")]
 mod layer;
+#[cfg(feature = "candle")]
+mod module;
 pub mod rng;
+#[cfg(feature = "serde")]
+mod serial;
 mod shape;
-pub mod train;
 
-/// The guide's code is run as tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/tensor-train.md")]
-mod guide {}
+/// The guide's code is run as tests, and the README's.
+#[cfg(all(doctest, feature = "candle"))]
+mod guide {
+    #[doc = include_str!("../../../docs/tensor-train.md")]
+    mod guide {}
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+}
 
+pub use decomposition::{TtMatrix, TtTensor};
 pub use error::{Error, Result};
 pub use init::CoreInit;
-pub use layer::TtLinear;
+#[cfg(feature = "candle")]
+pub use layer::TtOperator;
+#[cfg(feature = "candle")]
+pub use module::{TtLinear, tt_linear, tt_linear_no_bias};
 pub use shape::TtShape;
-pub use train::{TtMatrix, TtTensor};

@@ -1,5 +1,6 @@
 //! The shape of a TT-matrix: modes, ranks, gate factor, and every count that follows from them.
 
+use crate::decomposition::count;
 use crate::{Error, Result};
 
 /// Modes and ranks of a TT-matrix `W [M, N]`, `M = prod m_k`, `N = gates * prod n_k`.
@@ -15,6 +16,11 @@ use crate::{Error, Result};
 /// # Paper
 /// Yang, Krompass, Tresp 2017, the Tensor-Train layer; the flat layout is that of their released code.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "crate::serial::ShapeFields")
+)]
 pub struct TtShape {
     input_modes: Vec<usize>,
     output_modes: Vec<usize>,
@@ -26,8 +32,18 @@ impl TtShape {
     /// Checks and builds a shape: `ranks` has one entry more than the modes and both its ends are 1.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a list is empty or of the wrong length, or holds a zero.
+    /// [`Error::Shape`] if a list is empty or of the wrong length, or holds a zero; [`Error::Size`] if features, weights
+    /// or multiply-accumulates are beyond what a machine can count.
     pub fn new(input_modes: &[usize], output_modes: &[usize], ranks: &[usize], gates: usize) -> Result<Self> {
+        Self::uncounted(input_modes, output_modes, ranks, gates)?.counted()
+    }
+
+    fn uncounted(
+        input_modes: &[usize],
+        output_modes: &[usize],
+        ranks: &[usize],
+        gates: usize,
+    ) -> Result<Self> {
         let d = input_modes.len();
         if d == 0 || output_modes.len() != d || ranks.len() != d + 1 {
             return Err(Error::Shape(format!(
@@ -62,17 +78,49 @@ impl TtShape {
         if let [first, .., last] = ranks.as_mut_slice() {
             (*first, *last) = (1, 1);
         }
-        Ok(Self::new(input_modes, output_modes, &ranks, gates)?.clamped())
+        Self::uncounted(input_modes, output_modes, &ranks, gates)?.clamped().counted()
     }
 
     /// The same with no rank larger than possible.
     fn clamped(mut self) -> Self {
+        let largest = self.largest_ranks();
+        self.ranks.iter_mut().zip(largest).for_each(|(rank, largest)| *rank = (*rank).min(largest));
+        self
+    }
+
+    /// The largest ranks that a train of these modes can have, `r_0 … r_d`: the smaller side of each unfolding.
+    pub(crate) fn largest_ranks(&self) -> Vec<usize> {
         let sides = |modes: std::ops::Range<usize>| {
-            modes.fold(1_usize, |side, k| side.saturating_mul(self.input_modes[k] * self.output_mode(k)))
+            modes.fold(1_usize, |side, k| {
+                let gates = if k == 0 { self.gates } else { 1 };
+                [self.input_modes[k], self.output_modes[k], gates]
+                    .into_iter()
+                    .fold(side, usize::saturating_mul)
+            })
         };
         let d = self.order();
-        self.ranks = (0..=d).map(|k| self.ranks[k].min(sides(0..k)).min(sides(k..d))).collect();
-        self
+        (0..=d).map(|k| sides(0..k).min(sides(k..d))).collect()
+    }
+
+    /// Refuses a shape whose features, weights or multiply-accumulates are beyond counting.
+    fn counted(self) -> Result<Self> {
+        count("input features", &self.input_modes)?;
+        count("output features", &[&[self.gates], &self.output_modes[..]].concat())?;
+        let (d, mut weights, mut products) = (self.order(), 0_usize, 0_usize);
+        for k in 0..d {
+            let gates = if k == 0 { self.gates } else { 1 };
+            let modes = [self.input_modes[k], self.output_modes[k], gates];
+            let core = [&modes[..], &self.ranks[k..k + 2]].concat();
+            let (inputs, outputs) = (&self.input_modes[..k], &self.output_modes[k + 1..]);
+            let row = count("multiply-accumulates", &[&core, inputs, outputs].concat())?;
+            let sums = weights.checked_add(count("core", &core)?).zip(products.checked_add(row));
+            (weights, products) = sums.ok_or_else(|| Error::Size {
+                what: "multiply-accumulates",
+                expected: format!("at most {}", usize::MAX),
+                found: format!("more, with input modes {:?} and ranks {:?}", self.input_modes, self.ranks),
+            })?;
+        }
+        Ok(self)
     }
 
     /// The same train with another gate factor; ranks that it cannot have are clamped.
@@ -80,7 +128,7 @@ impl TtShape {
     /// # Errors
     /// [`Error::Shape`] if `gates` is 0.
     pub fn with_gates(&self, gates: usize) -> Result<Self> {
-        Ok(Self::new(&self.input_modes, &self.output_modes, &self.ranks, gates)?.clamped())
+        Self::uncounted(&self.input_modes, &self.output_modes, &self.ranks, gates)?.clamped().counted()
     }
 
     /// Number of cores d.
@@ -109,12 +157,12 @@ impl TtShape {
     }
 
     /// Input features M.
-    pub fn inputs(&self) -> usize {
+    pub fn in_features(&self) -> usize {
         self.input_modes.iter().product()
     }
 
     /// Output features N, all gates together.
-    pub fn outputs(&self) -> usize {
+    pub fn out_features(&self) -> usize {
         self.gates * self.output_modes.iter().product::<usize>()
     }
 
@@ -154,6 +202,17 @@ impl TtShape {
     }
 }
 
+impl std::fmt::Display for TtShape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (m, n) = (&self.input_modes, &self.output_modes);
+        write!(f, "{} x {} in modes {m:?} x {n:?}", self.in_features(), self.out_features())?;
+        if self.gates > 1 {
+            write!(f, " with {} gates", self.gates)?;
+        }
+        write!(f, " and ranks {:?}: {} weights", self.ranks, self.params())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +230,13 @@ mod tests {
             assert_eq!(ucf11(rank, 4).params(), lstm);
             assert_eq!(ucf11(rank, 3).params(), gru);
         }
-        assert_eq!((ucf11(4, 3).inputs(), ucf11(4, 3).outputs()), (57_600, 768));
+        assert_eq!((ucf11(4, 3).in_features(), ucf11(4, 3).out_features()), (57_600, 768));
+    }
+
+    #[test]
+    fn a_shape_says_what_it_is() {
+        let text = "57600 x 768 in modes [8, 20, 20, 18] x [4, 4, 4, 4] with 3 gates and ranks [1, 4, 4, 4, 1]: 3232 weights";
+        assert_eq!(ucf11(4, 3).to_string(), text);
     }
 
     #[test]
@@ -186,6 +251,18 @@ mod tests {
         assert_eq!(shape.core_offset(3), 0);
         assert_eq!(shape.core_offset(2), 18 * 16);
         assert_eq!(shape.core_offset(0) + shape.core_len(0), shape.params());
+    }
+
+    #[test]
+    fn counts_beyond_a_machine_are_refused() {
+        let size = |shape: Result<TtShape>| matches!(shape, Err(Error::Size { .. }));
+        assert!(size(TtShape::uniform(&[1 << 16; 5], &[1; 5], 1, 1)), "input features");
+        assert!(size(TtShape::uniform(&[1; 4], &[1 << 16; 4], 1, 2)), "output features");
+        assert!(size(TtShape::new(&[1 << 32, 2], &[1, 1], &[1, 1 << 32, 1], 1)), "a core");
+        assert!(size(TtShape::uniform(&[1 << 20; 3], &[1 << 20; 3], 1, 1)), "multiply-accumulates");
+        assert!(size(TtShape::uniform(&[2], &[2], 1, 1).unwrap().with_gates(usize::MAX)), "gates");
+        let clamped = TtShape::uniform(&[4, 5], &[1, 1], usize::MAX, 1).unwrap();
+        assert_eq!(clamped.ranks(), [1, 4, 1], "a rank is clamped before it is counted");
     }
 
     #[test]

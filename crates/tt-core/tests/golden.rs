@@ -1,4 +1,4 @@
-//! The layer of the released code, computed by `golden/released_layer.py`, against every rung.
+//! The layer of the released code, computed by `golden/released_layer.py`, against every backend.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;

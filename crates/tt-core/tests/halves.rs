@@ -19,17 +19,17 @@ struct Case {
 impl Case {
     fn new(shape: &TtShape, rows: usize, affine: Affine) -> Self {
         let mut stream = rng::stream(11, "tests/halves");
-        let pixels = (0..rows * shape.inputs()).map(|_| stream.random()).collect();
+        let pixels = (0..rows * shape.in_features()).map(|_| stream.random()).collect();
         // Numbers that f32 holds too, so that both precisions see the same.
         let mut draw = |n: usize| (0..n).map(|_| f64::from(stream.random::<f32>() - 0.5)).collect::<Vec<_>>();
-        let (cores, dout) = (draw(shape.params()), draw(rows * shape.outputs()));
+        let (cores, dout) = (draw(shape.params()), draw(rows * shape.out_features()));
         Self { shape: shape.clone(), affine, rows, pixels, cores, dout }
     }
 
     /// Output and gradient of the cores, in the type that candle computes in.
     fn found(&self, dtype: DType) -> (Vec<f64>, Vec<f64>) {
         let device = &Device::Cpu;
-        let x = Tensor::from_slice(&self.pixels, (self.rows, self.shape.inputs()), device).unwrap();
+        let x = Tensor::from_slice(&self.pixels, (self.rows, self.shape.in_features()), device).unwrap();
         let cores =
             Tensor::from_slice(&self.cores, self.cores.len(), device).unwrap().to_dtype(dtype).unwrap();
         let cores = Var::from_tensor(&cores).unwrap();
@@ -37,7 +37,7 @@ impl Case {
         let plain = halves::forward(&self.shape, self.affine, Precision::F32, &x, &cores.detach()).unwrap();
         assert!(!plain.track_op());
         assert_eq!(numbers(&y), numbers(&plain), "a gradient changes nothing");
-        let dout = Tensor::from_slice(&self.dout, (self.rows, self.shape.outputs()), device).unwrap();
+        let dout = Tensor::from_slice(&self.dout, (self.rows, self.shape.out_features()), device).unwrap();
         let loss = (&y * dout.to_dtype(dtype).unwrap()).unwrap().sum_all().unwrap();
         let grads = loss.backward().unwrap();
         assert!(grads.get(&x).is_none());
@@ -65,7 +65,7 @@ impl Case {
         let [(y, dcores), (y_bound, dcores_bound)] = self.expected();
         let longest: usize =
             (0..self.shape.order()).map(|k| self.shape.core_matrix(k).0 + self.shape.core_matrix(k).1).sum();
-        let sums = (self.rows * self.shape.inputs() * self.shape.outputs()) as f64;
+        let sums = (self.rows * self.shape.in_features() * self.shape.out_features()) as f64;
         let depth = (2 * longest + 16) as f64 + sums.sqrt();
         for (dtype, eps) in [(DType::F64, f64::EPSILON), (DType::F32, f64::from(f32::EPSILON))] {
             let (found_y, found_dcores) = self.found(dtype);
@@ -149,9 +149,9 @@ fn the_papers_shapes_agree_with_the_train() {
         let case = Case::new(&shape, 1, Affine { scale: 1.0 / 255.0, shift: -0.5 });
         let (found, dcores) = case.found(DType::F64);
         let cores = Var::from_slice(&case.cores, case.cores.len(), &Device::Cpu).unwrap();
-        let x = Tensor::from_slice(&case.pixels, (1, shape.inputs()), &Device::Cpu).unwrap();
+        let x = Tensor::from_slice(&case.pixels, (1, shape.in_features()), &Device::Cpu).unwrap();
         let y = ops::forward(&shape, case.affine, &x, cores.as_tensor()).unwrap();
-        let dout = Tensor::from_slice(&case.dout, (1, shape.outputs()), &Device::Cpu).unwrap();
+        let dout = Tensor::from_slice(&case.dout, (1, shape.out_features()), &Device::Cpu).unwrap();
         let grads = (&y * dout).unwrap().sum_all().unwrap().backward().unwrap();
         for (what, found, expected) in
             [("y", found, numbers(&y)), ("dcores", dcores, numbers(grads.get(cores.as_tensor()).unwrap()))]

@@ -31,16 +31,16 @@ struct Case {
 impl Case {
     fn new(shape: TtShape, rows: usize) -> Self {
         let mut stream = rng::stream(5, "tests/halves_cuda");
-        let pixels = (0..rows * shape.inputs()).map(|_| stream.random()).collect();
+        let pixels = (0..rows * shape.in_features()).map(|_| stream.random()).collect();
         let mut draw = |n: usize| (0..n).map(|_| stream.random::<f32>() - 0.5).collect::<Vec<_>>();
-        let (cores, dout) = (draw(shape.params()), draw(rows * shape.outputs()));
+        let (cores, dout) = (draw(shape.params()), draw(rows * shape.out_features()));
         Self { shape, rows, pixels, cores, dout }
     }
 
     /// Output and gradient of the cores.
     fn run(&self, device: &Device, dtype: DType, precision: Precision) -> [Vec<f64>; 2] {
         let affine = Affine { scale: 1.0 / 255.0, shift: -0.5 };
-        let x = Tensor::from_slice(&self.pixels, (self.rows, self.shape.inputs()), device).unwrap();
+        let x = Tensor::from_slice(&self.pixels, (self.rows, self.shape.in_features()), device).unwrap();
         let tensor =
             |values: &[f32]| Tensor::from_slice(values, values.len(), device).unwrap().to_dtype(dtype);
         let cores = Var::from_tensor(&tensor(&self.cores).unwrap()).unwrap();
@@ -103,7 +103,7 @@ fn a_gpu_agrees_with_the_reference() {
 fn frames_that_begin_anywhere_are_taken() {
     let Some(gpu) = gpu() else { return };
     let case = Case::new(TtShape::new(&[16, 24], &[4, 4], &[1, 4, 1], 3).unwrap(), 6);
-    let (inputs, skip) = (case.shape.inputs(), 3);
+    let (inputs, skip) = (case.shape.in_features(), 3);
     let all = Tensor::from_slice(&case.pixels, case.pixels.len(), &gpu).unwrap();
     let part = all.narrow(0, skip, 4 * inputs).unwrap().reshape((4, inputs)).unwrap();
     let same = Tensor::from_slice(&case.pixels[skip..skip + 4 * inputs], (4, inputs), &gpu).unwrap();

@@ -101,7 +101,7 @@ impl TtProjection {
         };
         Ok(Self {
             train_params: trains[0].params(),
-            train_outputs: trains[0].outputs(),
+            train_outputs: trains[0].out_features(),
             trains: trains.iter().map(|train| Fused::new(train, affine)).collect(),
         })
     }

@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Tensor};
 use rand::RngExt;
-use tt_core::apply::{Affine, Precision, Rung};
+use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
@@ -30,7 +30,7 @@ fn config() -> ModelConfig {
         rank: 2,
         gates: GateLayout::Concatenated,
         core_init: CoreInit::Glorot1d,
-        rung: Rung::Fused,
+        backend: Backend::Fused,
         precision: Precision::F32,
         dense_hidden: 6,
         gate_activation: GateActivation::HardSigmoid,
@@ -203,8 +203,8 @@ fn frozen_inputs_are_no_parameters_and_change_nothing_else() {
     for (frozen, twin, input) in
         [("projected-gru", "gru", "input.kernel"), ("tt-gru-frozen", "tt-gru", "input.cores")]
     {
-        for rung in [Rung::Fused, Rung::Ops] {
-            let config = ModelConfig { rung, ..config() };
+        for backend in [Backend::Fused, Backend::Ops] {
+            let config = ModelConfig { backend, ..config() };
             let frames = packed(&[5, 1, 8, 3]);
             let [frozen, twin] = [frozen, twin].map(|name| {
                 let model = find(name).unwrap().build(&config, &Device::Cpu, 7).unwrap();
@@ -226,7 +226,7 @@ fn frozen_inputs_are_no_parameters_and_change_nothing_else() {
                 assert!(losses[9] < losses[0], "{name}: {losses:?}");
                 losses
             });
-            assert_eq!(frozen, twin, "{input} {rung:?}");
+            assert_eq!(frozen, twin, "{input} {backend:?}");
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
-use tt_core::apply::{Affine, Precision, Rung};
+use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_rnn::adam::{Adam, AdamConfig, AdamState};
 use tt_rnn::models::{Mode, ModelConfig, PackedFrames, find};
@@ -100,7 +100,7 @@ fn twenty_steps_of_training_follow_pytorch() {
         rank: 3,
         gates: GateLayout::Concatenated,
         core_init: CoreInit::Glorot1d,
-        rung: Rung::Fused,
+        backend: Backend::Fused,
         precision: Precision::F32,
         dense_hidden: 12,
         gate_activation: GateActivation::HardSigmoid,

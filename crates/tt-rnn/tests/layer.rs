@@ -30,11 +30,12 @@ type Solution = [Vec<f32>; 3];
 impl Problem {
     fn draw(cell: Cell, shape: &TtShape, lengths: &[usize]) -> Self {
         let mut stream = rng::stream(21, "tests/layer");
-        let rows = (0..lengths.iter().sum::<usize>() * shape.inputs()).map(|_| stream.random()).collect();
+        let rows =
+            (0..lengths.iter().sum::<usize>() * shape.in_features()).map(|_| stream.random()).collect();
         let mut draw = |n: usize, size: f32| -> Vec<f32> {
             (0..n).map(|_| (stream.random::<f32>() - 0.5) * size).collect()
         };
-        let hidden = shape.outputs() / cell.gates();
+        let hidden = shape.out_features() / cell.gates();
         Self {
             cell,
             shape: shape.clone(),
@@ -42,19 +43,19 @@ impl Problem {
             lengths: lengths.to_vec(),
             rows,
             input: draw(shape.params(), 0.8),
-            recurrent: draw((hidden + 1) * shape.outputs(), 2.0 / (hidden as f32).sqrt()),
+            recurrent: draw((hidden + 1) * shape.out_features(), 2.0 / (hidden as f32).sqrt()),
             dlast: draw(lengths.len() * hidden, 1.0),
         }
     }
 
     fn hidden(&self) -> usize {
-        self.shape.outputs() / self.cell.gates()
+        self.shape.out_features() / self.cell.gates()
     }
 
     /// Through the operator; dense where `dense`, with `input` as its matrix.
     fn solve(&self, dense: bool) -> Solution {
         let (shape, hidden) = (&self.shape, self.hidden());
-        let (features, width) = (shape.inputs(), shape.outputs());
+        let (features, width) = (shape.in_features(), shape.out_features());
         let projection = if dense {
             Projection::Dense(DenseProjection::new(features, width, self.cell.gates(), self.affine))
         } else {
@@ -85,7 +86,7 @@ impl Problem {
         let batch = Batch::new(&self.lengths);
         let recurrence =
             Reference { cell: self.cell, gate_activation: GateActivation::Sigmoid, hidden: self.hidden() };
-        let none = vec![0.0; self.shape.outputs()];
+        let none = vec![0.0; self.shape.out_features()];
         let last = recurrence.forward(&gates, &batch, &weights, &none);
         let grads = recurrence.backward(&gates, &batch, &weights, &none, &dlast);
         let cores = reference::backward(&self.shape, &x, &cores, &grads.x).unwrap().cores;
@@ -179,7 +180,7 @@ fn bits_do_not_depend_on_threads() {
         for dense in [false, true] {
             if dense {
                 let mut stream = rng::stream(22, "tests/layer");
-                let count = shape.inputs() * shape.outputs();
+                let count = shape.in_features() * shape.out_features();
                 problem.input = (0..count).map(|_| (stream.random::<f32>() - 0.5) * 0.1).collect();
             }
             let run = |threads| {

@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use rand::RngExt;
-use tt_core::apply::{Affine, Precision, Rung};
+use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
@@ -24,7 +24,7 @@ fn small() -> ModelConfig {
         rank: 2,
         gates: GateLayout::Concatenated,
         core_init: CoreInit::Glorot1d,
-        rung: Rung::Fused,
+        backend: Backend::Fused,
         precision: Precision::F32,
         dense_hidden: 6,
         gate_activation: GateActivation::HardSigmoid,
@@ -83,12 +83,12 @@ fn every_model_overfits_one_batch() {
 }
 
 #[test]
-fn the_rungs_agree_in_value_and_gradient() {
+fn the_backends_agree_in_value_and_gradient() {
     for name in ["tt-gru", "tt-lstm", "tt-rnn", "tt-mlp"] {
         for gates in [GateLayout::Concatenated, GateLayout::Separate] {
-            let results: Vec<Vec<f32>> = [Rung::Reference, Rung::Ops, Rung::Fused]
-                .map(|rung| {
-                    let model = build(name, &ModelConfig { rung, gates, ..small() });
+            let results: Vec<Vec<f32>> = [Backend::Reference, Backend::Ops, Backend::Fused]
+                .map(|backend| {
+                    let model = build(name, &ModelConfig { backend, gates, ..small() });
                     let frames = clips(&lengths_for(model.as_ref()), 24, 2);
                     let logits = model.logits(&frames, Mode::Train(&mut stream(0, "masks"))).unwrap();
                     let grads = logits.sqr().unwrap().sum_all().unwrap().backward().unwrap();
@@ -100,8 +100,8 @@ fn the_rungs_agree_in_value_and_gradient() {
                 })
                 .into();
             let scale = results[0].iter().fold(0.0_f32, |max, v| max.max(v.abs()));
-            for rung in &results[1..] {
-                let worst = rung.iter().zip(&results[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            for backend in &results[1..] {
+                let worst = backend.iter().zip(&results[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 // A chain of two products and five steps in f32: a few hundred roundings at most.
                 assert!(worst <= 300.0 * f32::EPSILON * scale, "{name} {gates:?}: {worst} of {scale}");
             }
@@ -238,8 +238,8 @@ fn the_operators_train_as_the_fused_kernels_do() {
         ..small()
     };
     for (entry, config) in MODELS.iter().flat_map(|entry| [(entry, &plain), (entry, &dropped)]) {
-        let [fused, ops] = [Rung::Fused, Rung::Ops].map(|rung| {
-            let model = build(entry.name, &ModelConfig { rung, ..config.clone() });
+        let [fused, ops] = [Backend::Fused, Backend::Ops].map(|backend| {
+            let model = build(entry.name, &ModelConfig { backend, ..config.clone() });
             let frames = clips(&lengths_for(model.as_ref()), 24, 4);
             let labels = Tensor::new(&[0_u32, 1, 2, 1], &Device::Cpu).unwrap();
             let mut optimizer =

@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
-use tt_core::train::{Truncation, TtMatrix, TtTensor, tt_svd};
+use tt_core::decomposition::{Truncation, TtMatrix, TtTensor, tt_svd};
 
 /// Modes of the matrix 57,600 × 256: those of the paper's UCF11 layer.
 const INPUTS: [usize; 4] = [8, 20, 20, 18];

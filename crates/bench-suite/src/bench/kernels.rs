@@ -186,7 +186,7 @@ fn shape_of(spec: &CaseSpec, cell: Cell) -> Result<TtShape> {
 
 /// Multiply-accumulates of a row through a train, forward and in a step, by the cheapest order known.
 fn train_macs(shape: &TtShape) -> [usize; 2] {
-    let (d, inputs) = (shape.order(), shape.inputs());
+    let (d, inputs) = (shape.order(), shape.in_features());
     let forward = shape.macs_per_row();
     let last = inputs * shape.core_matrix(d - 1).1;
     // Every core's product comes twice more, but for the last core, whose input needs no gradient.
@@ -211,10 +211,10 @@ fn one(spec: &CaseSpec) -> Result<()> {
     let cell: Cell = spec.model.trim_start_matches("tt-").parse()?;
     let shape = shape_of(spec, cell)?;
     let dense = !spec.model.starts_with("tt-");
-    let hidden = shape.outputs() / cell.gates();
-    let width = shape.outputs();
+    let hidden = shape.out_features() / cell.gates();
+    let width = shape.out_features();
     let mut rng = stream(0, "bench");
-    let mut frames = vec![0_u8; spec.batch * spec.frames * shape.inputs()];
+    let mut frames = vec![0_u8; spec.batch * spec.frames * shape.in_features()];
     rng.fill_bytes(&mut frames);
     let mut uniform = |count: usize, bound: f32| -> Vec<f32> {
         (0..count).map(|_| rng.random_range(-bound..bound)).collect()
@@ -224,14 +224,18 @@ fn one(spec: &CaseSpec) -> Result<()> {
         recurrent: uniform((hidden + 1) * width, 0.06),
         loss_weights: uniform(spec.batch * hidden, 1.0),
         input: if dense {
-            uniform(shape.inputs() * width, 0.01)
+            uniform(shape.in_features() * width, 0.01)
         } else {
             init::cores(&shape, CoreInit::Glorot1d, &mut stream(0, "bench/cores"))
         },
     };
-    let macs = if dense { [shape.inputs() * width, 2 * shape.inputs() * width] } else { train_macs(&shape) };
+    let macs = if dense {
+        [shape.in_features() * width, 2 * shape.in_features() * width]
+    } else {
+        train_macs(&shape)
+    };
     let recurrent = cell.gates() * hidden * hidden;
-    let features = shape.inputs();
+    let features = shape.in_features();
     let sizes = Sizes {
         cell,
         batch: spec.batch,

@@ -124,7 +124,7 @@ fn load(path: &Path, peer: &str) -> Result<Case> {
         batch: header.batch,
         frames: header.frames,
         hidden: header.hidden,
-        features: train.inputs(),
+        features: train.in_features(),
         train: (!dense).then_some(train),
         affine: Affine { scale: header.pixel_scale as f32, shift: 0.0 },
     };

@@ -1,27 +1,34 @@
-//! The TT layer `y = W x`, one rung a file: the slow obvious one is the specification of the others.
+//! The TT layer `y = W x`, one backend a file: the slow obvious one is the specification of the others.
 
 use crate::{Error, Result};
 
 pub mod fused;
+#[cfg(feature = "candle")]
+#[doc(hidden)]
 pub mod halves;
+#[cfg(feature = "candle")]
 pub mod ops;
 pub mod reference;
 
+#[cfg(feature = "candle")]
+#[doc(inline)]
 pub use crate::cuda::Precision;
 pub use fused::{Fused, Isa, Saved};
 
 /// Which implementation of the TT layer runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rung {
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Backend {
     /// f64 loops over the definition: the specification, exponentially slow.
     Reference,
     /// candle tensor operations: every device and floating-point type.
     Ops,
-    /// The device's own kernels: on the CPU [`fused`], elsewhere [`halves`].
+    /// The device's own kernels.
     Fused,
 }
 
-impl std::str::FromStr for Rung {
+impl std::str::FromStr for Backend {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
@@ -29,10 +36,22 @@ impl std::str::FromStr for Rung {
             "reference" => Ok(Self::Reference),
             "ops" => Ok(Self::Ops),
             "fused" => Ok(Self::Fused),
-            _ => {
-                Err(Error::Unknown { what: "rung", name: name.to_owned(), choices: "reference, ops, fused" })
-            }
+            _ => Err(Error::Unknown {
+                what: "backend",
+                name: name.to_owned(),
+                choices: "reference, ops, fused",
+            }),
         }
+    }
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Reference => "reference",
+            Self::Ops => "ops",
+            Self::Fused => "fused",
+        })
     }
 }
 
@@ -117,11 +136,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rungs_have_names() {
-        assert_eq!("fused".parse::<Rung>().unwrap(), Rung::Fused);
-        assert_eq!("ops".parse::<Rung>().unwrap(), Rung::Ops);
-        assert_eq!("reference".parse::<Rung>().unwrap(), Rung::Reference);
-        let text = "fast".parse::<Rung>().unwrap_err().to_string();
+    fn backends_have_names() {
+        for backend in [Backend::Reference, Backend::Ops, Backend::Fused] {
+            assert_eq!(backend.to_string().parse::<Backend>().unwrap(), backend);
+        }
+        assert_eq!("fused".parse::<Backend>().unwrap(), Backend::Fused);
+        assert_eq!("ops".parse::<Backend>().unwrap(), Backend::Ops);
+        assert_eq!("reference".parse::<Backend>().unwrap(), Backend::Reference);
+        let text = "fast".parse::<Backend>().unwrap_err().to_string();
         assert!(text.contains("reference, ops, fused"), "{text}");
     }
 

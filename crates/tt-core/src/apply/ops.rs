@@ -18,11 +18,11 @@ use crate::{Error, Result, TtShape};
 pub fn forward(shape: &TtShape, affine: Affine, x: &Tensor, cores: &Tensor) -> Result<Tensor> {
     check("cores", cores.elem_count(), shape.params())?;
     let rows = match x.dims() {
-        [rows, columns] if *rows > 0 && *columns == shape.inputs() => *rows,
+        [rows, columns] if *rows > 0 && *columns == shape.in_features() => *rows,
         other => {
             return Err(Error::Size {
                 what: "rows",
-                expected: format!("[n >= 1, {}]", shape.inputs()),
+                expected: format!("[n >= 1, {}]", shape.in_features()),
                 found: format!("{other:?}"),
             });
         }
@@ -41,7 +41,7 @@ pub fn forward(shape: &TtShape, affine: Affine, x: &Tensor, cores: &Tensor) -> R
         y = y.reshape((y.elem_count() / pair.output, pair.output))?.t()?.contiguous()?; // [n_k, .. r_{k-1}]
         debug_assert_eq!(r_n % pair.output, 0);
     }
-    Ok(y.reshape((shape.outputs(), rows))?.t()?.contiguous()?) // [n, N]
+    Ok(y.reshape((shape.out_features(), rows))?.t()?.contiguous()?) // [n, N]
 }
 
 /// A core of the shortened train, as a matrix `[m r_right, r_left n]`, and its output mode n.

@@ -22,8 +22,8 @@ pub struct Gradients {
 /// the right of it: `W[i, j] = left[k] * G_k(i_k, j_k) * right[k]` for every k.
 fn visit(shape: &TtShape, cores: &[f64], mut see: impl FnMut(usize, usize, &Entry)) {
     let d = shape.order();
-    for i in 0..shape.inputs() {
-        for j in 0..shape.outputs() {
+    for i in 0..shape.in_features() {
+        for j in 0..shape.out_features() {
             let entry = Entry::new(shape, cores, i, j, d);
             see(i, j, &entry);
         }
@@ -83,8 +83,8 @@ fn index(shape: &TtShape, k: usize, (i, j): (usize, usize), a: usize, b: usize) 
 /// The full matrix `W [M, N]`, row-major.
 pub fn dense(shape: &TtShape, cores: &[f64]) -> Result<Vec<f64>> {
     check("cores", cores.len(), shape.params())?;
-    let mut w = vec![0.0; shape.inputs() * shape.outputs()];
-    visit(shape, cores, |i, j, entry| w[i * shape.outputs() + j] = entry.weight());
+    let mut w = vec![0.0; shape.in_features() * shape.out_features()];
+    visit(shape, cores, |i, j, entry| w[i * shape.out_features() + j] = entry.weight());
     Ok(w)
 }
 
@@ -93,9 +93,9 @@ pub fn dense(shape: &TtShape, cores: &[f64]) -> Result<Vec<f64>> {
 /// # Shapes
 /// `x [n, M]`, `cores [L]`, result `[n, N]`.
 pub fn forward(shape: &TtShape, x: &[f64], cores: &[f64]) -> Result<Vec<f64>> {
-    let rows = row_count(x.len(), shape.inputs())?;
+    let rows = row_count(x.len(), shape.in_features())?;
     let w = dense(shape, cores)?;
-    let (m, n) = (shape.inputs(), shape.outputs());
+    let (m, n) = (shape.in_features(), shape.out_features());
     let mut y = vec![0.0; rows * n];
     for row in 0..rows {
         for i in 0..m {
@@ -112,9 +112,9 @@ pub fn forward(shape: &TtShape, x: &[f64], cores: &[f64]) -> Result<Vec<f64>> {
 /// # Shapes
 /// `x [n, M]`, `cores [L]`, `dy [n, N]`.
 pub fn backward(shape: &TtShape, x: &[f64], cores: &[f64], dy: &[f64]) -> Result<Gradients> {
-    let rows = row_count(x.len(), shape.inputs())?;
+    let rows = row_count(x.len(), shape.in_features())?;
     check("cores", cores.len(), shape.params())?;
-    let (m, n) = (shape.inputs(), shape.outputs());
+    let (m, n) = (shape.in_features(), shape.out_features());
     check("output gradient", dy.len(), rows * n)?;
     let mut grads = Gradients { cores: vec![0.0; cores.len()], x: vec![0.0; x.len()] };
     visit(shape, cores, |i, j, entry| {
@@ -150,8 +150,8 @@ mod tests {
             let shape = TtShape::new(&modes, &out, &ranks, gates).unwrap();
             let mut stream = rng::stream(3, "reference/differences");
             let mut draw = |n: usize| (0..n).map(|_| stream.random::<f64>() - 0.5).collect::<Vec<_>>();
-            let (mut x, mut cores) = (draw(2 * shape.inputs()), draw(shape.params()));
-            let dy = draw(2 * shape.outputs());
+            let (mut x, mut cores) = (draw(2 * shape.in_features()), draw(shape.params()));
+            let dy = draw(2 * shape.out_features());
             let loss = |x: &[f64], cores: &[f64]| -> f64 {
                 forward(&shape, x, cores).unwrap().iter().zip(&dy).map(|(y, g)| y * g).sum()
             };

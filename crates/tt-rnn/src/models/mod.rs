@@ -20,7 +20,7 @@ use pooled_gru::PooledGru;
 use recurrent::Recurrent;
 use stacked_frames::StackedFrames;
 pub use stacked_frames::{GRID as STACKED_GRID, STACKED};
-use tt_core::apply::{Affine, Precision, Rung};
+use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::{Stream, stream};
 use tt_mlp::TtMlp;
@@ -131,7 +131,7 @@ pub struct ModelConfig {
     /// Initial values of the cores.
     pub core_init: CoreInit,
     /// Which implementation applies the train.
-    pub rung: Rung,
+    pub backend: Backend,
     /// Precision of the CUDA kernels.
     pub precision: Precision,
     /// Hidden units of the dense models.

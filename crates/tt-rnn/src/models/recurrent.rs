@@ -15,9 +15,9 @@ use crate::recurrence::ops::Ops;
 use crate::recurrence::{Cell, Recurrence};
 use candle_core::{DType, Device, Tensor};
 use rand::{Rng, RngExt};
-use tt_core::apply::{Affine, Rung};
+use tt_core::apply::{Affine, Backend};
 use tt_core::rng::{Stream, stream};
-use tt_core::{TtLinear, TtShape, init};
+use tt_core::{TtOperator, TtShape, init};
 
 /// One recurrent layer and its classifier.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ enum InputLayer {
     /// Inside the CPU's operator of the whole layer.
     Inside,
     /// One train for all gates or one each, before the recurrence.
-    Trains(Vec<TtLinear>),
+    Trains(Vec<TtOperator>),
     /// A dense matrix by candle's operators.
     Dense,
 }
@@ -80,7 +80,7 @@ fn recurrent_weights(cell: Cell, hidden: usize, seed: u64) -> Vec<f32> {
 
 /// Whether the CPU's operator walks through time; it takes a train in only where that is fused too.
 fn steps_are_fused(config: &ModelConfig, device: &Device) -> bool {
-    device.is_cpu() && config.rung != Rung::Ops
+    device.is_cpu() && config.backend != Backend::Ops
 }
 
 impl Recurrent {
@@ -110,7 +110,7 @@ impl Recurrent {
 
     pub(super) fn tensor_train(config: &ModelConfig, cell: Cell, device: &Device, seed: u64) -> Result<Self> {
         let shape = TtShape::uniform(&config.input_modes, &config.output_modes, config.rank, cell.gates())?;
-        let hidden = shape.outputs() / cell.gates();
+        let hidden = shape.out_features() / cell.gates();
         let (train, trains) = match config.gates {
             GateLayout::Concatenated => (shape.clone(), 1),
             GateLayout::Separate => (shape.with_gates(1)?, cell.gates()),
@@ -122,11 +122,12 @@ impl Recurrent {
             .collect();
         let length = values.len();
         let input = Parameter::new("input.cores", Kind::InputCores, values, &[length], device)?;
-        let (input_layer, projection) = if device.is_cpu() && config.rung == Rung::Fused {
+        let (input_layer, projection) = if device.is_cpu() && config.backend == Backend::Fused {
             let projection = TtProjection::new(&shape, config.gates, config.affine)?;
             (InputLayer::Inside, Some(Projection::Tt(projection)))
         } else {
-            let layer = |_| TtLinear::with_precision(&train, config.affine, config.rung, config.precision);
+            let layer =
+                |_| TtOperator::with_precision(&train, config.affine, config.backend, config.precision);
             (InputLayer::Trains((0..trains).map(layer).collect()), None)
         };
         let dropout = Dropout {
@@ -158,7 +159,7 @@ impl Recurrent {
             let layer = RecurrentLayer::new(projection, recurrence, sinks);
             Steps::Fused(layer, Tensor::zeros(1, DType::F32, device)?)
         } else {
-            let kernels = config.rung == Rung::Fused;
+            let kernels = config.backend == Backend::Fused;
             Steps::Device(Ops { cell, gate_activation: config.gate_activation, hidden, kernels })
         };
         Ok(Self {

@@ -10,12 +10,12 @@ use crate::rates::Kind;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use tt_core::rng::stream;
-use tt_core::{TtLinear, TtShape, init};
+use tt_core::{TtOperator, TtShape, init};
 
 /// `tanh(TT(x_1 … x_f) + b)`, then the classifier.
 #[derive(Debug)]
 pub(super) struct TtMlp {
-    layer: TtLinear,
+    layer: TtOperator,
     cores: Parameter,
     bias: Parameter,
     classifier: Classifier,
@@ -25,11 +25,11 @@ pub(super) struct TtMlp {
 impl TtMlp {
     pub(super) fn new(config: &ModelConfig, device: &Device, seed: u64) -> Result<Self> {
         let shape = TtShape::uniform(&config.mlp_input_modes, &config.output_modes, config.mlp_rank, 1)?;
-        let hidden = shape.outputs();
+        let hidden = shape.out_features();
         let values = init::cores(&shape, config.core_init, &mut stream(seed, "init/cores/mlp"));
         let length = values.len();
         Ok(Self {
-            layer: TtLinear::with_precision(&shape, config.affine, config.rung, config.precision),
+            layer: TtOperator::with_precision(&shape, config.affine, config.backend, config.precision),
             cores: Parameter::new("input.cores", Kind::InputCores, values, &[length], device)?,
             bias: Parameter::new("input.bias", Kind::Vector, vec![0.0; hidden], &[hidden], device)?,
             classifier: Classifier::new(hidden, config, device, seed)?,

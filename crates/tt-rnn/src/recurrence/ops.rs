@@ -5,7 +5,7 @@
 //! node, so neither the depth of the graph nor the cost of a step's gradient grows with the length of a clip.
 
 use super::{Cell, GateActivation};
-use crate::error::{Result, check_size};
+use crate::error::{Error, Result, check_size};
 use crate::layer::{LayerCall, RecurrentMasks};
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
@@ -74,6 +74,9 @@ impl Ops {
         let weights = weights.detach().flatten_all()?;
         let matrix = weights.narrow(0, 0, hidden * width)?.reshape((hidden, width))?; // [H, G·H]
         let order = Order::new(&call.lengths, &call.warm_up);
+        if order.active.is_empty() {
+            return Err(Error::Empty("no clip has a frame".to_owned()));
+        }
         let masks = match &call.masks {
             RecurrentMasks::None => Masks::None,
             RecurrentMasks::Shared(mask) => Masks::Shared(order.masks(mask, hidden, device)?),

@@ -342,3 +342,15 @@ proptest! {
             .check();
     }
 }
+
+#[test]
+fn operators_refuse_an_empty_batch() {
+    let ops = Ops { cell: Cell::Gru, gate_activation: GateActivation::Sigmoid, hidden: 2, kernels: false };
+    let weights = Tensor::from_slice(&[0.1_f32; 18], 18, &Device::Cpu).unwrap();
+    let x = Tensor::from_slice(&[0.0_f32; 0], (0, 6), &Device::Cpu).unwrap();
+    for lengths in [vec![], vec![0, 0]] {
+        let call = LayerCall { lengths, ..LayerCall::default() };
+        let text = ops.forward(&x, &weights, &call).unwrap_err().to_string();
+        assert_eq!(text, "empty batch: no clip has a frame");
+    }
+}

@@ -6,10 +6,10 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::RngExt;
 use serde::Serialize;
-use tt_core::apply::{Affine, Rung};
+use tt_core::apply::{Affine, Backend};
 use tt_core::init::{self, CoreInit};
 use tt_core::rng::stream;
-use tt_core::{TtLinear, TtShape};
+use tt_core::{TtOperator, TtShape};
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::layer::{LayerCall, RecurrentMasks};
 use tt_rnn::models::{PackedFrames, find};
@@ -89,24 +89,27 @@ impl Bench<'_> {
             let affine = Affine { scale: 1.0 / 128.0, shift: -1.0 };
             let cores = init::cores(&shape, CoreInit::Glorot1d, &mut stream(1, name));
             let mut rng = stream(2, name);
-            let pixels: Vec<u8> = (0..frames * shape.inputs()).map(|_| rng.random()).collect();
+            let pixels: Vec<u8> = (0..frames * shape.in_features()).map(|_| rng.random()).collect();
             let weights: Vec<f32> =
-                (0..frames * shape.outputs()).map(|_| rng.random_range(-1.0f32..1.0)).collect();
-            let run =
-                |device: &Device, dtype: DType, rung: Rung, precision: Precision| -> Result<[Vec<f64>; 2]> {
-                    let x = Tensor::from_slice(&pixels, (frames, shape.inputs()), device)?;
-                    let cores = Var::from_tensor(&Tensor::new(&cores[..], device)?.to_dtype(dtype)?)?;
-                    let weights =
-                        Tensor::from_slice(&weights, (frames, shape.outputs()), device)?.to_dtype(dtype)?;
-                    let layer = TtLinear::with_precision(&shape, affine, rung, precision.into());
-                    let y = layer.forward(&x, &cores)?;
-                    let grads = (&y * weights)?.sum_all()?.backward()?;
-                    let gradient = grads.get(&cores).map_or_else(|| cores.zeros_like(), |g| Ok(g.clone()))?;
-                    Ok([flat(&y)?, flat(&gradient)?])
-                };
-            let expected = run(&Device::Cpu, DType::F64, Rung::Ops, Precision::F32)?;
+                (0..frames * shape.out_features()).map(|_| rng.random_range(-1.0f32..1.0)).collect();
+            let run = |device: &Device,
+                       dtype: DType,
+                       backend: Backend,
+                       precision: Precision|
+             -> Result<[Vec<f64>; 2]> {
+                let x = Tensor::from_slice(&pixels, (frames, shape.in_features()), device)?;
+                let cores = Var::from_tensor(&Tensor::new(&cores[..], device)?.to_dtype(dtype)?)?;
+                let weights =
+                    Tensor::from_slice(&weights, (frames, shape.out_features()), device)?.to_dtype(dtype)?;
+                let layer = TtOperator::with_precision(&shape, affine, backend, precision.into());
+                let y = layer.forward(&x, &cores)?;
+                let grads = (&y * weights)?.sum_all()?.backward()?;
+                let gradient = grads.get(&cores).map_or_else(|| cores.zeros_like(), |g| Ok(g.clone()))?;
+                Ok([flat(&y)?, flat(&gradient)?])
+            };
+            let expected = run(&Device::Cpu, DType::F64, Backend::Ops, Precision::F32)?;
             for precision in &self.precisions {
-                let found = match run(&self.device.device, DType::F32, Rung::Fused, *precision) {
+                let found = match run(&self.device.device, DType::F32, Backend::Fused, *precision) {
                     Ok(found) => found,
                     Err(error) => {
                         rows.push(CheckRow::not_run("tt-layer", &format!("{name}, {precision}"), &error));

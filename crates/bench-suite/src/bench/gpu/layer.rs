@@ -4,9 +4,9 @@ use super::limits::Limits;
 use super::{Bench, config};
 use anyhow::Result;
 use candle_core::{Tensor, Var};
-use tt_core::apply::Rung;
+use tt_core::apply::Backend;
 use tt_core::rng::stream;
-use tt_core::{TtLinear, TtShape, init};
+use tt_core::{TtOperator, TtShape, init};
 
 impl Bench<'_> {
     /// Forward alone, and forward with the gradient of the cores, of UCF11's TT-GRU.
@@ -22,12 +22,12 @@ impl Bench<'_> {
             let count = cores.len();
             let cores = Var::from_tensor(&Tensor::from_vec(cores, count, &self.device.device)?)?;
             let fixed = cores.as_detached_tensor();
-            let layer = TtLinear::with_precision(&shape, config.affine, Rung::Fused, precision.into());
+            let layer = TtOperator::with_precision(&shape, config.affine, Backend::Fused, precision.into());
             let sizes = if self.options.quick { vec![8] } else { vec![1024, 7_744, 16_384] };
             for frames in sizes {
                 let x = self.frames(&[frames], config.features)?.rows;
                 let terms = tt_core::apply::Precision::from(precision).terms() as f64;
-                let bytes = frames as f64 * (shape.inputs() + 4 * shape.outputs()) as f64;
+                let bytes = frames as f64 * (shape.in_features() + 4 * shape.out_features()) as f64;
                 let macs = frames as f64 * shape.macs_per_row() as f64 * terms;
                 let floor =
                     |bytes: f64, macs: f64| Some((bytes / limits.bytes_s).max(macs / limits.macs_s) * 1e3);

@@ -20,7 +20,7 @@ use rand::RngExt;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
-use tt_core::apply::{Affine, Rung};
+use tt_core::apply::{Affine, Backend};
 use tt_core::init::CoreInit;
 use tt_core::rng::{Stream, stream};
 use tt_rnn::models::{Mode, Model, ModelConfig, PackedFrames};
@@ -239,7 +239,7 @@ fn config(precision: Precision, quick: bool) -> ModelConfig {
         rank: 4,
         gates: GateLayout::Concatenated,
         core_init: CoreInit::Glorot1d,
-        rung: Rung::Fused,
+        backend: Backend::Fused,
         precision: precision.into(),
         gate_activation: GateActivation::HardSigmoid,
         affine: Affine { scale: 1.0 / 128.0, shift: -1.0 },

@@ -110,8 +110,8 @@ impl Plan {
         }
         let (block_forward, block_backward) = blocks(&steps, pair.is_some());
         Self {
-            inputs: shape.inputs(),
-            outputs: shape.outputs(),
+            inputs: shape.in_features(),
+            outputs: shape.out_features(),
             params: shape.params(),
             saved,
             gradient,

@@ -111,7 +111,6 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(in super::super) struct Avx512;
 
-    // SAFETY (all blocks): the trait's contract gives the instruction set and the memory.
     impl Simd for Avx512 {
         const LANES: usize = 16;
         const ACCUMULATORS: usize = 24;
@@ -119,42 +118,52 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn zero() -> __m512 {
+            // SAFETY: the caller has the instruction set.
             unsafe { _mm512_setzero_ps() }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m512 {
+            // SAFETY: the caller has the instruction set and vouches for a vector to read.
             unsafe { _mm512_loadu_ps(p) }
         }
         #[inline(always)]
         unsafe fn load4(p: *const f32) -> __m512 {
+            // SAFETY: the caller has the instruction set and vouches for four numbers to read.
             unsafe { _mm512_broadcast_f32x4(_mm_loadu_ps(p)) }
         }
         #[inline(always)]
         unsafe fn splat(p: *const f32) -> __m512 {
+            // SAFETY: the caller has the instruction set and vouches for a number to read.
             unsafe { _mm512_set1_ps(*p) }
         }
         #[inline(always)]
         unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: the caller has the instruction set.
             unsafe { _mm512_fmadd_ps(a, b, c) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m512) {
+            // SAFETY: the caller has the instruction set and vouches for a vector to write.
             unsafe { _mm512_storeu_ps(p, v) }
         }
         #[inline(always)]
         unsafe fn store_first(p: *mut f32, v: __m512, n: usize) {
+            // SAFETY: the caller has the instruction set and vouches for n numbers to write.
             unsafe { _mm512_mask_storeu_ps(p, ((1_u32 << n) - 1) as u16, v) }
         }
         #[inline(always)]
         unsafe fn bytes(p: *const u8) -> __m512 {
+            // SAFETY: the caller has the instruction set and vouches for as many bytes to read.
             unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))) }
         }
         #[inline(always)]
         unsafe fn prefetch(p: *const u8) {
+            // SAFETY: the caller has the instruction set; a prefetch faults on no address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
         #[inline(always)]
         unsafe fn spread(rows: *const f32, stride: usize, columns: usize, to: *mut f32) {
+            // SAFETY: the caller has the instruction set, rows readable in whole vectors, and room in `to`.
             unsafe {
                 for start in (0..columns).step_by(16) {
                     let row = |j: usize| _mm512_loadu_ps(rows.add(j * stride + start));
@@ -187,7 +196,6 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(in super::super) struct Avx2;
 
-    // SAFETY (all blocks): the trait's contract gives the instruction set and the memory.
     impl Simd for Avx2 {
         const LANES: usize = 8;
         const ACCUMULATORS: usize = 12;
@@ -195,31 +203,38 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn zero() -> __m256 {
+            // SAFETY: the caller has the instruction set.
             unsafe { _mm256_setzero_ps() }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m256 {
+            // SAFETY: the caller has the instruction set and vouches for a vector to read.
             unsafe { _mm256_loadu_ps(p) }
         }
         #[inline(always)]
         unsafe fn load4(p: *const f32) -> __m256 {
+            // SAFETY: the caller has the instruction set and vouches for four numbers to read.
             unsafe { _mm256_broadcast_ps(&_mm_loadu_ps(p)) }
         }
         #[inline(always)]
         unsafe fn splat(p: *const f32) -> __m256 {
+            // SAFETY: the caller has the instruction set and vouches for a number to read.
             unsafe { _mm256_set1_ps(*p) }
         }
         #[inline(always)]
         unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            // SAFETY: the caller has the instruction set.
             unsafe { _mm256_fmadd_ps(a, b, c) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m256) {
+            // SAFETY: the caller has the instruction set and vouches for a vector to write.
             unsafe { _mm256_storeu_ps(p, v) }
         }
         #[inline(always)]
         unsafe fn store_first(p: *mut f32, v: __m256, n: usize) {
             let mut lanes = [0.0_f32; 8];
+            // SAFETY: the caller has the instruction set and vouches for n numbers to write.
             unsafe {
                 _mm256_storeu_ps(lanes.as_mut_ptr(), v);
                 std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
@@ -227,10 +242,12 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn bytes(p: *const u8) -> __m256 {
+            // SAFETY: the caller has the instruction set and vouches for as many bytes to read.
             unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()))) }
         }
         #[inline(always)]
         unsafe fn prefetch(p: *const u8) {
+            // SAFETY: the caller has the instruction set; a prefetch faults on no address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
     }
@@ -239,7 +256,6 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(in super::super) struct Narrow;
 
-    // SAFETY (all blocks): the trait's contract gives the instruction set and the memory.
     impl Simd for Narrow {
         const LANES: usize = 8;
         const ACCUMULATORS: usize = 24;
@@ -247,42 +263,52 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn zero() -> __m256 {
+            // SAFETY: the caller has the instruction set.
             unsafe { Avx2::zero() }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m256 {
+            // SAFETY: the caller has the instruction set and vouches for a vector to read.
             unsafe { Avx2::load(p) }
         }
         #[inline(always)]
         unsafe fn load4(p: *const f32) -> __m256 {
+            // SAFETY: the caller has the instruction set and vouches for four numbers to read.
             unsafe { Avx2::load4(p) }
         }
         #[inline(always)]
         unsafe fn splat(p: *const f32) -> __m256 {
+            // SAFETY: the caller has the instruction set and vouches for a number to read.
             unsafe { Avx2::splat(p) }
         }
         #[inline(always)]
         unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            // SAFETY: the caller has the instruction set.
             unsafe { Avx2::fma(a, b, c) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m256) {
+            // SAFETY: the caller has the instruction set and vouches for a vector to write.
             unsafe { Avx2::store(p, v) }
         }
         #[inline(always)]
         unsafe fn store_first(p: *mut f32, v: __m256, n: usize) {
+            // SAFETY: the caller has the instruction set and vouches for n numbers to write.
             unsafe { _mm256_mask_storeu_ps(p, ((1_u32 << n) - 1) as u8, v) }
         }
         #[inline(always)]
         unsafe fn bytes(p: *const u8) -> __m256 {
+            // SAFETY: the caller has the instruction set and vouches for as many bytes to read.
             unsafe { Avx2::bytes(p) }
         }
         #[inline(always)]
         unsafe fn prefetch(p: *const u8) {
+            // SAFETY: the caller has the instruction set; a prefetch faults on no address.
             unsafe { Avx2::prefetch(p) }
         }
         #[inline(always)]
         unsafe fn spread(rows: *const f32, stride: usize, columns: usize, to: *mut f32) {
+            // SAFETY: the caller has the instruction set, rows readable in whole vectors, and room in `to`.
             unsafe { Avx512::spread(rows, stride, columns, to) }
         }
     }
@@ -302,7 +328,6 @@ mod arm {
     #[derive(Clone, Copy)]
     pub(in super::super) struct Neon;
 
-    // SAFETY (all blocks): the trait's contract gives the instruction set and the memory.
     impl Simd for Neon {
         const LANES: usize = 4;
         const ACCUMULATORS: usize = 24;
@@ -310,31 +335,38 @@ mod arm {
 
         #[inline(always)]
         unsafe fn zero() -> float32x4_t {
+            // SAFETY: the caller has the instruction set.
             unsafe { vdupq_n_f32(0.0) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> float32x4_t {
+            // SAFETY: the caller has the instruction set and vouches for a vector to read.
             unsafe { vld1q_f32(p) }
         }
         #[inline(always)]
         unsafe fn load4(p: *const f32) -> float32x4_t {
+            // SAFETY: the caller has the instruction set and vouches for four numbers to read.
             unsafe { vld1q_f32(p) }
         }
         #[inline(always)]
         unsafe fn splat(p: *const f32) -> float32x4_t {
+            // SAFETY: the caller has the instruction set and vouches for a number to read.
             unsafe { vld1q_dup_f32(p) }
         }
         #[inline(always)]
         unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+            // SAFETY: the caller has the instruction set.
             unsafe { vfmaq_f32(c, a, b) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: float32x4_t) {
+            // SAFETY: the caller has the instruction set and vouches for a vector to write.
             unsafe { vst1q_f32(p, v) }
         }
         #[inline(always)]
         unsafe fn store_first(p: *mut f32, v: float32x4_t, n: usize) {
             let mut lanes = [0.0_f32; 4];
+            // SAFETY: the caller has the instruction set and vouches for n numbers to write.
             unsafe {
                 vst1q_f32(lanes.as_mut_ptr(), v);
                 std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
@@ -342,6 +374,7 @@ mod arm {
         }
         #[inline(always)]
         unsafe fn bytes(p: *const u8) -> float32x4_t {
+            // SAFETY: the caller has the instruction set and vouches for as many bytes to read.
             unsafe {
                 let lanes = p.cast::<[u8; 4]>().read_unaligned().map(u32::from);
                 vcvtq_f32_u32(vld1q_u32(lanes.as_ptr()))

@@ -159,7 +159,7 @@ mod tests {
         let launch = geometry.forward(16_384, 132);
         assert_eq!((launch.grid, launch.block, launch.shared_bytes), ([132, 1, 1], [320, 1, 1], 137_104));
         assert_eq!(geometry.gradient(16_384, 132).grid, [132, 1, 1]);
-        // A card of the desk, with 99 KiB, has room for half of the ranks.
+        // A desktop card, with 99 KiB of shared memory, has room for half of the ranks.
         let geometry = Geometry::new(Cut::cheapest(&shape), Precision::F32, 99 << 10).unwrap();
         assert_eq!((geometry.tiles, geometry.parts()), (2, 2));
     }

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "a kernel's arguments are checked by nobody")]
 
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, PushKernelArg as _};
-use candle_core::{CudaDevice, DType, Device, Result, Tensor};
+use candle_core::{CudaDevice, DType, Device, Result, Tensor, bail};
 
 use super::{Cut, Geometry};
 use crate::cuda::launch::{Kernel, alloc, has_tensor_products, multiprocessors, shared_limit, tensor, view};
@@ -53,7 +53,7 @@ impl<'a> Kernels<'a> {
         let mut y = alloc(self.device, parts * outputs)?;
         let mut between = save.then(|| alloc(self.device, frames * cut.between())).transpose()?;
         let kernel = self.load(&self.geometry.forward(frames, multiprocessors(self.device)?))?;
-        let (number, null) = (frames as i32, 0_u64);
+        let (number, null) = (counted(frames)?, 0_u64);
         {
             let mut arguments = kernel.arguments();
             arguments.arg(&x).arg(&right).arg(&left).arg(&mut y);
@@ -84,7 +84,7 @@ impl<'a> Kernels<'a> {
         let parts = self.geometry.gradient_parts(frames, multiprocessors);
         let mut partial = alloc(self.device, parts * count)?;
         let kernel = self.load(&self.geometry.gradient(frames, multiprocessors))?;
-        let number = frames as i32;
+        let number = counted(frames)?;
         {
             let mut arguments = kernel.arguments();
             arguments.arg(&x).arg(&dbetween).arg(&mut partial).arg(&number);
@@ -99,7 +99,7 @@ impl<'a> Kernels<'a> {
     fn sum(&self, parts: &CudaSlice<f32>, count: usize, number: usize) -> Result<CudaSlice<f32>> {
         let mut sum = alloc(self.device, count)?;
         let kernel = self.load(&Geometry::sum(count))?;
-        let (count, number) = (count as i32, number as i32);
+        let (count, number) = (counted(count)?, counted(number)?);
         let mut arguments = kernel.arguments();
         arguments.arg(parts).arg(&mut sum).arg(&count).arg(&number);
         // SAFETY: the arguments are those of `sum_parts`, `parts` of `number * count` numbers.
@@ -118,6 +118,16 @@ impl<'a> Kernels<'a> {
             Ok(x.clone())
         } else {
             x.force_contiguous()
+        }
+    }
+}
+
+/// A count as the kernels take it.
+fn counted(count: usize) -> Result<i32> {
+    match i32::try_from(count) {
+        Ok(count) => Ok(count),
+        Err(_) => {
+            bail!("{count} numbers in one launch, where kernels count to 2^31: pass fewer rows at once")
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The TT layer from u8 frames through two halves of the train: the rung for CUDA.
+//! The TT layer from u8 frames through two halves of the train: the backend for CUDA.
 //!
 //! The train is cut at one bond ([`Cut`]) and each half multiplied out, by candle operators, because that is little
 //! work and candle knows its gradient. What is left are two products of matrices a frame: a kernel does both in one,
@@ -44,11 +44,11 @@ pub fn forward(
     }
     check("cores", cores.elem_count(), shape.params())?;
     match x.dims() {
-        [rows, columns] if *rows > 0 && *columns == shape.inputs() => {}
+        [rows, columns] if *rows > 0 && *columns == shape.in_features() => {}
         other => {
             return Err(Error::Size {
                 what: "rows",
-                expected: format!("[n >= 1, {}]", shape.inputs()),
+                expected: format!("[n >= 1, {}]", shape.in_features()),
                 found: format!("{other:?}"),
             });
         }

@@ -1,9 +1,10 @@
-//! Forward and backward of every rung and instruction set against f64 loops, on edge shapes.
+//! Forward and backward of every backend and instruction set against f64 loops, on edge shapes.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use candle_core::{Device, Tensor, Var};
 use proptest::prelude::*;
 use rand::RngExt;
-use tt_core::apply::{Affine, Fused, Isa, Rows, Saved, reference};
+use tt_core::apply::{Affine, Fused, Isa, Rows, Saved, ops, reference};
 use tt_core::{TtShape, rng};
 
 /// Numbers of one comparison.
@@ -18,11 +19,11 @@ struct Case {
 
 impl Case {
     fn new(shape: TtShape, rows: usize, affine: Affine) -> Self {
-        let mut stream = rng::stream(7, "tests/rungs");
-        let u8_rows = (0..rows * shape.inputs()).map(|_| stream.random()).collect();
+        let mut stream = rng::stream(7, "tests/backends");
+        let u8_rows = (0..rows * shape.in_features()).map(|_| stream.random()).collect();
         let mut draw = |n: usize| (0..n).map(|_| stream.random::<f32>() - 0.5).collect::<Vec<_>>();
-        let (f32_rows, cores) = (draw(rows * shape.inputs()), draw(shape.params()));
-        let dout = draw(rows * shape.outputs());
+        let (f32_rows, cores) = (draw(rows * shape.in_features()), draw(shape.params()));
+        let dout = draw(rows * shape.out_features());
         Self { shape, affine, u8_rows, f32_rows, cores, dout }
     }
 
@@ -61,14 +62,14 @@ fn depth(shape: &TtShape, rows: usize) -> usize {
     let longest: usize = (0..shape.order()).map(|k| shape.core_matrix(k).0 + shape.core_matrix(k).1).sum();
     // The core gradients sum over all rows, input modes before and output modes after a core; sums that
     // long err like their square root, with ample room.
-    let sums = (rows * shape.inputs() * shape.outputs()) as f64;
+    let sums = (rows * shape.in_features() * shape.out_features()) as f64;
     2 * longest + sums.sqrt() as usize + 16
 }
 
 fn against_reference(case: &Case, isa: Isa, u8_input: bool) {
     let shape = &case.shape;
     let rows = if u8_input { Rows::U8(&case.u8_rows) } else { Rows::F32(&case.f32_rows) };
-    let n = rows.len() / shape.inputs();
+    let n = rows.len() / shape.in_features();
     let (x, cores, dout) = (case.input(rows), wide(&case.cores), wide(&case.dout));
     let bound_x: Vec<f64> = match rows {
         Rows::U8(values) => values.iter().map(|&p| f64::from(p)).collect(),
@@ -82,7 +83,7 @@ fn against_reference(case: &Case, isa: Isa, u8_input: bool) {
 
     let fused = Fused::with_isa(shape, affine, isa).unwrap();
     let mut saved = Saved::default();
-    let mut out = vec![f32::NAN; n * shape.outputs()];
+    let mut out = vec![f32::NAN; n * shape.out_features()];
     fused.forward(rows, &case.cores, &mut out, Some(&mut saved)).unwrap();
     let expected = reference::forward(shape, &x, &cores).unwrap();
     let bound = reference::forward(shape, &bound_x, &bound_cores).unwrap();
@@ -171,6 +172,53 @@ proptest! {
     }
 }
 
+/// One frame of UCF11 is several blocks of the kernel, at rank 4 with the last two cores apart, at rank 8 through their
+/// product. The reference would take hours; candle's operators in f64, which agree with it to 1e-13 (`tests/layer.rs`),
+/// take its place, and give the bounds from absolute values.
+#[test]
+fn several_blocks_a_frame_match_operators_in_f64() {
+    for rank in [4, 8] {
+        let shape = TtShape::uniform(&[8, 20, 20, 18], &[4; 4], rank, 3).unwrap();
+        let case = Case::new(shape.clone(), 3, Affine { scale: 1.0 / 255.0, shift: -0.5 });
+        for u8_input in [true, false] {
+            let rows = if u8_input { Rows::U8(&case.u8_rows) } else { Rows::F32(&case.f32_rows) };
+            let x = case.input(rows);
+            let (cores, dout) = (wide(&case.cores), wide(&case.dout));
+            let [y, dcores, dx] = operators(&shape, &x, &cores, &dout);
+            let [most_y, most_dcores, most_dx] =
+                operators(&shape, &absolute(&x), &absolute(&cores), &absolute(&dout));
+            let scale = f64::from(case.affine.scale);
+            let scaled = |values: &[f64]| values.iter().map(|v| scale * v).collect::<Vec<_>>();
+            for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+                let fused = Fused::with_isa(&shape, case.affine, isa).unwrap();
+                let (mut saved, mut out) = (Saved::default(), vec![f32::NAN; y.len()]);
+                fused.forward(rows, &case.cores, &mut out, Some(&mut saved)).unwrap();
+                let (mut found, mut found_x) = (vec![f32::NAN; dcores.len()], vec![f32::NAN; dx.len()]);
+                fused
+                    .backward(rows, &case.cores, &saved, &case.dout, &mut found, Some(&mut found_x))
+                    .unwrap();
+                let what = format!("rank {rank} {isa:?} u8 {u8_input}");
+                close(&what, &out, &y, &most_y, depth(&shape, 3));
+                close(&format!("{what} dcores"), &found, &dcores, &most_dcores, depth(&shape, 3));
+                close(&format!("{what} dx"), &found_x, &scaled(&dx), &scaled(&most_dx), depth(&shape, 3));
+            }
+        }
+    }
+}
+
+/// `y`, and the gradients of cores and rows, by candle's operators in f64.
+fn operators(shape: &TtShape, x: &[f64], cores: &[f64], dout: &[f64]) -> [Vec<f64>; 3] {
+    let rows = x.len() / shape.in_features();
+    let tensor = |values: &[f64], dims: &[usize]| Tensor::from_slice(values, dims, &Device::Cpu).unwrap();
+    let x = Var::from_tensor(&tensor(x, &[rows, shape.in_features()])).unwrap();
+    let cores = Var::from_tensor(&tensor(cores, &[cores.len()])).unwrap();
+    let y = ops::forward(shape, Affine::IDENTITY, &x, &cores).unwrap();
+    let dout = tensor(dout, &[rows, shape.out_features()]);
+    let grads = (&y * &dout).unwrap().sum_all().unwrap().backward().unwrap();
+    [&y, grads.get(&cores).unwrap(), grads.get(&x).unwrap()]
+        .map(|tensor| tensor.flatten_all().unwrap().to_vec1().unwrap())
+}
+
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let shape = TtShape::uniform(&[3, 4, 5, 6], &[4; 4], 4, 3).unwrap();
@@ -180,7 +228,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
         pool.install(|| {
             let fused = Fused::new(&shape, case.affine);
             let (mut saved, rows) = (Saved::default(), Rows::F32(&case.f32_rows));
-            let mut out = vec![0.0; 37 * shape.outputs()];
+            let mut out = vec![0.0; 37 * shape.out_features()];
             fused.forward(rows, &case.cores, &mut out, Some(&mut saved)).unwrap();
             let (mut dcores, mut dx) = (vec![0.0; case.cores.len()], vec![0.0; rows.len()]);
             fused.backward(rows, &case.cores, &saved, &case.dout, &mut dcores, Some(&mut dx)).unwrap();
@@ -194,13 +242,38 @@ fn results_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
+fn what_is_no_number_stays_none() {
+    let shape = TtShape::uniform(&[3, 4, 5], &[4; 3], 3, 2).unwrap();
+    let case = Case::new(shape.clone(), 3, Affine::IDENTITY);
+    let (m, n) = (shape.in_features(), shape.out_features());
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let fused = Fused::with_isa(&shape, Affine::IDENTITY, isa).unwrap();
+            let (mut x, mut saved, mut out) = (case.f32_rows.clone(), Saved::default(), vec![0.0; 3 * n]);
+            x[m + 7] = bad;
+            fused.forward(Rows::F32(&x), &case.cores, &mut out, Some(&mut saved)).unwrap();
+            let finite = |row: usize| out[row * n..(row + 1) * n].iter().filter(|v| v.is_finite()).count();
+            assert_eq!([finite(0), finite(1), finite(2)], [n, 0, n], "{isa:?} {bad}");
+            let mut dcores = vec![0.0; case.cores.len()];
+            fused.backward(Rows::F32(&x), &case.cores, &saved, &case.dout, &mut dcores, None).unwrap();
+            assert!(dcores.iter().any(|v| !v.is_finite()), "{isa:?} {bad}");
+
+            let mut cores = case.cores.clone();
+            cores[0] = bad;
+            fused.forward(Rows::F32(&case.f32_rows), &cores, &mut out, None).unwrap();
+            assert!(out.chunks(n).all(|row| row.iter().any(|v| !v.is_finite())), "{isa:?} {bad} core");
+        }
+    }
+}
+
+#[test]
 fn wrong_sizes_are_refused() {
     let shape = TtShape::uniform(&[2, 3, 4], &[2; 3], 2, 3).unwrap();
     let case = Case::new(shape.clone(), 2, Affine::IDENTITY);
     let fused = Fused::new(&shape, case.affine);
     let rows = Rows::F32(&case.f32_rows);
     let mut saved = Saved::default();
-    let mut out = vec![0.0; 2 * shape.outputs()];
+    let mut out = vec![0.0; 2 * shape.out_features()];
     assert!(fused.forward(Rows::U8(&[]), &case.cores, &mut [], None).is_err());
     assert!(fused.forward(Rows::F32(&case.f32_rows[1..]), &case.cores, &mut out, None).is_err());
     assert!(fused.forward(rows, &case.cores[1..], &mut out, None).is_err());
@@ -214,7 +287,7 @@ fn wrong_sizes_are_refused() {
     assert!(fused.backward(rows, &case.cores, &saved, &case.dout[1..], &mut dcores, None).is_err());
     assert!(fused.backward(rows, &case.cores, &saved, &case.dout, &mut dcores[1..], None).is_err());
     assert!(fused.backward(rows, &case.cores, &saved, &case.dout, &mut dcores, Some(&mut [0.0])).is_err());
-    let one = rows.range(0, shape.inputs());
+    let one = rows.range(0, shape.in_features());
     assert!(fused.backward(one, &case.cores, &saved, &case.dout[..12], &mut dcores, None).is_err());
 }
 
@@ -225,7 +298,7 @@ fn a_saved_state_is_reused_for_smaller_batches() {
     let fused = Fused::new(&shape, Affine::IDENTITY);
     for rows in [9, 2, 5] {
         let case = Case::new(shape.clone(), rows, Affine::IDENTITY);
-        let mut out = vec![0.0; rows * shape.outputs()];
+        let mut out = vec![0.0; rows * shape.out_features()];
         fused.forward(Rows::F32(&case.f32_rows), &case.cores, &mut out, Some(&mut saved)).unwrap();
         assert_eq!(saved.bytes(), rows * fused.saved_bytes_per_row());
         let mut dcores = vec![0.0; case.cores.len()];

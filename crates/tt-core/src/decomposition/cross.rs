@@ -2,7 +2,8 @@
 
 use rand::RngExt;
 
-use super::{Core, Scalar, TtTensor, finite, linear};
+use super::scale::tame;
+use super::{Core, Scalar, TtTensor, count, finite, linear};
 use crate::rng::stream;
 use crate::{Error, Result};
 
@@ -31,7 +32,8 @@ const PROBES: usize = 64;
 ///
 /// # Errors
 /// [`Error::Shape`] and [`Error::Accuracy`] for impossible wishes, [`Error::NotFinite`] where `f` is not, and
-/// [`Error::NoConvergence`] after the last sweep.
+/// [`Error::NoConvergence`] after the last sweep, or where every element that was looked at is zero and others were not
+/// looked at: a narrow peak is found only by chance.
 ///
 /// # Paper
 /// Oseledets and Tyrtyshnikov, "TT-cross approximation for multidimensional arrays", Linear Algebra Appl. 432, 2010.
@@ -47,22 +49,42 @@ pub fn tt_cross<T: Scalar>(f: impl Fn(&[usize]) -> T, modes: &[usize], cross: &C
     let mut random = stream(cross.seed, "tt-cross/probes");
     let probes: Vec<Vec<usize>> =
         (0..PROBES).map(|_| modes.iter().map(|n| random.random_range(0..*n)).collect()).collect();
+    let seen = std::cell::Cell::new(0_usize);
+    let nonzero = std::cell::Cell::new(false);
+    let f = |at: &[usize]| {
+        let value = f(at);
+        seen.set(seen.get() + 1);
+        nonzero.set(nonzero.get() || value.to_f64() != 0.0);
+        value
+    };
     let mut before: Option<Vec<f64>> = None;
+    let (mut change, mut size) = (f64::INFINITY, 0.0);
     for _ in 0..cross.sweeps {
         let train = sets.forward(&f)?;
         let now: Vec<f64> =
             probes.iter().map(|at| train.element(at).map(T::to_f64)).collect::<Result<_>>()?;
-        let size = now.iter().fold(0.0_f64, |size, v| size.max(v.abs()));
-        let settled = before.as_ref().is_some_and(|before| {
-            before.iter().zip(&now).all(|(a, b)| (a - b).abs() <= cross.accuracy * size)
-        });
-        if settled || d == 1 {
+        size = now.iter().fold(0.0_f64, |size, v| size.max(v.abs()));
+        if let Some(before) = &before {
+            change = before.iter().zip(&now).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        }
+        // One core is the whole tensor.
+        if d == 1 || (nonzero.get() && change <= cross.accuracy * size) {
             return Ok(train);
         }
         before = Some(now);
         sets.backward(&f)?;
     }
-    Err(Error::NoConvergence("TT-cross", modes.iter().product(), cross.sweeps))
+    let detail = if cross.sweeps < 2 {
+        format!("{} of at least 2 sweeps: there is nothing to compare", cross.sweeps)
+    } else if nonzero.get() {
+        format!(
+            "after {} sweeps of rank {} probed elements still change by {change:e} of {size:e}: allow more of either",
+            cross.sweeps, cross.rank
+        )
+    } else {
+        format!("all {} elements looked at are zero; try another seed or a larger rank", seen.get())
+    };
+    Err(Error::NoConvergence { what: "TT-cross", detail })
 }
 
 /// Nested index sets: `left[k]` has `r_k` choices of `i_1 … i_k`, `right[k]` as many of `i_{k+1} … i_d`.
@@ -97,7 +119,8 @@ impl<'a> Sets<'a> {
     /// `f` on `left[k] × n_k × right[k + 1]`, row-major.
     fn block<T: Scalar>(&self, f: &impl Fn(&[usize]) -> T, k: usize) -> Result<Vec<T>> {
         let (left, right) = (&self.left[k], &self.right[k + 1]);
-        let mut values = Vec::with_capacity(left.len() * self.modes[k] * right.len());
+        let size = count("cross", &[left.len(), self.modes[k], right.len()])?;
+        let mut values = Vec::with_capacity(size);
         let mut at = Vec::with_capacity(self.modes.len());
         for head in left {
             for i in 0..self.modes[k] {
@@ -120,11 +143,12 @@ impl<'a> Sets<'a> {
         let mut cores = Vec::with_capacity(d);
         for k in 0..d {
             let (left, mode, right) = (self.left[k].len(), self.modes[k], self.right[k + 1].len());
-            let block = self.block(f, k)?;
+            let mut block = self.block(f, k)?;
             if k == d - 1 {
                 cores.push(Core::new(left, mode, 1, block)?);
                 break;
             }
+            tame(&mut block);
             let (q, _, rank) = linear::qr((&block, left * mode, right));
             let (rows, interpolation) = dominant_rows((&q, left * mode, rank));
             self.left[k + 1] = rows
@@ -140,7 +164,8 @@ impl<'a> Sets<'a> {
     fn backward<T: Scalar>(&mut self, f: &impl Fn(&[usize]) -> T) -> Result<()> {
         for k in (1..self.modes.len()).rev() {
             let (left, mode, right) = (self.left[k].len(), self.modes[k], self.right[k + 1].len());
-            let block = self.block(f, k)?;
+            let mut block = self.block(f, k)?;
+            tame(&mut block);
             let columns = mode * right;
             let transposed: Vec<T> =
                 (0..block.len()).map(|at| block[at % left * columns + at / left]).collect();

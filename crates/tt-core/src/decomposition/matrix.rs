@@ -1,6 +1,6 @@
 //! TT-matrices: a matrix `W [M, N]` whose row and column indices are split into modes.
 
-use super::{Core, Scalar, Truncation, TtTensor, linear, tt_svd};
+use super::{Core, Scalar, Truncation, TtTensor, count, linear, tt_svd};
 use crate::{Error, Result};
 
 /// A matrix `W(i_1 … i_d; j_1 … j_d) = G_1(i_1, j_1) … G_d(i_d, j_d)`, cores `[r_{k-1}, m_k, n_k, r_k]`.
@@ -10,10 +10,10 @@ use crate::{Error, Result};
 ///
 /// # Examples
 /// ```
-/// use tt_core::train::{Truncation, TtMatrix};
+/// use tt_core::decomposition::{Truncation, TtMatrix};
 ///
 /// let identity: Vec<f32> = (0..36 * 36).map(|at| f32::from(u8::from(at % 37 == 0))).collect();
-/// let w = TtMatrix::from_dense(&identity, &[4, 9], &[4, 9], &Truncation::Accuracy(1e-6))?;
+/// let w = TtMatrix::from_dense(&identity, &[4, 9], &[4, 9], &Truncation::RelativeError(1e-6))?;
 /// assert_eq!(w.train().ranks(), [1, 1, 1], "an identity is a Kronecker product of identities");
 /// let x: Vec<f32> = (0..36).map(|v| v as f32).collect();
 /// let y = w.apply(&x)?;
@@ -21,9 +21,22 @@ use crate::{Error, Result};
 /// # Ok::<(), tt_core::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(
+        try_from = "crate::serial::MatrixFields<T>",
+        bound(
+            serialize = "T: Clone + serde::Serialize",
+            deserialize = "T: Scalar + serde::de::DeserializeOwned"
+        )
+    )
+)]
 pub struct TtMatrix<T> {
     train: TtTensor<T>,
+    #[cfg_attr(feature = "serde", serde(rename = "input_modes"))]
     inputs: Vec<usize>,
+    #[cfg_attr(feature = "serde", serde(rename = "output_modes"))]
     outputs: Vec<usize>,
 }
 
@@ -33,7 +46,7 @@ impl<T: Scalar> TtMatrix<T> {
     /// # Errors
     /// [`Error::Shape`] where the modes do not multiply to those of the train.
     pub fn new(train: TtTensor<T>, inputs: &[usize], outputs: &[usize]) -> Result<Self> {
-        let joint: Vec<usize> = inputs.iter().zip(outputs).map(|(m, n)| m * n).collect();
+        let joint = joint(inputs, outputs)?;
         if inputs.len() != outputs.len() || joint != train.modes() {
             return Err(Error::Shape(format!(
                 "input modes {inputs:?} and output modes {outputs:?} for a train of modes {:?}",
@@ -57,8 +70,7 @@ impl<T: Scalar> TtMatrix<T> {
         truncation: &Truncation,
     ) -> Result<Self> {
         let paired = pair_modes(values, inputs, outputs)?;
-        let joint: Vec<usize> = inputs.iter().zip(outputs).map(|(m, n)| m * n).collect();
-        Self::new(tt_svd(&paired, &joint, truncation)?, inputs, outputs)
+        Self::new(tt_svd(&paired, &joint(inputs, outputs)?, truncation)?, inputs, outputs)
     }
 
     /// The train beneath, with modes `m_k · n_k`.
@@ -138,7 +150,7 @@ impl<T: Scalar> TtMatrix<T> {
     /// `O(d m n l r⁴)`.
     ///
     /// # Errors
-    /// [`Error::Size`] unless the output modes are the other's input modes.
+    /// [`Error::Size`] unless the output modes are the other's input modes; [`Error::Overflow`].
     ///
     /// # Paper
     /// Section 4.3.
@@ -150,10 +162,13 @@ impl<T: Scalar> TtMatrix<T> {
                 found: format!("{:?}", other.inputs),
             });
         }
-        let cores = self.train.cores.iter().zip(&other.train.cores).enumerate().map(|(k, (a, b))| {
+        let (first, of_first) = self.train.tame();
+        let (second, of_second) = other.train.tame();
+        let cores = first.cores.iter().zip(&second.cores).enumerate().map(|(k, (a, b))| {
             let (m, l, n) = (self.inputs[k], self.outputs[k], other.outputs[k]);
+            let size = count("core of the product", &[a.left, b.left, m, n, a.right, b.right])?;
             let (left, right) = (a.left * b.left, a.right * b.right);
-            let mut values = Vec::with_capacity(left * m * n * right);
+            let mut values = Vec::with_capacity(size);
             for row in 0..left {
                 for mode in 0..m * n {
                     for column in 0..right {
@@ -165,9 +180,10 @@ impl<T: Scalar> TtMatrix<T> {
                     }
                 }
             }
-            Core { left, mode: m * n, right, values }
+            Ok(Core { left, mode: m * n, right, values })
         });
-        let train = TtTensor { cores: cores.collect() };
+        let train = TtTensor { cores: cores.collect::<Result<_>>()? };
+        let train = train.restored(of_first + of_second, "core of the product")?;
         Ok(Self { train, inputs: self.inputs.clone(), outputs: other.outputs.clone() })
     }
 
@@ -207,8 +223,8 @@ impl<T: Scalar> TtMatrix<T> {
 /// # Errors
 /// [`Error::Size`] for modes that do not pair up or do not multiply to the matrix.
 pub fn pair_modes<T: Scalar>(values: &[T], inputs: &[usize], outputs: &[usize]) -> Result<Vec<T>> {
-    let (rows, columns) = (inputs.iter().product::<usize>(), outputs.iter().product::<usize>());
-    if inputs.len() != outputs.len() || values.len() != rows * columns {
+    let (rows, columns) = (count("input modes", inputs)?, count("output modes", outputs)?);
+    if inputs.len() != outputs.len() || values.len() != count("matrix", &[rows, columns])? {
         return Err(Error::Size {
             what: "matrix",
             expected: format!("{rows} x {columns} numbers for modes {inputs:?} and {outputs:?}"),
@@ -222,6 +238,11 @@ pub fn pair_modes<T: Scalar>(values: &[T], inputs: &[usize], outputs: &[usize]) 
         line.iter().zip(&places.columns).for_each(|(value, at)| paired[base + at] = *value);
     }
     Ok(paired)
+}
+
+/// The modes `m_k · n_k`.
+fn joint(inputs: &[usize], outputs: &[usize]) -> Result<Vec<usize>> {
+    inputs.iter().zip(outputs).map(|(m, n)| count("joint mode", &[*m, *n])).collect()
 }
 
 /// Where rows and columns of a matrix lie in the tensor whose modes pair them.

@@ -41,27 +41,29 @@ pub fn balanced_modes(n: usize, d: usize) -> Result<Vec<usize>> {
     Ok(modes)
 }
 
-/// The train of `d` cores for `W [M, gates · N]` with the largest uniform rank within a budget of weights.
+/// The train of `d` cores for `W [M, gates · N]` with the largest uniform rank within a budget of weights; ranks that a
+/// cut cannot have are the largest it can.
 ///
 /// # Errors
-/// [`Error::Shape`] for a size of 0, or where even rank 1 is over the budget.
-pub fn plan(inputs: usize, outputs: usize, gates: usize, d: usize, budget: usize) -> Result<Plan> {
-    let (rows, mut columns) = (balanced_modes(inputs, d)?, balanced_modes(outputs, d)?);
+/// [`Error::Shape`] for a size of 0, or where even rank 1 is over the budget; [`Error::Size`] for counts beyond a
+/// machine's.
+pub fn plan(in_features: usize, out_features: usize, gates: usize, d: usize, budget: usize) -> Result<Plan> {
+    let (rows, mut columns) = (balanced_modes(in_features, d)?, balanced_modes(out_features, d)?);
     // Large input modes meet small output modes: the products m_k n_k are what a core pays for.
     columns.reverse();
     let of_rank = |rank| TtShape::uniform(&rows, &columns, rank, gates);
     let smallest = of_rank(1)?;
     if smallest.params() > budget {
         return Err(Error::Shape(format!(
-            "{inputs} x {outputs} with {gates} gates in {d} cores takes {} weights at rank 1, the budget is {budget}",
+            "{in_features} x {out_features} with {gates} gates in {d} cores takes {} weights at rank 1, the budget is {budget}",
             smallest.params()
         )));
     }
-    let largest: usize = rows.iter().zip(&columns).take(d / 2).map(|(m, n)| m * n).product();
-    let (mut low, mut high) = (1, largest.max(1));
+    // A rank beyond the budget costs more than the budget; one whose weights cannot be counted does, too.
+    let (mut low, mut high) = (1, smallest.largest_ranks().into_iter().fold(1, usize::max).min(budget));
     while low < high {
         let middle = low + (high - low).div_ceil(2);
-        if of_rank(middle)?.params() <= budget {
+        if of_rank(middle).is_ok_and(|shape| shape.params() <= budget) {
             low = middle;
         } else {
             high = middle - 1;
@@ -70,7 +72,10 @@ pub fn plan(inputs: usize, outputs: usize, gates: usize, d: usize, budget: usize
     let skewed = |modes: &[usize], n: usize| {
         modes.iter().any(|mode| *mode as f64 > 2.0 * (n as f64).powf(1.0 / d as f64).max(1.0))
     };
-    Ok(Plan { unbalanced: skewed(&rows, inputs) || skewed(&columns, outputs), shape: of_rank(low)? })
+    Ok(Plan {
+        unbalanced: skewed(&rows, in_features) || skewed(&columns, out_features),
+        shape: of_rank(low)?,
+    })
 }
 
 #[cfg(test)]
@@ -96,5 +101,32 @@ mod tests {
         assert!(found.shape.params() <= 4000 && next.params() > 4000 && !found.unbalanced);
         assert!(plan(57_600, 256, 3, 4, 10).is_err());
         assert!(plan(2 * 104_729, 4, 1, 3, 1_000_000).unwrap().unbalanced);
+    }
+
+    #[test]
+    fn with_all_the_budget_every_rank_is_the_largest_possible() {
+        let ranks = |m, n, gates, d, budget| plan(m, n, gates, d, budget).unwrap().shape.ranks().to_vec();
+        assert_eq!(ranks(1024, 1, 1, 3, 1_000_000_000_000), [1, 8, 16, 1]);
+        assert_eq!(ranks(57_600, 256, 3, 3, 1_000_000_000_000), [1, 864, 160, 1]);
+        assert_eq!(ranks(6, 1, 3, 2, 1000), [1, 3, 1]);
+        for (m, n, gates, d) in [(1, 1024, 1, 3), (30, 7, 4, 4), (5, 1, 1, 1), (1, 1, 7, 3)] {
+            let shape = plan(m, n, gates, d, usize::MAX).unwrap().shape;
+            let (sides, d) = (|k| shape.input_modes()[k] * shape.output_mode(k), shape.order());
+            for k in 1..d {
+                let (before, after) = ((0..k).map(sides).product::<usize>(), (k..d).map(sides).product());
+                assert_eq!(shape.ranks()[k], before.min(after), "{m} x {n}, {gates} gates, cut {k}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_larger_rank_fits_the_budget() {
+        for budget in [200, 1_000, 10_000, 100_000] {
+            let shape = plan(720, 64, 3, 3, budget).unwrap().shape;
+            let n: Vec<usize> = (0..3).map(|k| shape.output_mode(k) / if k == 0 { 3 } else { 1 }).collect();
+            let rank = *shape.ranks().iter().max().unwrap();
+            let next = TtShape::uniform(shape.input_modes(), &n, rank + 1, 3).unwrap();
+            assert!(shape.params() <= budget && (next.params() > budget || next == shape), "{budget}");
+        }
     }
 }

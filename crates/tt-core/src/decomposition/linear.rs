@@ -1,26 +1,58 @@
-//! The little linear algebra that trains need, on row-major buffers, through faer.
+//! The little linear algebra that trains need, on row-major buffers.
 
+use std::fmt::Display;
 use std::iter::Sum;
 use std::ops::Neg;
 
-use faer::linalg::matmul::matmul;
 use faer::mat::{MatMut, MatRef};
-use faer::{Accum, Mat, Side, get_global_parallelism};
+use faer::{Accum, Mat};
 
-use crate::{Error, Result};
+use super::factor::{self, Qr};
+use super::scale::{tamed, times_two_to};
+use crate::Result;
 
 /// `f32` or `f64`.
-pub trait Scalar: faer::traits::RealField + candle_core::WithDType + Neg<Output = Self> + Sum {
+pub trait Scalar: faer::traits::RealField + Copy + Send + Sync + Neg<Output = Self> + Sum + Display {
     /// Whether squares are summed exactly enough in `f64`, so that Gram matrices lose nothing.
     const SQUARES_FIT: bool;
+    /// Norms from `2^-COMFORT` to `2^COMFORT` may be squared, and multiplied in threes.
+    const COMFORT: i64;
+    /// Norms from `2^-LARGEST` to `2^LARGEST` may be kept in one core.
+    const LARGEST: i64;
+
+    /// The nearest number of this type.
+    fn from_f64(value: f64) -> Self;
+
+    /// The same number.
+    fn to_f64(self) -> f64;
 }
 
 impl Scalar for f32 {
     const SQUARES_FIT: bool = true;
+    const COMFORT: i64 = 32;
+    const LARGEST: i64 = 100;
+
+    fn from_f64(value: f64) -> Self {
+        value as Self
+    }
+
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
 }
 
 impl Scalar for f64 {
     const SQUARES_FIT: bool = false;
+    const COMFORT: i64 = 256;
+    const LARGEST: i64 = 900;
+
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+
+    fn to_f64(self) -> f64 {
+        self
+    }
 }
 
 /// A row-major matrix: numbers, rows, columns.
@@ -33,8 +65,7 @@ fn view<T>((values, rows, columns): Rows<'_, T>) -> MatRef<'_, T> {
 fn multiply<T: Scalar>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> Vec<T> {
     let (rows, columns) = (a.nrows(), b.ncols());
     let mut out = vec![T::from_f64(0.0); rows * columns];
-    let into = MatMut::from_row_major_slice_mut(&mut out, rows, columns);
-    matmul(into, Accum::Replace, a, b, T::from_f64(1.0), get_global_parallelism());
+    factor::product(MatMut::from_row_major_slice_mut(&mut out, rows, columns), Accum::Replace, a, b);
     out
 }
 
@@ -53,11 +84,6 @@ pub(super) fn product_with_transposed<T: Scalar>(a: Rows<'_, T>, b: Rows<'_, T>)
     multiply(view(a), view(b).transpose())
 }
 
-/// Frobenius norm, summed in `f64`.
-pub(super) fn norm<T: Scalar>(values: &[T]) -> f64 {
-    values.iter().map(|value| value.to_f64() * value.to_f64()).sum::<f64>().sqrt()
-}
-
 fn row_major<T: Scalar>(matrix: MatRef<'_, T>) -> Vec<T> {
     let (rows, columns) = (matrix.nrows(), matrix.ncols());
     (0..rows * columns).map(|at| matrix[(at / columns, at % columns)]).collect()
@@ -70,15 +96,15 @@ fn thin_qr<T: Scalar>(a: MatRef<'_, T>) -> (Mat<T>, Mat<T>) {
     if T::SQUARES_FIT && a.nrows() > ROWS_OF_QR {
         return double_qr(a);
     }
-    let qr = a.qr();
-    (qr.compute_thin_Q(), qr.thin_R().to_owned())
+    let qr = Qr::new(a.to_owned());
+    (qr.thin_q(), qr.r())
 }
 
 /// The thin factors, computed in `f64`.
 fn double_qr<T: Scalar>(a: MatRef<'_, T>) -> (Mat<T>, Mat<T>) {
-    let qr = Mat::from_fn(a.nrows(), a.ncols(), |i, j| a[(i, j)].to_f64()).qr();
-    let rounded = |of: MatRef<'_, f64>| Mat::from_fn(of.nrows(), of.ncols(), |i, j| T::from_f64(of[(i, j)]));
-    (rounded(qr.compute_thin_Q().as_ref()), rounded(qr.thin_R()))
+    let qr = Qr::new(Mat::from_fn(a.nrows(), a.ncols(), |i, j| a[(i, j)].to_f64()));
+    let rounded = |of: &Mat<f64>| Mat::from_fn(of.nrows(), of.ncols(), |i, j| T::from_f64(of[(i, j)]));
+    (rounded(&qr.thin_q()), rounded(&qr.r()))
 }
 
 /// `A = Q · R` with `Q [m, p]`, `R [p, n]`, `p = min(m, n)`, both row-major.
@@ -95,9 +121,8 @@ pub(super) fn lq<T: Scalar>(a: Rows<'_, T>) -> (Vec<T>, Vec<T>, usize) {
 
 /// Solves `X · B = A` for a square, well-conditioned B; all row-major.
 pub(super) fn divide<T: Scalar>(a: Rows<'_, T>, b: Rows<'_, T>) -> Vec<T> {
-    use faer::linalg::solvers::Solve;
-    let solved = view(b).transpose().partial_piv_lu().solve(view(a).transpose());
-    row_major(solved.as_ref().transpose())
+    let solved = factor::solve(view(b).transpose().to_owned(), view(a).transpose().to_owned());
+    row_major(solved.transpose())
 }
 
 /// A matrix cut in two: `A ≈ left · right`, the columns of `left [m, rank]` orthonormal.
@@ -125,10 +150,9 @@ pub(super) fn split<T: Scalar>(a: Rows<'_, T>, max_rank: usize, tolerance: f64) 
         }
         (false, true) => split_tall_by_qr(a, max_rank, tolerance),
         (false, false) => {
-            let lower = view(a).transpose().qr().thin_R().transpose().to_owned();
-            let svd = lower.thin_svd().map_err(|_| Error::NoConvergence("singular values", a.1, a.1))?;
-            let values: Vec<f64> = svd.S().column_vector().iter().map(|s| s.to_f64()).collect();
-            Ok(project(a, svd.U(), rank_of(&values, max_rank, tolerance)))
+            let upper = Qr::new(view(a).transpose().to_owned()).r();
+            let (u, values, _) = factor::thin_svd(upper.transpose())?;
+            Ok(project(a, u.as_ref(), rank_of(&values, max_rank, tolerance)))
         }
     }
 }
@@ -153,23 +177,19 @@ fn split_tall_by_gram<T: Scalar>(a: Rows<'_, T>, max_rank: usize, tolerance: f64
 
 fn split_tall_by_qr<T: Scalar>(a: Rows<'_, T>, max_rank: usize, tolerance: f64) -> Result<Split<T>> {
     let (_, _, n) = a;
-    let qr = view(a).qr();
-    let svd = qr.thin_R().thin_svd().map_err(|_| Error::NoConvergence("singular values", n, n))?;
-    let values: Vec<f64> = svd.S().column_vector().iter().map(|s| s.to_f64()).collect();
+    let qr = Qr::new(view(a).to_owned());
+    let (u, values, v) = factor::thin_svd(qr.r().as_ref())?;
     let rank = rank_of(&values, max_rank, tolerance);
-    let left = multiply(qr.compute_thin_Q().as_ref(), svd.U().subcols(0, rank));
-    let right = Mat::from_fn(rank, n, |i, j| T::from_f64(values[i]) * svd.V()[(j, i)]);
+    let left = multiply(qr.thin_q().as_ref(), u.as_ref().subcols(0, rank));
+    let right = Mat::from_fn(rank, n, |i, j| T::from_f64(values[i]) * v[(j, i)]);
     Ok(Split { left, right: row_major(right.as_ref()), rank })
 }
 
 /// Eigenvectors of a Gram matrix as columns, and the roots of its eigenvalues, the largest first.
 fn eigen_of<T: Scalar>(squares: &Mat<f64>) -> Result<(Mat<T>, Vec<f64>)> {
     let m = squares.nrows();
-    let eigen =
-        squares.self_adjoint_eigen(Side::Lower).map_err(|_| Error::NoConvergence("eigenvalues", m, m))?;
-    // Ascending: the largest come last.
-    let values = (0..m).rev().map(|i| eigen.S().column_vector()[i].max(0.0).sqrt()).collect();
-    let u = eigen.U();
+    let (ascending, u) = factor::eigen(squares.as_ref())?;
+    let values = ascending.iter().rev().map(|value| value.max(0.0).sqrt()).collect();
     Ok((Mat::from_fn(m, m, |i, j| T::from_f64(u[(i, m - 1 - j)])), values))
 }
 
@@ -178,14 +198,14 @@ pub(super) fn singular_values<T: Scalar>(a: Rows<'_, T>) -> Result<Vec<f64>> {
     let (_, m, n) = a;
     if T::SQUARES_FIT {
         let squares = if m > n { gram_of_columns(a) } else { gram_of_rows(a) };
-        let ascending = squares.self_adjoint_eigenvalues(Side::Lower);
-        let ascending = ascending.map_err(|_| Error::NoConvergence("eigenvalues", m, n))?;
+        let ascending = factor::eigenvalues(squares.as_ref())?;
         return Ok(ascending.into_iter().rev().map(|square| square.max(0.0).sqrt()).collect());
     }
-    let small =
-        if m > n { view(a).qr().thin_R().to_owned() } else { view(a).transpose().qr().thin_R().to_owned() };
-    let values = small.singular_values().map_err(|_| Error::NoConvergence("singular values", m, n))?;
-    Ok(values.into_iter().map(candle_core::WithDType::to_f64).collect())
+    let (values, taken) = tamed(a.0);
+    let a = view((&values, m, n));
+    let tall = if m > n { a } else { a.transpose() };
+    let found = factor::singular_values(Qr::new(tall.to_owned()).r().as_ref())?;
+    Ok(found.into_iter().map(|value| times_two_to(value, taken)).collect())
 }
 
 /// Columns or rows that a Gram matrix takes in at a time.
@@ -201,7 +221,7 @@ fn gram_of_rows<T: Scalar>((values, m, n): Rows<'_, T>) -> Mat<f64> {
             to.iter_mut().zip(&row[from..from + width]).for_each(|(to, value)| *to = value.to_f64());
         }
         let part = MatRef::from_row_major_slice(&block[..m * width], m, width);
-        matmul(sum.as_mut(), Accum::Add, part, part.transpose(), 1.0, get_global_parallelism());
+        factor::product(sum.as_mut(), Accum::Add, part, part.transpose());
     }
     sum
 }
@@ -212,7 +232,7 @@ fn gram_of_columns<T: Scalar>((values, _, n): Rows<'_, T>) -> Mat<f64> {
     for rows in values.chunks(BLOCK * n) {
         let block: Vec<f64> = rows.iter().map(|value| value.to_f64()).collect();
         let part = MatRef::from_row_major_slice(&block, rows.len() / n, n);
-        matmul(sum.as_mut(), Accum::Add, part.transpose(), part, 1.0, get_global_parallelism());
+        factor::product(sum.as_mut(), Accum::Add, part.transpose(), part);
     }
     sum
 }

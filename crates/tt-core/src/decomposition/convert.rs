@@ -1,14 +1,14 @@
-//! To and from candle tensors, safetensors files, and the packed cores of a layer.
+//! To and from candle tensors and safetensors files.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, WithDType};
 
-use super::{Core, Scalar, Truncation, TtMatrix, TtTensor, tt_svd};
-use crate::{Error, Result, TtShape};
+use super::{Core, Scalar, Truncation, TtMatrix, TtTensor, count, tt_svd};
+use crate::{Error, Result};
 
-impl<T: Scalar> TtTensor<T> {
+impl<T: Scalar + WithDType> TtTensor<T> {
     /// Decomposes a candle tensor of the same number type.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl<T: Scalar> TtTensor<T> {
     }
 }
 
-impl<T: Scalar> TtMatrix<T> {
+impl<T: Scalar + WithDType> TtMatrix<T> {
     /// Writes the cores, `core.0` … as `[r_{k-1}, m_k, n_k, r_k]`, into a safetensors file.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl<T: Scalar> TtMatrix<T> {
     pub fn load(path: &Path) -> Result<Self> {
         let (mut cores, mut inputs, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
         for (dims, values) in load(path, 4)? {
-            cores.push(Core::new(dims[0], dims[1] * dims[2], dims[3], values)?);
+            cores.push(Core::new(dims[0], count("core", &dims[1..3])?, dims[3], values)?);
             inputs.push(dims[1]);
             outputs.push(dims[2]);
         }
@@ -70,54 +70,10 @@ impl<T: Scalar> TtMatrix<T> {
     }
 }
 
-impl TtMatrix<f32> {
-    /// The shape and packed cores of the layer that computes `x · W`; see [`TtShape`] for the layout.
-    ///
-    /// # Errors
-    /// As [`TtShape::new`].
-    pub fn to_layer(&self) -> Result<(TtShape, Vec<f32>)> {
-        let ranks = self.train().ranks();
-        let shape = TtShape::new(self.input_modes(), self.output_modes(), &ranks, 1)?;
-        let mut packed = vec![0.0; shape.params()];
-        for (k, core) in self.train().cores().iter().enumerate() {
-            for (at, value) in core.values.iter().enumerate() {
-                packed[packed_at(&shape, k, at)] = *value;
-            }
-        }
-        Ok((shape, packed))
-    }
-
-    /// The matrix that a layer of packed cores computes; the gate factor stays in the first output mode.
-    ///
-    /// # Errors
-    /// [`Error::Size`] for the wrong number of weights, [`Error::NotFinite`].
-    pub fn from_layer(shape: &TtShape, packed: &[f32]) -> Result<Self> {
-        if packed.len() != shape.params() {
-            return Err(Error::Size {
-                what: "cores",
-                expected: shape.params().to_string(),
-                found: packed.len().to_string(),
-            });
-        }
-        let outputs: Vec<usize> = (0..shape.order()).map(|k| shape.output_mode(k)).collect();
-        let core = |k: usize| {
-            let values = (0..shape.core_len(k)).map(|at| packed[packed_at(shape, k, at)]).collect();
-            Core::new(shape.ranks()[k], shape.input_modes()[k] * outputs[k], shape.ranks()[k + 1], values)
-        };
-        let train = TtTensor::new((0..shape.order()).map(core).collect::<Result<_>>()?)?;
-        Self::new(train, shape.input_modes(), &outputs)
-    }
-}
-
-/// Where number `at` of core `k`, `[r_{k-1}, m_k, n_k, r_k]`, lies in a layer's flat vector.
-fn packed_at(shape: &TtShape, k: usize, at: usize) -> usize {
-    let (n, right) = (shape.output_mode(k), shape.ranks()[k + 1]);
-    let (b, j) = (at % right, at / right % n);
-    let (i, a) = (at / right / n % shape.input_modes()[k], at / right / n / shape.input_modes()[k]);
-    shape.core_offset(k) + (i * right + b) * shape.core_matrix(k).1 + a * n + j
-}
-
-fn save<'a, T: Scalar>(path: &Path, cores: impl Iterator<Item = (&'a Core<T>, Vec<usize>)>) -> Result<()> {
+fn save<'a, T: Scalar + WithDType>(
+    path: &Path,
+    cores: impl Iterator<Item = (&'a Core<T>, Vec<usize>)>,
+) -> Result<()> {
     let tensors: HashMap<String, Tensor> = cores
         .enumerate()
         .map(|(k, (core, dims))| {
@@ -127,7 +83,7 @@ fn save<'a, T: Scalar>(path: &Path, cores: impl Iterator<Item = (&'a Core<T>, Ve
     Ok(candle_core::safetensors::save(&tensors, path)?)
 }
 
-fn load<T: Scalar>(path: &Path, rank: usize) -> Result<Vec<(Vec<usize>, Vec<T>)>> {
+fn load<T: Scalar + WithDType>(path: &Path, rank: usize) -> Result<Vec<(Vec<usize>, Vec<T>)>> {
     let tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
     (0..tensors.len())
         .map(|k| {

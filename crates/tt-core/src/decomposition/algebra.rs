@@ -1,6 +1,7 @@
 //! Sums, products, norms and rounding without leaving the format (sections 3 and 4).
 
-use super::{Core, Scalar, Truncation, TtTensor, linear};
+use super::scale::{norm, number, restore, tame, tamed, times_two_to};
+use super::{Core, Scalar, Truncation, TtTensor, count, linear};
 use crate::{Error, Result};
 
 impl<T: Scalar> TtTensor<T> {
@@ -21,7 +22,7 @@ impl<T: Scalar> TtTensor<T> {
     /// `O(d n r²)`, a copy.
     ///
     /// # Errors
-    /// [`Error::Size`] for other modes.
+    /// [`Error::Size`] for other modes or ranks beyond counting.
     ///
     /// # Paper
     /// Section 4.1.
@@ -32,7 +33,7 @@ impl<T: Scalar> TtTensor<T> {
             // Blocks lie on the diagonal, side by side in the first core and one above the other in the last.
             let (row, column) = (if k == 0 { 0 } else { a.left }, if k == last { 0 } else { a.right });
             let (left, right) = (row + b.left, column + b.right);
-            let mut values = vec![T::from_f64(0.0); left * a.mode * right];
+            let mut values = vec![T::from_f64(0.0); count("core of the sum", &[left, a.mode, right])?];
             for (core, row, column) in [(a, 0, 0), (b, row, column)] {
                 for (at, line) in core.values.chunks_exact(core.right).enumerate() {
                     let (x, i) = (at / core.mode, at % core.mode);
@@ -40,9 +41,9 @@ impl<T: Scalar> TtTensor<T> {
                     values[to..to + core.right].iter_mut().zip(line).for_each(|(to, from)| *to += *from);
                 }
             }
-            Core { left, mode: a.mode, right, values }
+            Ok(Core { left, mode: a.mode, right, values })
         });
-        Ok(Self { cores: cores.collect() })
+        Self { cores: cores.collect::<Result<_>>()? }.checked("core of the sum")
     }
 
     /// `A - B`; ranks add up.
@@ -57,7 +58,10 @@ impl<T: Scalar> TtTensor<T> {
     #[must_use]
     pub fn scale(&self, factor: T) -> Self {
         let mut scaled = self.clone();
-        scaled.cores[0].values.iter_mut().for_each(|value| *value *= factor);
+        let mut factor = [factor];
+        let exponent = tame(&mut factor) + tame(&mut scaled.cores[0].values);
+        scaled.cores[0].values.iter_mut().for_each(|value| *value *= factor[0]);
+        restore(&mut scaled.cores, 0, exponent);
         scaled
     }
 
@@ -73,9 +77,12 @@ impl<T: Scalar> TtTensor<T> {
     /// Section 4.2.
     pub fn hadamard(&self, other: &Self) -> Result<Self> {
         self.same_modes(other)?;
-        let cores = self.cores.iter().zip(&other.cores).map(|(a, b)| {
+        let (a, of_a) = self.tame();
+        let (b, of_b) = other.tame();
+        let cores = a.cores.iter().zip(&b.cores).map(|(a, b)| {
+            let size = count("core of the product", &[a.left, b.left, a.mode, a.right, b.right])?;
             let (left, right) = (a.left * b.left, a.right * b.right);
-            let mut values = Vec::with_capacity(left * a.mode * right);
+            let mut values = Vec::with_capacity(size);
             for row in 0..left {
                 for i in 0..a.mode {
                     for column in 0..right {
@@ -85,9 +92,9 @@ impl<T: Scalar> TtTensor<T> {
                     }
                 }
             }
-            Core { left, mode: a.mode, right, values }
+            Ok(Core { left, mode: a.mode, right, values })
         });
-        Ok(Self { cores: cores.collect() })
+        Self { cores: cores.collect::<Result<_>>()? }.restored(of_a + of_b, "core of the product")
     }
 
     /// `sum A ∘ B`.
@@ -96,27 +103,47 @@ impl<T: Scalar> TtTensor<T> {
     /// `O(d n r³)`.
     ///
     /// # Errors
-    /// [`Error::Size`] for other modes.
+    /// [`Error::Size`] for other modes; [`Error::Overflow`] for a sum too large for the number type.
     ///
     /// # Paper
     /// Section 4.2.
     pub fn inner(&self, other: &Self) -> Result<T> {
         self.same_modes(other)?;
-        let mut joint = vec![T::from_f64(1.0)]; // [r_A, r_B]
+        let (mut joint, mut exponent) = (vec![T::from_f64(1.0)], 0); // [r_A, r_B]
         for (a, b) in self.cores.iter().zip(&other.cores) {
-            let half = linear::product((&joint, a.left, b.left), (&b.values, b.left, b.mode * b.right));
+            let ((of_a, taken_a), (of_b, taken_b)) = (tamed(&a.values), tamed(&b.values));
+            let half = linear::product((&joint, a.left, b.left), (&of_b, b.left, b.mode * b.right));
             let (rows, columns) = (a.left * a.mode, b.right);
-            joint = linear::product_of_transposed((&a.values, rows, a.right), (&half, rows, columns));
+            joint = linear::product_of_transposed((&of_a, rows, a.right), (&half, rows, columns));
+            exponent += taken_a + taken_b + tame(&mut joint);
         }
-        Ok(joint[0])
+        number("inner product", joint[0], exponent)
     }
 
-    /// The Frobenius norm, exact to rounding also where `inner` would cancel.
+    /// The Frobenius norm, exact to rounding also where `inner` would cancel; infinite where `f64` cannot hold it, see
+    /// [`TtTensor::log2_norm`].
     ///
     /// # Cost
     /// `O(d n r³)`.
     pub fn norm(&self) -> f64 {
-        linear::norm(&self.orthogonalize_right().cores[0].values)
+        let (mantissa, exponent) = self.norm_parts();
+        times_two_to(mantissa, exponent)
+    }
+
+    /// The logarithm to base 2 of the Frobenius norm, for trains whose norm no number holds; minus infinity for zero.
+    ///
+    /// # Cost
+    /// `O(d n r³)`.
+    pub fn log2_norm(&self) -> f64 {
+        let (mantissa, exponent) = self.norm_parts();
+        mantissa.log2() + exponent as f64
+    }
+
+    /// The norm as `m · 2^e`.
+    fn norm_parts(&self) -> (f64, i64) {
+        let (tame, taken) = self.tame_right_orthogonal();
+        let (mantissa, exponent) = norm(&tame.cores[0].values);
+        (mantissa, exponent + taken)
     }
 
     /// Contracts mode `k` (from 0) with a vector: a train of one core less.
@@ -133,15 +160,18 @@ impl<T: Scalar> TtTensor<T> {
             expected: format!("one of modes {:?} and a vector as long, two cores at least", self.modes()),
             found: format!("mode {k}, a vector of {}", vector.len()),
         })?;
-        let matrix: Vec<T> = (0..core.left * core.right)
+        let ((numbers, of_core), (vector, of_vector)) = (tamed(&core.values), tamed(vector));
+        let mut matrix: Vec<T> = (0..core.left * core.right)
             .map(|at| {
-                let (a, b) = (at / core.right, at % core.right);
-                vector.iter().enumerate().map(|(i, value)| *value * core.at(a, i, b)).sum()
+                let line = numbers.iter().skip(at / core.right * core.mode * core.right + at % core.right);
+                vector.iter().zip(line.step_by(core.right)).map(|(value, of_core)| *value * *of_core).sum()
             })
             .collect();
         let mut cores = self.cores.clone();
         cores.remove(k);
-        let neighbour = if k == 0 { &mut cores[0] } else { &mut cores[k - 1] };
+        let at = k.saturating_sub(1);
+        let neighbour = &mut cores[at];
+        let taken = of_core + of_vector + tame(&mut matrix) + tame(&mut neighbour.values);
         if k == 0 {
             let old = (neighbour.values.as_slice(), neighbour.left, neighbour.mode * neighbour.right);
             neighbour.values = linear::product((&matrix, core.left, core.right), old);
@@ -151,16 +181,19 @@ impl<T: Scalar> TtTensor<T> {
             neighbour.values = linear::product(old, (&matrix, core.left, core.right));
             neighbour.right = core.right;
         }
-        Ok(Self { cores })
+        restore(&mut cores, at, taken);
+        Self { cores }.checked("contracted core")
     }
 
     /// The same tensor with every core but the last left-orthogonal: `sum over i of G(i)ᵀ G(i) = 1`.
+    ///
+    /// Where the last core cannot hold the norm of the tensor, the cores are orthogonal up to a power of two.
     ///
     /// # Cost
     /// `O(d n r³)`.
     #[must_use]
     pub fn orthogonalize_left(&self) -> Self {
-        let mut cores = self.cores.clone();
+        let (Self { mut cores }, mut taken) = self.tame();
         for k in 0..cores.len() - 1 {
             let (before, after) = cores.split_at_mut(k + 1);
             let (core, next) = (&mut before[k], &mut after[0]);
@@ -170,17 +203,29 @@ impl<T: Scalar> TtTensor<T> {
             next.left = rank;
             core.values = q;
             core.right = rank;
+            taken += tame(&mut next.values);
         }
+        let last = cores.len() - 1;
+        restore(&mut cores, last, taken);
         Self { cores }
     }
 
     /// The same tensor with every core but the first right-orthogonal: `sum over i of G(i) G(i)ᵀ = 1`.
     ///
+    /// Where the first core cannot hold the norm of the tensor, the cores are orthogonal up to a power of two.
+    ///
     /// # Cost
     /// `O(d n r³)`.
     #[must_use]
     pub fn orthogonalize_right(&self) -> Self {
-        let mut cores = self.cores.clone();
+        let (mut orthogonal, taken) = self.tame_right_orthogonal();
+        restore(&mut orthogonal.cores, 0, taken);
+        orthogonal
+    }
+
+    /// Tame cores, all but the first right-orthogonal, and the exponent taken out of the train.
+    fn tame_right_orthogonal(&self) -> (Self, i64) {
+        let (Self { mut cores }, mut taken) = self.tame();
         for k in (1..cores.len()).rev() {
             let (before, after) = cores.split_at_mut(k);
             let (previous, core) = (&mut before[k - 1], &mut after[0]);
@@ -191,8 +236,28 @@ impl<T: Scalar> TtTensor<T> {
             previous.right = rank;
             core.values = q;
             core.left = rank;
+            taken += tame(&mut previous.values);
         }
-        Self { cores }
+        (Self { cores }, taken)
+    }
+
+    /// The same train with every core in the comfortable range, and the exponent taken out of it.
+    pub(super) fn tame(&self) -> (Self, i64) {
+        let mut cores = self.cores.clone();
+        let taken = cores.iter_mut().map(|core| tame(&mut core.values)).sum();
+        (Self { cores }, taken)
+    }
+
+    /// Puts back an exponent, and checks that the numbers of all cores can be held.
+    pub(super) fn restored(mut self, exponent: i64, what: &'static str) -> Result<Self> {
+        let last = self.order() - 1;
+        restore(&mut self.cores, last, exponent);
+        self.checked(what)
+    }
+
+    fn checked(self, what: &'static str) -> Result<Self> {
+        let finite = |core: &Core<T>| core.values.iter().all(|value| value.to_f64().is_finite());
+        if self.cores.iter().all(finite) { Ok(self) } else { Err(Error::Overflow(what)) }
     }
 
     /// A train of smaller ranks near this one: a QR sweep from right to left, then an SVD sweep back.
@@ -201,13 +266,14 @@ impl<T: Scalar> TtTensor<T> {
     /// `O(d n r³)`.
     ///
     /// # Errors
-    /// [`Error::Accuracy`], or [`Error::Shape`] for the wrong number of ranks.
+    /// [`Error::Accuracy`], [`Error::Shape`] for the wrong number of ranks, or [`Error::Overflow`].
     ///
     /// # Paper
     /// Oseledets 2011, Algorithm 2.
     pub fn round(&self, truncation: &Truncation) -> Result<Self> {
-        let mut cores = self.orthogonalize_right().cores;
-        let (bounds, tolerance) = truncation.bounds(cores.len(), linear::norm(&cores[0].values))?;
+        let (Self { mut cores }, taken) = self.tame_right_orthogonal();
+        let (mantissa, exponent) = norm(&cores[0].values);
+        let (bounds, tolerance) = truncation.bounds(cores.len(), times_two_to(mantissa, exponent))?;
         for (k, bound) in bounds.into_iter().enumerate() {
             let (before, after) = cores.split_at_mut(k + 1);
             let (core, next) = (&mut before[k], &mut after[0]);
@@ -218,6 +284,6 @@ impl<T: Scalar> TtTensor<T> {
             core.values = split.left;
             core.right = split.rank;
         }
-        Ok(Self { cores })
+        Self { cores }.restored(taken, "core of the rounded train")
     }
 }

@@ -7,11 +7,16 @@
 //! sections in this folder are its own.
 
 mod algebra;
+#[cfg(feature = "candle")]
 mod convert;
 mod cross;
+mod factor;
 mod linear;
 mod matrix;
+mod operators;
+mod packed;
 mod plan;
+mod scale;
 mod svd;
 
 pub use cross::{Cross, tt_cross};
@@ -20,10 +25,19 @@ pub use matrix::{TtMatrix, pair_modes};
 pub use plan::{Plan, balanced_modes, plan};
 pub use svd::{Truncation, tt_svd, unfolding_singular_values};
 
+use self::scale::{number, shift, tame, tamed};
 use crate::{Error, Result};
 
 /// A core `G_k [r_{k-1}, n_k, r_k]`, row-major.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(
+        try_from = "crate::serial::CoreFields<T>",
+        bound(deserialize = "T: Scalar + serde::de::DeserializeOwned")
+    )
+)]
 pub struct Core<T> {
     left: usize,
     mode: usize,
@@ -42,7 +56,7 @@ impl<T: Scalar> Core<T> {
                 "a core of [{left}, {mode}, {right}]: every size must be at least 1"
             )));
         }
-        if values.len() != left * mode * right {
+        if values.len() != count("core", &[left, mode, right])? {
             return Err(Error::Size {
                 what: "core",
                 expected: format!("{left} x {mode} x {right} numbers"),
@@ -73,18 +87,37 @@ impl<T: Scalar> Core<T> {
 ///
 /// # Examples
 /// ```
-/// use tt_core::train::{Truncation, tt_svd};
+/// use tt_core::decomposition::{Truncation, tt_svd};
 ///
 /// // A sum of indices has TT ranks 2, whatever its size.
 /// let values: Vec<f64> = (0..4 * 5 * 6).map(|at| (at / 30 + at / 6 % 5 + at % 6) as f64).collect();
-/// let train = tt_svd(&values, &[4, 5, 6], &Truncation::Accuracy(1e-10))?;
+/// let train = tt_svd(&values, &[4, 5, 6], &Truncation::RelativeError(1e-10))?;
 /// assert_eq!(train.ranks(), [1, 2, 2, 1]);
 /// assert!((train.element(&[3, 4, 5])? - 12.0).abs() < 1e-8);
 /// # Ok::<(), tt_core::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(
+        into = "Vec<Core<T>>",
+        try_from = "Vec<Core<T>>",
+        bound(
+            serialize = "T: Clone + serde::Serialize",
+            deserialize = "T: Scalar + serde::de::DeserializeOwned"
+        )
+    )
+)]
 pub struct TtTensor<T> {
     cores: Vec<Core<T>>,
+}
+
+impl<T> TtTensor<T> {
+    /// The cores, given away.
+    pub fn into_cores(self) -> Vec<Core<T>> {
+        self.cores
+    }
 }
 
 impl<T: Scalar> TtTensor<T> {
@@ -139,7 +172,8 @@ impl<T: Scalar> TtTensor<T> {
     /// `O(d r²)`.
     ///
     /// # Errors
-    /// [`Error::Size`] for the wrong number of indices or one outside its mode.
+    /// [`Error::Size`] for the wrong number of indices or one outside its mode; [`Error::Overflow`] for an element too
+    /// large for the number type.
     pub fn element(&self, at: &[usize]) -> Result<T> {
         if at.len() != self.order() || at.iter().zip(&self.cores).any(|(i, core)| *i >= core.mode) {
             return Err(Error::Size {
@@ -148,29 +182,52 @@ impl<T: Scalar> TtTensor<T> {
                 found: format!("{at:?}"),
             });
         }
-        let mut row = vec![T::from_f64(1.0)];
+        let (mut row, mut exponent) = (vec![T::from_f64(1.0)], 0);
         for (core, i) in self.cores.iter().zip(at) {
-            row = (0..core.right)
-                .map(|b| row.iter().enumerate().map(|(a, value)| *value * core.at(a, *i, b)).sum())
+            let mut slice: Vec<T> = (0..core.left)
+                .flat_map(|a| core.values[(a * core.mode + i) * core.right..][..core.right].iter().copied())
                 .collect();
+            exponent += tame(&mut slice);
+            row = (0..core.right)
+                .map(|b| row.iter().enumerate().map(|(a, value)| *value * slice[a * core.right + b]).sum())
+                .collect();
+            exponent += tame(&mut row);
         }
-        Ok(row[0])
+        number("element", row[0], exponent)
     }
 
-    /// The whole tensor, row-major over `(i_1 … i_d)`.
+    /// The whole tensor, row-major over `(i_1 … i_d)`; an element too large for the number type is infinite.
     ///
     /// # Cost
     /// `O(r · prod n_k)` time, the last product dominating; memory of the result times the last rank.
+    ///
+    /// # Panics
+    /// If memory cannot hold the tensor.
     pub fn reconstruct(&self) -> Vec<T> {
-        let mut whole = vec![T::from_f64(1.0)];
+        let (mut whole, mut exponent) = (vec![T::from_f64(1.0)], 0);
         let mut rows = 1;
         for core in &self.cores {
-            whole =
-                linear::product((&whole, rows, core.left), (&core.values, core.left, core.mode * core.right));
+            exponent += tame(&mut whole);
+            let (values, taken) = tamed(&core.values);
+            exponent += taken;
+            whole = linear::product((&whole, rows, core.left), (&values, core.left, core.mode * core.right));
             rows *= core.mode;
         }
+        shift(&mut whole, exponent);
         whole
     }
+}
+
+/// The product of sizes.
+///
+/// # Errors
+/// [`Error::Size`] if it is beyond what a machine can count.
+pub(crate) fn count(what: &'static str, sizes: &[usize]) -> Result<usize> {
+    sizes.iter().try_fold(1_usize, |product, size| product.checked_mul(*size)).ok_or_else(|| Error::Size {
+        what,
+        expected: format!("at most {} numbers", usize::MAX),
+        found: format!("sizes {sizes:?}"),
+    })
 }
 
 /// Refuses NaN and infinity.

@@ -4,12 +4,12 @@
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 use rand::RngExt;
-use tt_core::apply::{Affine, Rung};
-use tt_core::rng::stream;
-use tt_core::train::{
+use tt_core::apply::{Affine, Backend};
+use tt_core::decomposition::{
     Core, Cross, Truncation, TtMatrix, TtTensor, tt_cross, tt_svd, unfolding_singular_values,
 };
-use tt_core::{Error, TtLinear};
+use tt_core::rng::stream;
+use tt_core::{Error, TtOperator};
 
 fn draw(count: usize, seed: u64) -> Vec<f64> {
     let mut rng = stream(seed, "test/train");
@@ -54,7 +54,7 @@ proptest! {
     fn the_error_of_tt_svd_is_within_the_accuracy((modes, seed) in shapes(), digits in 0_i32..12) {
         let accuracy = 10_f64.powi(-digits);
         let values = draw(modes.iter().product(), seed);
-        let train = tt_svd(&values, &modes, &Truncation::Accuracy(accuracy)).unwrap();
+        let train = tt_svd(&values, &modes, &Truncation::RelativeError(accuracy)).unwrap();
         let error = distance(&train.reconstruct(), &values);
         prop_assert!(error <= accuracy * norm(&values) + 1e-13, "{error}");
         for (k, value) in values.iter().enumerate().step_by(7) {
@@ -73,7 +73,7 @@ proptest! {
     fn single_precision_keeps_its_accuracy((modes, seed) in shapes(), digits in 0_i32..6) {
         let accuracy = 10_f64.powi(-digits);
         let values: Vec<f32> = draw(modes.iter().product(), seed).into_iter().map(|v| v as f32).collect();
-        let train = tt_svd(&values, &modes, &Truncation::Accuracy(accuracy)).unwrap();
+        let train = tt_svd(&values, &modes, &Truncation::RelativeError(accuracy)).unwrap();
         let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
         let error = distance(&wide(&train.reconstruct()), &wide(&values));
         // Roundings of d products, beside what was cut.
@@ -99,7 +99,7 @@ proptest! {
     #[test]
     fn a_train_decomposes_to_its_own_ranks((modes, inner, seed) in trains()) {
         let train = random(&modes, &inner, seed);
-        let again = tt_svd(&train.reconstruct(), &modes, &Truncation::Accuracy(1e-10)).unwrap();
+        let again = tt_svd(&train.reconstruct(), &modes, &Truncation::RelativeError(1e-10)).unwrap();
         for (found, had) in again.ranks().iter().zip(train.ranks()) {
             prop_assert!(*found <= had);
         }
@@ -107,10 +107,10 @@ proptest! {
 
     #[test]
     fn rounding_a_sum_gives_back_the_ranks((modes, inner, seed) in trains()) {
-        let train = random(&modes, &inner, seed).round(&Truncation::Accuracy(1e-11)).unwrap();
+        let train = random(&modes, &inner, seed).round(&Truncation::RelativeError(1e-11)).unwrap();
         prop_assume!(train.norm() > 1e-3);
         let doubled = train.add(&train).unwrap();
-        let rounded = doubled.round(&Truncation::Accuracy(1e-10)).unwrap();
+        let rounded = doubled.round(&Truncation::RelativeError(1e-10)).unwrap();
         prop_assert_eq!(rounded.ranks(), train.ranks());
         prop_assert!(distance(&rounded.reconstruct(), &train.scale(2.0).reconstruct()) <= 1e-9 * doubled.norm());
     }
@@ -176,10 +176,10 @@ fn ill_conditioned_tensors_keep_their_accuracy() {
         .collect();
     for digits in [2, 4, 8, 12] {
         let accuracy = 10_f64.powi(-digits);
-        let train = tt_svd(&values, &[6; 4], &Truncation::Accuracy(accuracy)).unwrap();
+        let train = tt_svd(&values, &[6; 4], &Truncation::RelativeError(accuracy)).unwrap();
         assert!(distance(&train.reconstruct(), &values) <= accuracy * norm(&values) * (1.0 + 1e-6));
     }
-    let train = tt_svd(&values, &[6; 4], &Truncation::Accuracy(1e-4)).unwrap();
+    let train = tt_svd(&values, &[6; 4], &Truncation::RelativeError(1e-4)).unwrap();
     assert!(train.ranks().iter().all(|r| *r <= 5), "{:?}", train.ranks());
 }
 
@@ -187,11 +187,11 @@ fn ill_conditioned_tensors_keep_their_accuracy() {
 fn a_factorized_matrix_is_the_layer_that_computes_it() {
     let (inputs, outputs) = ([3, 4, 2], [2, 3, 2]);
     let w: Vec<f32> = draw(24 * 12, 5).into_iter().map(|v| v as f32).collect();
-    let matrix = TtMatrix::from_dense(&w, &inputs, &outputs, &Truncation::Accuracy(1e-6)).unwrap();
+    let matrix = TtMatrix::from_dense(&w, &inputs, &outputs, &Truncation::RelativeError(1e-6)).unwrap();
     let (shape, cores) = matrix.to_layer().unwrap();
     assert_eq!(TtMatrix::from_layer(&shape, &cores).unwrap(), matrix);
     let x: Vec<f32> = draw(5 * 24, 6).into_iter().map(|v| v as f32).collect();
-    let layer = TtLinear::new(&shape, Affine::IDENTITY, Rung::Reference);
+    let layer = TtOperator::new(&shape, Affine::IDENTITY, Backend::Reference);
     let (rows, packed) = (
         Tensor::from_slice(&x, (5, 24), &Device::Cpu).unwrap(),
         Tensor::from_slice(&cores, cores.len(), &Device::Cpu).unwrap(),
@@ -237,14 +237,30 @@ fn files_and_tensors_come_back() {
     );
     std::fs::remove_dir_all(&folder).unwrap();
     let tensor = train.to_tensor(&Device::Cpu).unwrap();
-    let again = TtTensor::<f64>::from_tensor(&tensor, &Truncation::Accuracy(1e-12)).unwrap();
+    let again = TtTensor::<f64>::from_tensor(&tensor, &Truncation::RelativeError(1e-12)).unwrap();
     assert!(distance(&again.reconstruct(), &train.reconstruct()) < 1e-11);
+}
+
+#[test]
+fn operators_are_the_functions_they_stand_for() {
+    let (a, b) = (random(&[3, 4, 2], &[2, 2], 1), random(&[3, 4, 2], &[1, 2], 2));
+    assert_eq!((&a + &b).unwrap(), a.add(&b).unwrap());
+    assert_eq!((&a - &b).unwrap(), a.sub(&b).unwrap());
+    assert_eq!((&a * &b).unwrap(), a.hadamard(&b).unwrap());
+    assert_eq!(&a * 3.0, a.scale(3.0));
+    assert_eq!(-&a, a.scale(-1.0));
+    assert!((&a + &random(&[3, 4], &[2], 1)).is_err());
+    assert_eq!(a.to_string(), "train of modes [3, 4, 2] and ranks [1, 2, 2, 1]: 26 numbers");
+    let matrix = TtMatrix::new(random(&[4, 9], &[2], 3), &[2, 3], &[2, 3]).unwrap();
+    assert_eq!((&matrix * &matrix).unwrap(), matrix.multiply(&matrix).unwrap());
+    assert_eq!(matrix.to_string(), "matrix of modes [2, 3] x [2, 3] and ranks [1, 2, 1]: 26 numbers");
+    assert_eq!(Truncation::RelativeError(1e-3).to_string(), "relative error 1e-3");
 }
 
 #[test]
 fn bad_input_is_named() {
     let text = |error: Error| error.to_string();
-    let exact = Truncation::Accuracy(1e-3);
+    let exact = Truncation::RelativeError(1e-3);
     assert_eq!(
         text(tt_svd(&[1.0, f64::NAN], &[2], &exact).unwrap_err()),
         "tensor[1] is NaN: a decomposition needs finite numbers"
@@ -253,7 +269,7 @@ fn bad_input_is_named() {
     assert!(text(tt_svd(&[1.0_f64], &[1, 0], &exact).unwrap_err()).contains("modes [1, 0]"));
     assert!(text(tt_svd(&[1.0_f64; 5], &[2, 3], &exact).unwrap_err()).contains("expected 6 numbers"));
     for accuracy in [0.0, -1.0, f64::NAN] {
-        let error = tt_svd(&[1.0_f64; 6], &[2, 3], &Truncation::Accuracy(accuracy)).unwrap_err();
+        let error = tt_svd(&[1.0_f64; 6], &[2, 3], &Truncation::RelativeError(accuracy)).unwrap_err();
         assert!(matches!(error, Error::Accuracy(_)), "{error}");
     }
     // Ranks larger than possible are clamped.

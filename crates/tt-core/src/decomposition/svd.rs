@@ -1,13 +1,18 @@
 //! TT-SVD: from a full tensor to its train (Algorithm 1).
 
-use super::{Core, Scalar, TtTensor, finite, linear};
+use std::borrow::Cow;
+
+use super::scale::{self, norm, restore, surplus, times_two_to};
+use super::{Core, Scalar, TtTensor, count, finite, linear};
 use crate::{Error, Result};
 
 /// Where a decomposition stops.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Truncation {
     /// Relative error at most this in the Frobenius norm.
-    Accuracy(f64),
+    RelativeError(f64),
     /// Inner ranks `r_1 … r_{d-1}`; ranks larger than possible are clamped.
     Ranks(Vec<usize>),
 }
@@ -22,10 +27,10 @@ impl Truncation {
     pub(super) fn bounds(&self, order: usize, norm: f64) -> Result<(Vec<usize>, f64)> {
         let cuts = order - 1;
         match self {
-            Self::Accuracy(accuracy) if !(accuracy.is_finite() && *accuracy > 0.0) => {
+            Self::RelativeError(accuracy) if !(accuracy.is_finite() && *accuracy > 0.0) => {
                 Err(Error::Accuracy(*accuracy))
             }
-            Self::Accuracy(accuracy) => {
+            Self::RelativeError(accuracy) => {
                 Ok((vec![usize::MAX; cuts], accuracy * norm / (cuts.max(1) as f64).sqrt()))
             }
             Self::Ranks(ranks) if ranks.len() != cuts || ranks.contains(&0) => Err(Error::Shape(format!(
@@ -41,6 +46,9 @@ impl Truncation {
 /// The error is at most `sqrt(sum of the squared errors of the best approximations of the unfoldings)`, hence at
 /// most `sqrt(d - 1)` times that of the best train of the same ranks (Corollary 2.4).
 ///
+/// Scaling the tensor scales the result and changes no rank. All cores but the last are left-orthogonal (where the
+/// last cannot hold the tensor's norm, up to a power of two).
+///
 /// # Cost
 /// `O(n_1 · prod n_k)` for the first unfolding; the others work on what is left, `r_k` times smaller in each mode.
 ///
@@ -53,7 +61,7 @@ pub fn tt_svd<T: Scalar>(values: &[T], modes: &[usize], truncation: &Truncation)
     if modes.is_empty() || modes.contains(&0) {
         return Err(Error::Shape(format!("modes {modes:?}: at least one, and every one at least 1")));
     }
-    let count: usize = modes.iter().product();
+    let count = count("tensor", modes)?;
     if values.len() != count {
         return Err(Error::Size {
             what: "tensor",
@@ -62,9 +70,13 @@ pub fn tt_svd<T: Scalar>(values: &[T], modes: &[usize], truncation: &Truncation)
         });
     }
     finite("tensor", values)?;
-    let (bounds, tolerance) = truncation.bounds(modes.len(), linear::norm(values))?;
+    let (mantissa, exponent) = norm(values);
+    let taken = surplus::<T>((mantissa, exponent));
+    let mut rest = Cow::Borrowed(values);
+    scale::shift_cow(&mut rest, -taken);
+    let (bounds, tolerance) = truncation.bounds(modes.len(), times_two_to(mantissa, exponent - taken))?;
     let mut cores = Vec::with_capacity(modes.len());
-    let (mut rest, mut left) = (std::borrow::Cow::Borrowed(values), 1);
+    let mut left = 1;
     for (mode, bound) in modes.iter().zip(bounds) {
         let rows = left * mode;
         let split = linear::split((&rest, rows, rest.len() / rows), bound, tolerance)?;
@@ -73,16 +85,18 @@ pub fn tt_svd<T: Scalar>(values: &[T], modes: &[usize], truncation: &Truncation)
     }
     let mode = modes[modes.len() - 1];
     cores.push(Core { left, mode, right: 1, values: rest.into_owned() });
+    let last = cores.len() - 1;
+    restore(&mut cores, last, taken);
     Ok(TtTensor { cores })
 }
 
 /// Singular values of unfolding `k` (rows `i_1 … i_k`, `0 < k < d`) of a full tensor, largest first.
 ///
 /// # Errors
-/// [`Error::Size`] for a k outside its range or the wrong number of values.
+/// [`Error::Size`] for a k outside its range or the wrong number of values, [`Error::NotFinite`].
 pub fn unfolding_singular_values<T: Scalar>(values: &[T], modes: &[usize], k: usize) -> Result<Vec<f64>> {
+    let count = count("tensor", modes)?;
     let rows: usize = modes.iter().take(k).product();
-    let count: usize = modes.iter().product();
     if k == 0 || k >= modes.len() || values.len() != count || count == 0 {
         return Err(Error::Size {
             what: "unfolding",
@@ -90,5 +104,6 @@ pub fn unfolding_singular_values<T: Scalar>(values: &[T], modes: &[usize], k: us
             found: format!("k = {k} and {} numbers", values.len()),
         });
     }
+    finite("tensor", values)?;
     linear::singular_values((values, rows, count / rows))
 }
