@@ -8,7 +8,7 @@ use bench_suite::record::DataKind;
 use bench_suite::stats::{self, FoldOutcomes, Interval, Outcomes};
 use serde::{Deserialize, Serialize};
 
-use crate::records::{CellKey, CellMeta, ClipRow, FoldRow, OfCell, Records};
+use crate::records::{CellKey, CellMeta, ClipRow, FoldRow, OfCell, Records, Run};
 
 /// Header of `table.csv`.
 pub(crate) const TABLE_HEADER: &str = "model,protocol,recipe,metric,mean,std,ci_low,ci_high,folds,seeds,epochs,\
@@ -295,7 +295,7 @@ fn sota_rows(records: &Records, table: &[TableRow]) -> Vec<SotaCsvRow> {
     if records.run_file.data_kind == DataKind::Official {
         let ours = table.iter().filter(|r| r.protocol == paper_protocol(dataset.name));
         if let Some(best) = ours.max_by(|a, b| a.mean.total_cmp(&b.mean)) {
-            let days = records.run_file.runs.iter().map(|r| r.date.as_str()).max().unwrap_or_default();
+            let days = records.run_file.runs.iter().map(Run::finished).max().unwrap_or_default();
             let year = days.get(..4).and_then(|y| y.parse().ok()).unwrap_or_default();
             rows.push(row(format!("ours, {}", best.model), year, best.mean, OURS.to_owned()));
         }

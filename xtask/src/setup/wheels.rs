@@ -62,7 +62,7 @@ pub(super) fn install(repo: &Repo, set: &Set, finish: impl FnOnce(&Path) -> Resu
     let data = repo.path("data");
     fs::create_dir_all(&data).with_context(|| format!("failed to make {}", data.display()))?;
     let pip = pip().context("pip is missing: install it (Debian, Ubuntu: apt-get install python3-pip)")?;
-    let free = free_bytes(&data);
+    let free = files::free_bytes(&data).ok();
     if free.is_some_and(|free| free < set.bytes) {
         let free = text::bytes(free.unwrap_or_default());
         bail!("NVIDIA's wheels need {} of disk in data/, and {free} are free", text::bytes(set.bytes));
@@ -115,13 +115,6 @@ pub(super) fn pip() -> Option<Command> {
         }
     }
     None
-}
-
-/// Free space of a folder's disk; none where the system does not say.
-pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
-    let table = repo::output(Command::new("df").arg("-Pk").arg(folder))?;
-    let kib: u64 = table.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
-    Some(kib * 1024)
 }
 
 fn remove(folder: &Path) -> Result<()> {
