@@ -136,7 +136,7 @@ fn same_cell(a: &CellRow, b: &CellRow) -> bool {
 
 /// The finished cells of a variant; what computed them goes into `about`.
 fn read_cells((run_dir, plan): (&Path, &Plan), variant: &Variant, about: &mut About) -> Result<Vec<CellRow>> {
-    let mut read = |cell: &bench_suite::record::PlannedCell| {
+    let read = |cell: &bench_suite::record::PlannedCell| {
         let folder = run_dir.join("cells").join(cell.id());
         let record: CellRecord = read_json(&folder.join("cell.json"))?;
         let mut clips: Vec<PredictionRow> = read_csv(&folder.join("predictions.csv"))?;

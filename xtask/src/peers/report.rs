@@ -1,6 +1,5 @@
 //! What a run leaves: rows, raw samples, the machine, and who is missing.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};

@@ -102,7 +102,7 @@ mod tests {
         let path = dir.path().join("table.csv");
         write_atomic(&path, b"old").unwrap();
         // A folder in the place of the temporary file makes the write fail, also for root.
-        let blocker = dir.path().join(format!("table.csv.{}.tmp", std::process::id()));
+        let blocker = dir.path().join("table.csv.tmp");
         fs::create_dir(&blocker).unwrap();
         let error = write_atomic(&path, b"new").unwrap_err();
         assert!(error.to_string().ends_with("table.csv cannot be written"), "{error}");

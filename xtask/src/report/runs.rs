@@ -24,9 +24,8 @@ fn shown(page: &Page) -> Vec<Block> {
     if page.runs.len() < 2 {
         return Vec::new();
     }
-    let text = "Of each model, protocol and recipe this page shows one run: the one with the most folds, the newest of \
-                several. All of them are on the same data. The records of the others are kept beside; their rows are \
-                below.";
+    let text = "Of each model, protocol and recipe this page shows one run, all on the same data: the one with the most \
+                folds, the newest of several.";
     let row = |Listed { name, file, shown }: &Listed| {
         let cells: usize = file.runs.iter().map(|run| run.cells.len()).sum();
         let finished = file.runs.iter().map(Run::finished).max().unwrap_or_default();
@@ -46,6 +45,8 @@ fn shown(page: &Page) -> Vec<Block> {
         })
         .collect();
     if !hidden.is_empty() {
+        let text = "Kept, and not shown above:";
+        blocks.push(Block::Text { text: words(text) });
         let head = ["run", "model", "protocol", "recipe", "not shown", "mean", "folds", "epochs"];
         blocks.push(table(&head, 5, hidden));
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use bench_suite::device::DeviceName;
 
-use super::{toolkit, wheels};
+use super::toolkit;
 use crate::repo::{self, Repo};
 use crate::{device, text};
 
