@@ -3,15 +3,14 @@
 pub(crate) mod decode;
 pub(crate) mod machine;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bench_suite::device::DeviceName;
 use clap::Args;
 use serde::Serialize;
 
-use self::machine::{Machine, load};
+use self::machine::load;
 use crate::cli::Bench;
 use crate::repo::{self, Repo};
 use crate::{device, peers};
@@ -34,7 +33,7 @@ pub(crate) struct Gpu {
     /// A Python whose PyTorch, if it has one for the device, is measured in turns with ours
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
     python: PathBuf,
-    /// Where the records go [default: results/bench/<date>-<cpu>]
+    /// Where the records go [default: results/bench/<date>-<cpu>-<verb>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -54,7 +53,7 @@ pub(crate) struct Kernels {
     /// Only cases whose name contains this, such as "ucf11 tt-gru T=64" [default: all]
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     only: String,
-    /// Where the results go [default: results/bench/<date>-<cpu>]
+    /// Where the results go [default: results/bench/<date>-<cpu>-<verb>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -110,19 +109,11 @@ struct GpuSection {
     load_end: Option<f64>,
 }
 
-/// Where the records go, made; absolute, since the engine runs in the repository.
-fn folder(repo: &Repo, machine: &Machine, out: Option<&Path>) -> Result<PathBuf> {
-    let out = out.map_or_else(|| repo.path("results/bench").join(machine.folder()), Path::to_owned);
-    let out = std::path::absolute(out)?;
-    fs::create_dir_all(&out).with_context(|| format!("failed to make {}", out.display()))?;
-    Ok(out)
-}
-
 fn gpu(repo: &Repo, options: &Gpu) -> Result<()> {
     let device = device::resolve(repo, options.device);
     let mut engine = device::device_program(repo, device)?;
-    let machine = Machine::read();
-    let out = folder(repo, &machine, options.out.as_deref())?;
+    let machine = machine::Bench::new(repo.root(), Path::new(engine.get_program()))?;
+    let out = machine.folder(repo.root(), "gpu", options.out.as_deref())?;
     let load_start = load();
     engine.args(["bench-gpu", "--device", &device.to_string(), "--sections", &options.sections]);
     engine.args(["--rounds", &options.rounds.to_string()]).arg("--out").arg(&out);
@@ -148,10 +139,10 @@ fn gpu(repo: &Repo, options: &Gpu) -> Result<()> {
 }
 
 fn kernels(repo: &Repo, options: &Kernels) -> Result<()> {
-    let machine = Machine::read();
-    let out = folder(repo, &machine, options.out.as_deref())?;
-    let load_start = load();
     let mut engine = repo.binary("bench-suite");
+    let machine = machine::Bench::new(repo.root(), Path::new(engine.get_program()))?;
+    let out = machine.folder(repo.root(), "kernels", options.out.as_deref())?;
+    let load_start = load();
     engine.arg("bench").arg("--out").arg(out.join("kernels.csv"));
     engine.args(["--rounds", &options.rounds.to_string(), "--only", &options.only]);
     repo::run(&mut engine)?;

@@ -24,6 +24,7 @@ Examples:
   cargo xtask predict folder clip.mp4      what a trained model says of any video file
   cargo xtask compress ucf11 --to tt --rank 4 a trained dense model as a Tensor Train
   cargo xtask data list                    the datasets: what is here, what is missing
+  cargo xtask results list ucf11-sample    the runs behind a page; `remove` is the only way to lose one
   cargo xtask figures ucf11-sample         redraw tables, charts and report from the records
   cargo xtask setup --cuda                 build the engine for NVIDIA's cards
   cargo xtask test                         fmt, clippy, rustdoc and every test
@@ -138,6 +139,9 @@ Examples:
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// List the runs behind a page, and remove one
+    #[command(subcommand)]
+    Results(crate::results::Results),
     /// Print what this machine has; build the engine for a graphics card
     #[command(after_help = "\
 Examples:
@@ -186,6 +190,9 @@ pub(crate) struct Selection {
     /// The dataset's folder or its parent [default: data/<experiment>/, else a rendered sample]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Folder under results/ [default: the experiment's name; of `folder`, that of the --data folder]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
     /// Models to train: tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) models: Vec<String>,
@@ -370,6 +377,7 @@ impl Selection {
             }
         };
         let join = |values: Vec<String>| values.join(",");
+        push("--name", self.name.clone().unwrap_or_default());
         push("--models", join(self.models.clone()));
         push("--folds", join(self.folds.iter().map(ToString::to_string).collect()));
         push("--epochs", self.epochs.map_or_else(String::new, |n| n.to_string()));

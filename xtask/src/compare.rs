@@ -2,12 +2,13 @@
 //! scores, and how far the losses are apart.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use bench_suite::deck::PAPER_MODELS;
 use bench_suite::device::{DeviceName, Precision};
+use bench_suite::provenance::{Machine, Provenance, date_utc};
 use bench_suite::record::{CellRecord, Plan};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ use crate::cells::Runner;
 use crate::cli::{Compare, Selection};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::records::{Machine, csv_bytes, date_utc, machine, read_csv, read_json, write_atomic};
+use crate::records::{csv_bytes, fresh, holding, machines, read_csv, read_json, write_atomic};
 use crate::repo::Repo;
 use crate::{charts, device, dry_run, engine, experiments, packages};
 
@@ -49,7 +50,7 @@ pub(crate) struct DeviceRow {
 }
 
 /// Runs one fold of each model on each device, alone on all cores, and writes
-/// `results/devices/<date>-<machine>/`.
+/// `results/devices/<date>-<machine>/`, or beside an earlier one of the day `<date>-<machine>-2/`.
 pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     let devices: Vec<DeviceName> = args.devices.iter().map(|d| device::resolve(repo, *d)).collect();
     for device in &devices {
@@ -58,9 +59,7 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     let of = |device: DeviceName| selection(args, device);
     let selection = of(DeviceName::Cpu);
     let data = experiments::check(repo, &args.experiment, &selection.overrides(), selection.data.as_deref())?;
-    let machine = Machine::here();
-    let results = experiments::results_root(repo, args.out.as_deref())?;
-    let dir = results.join("devices").join(format!("{}-{}", date_utc(), machine.slug()));
+    let results = experiments::results_root(repo, args.out.as_deref())?.join("devices");
     eprintln!("{data}");
     let (verbosity, quiet) = (args.verbosity, args.verbosity.quiet);
     if args.dry_run {
@@ -72,7 +71,7 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
         }
         return Ok(());
     }
-    experiments::check_writable(&dir)?;
+    experiments::check_writable(&results)?;
     packages::ensure()?;
     repo.build(&["video-data"], "decoding, links FFmpeg", quiet)?;
     repo.build(&["bench-suite"], "the training engine", quiet)?;
@@ -80,17 +79,21 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     let mut rows = Vec::new();
     let mut plans = Vec::new();
     let mut losses = HashMap::new();
+    let mut provenance: Vec<Provenance> = Vec::new();
     for device in devices {
         let flags = of(device).flags(&args.experiment)?;
         engine::prepare(repo, &flags, verbosity, &interrupt)?;
         let plan = engine::plan(repo, &flags, false, verbosity)?;
         for record in measure(repo, args, device, &plan, &interrupt)? {
+            let by = record.computed.as_ref().map(|computed| &computed.by);
+            provenance.extend(by.filter(|by| !provenance.contains(by)).cloned());
             rows.push(row(&engine::data_of(&plan), device, record, &mut losses));
         }
         plans.push(plan);
     }
+    let dir = fresh(&results, &format!("{}-{}", date_utc(), Machine::here().slug()))?;
     write_atomic(&dir.join("table.csv"), &csv_bytes(DEVICES_HEADER, &rows)?)?;
-    write_atomic(&dir.join("about.md"), about(repo, args, &machine, &plans).as_bytes())?;
+    write_atomic(&dir.join("about.md"), about(args, &provenance, &plans).as_bytes())?;
     charts::devices(&dir, &rows)?;
     let data = plans.last().map(engine::data_line).unwrap_or_default();
     eprintln!("{data}; results in {}", repo.show(&dir));
@@ -175,10 +178,7 @@ fn row(
 
 /// Draws the chart of every comparison below `root` again from its table; how many there are.
 pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
-    let Ok(entries) = std::fs::read_dir(root) else { return Ok(0) };
-    let mut dirs: Vec<_> = entries.flatten().map(|e| e.path()).collect();
-    dirs.sort();
-    dirs.retain(|dir| dir.join("table.csv").is_file());
+    let dirs: Vec<PathBuf> = holding(root, "table.csv")?.into_iter().map(|name| root.join(name)).collect();
     for dir in &dirs {
         charts::devices(dir, &read_csv::<DeviceRow>(&dir.join("table.csv"))?)?;
         eprintln!("{} redrawn from its table", repo.show(dir));
@@ -187,9 +187,15 @@ pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
 }
 
 /// The lines that say what was measured.
-fn about(repo: &Repo, args: &Compare, machine: &Machine, plans: &[Plan]) -> String {
-    let (commit, dirty) = machine::commit(repo);
-    let commit = commit.map_or_else(|| "none".into(), |commit| commit + if dirty { ", changed" } else { "" });
+fn about(args: &Compare, provenance: &[Provenance], plans: &[Plan]) -> String {
+    let commits: BTreeSet<String> = provenance
+        .iter()
+        .map(|by| {
+            let commit = by.commit.as_deref().unwrap_or("none");
+            format!("{commit}{}", if by.dirty { ", changed" } else { "" })
+        })
+        .collect();
+    let commits = commits.into_iter().collect::<Vec<_>>().join("; ");
     let runs = plans.iter().map(|plan| {
         let seeds: BTreeSet<u64> = plan.cells.iter().map(|cell| cell.seed).collect();
         format!("- {}: configuration and data {}, seeds {seeds:?}\n", plan.device, plan.run_digest)
@@ -202,11 +208,11 @@ fn about(repo: &Repo, args: &Compare, machine: &Machine, plans: &[Plan]) -> Stri
          epoch are a mean without the first epoch; `frames_wait` is the share of the training time spent waiting for \
          frames; `energy_j` is what the card took, whoever used it; `loss_difference` is the largest difference of an \
          epoch's training loss from that on the first device, relative to it. With so few epochs the scores tell \
-         nothing.\n\n- {data}, digest {digest}\n- machine: {}\n- commit: {commit}\n- settings changed: {settings}\n{}\n![seconds per epoch and memory](devices.svg)\n\n![speed-up of \
+         nothing.\n\n- {data}, digest {digest}\n- machine: {}\n- commit: {commits}\n- settings changed: {settings}\n{}\n![seconds per epoch and memory](devices.svg)\n\n![speed-up of \
          Tensor Train over dense](speedup.svg)\n",
         args.experiment,
         args.epochs,
-        machine.line(),
+        machines(provenance),
         runs.collect::<String>()
     )
 }

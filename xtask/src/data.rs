@@ -7,7 +7,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use bench_suite::deck;
-use bench_suite::record::file_digest;
 use clap::Subcommand;
 use serde::Deserialize;
 
@@ -196,7 +195,7 @@ fn check_archive(repo: &Repo, path: &Path) -> Result<()> {
         return Ok(());
     }
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let found = file_digest(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let found = files::digest(path).with_context(|| format!("{} cannot be read", path.display()))?;
     eprintln!("{found}  {}", repo.show(path));
     let wrong = |whose: &str, expected: &str| -> Result<()> {
         bail!(

@@ -181,6 +181,7 @@ mod tests {
             config: String::new(),
             device: bench_suite::device::DeviceName::Cpu,
             precision: bench_suite::device::Precision::F32,
+            code: bench_suite::provenance::Code::default(),
         };
         insta::assert_snapshot!(plan_text(&plan, 2));
     }

@@ -4,9 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use bench_suite::spec::{Overrides, Spec};
+use bench_suite::spec::{Overrides, Spec, stems};
 
+use crate::cli::Selection;
 use crate::repo::Repo;
+
+/// The experiment for clips of one's own.
+const ANY_FOLDER: &str = "folder";
 
 /// Loads and checks an experiment with the command line's changes, and says in one line which data it will
 /// use. A folder that cannot be read or holds nothing is refused.
@@ -36,6 +40,46 @@ pub(crate) fn check(repo: &Repo, name: &str, overrides: &Overrides, data: Option
     Ok(format!("data: rendered sample, not {} (no --data DIR, and no {own})", spec.title))
 }
 
+/// Folders under `results/` that are no experiment's.
+const TAKEN: [&str; 4] = ["bench", "compression", "devices", "ledger"];
+
+/// The selection with the name of its results: `--name`, and for any folder of clips the folder's own, so that two such
+/// datasets have two names.
+///
+/// # Errors
+/// A name that is no name of a folder, or that of another experiment.
+pub(crate) fn named(repo: &Repo, experiment: &str, selection: Selection) -> Result<Selection> {
+    let known = stems(&repo.path("experiments"))?;
+    let is_taken =
+        |name: &str| TAKEN.contains(&name) || (name != experiment && known.iter().any(|k| k == name));
+    let name = match (&selection.name, &selection.data) {
+        (Some(name), _) => {
+            let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if name.is_empty() || name.starts_with('.') || !name.chars().all(fine) {
+                bail!("--name {name:?}: expected letters, digits, '-', '_' and '.', not first");
+            }
+            if is_taken(name) {
+                bail!("--name {name} is taken: results/{name}/ is for another experiment");
+            }
+            name.clone()
+        }
+        (None, Some(dir)) if experiment == ANY_FOLDER => {
+            let whole =
+                fs::canonicalize(dir).with_context(|| format!("--data {} cannot be read", dir.display()))?;
+            let name = whole.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+            let words =
+                name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+            match words.collect::<Vec<_>>().join("-") {
+                name if name.is_empty() => return Ok(selection),
+                name if is_taken(&name) => format!("{ANY_FOLDER}-{name}"),
+                name => name,
+            }
+        }
+        _ => return Ok(selection),
+    };
+    Ok(Selection { name: Some(name), ..selection })
+}
+
 /// Refuses a results folder that cannot be written, before anything is computed.
 pub(crate) fn check_writable(dir: &Path) -> Result<()> {
     let probe = dir.join(format!(".probe-{}.tmp", std::process::id()));
@@ -55,6 +99,28 @@ pub(crate) fn results_root(repo: &Repo, out: Option<&Path>) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn results_of_two_folders_have_two_names() {
+        let (repo, dir) = (Repo::find().unwrap(), tempfile::tempdir().unwrap());
+        let name = |experiment: &str, folder: &str, name: Option<&str>| {
+            let data = dir.path().join(folder);
+            fs::create_dir_all(&data).unwrap();
+            let (data, name) = (Some(data), name.map(str::to_owned));
+            let named = named(&repo, experiment, Selection { data, name, ..Selection::default() });
+            named.map(|selection| selection.name.unwrap_or_default()).map_err(|error| error.to_string())
+        };
+        let of = |folder: &str| name("folder", folder, None).unwrap();
+        assert_eq!((of("My clips (2)"), of("b")), ("my-clips-2".to_owned(), "b".to_owned()));
+        assert_eq!((of("ucf11"), of("devices")), ("folder-ucf11".to_owned(), "folder-devices".to_owned()));
+        assert_eq!(name("ut-interaction", "b", None).unwrap(), "");
+        assert_eq!(name("folder", "b", Some("mine")).unwrap(), "mine");
+        for (bad, words) in
+            [("../x", "expected letters"), ("ucf11", "for another experiment"), ("", "expected")]
+        {
+            assert!(name("folder", "b", Some(bad)).unwrap_err().contains(words), "{bad}");
+        }
+    }
 
     #[test]
     fn folders_are_checked() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::classes::{CLASSES_HEADER, CONFUSION_HEADER, classes, confusion};
-use crate::records::{Records, csv_bytes, write_atomic};
+use crate::records::{Page, csv_bytes, write_atomic};
 use crate::repo::Repo;
 use crate::tables::{PAIRED_HEADER, SOTA_HEADER, TABLE_HEADER, Tables};
 use crate::{charts, compare, compress, ledger, readme, report};
@@ -20,13 +20,13 @@ pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Res
     let mut drawn = 0;
     for name in &names {
         let dir = root.join(name);
-        if Records::are_in(&dir) {
+        if Page::is_in(&dir) {
             derive(&dir)?;
             eprintln!("{} redrawn from its records", repo.show(&dir));
             drawn += 1;
         } else if experiment.is_some() {
             let known: Vec<String> =
-                folders(root)?.into_iter().filter(|n| Records::are_in(&root.join(n))).collect();
+                folders(root)?.into_iter().filter(|n| Page::is_in(&root.join(n))).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             bail!("{} holds no records; folders that do: {known}", repo.show(&dir));
         }
@@ -47,19 +47,20 @@ pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Res
 
 /// Writes everything that follows from the records of a folder, next to them.
 pub(crate) fn derive(dir: &Path) -> Result<()> {
-    let records = Records::read(dir)?;
-    let tables = Tables::derive(&records).with_context(|| format!("records in {}", dir.display()))?;
+    let page = Page::read(dir)?;
+    let records = &page.records;
+    let tables = Tables::derive(records).with_context(|| format!("records in {}", dir.display()))?;
     for (name, bytes) in [
         ("table.csv", csv_bytes(TABLE_HEADER, &tables.table)?),
         ("paired.csv", csv_bytes(PAIRED_HEADER, &tables.paired)?),
         ("sota.csv", csv_bytes(SOTA_HEADER, &tables.sota)?),
-        ("classes.csv", csv_bytes(CLASSES_HEADER, &classes(&records)?)?),
-        ("confusion.csv", csv_bytes(CONFUSION_HEADER, &confusion(&records))?),
+        ("classes.csv", csv_bytes(CLASSES_HEADER, &classes(records)?)?),
+        ("confusion.csv", csv_bytes(CONFUSION_HEADER, &confusion(records))?),
     ] {
         write_atomic(&dir.join(name), &bytes)?;
     }
-    let drawn = charts::draw(dir, &records, &tables)?;
-    report::write(dir, &records, &tables, &drawn)
+    let drawn = charts::draw(dir, records, &tables)?;
+    report::write(dir, &page, &tables, &drawn)
 }
 
 fn folders(root: &Path) -> Result<Vec<String>> {
@@ -102,14 +103,11 @@ mod tests {
     #[test]
     fn figures_are_byte_identical_from_the_records_alone() {
         let dir = tempfile::tempdir().unwrap();
-        fixture::five_models().write(dir.path()).unwrap();
+        fixture::five_models().keep(dir.path()).unwrap();
         derive(dir.path()).unwrap();
         let first = files(dir.path());
-        for name in first.keys() {
-            let is_record = ["folds.csv", "curves.csv", "predictions.csv", "params.csv", "run.toml"];
-            if !is_record.contains(&name.as_str()) {
-                fs::remove_file(dir.path().join(name)).unwrap();
-            }
+        for name in first.keys().filter(|name| !name.starts_with("runs/")) {
+            fs::remove_file(dir.path().join(name)).unwrap();
         }
         derive(dir.path()).unwrap();
         assert_eq!(files(dir.path()), first);

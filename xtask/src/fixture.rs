@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use bench_suite::deck;
+use bench_suite::device::{DeviceName, Precision};
+use bench_suite::provenance::{Machine, Provenance};
 use bench_suite::record::{CellRecord, DataKind, ParamsRow};
 
-use crate::records::{CellMeta, ClipRow, CurveRow, FoldRow, Machine, Records, Run, RunFile};
+use crate::records::{CellMeta, ClipRow, CurveRow, FoldRow, Records, Run, RunFile};
 
 /// Test clips of a fold.
 const CLIPS: usize = 20;
@@ -31,7 +33,8 @@ pub(crate) fn cell_record(model: &str) -> CellRecord {
         frames_wait: None,
         split_digest: "s".into(),
         curve: Vec::new(),
-        provenance: None,
+        origin: None,
+        computed: None,
         card: None,
     }
 }
@@ -47,11 +50,23 @@ pub(crate) fn records(digest: &str, groups: &[(&str, &str, &[usize], f64)]) -> R
     }
     records.run_file.runs.push(Run {
         digest: digest.into(),
-        date: "2026-01-31".into(),
+        device: DeviceName::Cpu,
+        precision: Precision::F32,
+        commands: vec!["cargo xtask reproduce ucf11-sample".into()],
+        config: "name = \"ucf11-sample\"\nrecipe = \"scaled\"\n\n[train]\nbatch = 16\n".into(),
+        provenance: vec![provenance()],
+        cells,
+    });
+    records.sort();
+    records
+}
+
+fn provenance() -> Provenance {
+    Provenance {
         commit: Some("0123456789abcdef0123456789abcdef01234567".into()),
         dirty: false,
-        commands: vec!["cargo xtask reproduce ucf11-sample".into()],
-        config: "name = \"ucf11-sample\"\n\n[train]\nbatch = 16\n".into(),
+        program: Some("fedc".into()),
+        of_collecting: false,
         machine: Machine {
             cpu: "Example CPU @ 2.00GHz".into(),
             cores: 2,
@@ -59,10 +74,7 @@ pub(crate) fn records(digest: &str, groups: &[(&str, &str, &[usize], f64)]) -> R
             os: "Example OS, x86_64".into(),
         },
         versions: BTreeMap::from([("rustc".into(), "1.95.0".into())]),
-        cells,
-    });
-    records.sort();
-    records
+    }
 }
 
 /// The five models, three folds by clips and three by groups, in the order of the paper's scores.
@@ -170,11 +182,13 @@ fn add_cell(records: &mut Records, (model, protocol): (&str, &str), fold: usize,
         params_input: paper,
         params_total: paper + 200_000,
         peak_rss_bytes: if dense { 1_500_000_000 } else { 300_000_000 },
+        finished: "2026-01-31".into(),
+        provenance: Some(0),
         card: None,
     }
 }
 
-/// Scores that tests of merging compare exactly.
+/// Scores that tests of joining compare exactly.
 fn digest_only(score: f64) -> bool {
     (score * 4.0).fract() == 0.0
 }

@@ -34,6 +34,8 @@ mod records;
 mod repo;
 mod report;
 mod reproduce;
+mod results;
+mod runs;
 mod setup;
 mod suite;
 mod tables;
@@ -89,6 +91,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Verb::Predict(args) => predict::predict(&repo, args),
         Verb::Compress(args) => compress::compress(&repo, args),
         Verb::Data(verb) => data::data(&repo, verb),
+        Verb::Results(verb) => results::results(&repo, verb),
         Verb::Setup(options) => setup::setup(&repo, options),
         Verb::Test => suite::test(&repo),
         Verb::Bench(what) => bench::bench(&repo, what),

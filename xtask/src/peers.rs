@@ -25,7 +25,7 @@ use self::environment::Environments;
 use self::plan::{Cell, PEERS, Round};
 use self::report::Results;
 use self::session::Session;
-use crate::bench::machine::Machine;
+use crate::bench::machine::Bench;
 
 /// What `cargo xtask bench peers` may be told.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,7 +51,7 @@ pub(crate) struct Options {
     /// Use the environments that are there and install nothing
     #[arg(long)]
     offline: bool,
-    /// Where the results go [default: results/bench/<date>-<cpu>]
+    /// Where the results go [default: results/bench/<date>-<cpu>-<verb>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -62,8 +62,8 @@ pub(crate) struct Options {
 /// If our own side fails or computes something else than the reference, or if a file cannot be written.
 pub(crate) fn run(root: &Path, engine: &Path, options: &Options) -> Result<()> {
     let data = root.join("data/peers");
-    let machine = Machine::read();
-    let out = options.out.clone().unwrap_or_else(|| root.join("results/bench").join(machine.folder()));
+    let machine = Bench::new(root, engine)?;
+    let out = machine.folder(root, "peers", options.out.as_deref())?;
     let environments =
         Environments::ensure(root, &data, (&options.python, options.offline), &wanted(options))?;
     let mut results = Results::new(machine, options.rounds);

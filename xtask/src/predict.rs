@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
-use bench_suite::record::{Plan, PlannedCell};
+use bench_suite::record::PlannedCell;
 
 use crate::cli::{Predict, Verbosity};
 use crate::engine::{self, BAD_DATA};
 use crate::repo::Repo;
-use crate::{packages, text};
+use crate::{packages, runs, text};
 
 /// Clips that cannot be used were named by the engine.
 #[derive(Debug)]
@@ -70,19 +70,9 @@ impl<'a> Wanted<'a> {
 
 /// The cell that finished last among those that are wanted.
 pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, PlannedCell)> {
-    let mut experiments: Vec<String> = Vec::new();
     let mut cells: Vec<String> = Vec::new();
     let mut found: Vec<(SystemTime, PathBuf, PlannedCell)> = Vec::new();
-    for dir in fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        let Some(plan) =
-            fs::read(dir.join("plan.json")).ok().and_then(|text| serde_json::from_slice::<Plan>(&text).ok())
-        else {
-            continue;
-        };
-        if plan.experiment != wanted.run && plan.run_digest != wanted.run {
-            experiments.push(plan.experiment);
-            continue;
-        }
+    for (dir, plan) in runs::called(runs, wanted.run)? {
         for cell in plan.cells {
             let folder = dir.join("cells").join(cell.id());
             let Ok(finished) = fs::metadata(folder.join("cell.json")).and_then(|meta| meta.modified()) else {
@@ -102,14 +92,6 @@ pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, Plann
     found.sort_by_key(|(finished, dir, cell)| Reverse((*finished, Reverse(cell.seed), dir.clone())));
     if let Some((_, dir, cell)) = found.into_iter().next() {
         return Ok((dir, cell));
-    }
-    if cells.is_empty() {
-        bail!(
-            "data/runs/ holds no finished run of {:?}; runs of: {}. cargo xtask reproduce {} makes one",
-            wanted.run,
-            text::listed(experiments),
-            wanted.run
-        );
     }
     bail!(
         "no finished cell of {:?} has model {}{}{}; there are: {}",
@@ -178,7 +160,7 @@ mod tests {
         let error = id("xtask predict folder --fold 2 a.avi").unwrap_err().to_string();
         assert!(error.contains("fold 2; there are: tt-gru.clips.scaled.f0.s0, "), "{error}");
         let error = id("xtask predict ucf11 a.avi").unwrap_err().to_string();
-        assert!(error.contains("no finished run of \"ucf11\"; runs of: folder, other."), "{error}");
+        assert!(error.contains("no run of \"ucf11\"; runs of: folder, other."), "{error}");
         let error = choose(&dir.path().join("none"), &Wanted::of(&args("xtask predict x a.avi")))
             .unwrap_err()
             .to_string();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::records::{Records, Run, write_atomic};
+use crate::records::{Page, Run, write_atomic};
 use crate::repo::Repo;
 use crate::tables::{TableRow, Tables};
 use crate::text::{md_table, score, thousands};
@@ -18,7 +18,7 @@ const END: &str = "<!-- end of results -->";
 /// Writes the block between the README's markers anew, if there are records to write it from.
 pub(crate) fn splice(repo: &Repo) -> Result<()> {
     let dir = repo.path("results").join(SHOWN);
-    if !Records::are_in(&dir) {
+    if !Page::is_in(&dir) {
         return Ok(());
     }
     let path = repo.path("README.md");
@@ -37,7 +37,7 @@ fn spliced(text: &str, block: &str) -> Option<String> {
 }
 
 fn block(dir: &Path) -> Result<String> {
-    let records = Records::read(dir)?;
+    let Page { records, .. } = Page::read(dir)?;
     let tables = Tables::derive(&records)?;
     let run = &records.run_file;
     let machine = run.runs.first().map(Run::machine_line).unwrap_or_default();
@@ -86,7 +86,7 @@ mod tests {
     fn the_readme_shows_the_committed_records() {
         let repo = Repo::find().unwrap();
         let dir = repo.path("results").join(SHOWN);
-        if !Records::are_in(&dir) {
+        if !Page::is_in(&dir) {
             eprintln!("skipped: results/{SHOWN} is not there");
             return;
         }

@@ -9,13 +9,13 @@ use crate::cells::Runner;
 use crate::cli::{Reproduce, Selection, Verbosity};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::records::{Records, collect, hold, merge};
+use crate::records::{Page, Records, collect, hold};
 use crate::repo::Repo;
 use crate::{classes, cluster, device, dry_run, engine, experiments, figures, packages};
 
 /// Runs an experiment from video files to `results/<experiment>/`, or submits its cells to a batch system.
 pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
-    let selection = &args.selection.on_this_machine(repo)?;
+    let selection = &experiments::named(repo, &args.experiment, args.selection.on_this_machine(repo)?)?;
     // Refused before anything is built; nodes of a cluster have libraries of their own.
     match args.batch.on {
         Some(_) => drop(device::built(repo, selection.device)?),
@@ -67,14 +67,14 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
         &run_dir,
         &plan,
         args.out.as_deref(),
-        &selection.command_line(&plan.experiment),
+        &selection.command_line(&args.experiment),
     ))
 }
 
 /// Prints the missing cells of an experiment as command lines.
 pub(crate) fn plan(repo: &Repo, experiment: &str, selection: &Selection) -> Result<()> {
     let verbosity = Verbosity { quiet: true, verbose: 0 };
-    let selection = &selection.on_this_machine(repo)?;
+    let selection = &experiments::named(repo, experiment, selection.on_this_machine(repo)?)?;
     let plan = prepared(repo, experiment, selection, verbosity, &Interrupt::install()?)?;
     cluster::plan(repo, &engine::run_dir(repo, &plan), &plan)
 }
@@ -113,7 +113,7 @@ pub(crate) fn write(
     let params =
         engine::params(repo, &["--experiment".into(), plan.experiment.clone().into()], Verbosity::default())?;
     let kept = || format!("nothing is lost: the finished cells are in {}", repo.show(run_dir));
-    let mut records = collect(repo, run_dir, plan, params).with_context(kept)?;
+    let mut records = collect(run_dir, plan, params).with_context(kept)?;
     for run in &mut records.run_file.runs {
         run.commands.push(command.to_owned());
     }
@@ -121,18 +121,18 @@ pub(crate) fn write(
     report(repo, plan, &dir)
 }
 
-fn write_results(repo: &Repo, run_dir: &Path, mut records: Records, dir: &Path) -> Result<()> {
+fn write_results(repo: &Repo, run_dir: &Path, records: Records, dir: &Path) -> Result<()> {
     let _held = hold(dir)?;
-    if Records::are_in(dir) {
-        let (merged, note) = merge(Records::read(dir)?, records);
-        records = merged;
-        if let Some(note) = note {
-            eprintln!("{}: {note}", repo.show(dir));
-        }
+    let data_digest = records.run_file.data_digest.clone();
+    let run = records.keep(dir)?;
+    eprintln!("records in {}", repo.show(&run));
+    let page = Page::read(dir)?;
+    for row in page.hidden.iter().filter(|row| run.ends_with(&row.run)) {
+        eprintln!("not on the page, {}: {row}", row.why);
     }
-    records.write(dir)?;
-    if records.run_file.may_show_frames() {
-        engine::thumbnails(repo, run_dir, &classes::mistaken_clips(&records), &dir.join("thumbnails"))?;
+    let shown = &page.records;
+    if shown.run_file.may_show_frames() && shown.run_file.data_digest == data_digest {
+        engine::thumbnails(repo, run_dir, &classes::mistaken_clips(shown), &dir.join("thumbnails"))?;
     }
     figures::derive(dir)
 }

@@ -8,7 +8,7 @@ use bench_suite::record::DataKind;
 use bench_suite::stats::{self, FoldOutcomes, Interval, Outcomes};
 use serde::{Deserialize, Serialize};
 
-use crate::records::{CellKey, CellMeta, ClipRow, FoldRow, OfCell, Records};
+use crate::records::{CellKey, CellMeta, ClipRow, FoldRow, OfCell, Records, Run};
 
 /// Header of `table.csv`.
 pub(crate) const TABLE_HEADER: &str = "model,protocol,recipe,metric,mean,std,ci_low,ci_high,folds,seeds,epochs,\
@@ -243,6 +243,12 @@ fn table_row(records: &Records, rows: &[&FoldRow], outcomes: &BTreeMap<CellKey<'
     }
 }
 
+/// The digest of a cell's fold.
+fn split<'a>(records: &'a Records, row: &FoldRow) -> Option<&'a str> {
+    let mut cells = records.run_file.runs.iter().flat_map(|run| &run.cells);
+    cells.find(|cell| cell.key() == row.key()).map(|cell| cell.split_digest.as_str())
+}
+
 fn paired_row(
     records: &Records,
     rows: &[&FoldRow],
@@ -252,7 +258,9 @@ fn paired_row(
     let (_, baseline) = deck::TWINS.iter().find(|(tt, _)| *tt == first.model)?;
     let twin_of = |row: &FoldRow| {
         let key = (*baseline, row.protocol.as_str(), row.recipe.as_str(), row.fold, row.seed);
-        records.folds.iter().find(|f| f.key() == key)
+        let twin = records.folds.iter().find(|f| f.key() == key)?;
+        // A page may take the two from two runs, whose folds need not be the same.
+        (split(records, row) == split(records, twin)).then_some(twin)
     };
     let pairs: Vec<(&FoldRow, &FoldRow)> = rows.iter().filter_map(|r| Some((*r, twin_of(r)?))).collect();
     let (ours, twins): (Vec<&FoldRow>, Vec<&FoldRow>) = pairs.into_iter().unzip();
@@ -295,7 +303,7 @@ fn sota_rows(records: &Records, table: &[TableRow]) -> Vec<SotaCsvRow> {
     if records.run_file.data_kind == DataKind::Official {
         let ours = table.iter().filter(|r| r.protocol == paper_protocol(dataset.name));
         if let Some(best) = ours.max_by(|a, b| a.mean.total_cmp(&b.mean)) {
-            let days = records.run_file.runs.iter().map(|r| r.date.as_str()).max().unwrap_or_default();
+            let days = records.run_file.runs.iter().map(Run::finished).max().unwrap_or_default();
             let year = days.get(..4).and_then(|y| y.parse().ok()).unwrap_or_default();
             rows.push(row(format!("ours, {}", best.model), year, best.mean, OURS.to_owned()));
         }
@@ -346,6 +354,20 @@ mod tests {
         }
         records.run_file.dataset = "folder".into();
         assert!(Tables::derive(&records).unwrap().sota.is_empty());
+    }
+
+    #[test]
+    fn only_equal_folds_are_paired() {
+        let mut records = fixture::five_models();
+        let folds = |records: &Records| -> Vec<usize> {
+            Tables::derive(records).unwrap().paired.iter().map(|row| row.folds).collect()
+        };
+        let before = folds(&records);
+        let cells = &mut records.run_file.runs[0].cells;
+        let other = cells.iter_mut().find(|cell| cell.model == "gru" && cell.protocol == "clips").unwrap();
+        other.split_digest = "other folds".into();
+        let after = folds(&records);
+        assert_eq!(before.iter().sum::<usize>() - after.iter().sum::<usize>(), 1, "{before:?} {after:?}");
     }
 
     #[test]

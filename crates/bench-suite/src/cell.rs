@@ -3,13 +3,12 @@
 use crate::data::{Clips, Places};
 use crate::device::{DeviceName, open};
 use crate::lease::{Held, hold};
-use crate::record::{CellRecord, Plan, PlannedCell, Provenance, file_digest, host};
+use crate::provenance::{Machine, now_utc};
+use crate::record::{CellRecord, Computed, Origin, Plan, PlannedCell, host};
 use crate::spec::Spec;
 use crate::state::Snapshot;
 use crate::train::{Training, final_value, predictions, train};
 use anyhow::{Context, Result, bail};
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -113,21 +112,29 @@ fn compute(
         frames_wait: outcome.frames_wait,
         split_digest: fold.digest,
         curve: outcome.curve,
-        provenance: Some(Provenance {
+        origin: Some(Origin {
             run_digest: plan.run_digest.clone(),
             data_digest: plan.data_digest.clone(),
-            binary_digest: std::env::current_exe()
-                .and_then(|program| file_digest(&program))
-                .context("this program's file cannot be read")?,
             host: host(),
             restarts: held.restarts(),
         }),
+        computed: Some(computed(plan, clips)?),
         card: outcome.card,
     };
     held.check(&options.id)?;
     write(&folder.join("cell.json"), &serde_json::to_vec_pretty(&record)?)?;
     tracing::info!("{}: finished", options.id);
     Snapshot::new(folder).remove()
+}
+
+/// What computes here and now: the code that the run was planned with, this machine, this program, and the libav that
+/// decoded the clips.
+pub(crate) fn computed(plan: &Plan, clips: &Clips) -> Result<Computed> {
+    let program = std::env::current_exe().and_then(|program| files::digest(&program));
+    let program = program.context("this program's file cannot be read")?;
+    let mut by = plan.code.clone().on(Machine::here(), Some(program));
+    by.versions.insert("libav".to_owned(), clips.libav().to_owned());
+    Ok(Computed { finished: now_utc(), by })
 }
 
 /// Removes temporary files of a run that was killed: ours (`*.tmp`) and safetensors' own (`.tmp*`).
@@ -145,16 +152,7 @@ pub fn sweep(folder: &Path) -> Result<()> {
 
 /// Writes a file whole or not at all.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .and_then(|()| File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all());
-    if written.is_err() {
-        // Half a file only takes room where room may be what is missing; the error says what failed.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.with_context(|| format!("cannot write {}", path.display()))
+    files::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Largest resident set of this process so far, in bytes.

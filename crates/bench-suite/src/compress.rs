@@ -42,7 +42,8 @@ pub struct CompressOptions {
 }
 
 /// Factorizes, scores, fine-tunes, and trains the twin from nothing; the record lands in
-/// `<run>/compress/<cell>.<form>.r<rank>.e<epochs>/case.json`, and nothing is done where it is there.
+/// `<run>/compress/<cell>.<form>.r<rank>.e<epochs>/case.json`, beside it in `computed.json` what computed it, and nothing
+/// is done where it is there.
 ///
 /// The fold, seed and recipe are those of the cell; rates are those of the TT model. The test fold scores, and
 /// chooses nothing.
@@ -96,6 +97,8 @@ pub fn compress(options: &CompressOptions) -> Result<()> {
         factorize_s,
         peak_rss_bytes: peak_rss_bytes(),
     };
+    let computed = cell::computed(&source.plan, &source.clips)?;
+    write(&folder.join("computed.json"), &serde_json::to_vec_pretty(&computed)?)?;
     write(&path, &serde_json::to_vec_pretty(&record)?)
 }
 
@@ -214,6 +217,7 @@ struct Factorized {
 
 /// A finished cell and what is needed to train its Tensor-Train twin.
 struct Source {
+    plan: Plan,
     record: CellRecord,
     weights: PathBuf,
     twin: String,
@@ -242,7 +246,7 @@ impl Source {
         }
         let clips = Clips::open(&Places::of_run(&options.run_dir)?, &spec, &plan)?;
         let device = open(options.device, Precision::F32)?;
-        Ok(Self { record, weights, twin, spec, clips, shape, device })
+        Ok(Self { plan, record, weights, twin, spec, clips, shape, device })
     }
 
     fn factorized(&self) -> Result<Factorized> {

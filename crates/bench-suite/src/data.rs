@@ -300,6 +300,11 @@ impl Clips {
         Ok(Self::new(store, spec, plan.metric == "map"))
     }
 
+    /// Versions of libav that decoded the clips.
+    pub fn libav(&self) -> &str {
+        &self.store.info().libav
+    }
+
     /// The store's folder name.
     pub fn store_name(&self) -> String {
         self.store.dir().file_name().unwrap_or_default().to_string_lossy().into_owned()

@@ -28,6 +28,7 @@ pub mod plan;
 pub mod predict;
 #[cfg(feature = "engine")]
 pub mod progress;
+pub mod provenance;
 pub mod record;
 pub mod spec;
 #[cfg(feature = "engine")]

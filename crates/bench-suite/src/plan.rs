@@ -3,6 +3,7 @@
 use crate::build::{Size, model_config, size};
 use crate::data::{Clips, Fold, Resolved};
 use crate::device::{DeviceName, Precision};
+use crate::provenance::Code;
 use crate::record::{LeftOut, Plan, PlannedCell};
 use crate::spec::Spec;
 use anyhow::{Context, Result};
@@ -89,6 +90,7 @@ pub fn plan(
         // Which card of its kind is no matter of the run.
         device: if let DeviceName::Cuda(_) = device { DeviceName::Cuda(0) } else { device },
         precision,
+        code: Code::default(),
     })
 }
 

@@ -1,11 +1,9 @@
 //! The record schema: one row per number, base units. bench-suite writes it, xtask reads it.
 
 use crate::device::{CardUse, DeviceName, Precision};
+use crate::provenance::{Code, Provenance};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 
 /// What one finished cell (model × protocol × recipe × fold × seed) leaves in its folder as `cell.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,28 +46,38 @@ pub struct CellRecord {
     pub split_digest: String,
     /// One row per epoch.
     pub curve: Vec<CurvePoint>,
-    /// What it was computed from and where; none in records of before it was kept.
+    /// Of which run it is, and who finished it; none in records of before it was kept.
+    #[serde(default, alias = "provenance")]
+    pub origin: Option<Origin>,
+    /// What computed it and when; none in records of before it was kept.
     #[serde(default)]
-    pub provenance: Option<Provenance>,
+    pub computed: Option<Computed>,
     /// The graphics card that it was trained on; none for the CPU.
     #[serde(default)]
     pub card: Option<CardUse>,
 }
 
-/// Where a cell's numbers come from. It stays in `data/runs/`: host names are nobody's business.
+/// Which run a cell belongs to. It stays in `data/runs/`: host names are nobody's business.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Provenance {
+pub struct Origin {
     /// Of configuration and data: the run's name.
     pub run_digest: String,
     /// SHA-256 over the store's manifest.
     pub data_digest: String,
-    /// SHA-256 of the engine's program file.
-    pub binary_digest: String,
     /// Host that finished it.
     pub host: String,
     /// How often it was begun again after a kill, a signal or a failure.
     pub restarts: u64,
+}
+
+/// What computed a cell, as it was computed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Computed {
+    /// When the cell was finished, `YYYY-MM-DDThh:mm:ssZ`.
+    pub finished: String,
+    /// By what.
+    pub by: Provenance,
 }
 
 /// The content of a cell's file `lock`: who computes the cell, or computed it last.
@@ -198,23 +206,6 @@ pub fn host() -> String {
     gethostname::gethostname().to_string_lossy().into_owned()
 }
 
-/// SHA-256 of a file, in hexadecimal digits.
-pub fn file_digest(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let (mut hash, mut block) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut block)? {
-            0 => {
-                break Ok(hash
-                    .finalize()
-                    .iter()
-                    .fold(String::new(), |text, byte| text + &format!("{byte:02x}")));
-            }
-            count => hash.update(&block[..count]),
-        }
-    }
-}
-
 /// File name of a clip's strip of frames, whatever the clip is called.
 pub fn thumbnail(clip: &str) -> String {
     let digest = Sha256::digest(clip);
@@ -277,6 +268,9 @@ pub struct Plan {
     /// Precision of a card's products.
     #[serde(default)]
     pub precision: Precision,
+    /// What the engine was built from when the run was planned.
+    #[serde(default)]
+    pub code: Code,
 }
 
 /// A clip that was left out.

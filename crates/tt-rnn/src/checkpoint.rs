@@ -3,7 +3,6 @@
 use crate::{Error, Result};
 use candle_core::Tensor;
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 /// Writes named tensors and one text entry (`state`) as a safetensors file: temporary file, fsync, rename,
@@ -14,20 +13,11 @@ use std::path::Path;
 /// [`Error::File`] naming the file.
 pub fn save(path: &Path, tensors: &[(String, Tensor)], state: &str) -> Result<()> {
     let metadata = HashMap::from([("state".to_owned(), state.to_owned())]);
-    let temporary = path.with_extension("tmp");
-    let failed = |source: std::io::Error| Error::File { path: path.to_owned(), source };
     let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let written = safetensors::serialize_to_file(named, Some(metadata), &temporary)
-        .map_err(std::io::Error::other)
-        .and_then(|()| File::open(&temporary)?.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .and_then(|()| File::open(folder)?.sync_all());
-    if written.is_err() {
-        // Half a file only takes room where room may be what is missing; the error says what failed.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.map_err(failed)
+    let written = files::replace(path, |temporary| {
+        safetensors::serialize_to_file(named, Some(metadata), temporary).map_err(std::io::Error::other)
+    });
+    written.map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
 /// Reads what [`save`] wrote: tensors by name, and the text entry.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::machine::{Machine, load};
+use super::machine::{Bench, load};
 use crate::records::write_atomic;
 use crate::repo::{self, Repo};
 
@@ -24,7 +24,7 @@ pub(crate) struct Options {
     /// Python that makes the environment
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
     python: String,
-    /// Where the results go [default: results/bench/<date>-<cpu>]
+    /// Where the results go [default: results/bench/<date>-<cpu>-<verb>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -42,13 +42,12 @@ struct Section {
 /// Runs the comparison and writes `decode.csv`.
 pub(super) fn decode(repo: &Repo, options: &Options) -> Result<()> {
     repo.build(&["video-data"], "decoding, links FFmpeg", false)?;
-    let machine = Machine::read();
-    let out = options.out.clone().unwrap_or_else(|| repo.path("results/bench").join(machine.folder()));
-    fs::create_dir_all(&out).with_context(|| format!("failed to make {}", out.display()))?;
+    let engine = repo.binary("bench-suite");
+    let machine = Bench::new(repo.root(), Path::new(engine.get_program()))?;
+    let out = machine.folder(repo.root(), "decode", options.out.as_deref())?;
     let home = repo.path("data/peers/env/decode");
     let python = environment(repo, &home, &options.python)?;
     let load_start = load();
-    let engine = repo.binary("bench-suite");
     let clips = repo.path("data/peers/decode");
     let mut command = Command::new(python);
     command.arg(repo.path("xtask/peers/decode.py")).arg(engine.get_program());

@@ -1,32 +1,28 @@
 //! The machine a measurement ran on, the name of its result folder, and `machine.toml`.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
-use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use bench_suite::provenance::{Code, Machine, Provenance, date_utc};
 use serde::Serialize;
 
-/// Processor, system and date.
+use crate::records::{fresh, write_atomic};
+
+/// The day, and what measures.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Machine {
+pub(crate) struct Bench {
     /// UTC, `YYYY-MM-DD`.
     date: String,
-    cpu: String,
-    cores: usize,
-    os: &'static str,
-    arch: &'static str,
     /// Vector extensions that matter here, as the system names them.
     vector: Vec<String>,
-    /// Total memory, if the system says.
-    memory_bytes: Option<u64>,
+    /// Code, program and processor.
+    provenance: Provenance,
 }
 
-impl Machine {
-    /// Asks the system.
-    pub(crate) fn read() -> Self {
+impl Bench {
+    /// Asks the system; `engine` is the program that measures.
+    pub(crate) fn new(root: &Path, engine: &Path) -> Result<Self> {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let line = |key: &str| {
             let found = info.lines().find(|line| line.starts_with(key));
@@ -38,47 +34,41 @@ impl Machine {
                 || flag.starts_with("avx512")
                 || flag.starts_with("amx")
         };
-        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-        let kib = total.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-        Self {
-            date: today(),
-            cpu: line("model name").or_else(sysctl).unwrap_or_else(|| "unknown cpu".to_owned()),
-            cores: thread::available_parallelism().map_or(1, Into::into),
-            os: std::env::consts::OS,
-            arch: std::env::consts::ARCH,
+        let program =
+            files::digest(engine).with_context(|| format!("{} cannot be read", engine.display()))?;
+        Ok(Self {
+            date: date_utc(),
             vector: flags.split_whitespace().filter(known).map(str::to_owned).collect(),
-            memory_bytes: kib.map(|kib| kib * 1024),
-        }
+            provenance: Code::of(root).on(Machine::here(), Some(program)),
+        })
     }
 
-    /// `<date>-<cpu>`, the processor's name in small letters with dashes.
-    pub(crate) fn folder(&self) -> String {
-        let mut slug = String::new();
-        for word in self.cpu.to_lowercase().split(|c: char| !c.is_ascii_alphanumeric()) {
-            let noise = ["", "r", "tm", "cpu", "processor", "with"].contains(&word);
-            if !noise {
-                slug += "-";
-                slug += word;
-            }
+    /// Makes the folder of a measurement: the one given, which must be empty, else a new one
+    /// `results/bench/<date>-<cpu>-<verb>`; absolute, since the engine runs in the repository.
+    pub(crate) fn folder(&self, root: &Path, verb: &str, out: Option<&Path>) -> Result<PathBuf> {
+        let Some(out) = out else {
+            let name = format!("{}-{}-{verb}", self.date, self.provenance.machine.slug());
+            return fresh(&root.join("results/bench"), &name);
+        };
+        let out = std::path::absolute(out)?;
+        fs::create_dir_all(&out).with_context(|| format!("failed to make {}", out.display()))?;
+        let mut there = fs::read_dir(&out).with_context(|| format!("{} cannot be read", out.display()))?;
+        if there.next().is_some() {
+            bail!("--out {} is not empty: every measurement needs a folder of its own", out.display());
         }
-        self.date.clone() + &slug
+        Ok(out)
     }
 
-    /// Writes `machine.toml`: this machine, and `section` as `[verb]`; what the other verb wrote stays.
+    /// Writes `machine.toml`: this, and `section` as `[verb]`.
     pub(crate) fn write(&self, out: &Path, verb: &str, section: &impl Serialize) -> Result<()> {
-        let path = out.join("machine.toml");
-        let old = fs::read_to_string(&path).unwrap_or_default();
-        let mut file: toml::Table = toml::from_str(&old).unwrap_or_default();
-        file.insert("machine".to_owned(), toml::Value::try_from(self)?);
+        let mut file = toml::Table::try_from(self)?;
         file.insert(verb.to_owned(), toml::Value::try_from(section)?);
-        fs::write(&path, toml::to_string(&file)?)
-            .with_context(|| format!("failed to write {}", path.display()))
+        write_atomic(&out.join("machine.toml"), toml::to_string(&file)?.as_bytes())
     }
 
     /// For the chart's title.
     pub(crate) fn title(&self) -> String {
-        format!("{}, {}", self.cpu, self.date)
+        format!("{}, {}", self.provenance.machine.cpu, self.date)
     }
 }
 
@@ -87,63 +77,40 @@ pub(crate) fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
 
-/// macOS has no /proc.
-fn sysctl() -> Option<String> {
-    let output = Command::new("sysctl").args(["-n", "machdep.cpu.brand_string"]).output().ok()?;
-    let name = String::from_utf8(output.stdout).ok()?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
-}
-
-/// Today in UTC.
-fn today() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-    date(seconds / 86_400)
-}
-
-/// `YYYY-MM-DD` of a day counted from 1970-01-01, by the proleptic Gregorian calendar: years begin in March,
-/// so that the leap day is the last of its year.
-fn date(days: u64) -> String {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn days_become_dates() {
-        assert_eq!(date(0), "1970-01-01");
-        assert_eq!(date(11_016), "2000-02-29");
-        assert_eq!(date(20_780), "2026-11-23");
+    /// As measured by a program that any machine has.
+    fn bench() -> Bench {
+        Bench::new(Path::new(env!("CARGO_MANIFEST_DIR")), &std::env::current_exe().unwrap()).unwrap()
     }
 
     #[test]
-    fn each_verb_keeps_the_others_section() {
-        let out = tempfile::tempdir().unwrap();
-        let machine = Machine::read();
-        machine.write(out.path(), "kernels", &toml::toml! { rounds = 3 }).unwrap();
-        machine.write(out.path(), "peers", &toml::toml! { rounds = 5 }).unwrap();
-        machine.write(out.path(), "kernels", &toml::toml! { rounds = 4 }).unwrap();
+    fn a_second_measurement_of_the_day_keeps_the_first() {
+        let root = tempfile::tempdir().unwrap();
+        let bench = bench();
+        let first = bench.folder(root.path(), "kernels", None).unwrap();
+        bench.write(&first, "kernels", &toml::toml! { rounds = 3 }).unwrap();
+        let before = fs::read(first.join("machine.toml")).unwrap();
+        let second = bench.folder(root.path(), "kernels", None).unwrap();
+        bench.write(&second, "kernels", &toml::toml! { rounds = 4 }).unwrap();
+        assert_eq!(fs::read(first.join("machine.toml")).unwrap(), before);
         let file: toml::Table =
-            toml::from_str(&fs::read_to_string(out.path().join("machine.toml")).unwrap()).unwrap();
+            toml::from_str(&fs::read_to_string(second.join("machine.toml")).unwrap()).unwrap();
         assert_eq!(file["kernels"]["rounds"].as_integer(), Some(4));
-        assert_eq!(file["peers"]["rounds"].as_integer(), Some(5));
-        assert_eq!(file["machine"]["cpu"].as_str(), Some(machine.cpu.as_str()));
+        let cpu = &bench.provenance.machine.cpu;
+        assert_eq!(file["provenance"]["machine"]["cpu"].as_str(), Some(cpu.as_str()));
+        let name = format!("{}-{}-kernels", bench.date, bench.provenance.machine.slug());
+        assert!(first.ends_with(&name) && second.ends_with(format!("{name}-2")));
     }
 
     #[test]
-    fn folder_is_date_and_processor() {
-        let mut machine = Machine::read();
-        "2026-11-23".clone_into(&mut machine.date);
-        "Intel(R) Xeon(R) Platinum 8581C CPU @ 2.30GHz".clone_into(&mut machine.cpu);
-        assert_eq!(machine.folder(), "2026-11-23-intel-xeon-platinum-8581c-2-30ghz");
+    fn a_folder_with_something_in_it_is_refused() {
+        let out = tempfile::tempdir().unwrap();
+        assert!(bench().folder(Path::new("."), "kernels", Some(out.path())).is_ok());
+        fs::write(out.path().join("kernels.csv"), "").unwrap();
+        let error = bench().folder(Path::new("."), "kernels", Some(out.path())).unwrap_err().to_string();
+        assert!(error.contains("is not empty"), "{error}");
     }
 }

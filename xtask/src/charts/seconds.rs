@@ -1,5 +1,7 @@
 //! Seconds per training epoch, logarithmic; the paper's seconds, from its own machine, in their own panel.
 
+use std::collections::BTreeSet;
+
 use bench_suite::deck;
 
 use super::Scene;
@@ -30,8 +32,10 @@ pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
     let rows = groups.iter().map(|(_, marks)| marks.len()).max().unwrap_or_default();
     let (height, areas) = panels(1000.0, groups.len(), rows as f64 * ROW, 96.0, 34.0);
     let mut canvas = Canvas::new(1000.0, height);
-    let machines: Vec<&str> = scene.records.run_file.runs.iter().map(|r| r.machine.cpu.as_str()).collect();
-    let more = format!("logarithmic, first epoch left out · {}", machines.first().unwrap_or(&""));
+    let by = scene.records.run_file.runs.iter().flat_map(|run| &run.provenance);
+    let processors: BTreeSet<&str> = by.map(|provenance| provenance.machine.cpu.as_str()).collect();
+    let processors = processors.into_iter().collect::<Vec<_>>().join(", ");
+    let more = format!("logarithmic, first epoch left out · {processors}");
     header(&mut canvas, "Seconds per training epoch", &scene.subtitle(&more));
     for ((name, marks), area) in groups.iter().zip(&areas) {
         lollipops(&mut canvas, *area, name, marks, "seconds per epoch", seconds, &[]);

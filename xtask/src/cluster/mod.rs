@@ -11,9 +11,8 @@ mod task;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bench_suite::record::{Plan, PlannedCell};
 use clap::Args;
 
@@ -24,9 +23,8 @@ pub(crate) use task::task;
 
 use crate::cells::is_done;
 use crate::engine;
-use crate::records::read_json;
 use crate::repo::Repo;
-use crate::{reproduce, text};
+use crate::{reproduce, runs};
 
 /// What `--on` may name.
 pub(crate) const ENGINES: [&str; 1] = ["slurm"];
@@ -54,27 +52,15 @@ pub(crate) struct Run {
 impl Run {
     /// The run of an experiment whose plan is the newest, or of a digest.
     pub(crate) fn find(repo: &Repo, name: &str) -> Result<Self> {
-        let mut found: Vec<(SystemTime, PathBuf, Plan)> = Vec::new();
-        let mut others = Vec::new();
-        let runs = repo.path("data/runs");
-        for dir in fs::read_dir(&runs).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            let Ok(written) = fs::metadata(dir.join(plan::FILE)).and_then(|meta| meta.modified()) else {
-                continue;
-            };
-            let plan: Plan = read_json(&dir.join("plan.json"))?;
-            if plan.experiment == name || plan.run_digest == name {
-                found.push((written, dir, plan));
-            } else {
-                others.push(plan.experiment);
-            }
-        }
-        found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        let Some((_, dir, mut plan)) = found.pop() else {
-            bail!(
-                "no run of {name:?} is planned here; runs of: {}. cargo xtask reproduce {name} plans one",
-                text::listed(others)
-            )
+        let planned = |(dir, plan): (PathBuf, Plan)| {
+            let written = fs::metadata(dir.join(plan::FILE)).and_then(|meta| meta.modified()).ok()?;
+            Some((written, dir, plan))
         };
+        let found = runs::called(&repo.path("data/runs"), name)?.into_iter().filter_map(planned);
+        let newest = found.max_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let (_, dir, mut plan) = newest.with_context(|| {
+            format!("no run of {name:?} is planned here: cargo xtask reproduce {name} plans one")
+        })?;
         plan.cells = plan::read(&dir)?;
         Ok(Self { dir, plan })
     }

@@ -9,13 +9,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use bench_suite::device::DeviceName;
-use bench_suite::record::{CellRecord, Plan, PlannedCell, file_digest};
+use bench_suite::provenance::date_utc;
+use bench_suite::record::{CellRecord, Plan, PlannedCell};
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, Run, plan};
 use crate::cells::is_done;
 use crate::device;
-use crate::records::{date_utc, read_json, read_lines, write_lines};
+use crate::records::{read_json, read_lines, write_lines};
 use crate::repo::{self, Repo};
 
 /// Memory of a job is a multiple of this, so that models of like size share an array.
@@ -227,7 +228,7 @@ fn programs(repo: &Repo, dir: &Path, device: DeviceName) -> Result<PathBuf> {
     let engine = device::built(repo, device)?;
     let own = env::current_exe().context("this program's file is not known")?;
     let digest =
-        |path: &Path| file_digest(path).with_context(|| format!("{} cannot be read", path.display()));
+        |path: &Path| files::digest(path).with_context(|| format!("{} cannot be read", path.display()));
     let name = format!("{}-{}", &digest(&engine)?[..16], &digest(&own)?[..16]);
     let folder = dir.join("slurm/bin").join(name);
     for (from, to) in [(&engine, "bench-suite"), (&own, "xtask")] {
@@ -235,11 +236,8 @@ fn programs(repo: &Repo, dir: &Path, device: DeviceName) -> Result<PathBuf> {
         if to.is_file() {
             continue;
         }
-        let half = to.with_extension("tmp");
         let copied = fs::create_dir_all(&folder)
-            .and_then(|()| fs::copy(from, &half))
-            .and_then(|_| File::open(&half)?.sync_all())
-            .and_then(|()| fs::rename(&half, &to));
+            .and_then(|()| files::replace(&to, |half| fs::copy(from, half).map(drop)));
         copied.with_context(|| format!("{} cannot be written", to.display()))?;
     }
     Ok(folder)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bench_suite::device::DeviceName;
-use bench_suite::record::{Plan, file_digest};
+use bench_suite::record::Plan;
 
 use super::{cell_command, plan};
 use crate::device;
@@ -39,7 +39,7 @@ pub(crate) fn task(repo: &Repo, run_dir: &Path, line: usize) -> Result<ExitCode>
         .iter()
         .find_map(|name| env::var(name).ok()?.parse().ok())
         .unwrap_or(1);
-    let checkpoint = || file_digest(&folder.join("checkpoint.safetensors")).ok();
+    let checkpoint = || files::digest(&folder.join("checkpoint.safetensors")).ok();
     let before = checkpoint();
     eprintln!("{id}: starts on {}", env::var("SLURMD_NODENAME").unwrap_or_default());
     let mut command = Command::new(&program);

@@ -1,23 +1,27 @@
 //! `cargo xtask ledger`: what the paper leaves open, one factor at a time on real clips.
 //!
-//! Every level of a factor is a run like any other, with its folder under `data/runs/`; its cells land in
-//! `results/ledger/<name>/cells.csv` as they are done.
+//! Every level of a factor is a run of cells like any other, with its folder under `data/runs/`. All levels together, on
+//! one data and one kind of device, are a run of the ledger: its cells land in a folder below
+//! `results/ledger/<name>/runs/` as they are done.
 
 mod rows;
 mod spec;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use bench_suite::record::{CellRecord, Plan, PredictionRow};
+use bench_suite::provenance::Provenance;
+use bench_suite::record::{CellRecord, Computed, Plan, PredictionRow};
 use serde::{Deserialize, Serialize};
 
 use crate::cells::Runner;
 use crate::cli;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::records::{Machine, csv_bytes, date_utc, machine, read_csv, read_json, write_atomic};
+use crate::records::{
+    RUNS, csv_bytes, hold, holding, home, largest, machines, read_csv, read_json, shown_line, write_atomic,
+};
 use crate::repo::Repo;
 use crate::text::{md_table, score};
 use crate::{charts, device, engine, experiments, packages};
@@ -25,7 +29,7 @@ pub(crate) use rows::LedgerRow;
 use rows::{CellRow, Defaults, LEDGER_HEADER};
 use spec::{Ledger, Variant};
 
-/// What a ledger's cells have in common: `run.toml`.
+/// What the cells of a ledger's run have in common: `run.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct About {
@@ -36,15 +40,14 @@ struct About {
     data_digest: String,
     clips: usize,
     frames: usize,
-    date: String,
-    commit: Option<String>,
-    dirty: bool,
+    /// When the last cell was finished, UTC.
+    finished: String,
     /// Factor and default level, in order.
     defaults: Defaults,
     /// The base's configuration.
     config: String,
-    machine: Machine,
-    versions: std::collections::BTreeMap<String, String>,
+    /// What computed the cells: one entry unless they differ.
+    provenance: Vec<Provenance>,
 }
 
 /// Runs a ledger and writes `results/ledger/<name>/`.
@@ -66,8 +69,8 @@ pub(crate) fn ledger(repo: &Repo, args: &cli::Ledger) -> Result<()> {
     repo.build(&["bench-suite"], "the training engine", quiet)?;
     let interrupt = Interrupt::install()?;
     engine::prepare(repo, &variants[0].selection.flags(&ledger.experiment)?, args.verbosity, &interrupt)?;
-    let mut known = rows::read(&dir)?;
-    known.retain(|row| variants.iter().any(|variant| variant.asks_for(row)));
+    let mut about: Option<(String, About)> = None;
+    let mut cells = 0;
     for variant in &variants {
         let plan = engine::plan(repo, &variant.selection.flags(&ledger.experiment)?, false, args.verbosity)?;
         if plan.metric != "accuracy" {
@@ -85,18 +88,37 @@ pub(crate) fn ledger(repo: &Repo, args: &cli::Ledger) -> Result<()> {
             progress: &progress,
         };
         runner.run(&plan.cells)?;
-        let rows = cells(&run_dir, &plan, variant)?;
-        known.retain(|old| !rows.iter().any(|new| same_cell(old, new)));
-        known.extend(rows);
-        rows::write(&dir, &known)?;
-        if variant.factor.is_empty() && !variant.inner {
-            let about = about(repo, &args.name, &ledger, &plan);
-            write_atomic(&dir.join("run.toml"), toml::to_string(&about)?.as_bytes())?;
-        }
+        // The base comes first, and names the run.
+        let (run, about) = about.get_or_insert_with(|| {
+            let about = about_of(&args.name, &ledger, &plan);
+            (ledger.run_name(&plan), about)
+        });
+        let rows = read_cells((&run_dir, &plan), variant, about)?;
+        cells += rows.len();
+        let _held = hold(&dir)?;
+        keep(&dir, run, rows, about)?;
         derive(&dir)?;
     }
-    eprintln!("{} cells; results in {}", known.len(), repo.show(&dir));
+    eprintln!("{cells} cells; results in {}", repo.show(&dir));
     Ok(())
+}
+
+/// Puts cells into the folder of a run; where a cell is there with other numbers, into a folder of their own.
+fn keep(dir: &Path, run: &str, rows: Vec<CellRow>, about: &About) -> Result<()> {
+    let folder = home(&dir.join(RUNS), run, |folder| {
+        let known = rows::read(folder)?;
+        Ok(rows.iter().all(|row| known.iter().all(|old| !same_cell(old, row) || old == row)))
+    })?;
+    let mut all = rows::read(&folder)?;
+    let new: Vec<CellRow> = rows.into_iter().filter(|row| !all.contains(row)).collect();
+    all.extend(new);
+    rows::write(&folder, &all)?;
+    let path = folder.join("run.toml");
+    let mut whole = if path.is_file() { About::read(&path)? } else { about.clone() };
+    for provenance in &about.provenance {
+        whole.add(&about.finished, provenance);
+    }
+    write_atomic(&path, toml::to_string(&whole)?.as_bytes())
 }
 
 fn label(variant: &Variant) -> String {
@@ -112,12 +134,16 @@ fn same_cell(a: &CellRow, b: &CellRow) -> bool {
         == (&b.factor, &b.level, &b.split, &b.model, b.fold, b.seed)
 }
 
-fn cells(run_dir: &Path, plan: &Plan, variant: &Variant) -> Result<Vec<CellRow>> {
+/// The finished cells of a variant; what computed them goes into `about`.
+fn read_cells((run_dir, plan): (&Path, &Plan), variant: &Variant, about: &mut About) -> Result<Vec<CellRow>> {
     let read = |cell: &bench_suite::record::PlannedCell| {
         let folder = run_dir.join("cells").join(cell.id());
         let record: CellRecord = read_json(&folder.join("cell.json"))?;
         let mut clips: Vec<PredictionRow> = read_csv(&folder.join("predictions.csv"))?;
         clips.sort_by(|a, b| a.clip.cmp(&b.clip));
+        if let Some(Computed { finished, by }) = &record.computed {
+            about.add(finished, by);
+        }
         Ok(CellRow {
             factor: variant.factor.clone(),
             level: variant.level.clone(),
@@ -139,8 +165,7 @@ fn cells(run_dir: &Path, plan: &Plan, variant: &Variant) -> Result<Vec<CellRow>>
     plan.cells.iter().map(read).collect()
 }
 
-fn about(repo: &Repo, name: &str, ledger: &Ledger, plan: &Plan) -> About {
-    let (commit, dirty) = machine::commit(repo);
+fn about_of(name: &str, ledger: &Ledger, plan: &Plan) -> About {
     About {
         ledger: name.to_owned(),
         title: plan.data.clone(),
@@ -149,33 +174,47 @@ fn about(repo: &Repo, name: &str, ledger: &Ledger, plan: &Plan) -> About {
         data_digest: plan.data_digest.clone(),
         clips: plan.clips,
         frames: plan.frames,
-        date: date_utc(),
-        commit,
-        dirty,
+        finished: String::new(),
         defaults: ledger.factors.iter().map(|f| (f.name.clone(), f.default.clone())).collect(),
         config: plan.config.clone(),
-        machine: Machine::here(),
-        versions: machine::versions(repo),
+        provenance: Vec::new(),
     }
 }
 
-/// Writes the table, the page and the chart that follow from the records of a folder.
-fn derive(dir: &Path) -> Result<()> {
-    let path = dir.join("run.toml");
-    let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let about: About = toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-    let table = rows::table(&rows::read(dir)?, &about.defaults);
+impl About {
+    /// Notes what computed a cell, and when.
+    fn add(&mut self, finished: &str, by: &Provenance) {
+        if self.finished.as_str() < finished {
+            finished.clone_into(&mut self.finished);
+        }
+        if !self.provenance.contains(by) {
+            self.provenance.push(by.clone());
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
+    }
+}
+
+/// Writes table, page and chart of a ledger from the run with the most cells.
+pub(crate) fn derive(dir: &Path) -> Result<()> {
+    let runs = dir.join(RUNS);
+    let size =
+        |folder: &Path| Ok((rows::read(folder)?.len(), About::read(&folder.join("run.toml"))?.finished));
+    let run = largest(&runs, size)?.with_context(|| format!("{} holds no runs", dir.display()))?;
+    let about = About::read(&runs.join(&run).join("run.toml"))?;
+    let table = rows::table(&rows::read(&runs.join(&run))?, &about.defaults);
     write_atomic(&dir.join("ledger.csv"), &csv_bytes(LEDGER_HEADER, &table)?)?;
-    write_atomic(&dir.join("ledger.md"), page(&about, &table).as_bytes())?;
+    let others = holding(&runs, "run.toml")?.into_iter().filter(|name| *name != run).collect::<Vec<_>>();
+    write_atomic(&dir.join("ledger.md"), page(&about, &table, (&run, &others)).as_bytes())?;
     charts::ledger(dir, &about.title, &table)
 }
 
 /// Derives every ledger below `root` again; how many there are.
 pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
-    let Ok(entries) = fs::read_dir(root) else { return Ok(0) };
-    let mut dirs: Vec<_> = entries.flatten().map(|e| e.path()).collect();
-    dirs.sort();
-    dirs.retain(|dir| dir.join("cells.csv").is_file());
+    let dirs: Vec<PathBuf> = holding(root, RUNS)?.into_iter().map(|name| root.join(name)).collect();
     for dir in &dirs {
         derive(dir)?;
         eprintln!("{} redrawn from its cells", repo.show(dir));
@@ -183,7 +222,7 @@ pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
     Ok(dirs.len())
 }
 
-fn page(about: &About, table: &[LedgerRow]) -> String {
+fn page(about: &About, table: &[LedgerRow], (run, others): (&str, &[String])) -> String {
     let mut text = format!(
         "# What the paper leaves open: {}\n\nOne factor at a time from recipe `scaled`, protocol `{}`, final \
          epoch. Mean ± sample standard deviation over folds; 95 % intervals by bootstrap over the scored clips \
@@ -191,14 +230,15 @@ fn page(about: &About, table: &[LedgerRow]) -> String {
          saturated: share of the gates' activations below 0.01 or above 0.99 at the initial weights, over the \
          first training batch. Split `inner` scores on a part of the training fold and is what a setting may be \
          chosen by; `test` is the test fold, and chooses nothing.\n\n- {}\n- {} clips, {} frames; data digest \
-         `{}`\n- machine: {}\n\n![scores per level](ledger.svg)\n",
+         `{}`\n- {}\n- machine: {}\n\n![scores per level](ledger.svg)\n",
         about.ledger,
         about.protocol,
         about.data,
         about.clips,
         about.frames,
         about.data_digest,
-        about.machine.line()
+        shown_line(run, others),
+        machines(&about.provenance)
     );
     let range = |low: Option<f64>, high: Option<f64>| match (low, high) {
         (Some(low), Some(high)) => format!("{} to {}", score(low), score(high)),

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bench_suite::device::DeviceName;
+use bench_suite::record::Plan;
 use bench_suite::spec::{nearest_or, stems};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
-use super::rows::CellRow;
 use crate::cli::Selection;
 use crate::repo::Repo;
 
@@ -58,6 +59,9 @@ pub(super) struct Ledger {
     dense: Option<Size>,
     #[serde(rename = "factor")]
     pub(super) factors: Vec<Factor>,
+    /// The file's text.
+    #[serde(skip)]
+    text: String,
 }
 
 /// One run of the ledger: a level of a factor, or the base with an empty factor.
@@ -70,17 +74,6 @@ pub(super) struct Variant {
     pub(super) selection: Selection,
 }
 
-impl Variant {
-    /// Whether a recorded cell is one of this run's: rows of an older ledger file are dropped.
-    pub(super) fn asks_for(&self, row: &CellRow) -> bool {
-        let split = if self.inner { "inner" } else { "test" };
-        (&self.factor, &self.level, split) == (&row.factor, &row.level, row.split.as_str())
-            && self.selection.models.contains(&row.model)
-            && self.selection.folds.contains(&row.fold)
-            && self.selection.epochs == Some(row.epochs)
-    }
-}
-
 impl Ledger {
     /// Reads the ledger of that name.
     pub(super) fn read(repo: &Repo, name: &str) -> Result<Self> {
@@ -89,11 +82,19 @@ impl Ledger {
         let path = folder.join(format!("{name}.toml"));
         let shown = repo.show(&path);
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
-        let ledger: Self = toml::from_str(&text).with_context(|| shown.clone())?;
+        let mut ledger: Self = toml::from_str(&text).with_context(|| shown.clone())?;
         if ledger.factors.iter().any(|factor| factor.name.is_empty()) {
             bail!("{shown}: a factor without a name");
         }
+        ledger.text = text;
         Ok(ledger)
+    }
+
+    /// The name of a run's folder: kind of device, and a digest of this file and of the base's configuration and data.
+    pub(super) fn run_name(&self, base: &Plan) -> String {
+        let digest = Sha256::digest(format!("{}{}", self.text, base.run_digest));
+        let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        format!("{}-{digest}", base.device.kind())
     }
 
     /// Every run, base first, cheap models before dense ones within a factor.

@@ -1,7 +1,6 @@
 //! `cargo xtask bench decomposition`: TT-SVD, rounding and TT-matrix products beside tensorly and t3f.
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +9,7 @@ use serde::Serialize;
 
 use super::environment::Environments;
 use super::plan::Home;
-use crate::bench::machine::{Machine, load};
+use crate::bench::machine::{Bench, load};
 use crate::records::write_atomic;
 use crate::repo::{self, Repo};
 
@@ -29,7 +28,7 @@ pub(crate) struct Options {
     /// Use the environments that are there and install nothing
     #[arg(long)]
     offline: bool,
-    /// Where the results go [default: results/bench/<date>-<cpu>]
+    /// Where the results go [default: results/bench/<date>-<cpu>-<verb>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -47,9 +46,9 @@ struct Section {
 
 /// Runs the comparison and writes `decomposition.csv`.
 pub(crate) fn decomposition(repo: &Repo, options: &Options) -> Result<()> {
-    let machine = Machine::read();
-    let out = options.out.clone().unwrap_or_else(|| repo.path("results/bench").join(machine.folder()));
-    fs::create_dir_all(&out).with_context(|| format!("failed to make {}", out.display()))?;
+    let engine = repo.binary("bench-suite");
+    let machine = Bench::new(repo.root(), Path::new(engine.get_program()))?;
+    let out = machine.folder(repo.root(), "decomposition", options.out.as_deref())?;
     let data = repo.path("data/peers");
     let wanted = [Home::Torch, Home::Tensorflow];
     let environments =
@@ -57,7 +56,7 @@ pub(crate) fn decomposition(repo: &Repo, options: &Options) -> Result<()> {
     let [torch, tensorflow] = wanted.map(|home| environments.python(home));
     let load_start = load();
     let mut command = Command::new(torch?);
-    command.arg(repo.path("xtask/peers/decomposition.py")).arg(repo.binary("bench-suite").get_program());
+    command.arg(repo.path("xtask/peers/decomposition.py")).arg(engine.get_program());
     command.args([options.rounds.to_string(), options.threads.to_string()]);
     command.arg(data.join("decomposition")).arg(tensorflow?);
     let output = command

@@ -1,6 +1,5 @@
 //! What a run leaves: rows, raw samples, the machine, and who is missing.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,7 +9,7 @@ use serde_json::{Map, Value};
 use super::plan::{BATCH, Cell};
 use super::session::PHASES;
 use super::{chart, check};
-use crate::bench::machine::{Machine, load};
+use crate::bench::machine::{Bench, load};
 
 /// One iteration of one worker.
 #[derive(Debug, Clone, Serialize)]
@@ -85,7 +84,7 @@ struct Section<'a> {
 /// Everything a run has found so far.
 #[derive(Debug)]
 pub(super) struct Results {
-    machine: Machine,
+    machine: Bench,
     rounds: usize,
     load_start: Option<f64>,
     pub(super) samples: Vec<Sample>,
@@ -95,7 +94,7 @@ pub(super) struct Results {
 
 impl Results {
     /// Nothing yet.
-    pub(super) fn new(machine: Machine, rounds: usize) -> Self {
+    pub(super) fn new(machine: Bench, rounds: usize) -> Self {
         let load_start = load();
         Self { machine, rounds, load_start, samples: Vec::new(), workers: Vec::new(), missing: Vec::new() }
     }
@@ -159,7 +158,6 @@ impl Results {
 
     /// Writes all files of the folder.
     pub(super) fn write(&self, out: &Path) -> Result<()> {
-        fs::create_dir_all(out).with_context(|| format!("failed to make {}", out.display()))?;
         let rows = self.rows();
         csv(&out.join("peers.csv"), &rows)?;
         csv(&out.join("peers_raw.csv"), &self.samples)?;
@@ -245,7 +243,8 @@ mod tests {
 
     #[test]
     fn rows_pair_peers_with_our_models() {
-        let mut results = Results::new(Machine::read(), 4);
+        let mut results =
+            Results::new(Bench::new(Path::new("."), &std::env::current_exe().unwrap()).unwrap(), 4);
         results.workers = vec![
             worker("tt-gru", true, false),
             worker("gru", true, true),

@@ -1,10 +1,9 @@
 //! CSV files with a fixed header, and writes that leave a file complete or unchanged.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -28,47 +27,12 @@ pub(crate) fn read_csv<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     Ok(rows)
 }
 
-/// Makes a folder of results and holds it for this process, so that two runs do not merge into it at once; removes
-/// what a killed run left in it.
-pub(crate) fn hold(dir: &Path) -> Result<File> {
-    let cannot = || format!("{} cannot be written", dir.display());
-    fs::create_dir_all(dir).with_context(cannot)?;
-    let held = File::open(dir).and_then(|folder| folder.lock().map(|()| folder)).with_context(cannot)?;
-    for folder in [dir.to_owned(), dir.join("charts")] {
-        for path in fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            if path.extension().is_some_and(|ending| ending == "tmp") {
-                fs::remove_file(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
-            }
-        }
-    }
-    Ok(held)
-}
-
-/// Writes a file by temporary file, fsync and rename: a crash leaves the old or the new bytes, never a part.
-/// A file that has these bytes already is left alone.
+/// Writes a file whole or not at all. One that has these bytes already is left alone.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
-    let Some(name) = path.file_name() else { bail!("{} names no file", path.display()) };
-    let mut temporary = name.to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(temporary);
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        if let Some(dir) = path.parent() {
-            File::open(dir)?.sync_all()?;
-        }
-        Ok(())
-    };
-    write().map_err(|error| {
-        // The temporary file is of no use to anyone; that it cannot be removed adds nothing to the error.
-        let _ = fs::remove_file(&temporary);
-        anyhow::Error::new(error).context(format!("{} cannot be written", path.display()))
-    })
+    files::write(path, bytes).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 #[cfg(test)]
@@ -138,7 +102,7 @@ mod tests {
         let path = dir.path().join("table.csv");
         write_atomic(&path, b"old").unwrap();
         // A folder in the place of the temporary file makes the write fail, also for root.
-        let blocker = dir.path().join(format!("table.csv.{}.tmp", std::process::id()));
+        let blocker = dir.path().join("table.csv.tmp");
         fs::create_dir(&blocker).unwrap();
         let error = write_atomic(&path, b"new").unwrap_err();
         assert!(error.to_string().ends_with("table.csv cannot be written"), "{error}");

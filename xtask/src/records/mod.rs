@@ -1,27 +1,31 @@
 //! The committed records of an experiment: everything else in its folder is derived from them.
 //!
-//! `folds.csv`, `curves.csv`, `predictions.csv`, `params.csv` and `run.toml` are records; `table.csv`,
-//! `paired.csv`, `sota.csv`, the charts and `report.md` are derived.
+//! Every run has a folder of its own below `runs/`, with `folds.csv`, `curves.csv`, `predictions.csv`, `params.csv` and
+//! `run.toml`. The page above it (tables, charts and report) is derived: [`Page`] decides which run it shows where.
 
 mod collect;
 mod csv_file;
+mod folders;
+mod join;
 mod json;
-pub(crate) mod machine;
+mod page;
 mod run_file;
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bench_suite::deck;
 use bench_suite::record::ParamsRow;
 use bench_suite::spec::MODEL_NAMES;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use collect::{collect, merge};
-pub(crate) use csv_file::{csv_bytes, hold, read_csv, write_atomic};
+pub(crate) use collect::collect;
+pub(crate) use csv_file::{csv_bytes, read_csv, write_atomic};
+pub(crate) use folders::{RUNS, fresh, hold, holding, home, largest, machines, shown_line};
 pub(crate) use json::{read_json, read_lines, write_lines};
-pub(crate) use machine::{Machine, date_utc};
+pub(crate) use page::{Listed, Page};
 pub(crate) use run_file::{CellMeta, Run, RunFile};
 
 /// A row of `folds.csv`: one finished cell.
@@ -110,7 +114,7 @@ pub(crate) fn cell_order(a: CellKey<'_>, b: CellKey<'_>) -> Ordering {
     order(a).cmp(&order(b))
 }
 
-/// All records of one experiment.
+/// All records of a run, or the cells of several that a page shows.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Records {
     pub(crate) run_file: RunFile,
@@ -126,15 +130,25 @@ impl Records {
         dir.join("run.toml").is_file() && dir.join("folds.csv").is_file()
     }
 
-    /// Reads the records of a folder.
+    /// Reads the records of a run's folder: the cells that `run.toml`, which is written last, names.
     pub(crate) fn read(dir: &Path) -> Result<Self> {
-        Ok(Self {
-            run_file: RunFile::read(&dir.join("run.toml"))?,
+        let run_file = RunFile::read(&dir.join("run.toml"))?;
+        let mut records = Self {
             folds: read_csv(&dir.join("folds.csv"))?,
             curves: read_csv(&dir.join("curves.csv"))?,
             predictions: read_csv(&dir.join("predictions.csv"))?,
             params: read_csv(&dir.join("params.csv"))?,
-        })
+            run_file: run_file.clone(),
+        };
+        let cells: BTreeSet<CellKey<'_>> =
+            run_file.runs.iter().flat_map(|run| &run.cells).map(OfCell::key).collect();
+        records.folds.retain(|row| cells.contains(&row.key()));
+        records.curves.retain(|row| cells.contains(&row.key()));
+        records.predictions.retain(|row| cells.contains(&row.key()));
+        if records.folds.len() != cells.len() {
+            bail!("{}: folds.csv lacks cells that run.toml names", dir.display());
+        }
+        Ok(records)
     }
 
     /// Puts every table into its order, so that the same cells give the same bytes.

@@ -1,17 +1,18 @@
-//! `run.toml`: what every row of an experiment's tables was computed from.
+//! `run.toml`: what a run's rows were computed from.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bench_suite::device::CardUse;
+use bench_suite::device::{CardUse, DeviceName, Precision};
+use bench_suite::provenance::Provenance;
 use bench_suite::record::{DataKind, LeftOut};
 use serde::{Deserialize, Serialize};
 
-use super::{Machine, OfCell, cell_order};
+use super::{OfCell, cell_order, machines};
 
-/// The runs behind an experiment's rows. Each cell belongs to exactly one run.
+/// The data and the run of a `run.toml`; of a page, its data and every run that it shows a cell of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RunFile {
@@ -36,32 +37,31 @@ pub(crate) struct RunFile {
     /// Clips left out, each with its reason.
     #[serde(default)]
     pub(crate) left_out: Vec<LeftOut>,
-    /// The runs.
+    /// The runs: one in a file.
     #[serde(default, rename = "run")]
     pub(crate) runs: Vec<Run>,
 }
 
-/// One configuration, run at one commit on one machine.
+/// One configuration on one kind of device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Run {
     /// Name of the folder under `data/runs/` where checkpoints and weights are.
     pub(crate) digest: String,
-    /// Day when the records were collected, UTC.
-    pub(crate) date: String,
-    /// Commit of the tree; none outside git.
-    pub(crate) commit: Option<String>,
-    /// Whether the tree differed from the commit.
-    pub(crate) dirty: bool,
+    /// Kind of device.
+    #[serde(default)]
+    pub(crate) device: DeviceName,
+    /// Precision of a card's products.
+    #[serde(default)]
+    pub(crate) precision: Precision,
     /// Command lines that computed its cells, `DIR` in the place of paths; empty in old records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) commands: Vec<String>,
     /// The resolved configuration as TOML.
     pub(crate) config: String,
-    /// Where it ran.
-    pub(crate) machine: Machine,
-    /// Versions of what computed it.
-    pub(crate) versions: BTreeMap<String, String>,
+    /// What computed its cells: one entry unless they differ.
+    #[serde(default)]
+    pub(crate) provenance: Vec<Provenance>,
     /// The cells of `folds.csv` that it computed.
     #[serde(default, rename = "cell")]
     pub(crate) cells: Vec<CellMeta>,
@@ -80,13 +80,61 @@ pub(crate) struct CellMeta {
     pub(crate) params_input: usize,
     pub(crate) params_total: usize,
     pub(crate) peak_rss_bytes: u64,
+    /// When it was finished, UTC; the day of collecting in records of before it was kept.
+    pub(crate) finished: String,
+    /// Place in the run's list of provenances; none where nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) provenance: Option<usize>,
     /// The graphics card that it was trained on; none for the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) card: Option<CardUse>,
 }
 
 impl Run {
-    /// The machine in a line, and the card where cells were trained on one.
+    /// The name of the run's folder: recipe, device, and a digest of data and configuration.
+    pub(crate) fn name(&self) -> String {
+        let config = self.settings();
+        let recipe = config.get("recipe").map_or("", String::as_str).trim_matches('"');
+        let device = self.device.kind();
+        let precision = match self.precision {
+            Precision::F32 => String::new(),
+            precision => precision.to_string(),
+        };
+        let digest = self.digest.get(..8).unwrap_or(&self.digest);
+        let words = [recipe, device, &precision, digest];
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+    }
+
+    /// Every key of the configuration with its value as TOML writes it: `train.epochs.gru`, `8`.
+    pub(crate) fn settings(&self) -> BTreeMap<String, String> {
+        fn walk(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, String>) {
+            for (key, value) in table {
+                let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                match value {
+                    toml::Value::Table(inner) => walk(&name, inner, into),
+                    value => drop(into.insert(name, value.to_string())),
+                }
+            }
+        }
+        let mut settings = BTreeMap::new();
+        walk("", &toml::from_str(&self.config).unwrap_or_default(), &mut settings);
+        settings
+    }
+
+    /// When its last cell was finished.
+    pub(crate) fn finished(&self) -> &str {
+        self.cells.iter().map(|cell| cell.finished.as_str()).max().unwrap_or_default()
+    }
+
+    /// The place of a provenance in the list, which gets it if it is new.
+    pub(super) fn place(&mut self, provenance: &Provenance) -> usize {
+        self.provenance.iter().position(|known| known == provenance).unwrap_or_else(|| {
+            self.provenance.push(provenance.clone());
+            self.provenance.len() - 1
+        })
+    }
+
+    /// The machines in a line, and the card where cells were trained on one.
     pub(crate) fn machine_line(&self) -> String {
         let mut cards: Vec<String> = self
             .cells
@@ -96,7 +144,7 @@ impl Run {
             .collect();
         cards.sort();
         cards.dedup();
-        self.machine.line() + &cards.concat()
+        machines(&self.provenance) + &cards.concat()
     }
 }
 
@@ -122,11 +170,8 @@ impl RunFile {
 
     /// Whether frames of the clips may be shown: every run's configuration must say so.
     pub(crate) fn may_show_frames(&self) -> bool {
-        let says_so = |run: &Run| {
-            let config: toml::Table = toml::from_str(&run.config).ok()?;
-            config.get("data")?.get("redistributable")?.as_bool()
-        };
-        !self.runs.is_empty() && self.runs.iter().all(|run| says_so(run) == Some(true))
+        let says_so = |run: &Run| run.settings().get("data.redistributable").is_some_and(|v| v == "true");
+        !self.runs.is_empty() && self.runs.iter().all(says_so)
     }
 
     /// Whether every table, chart and page must say that this is not the dataset it imitates.

@@ -16,20 +16,21 @@ use bench_suite::record::DataKind;
 use bench_suite::stats;
 
 use crate::charts::{self, Drawn};
-use crate::records::{Records, RunFile, write_atomic};
+use crate::records::{self, Records, RunFile, write_atomic};
 use crate::tables::{PairedRow, TableRow, Tables};
 use crate::text::{bytes, score, thousands};
 use blocks::{Block, Page, Section, ending, words};
 use render::visible;
 
 /// Writes `report.md` and `report.html` beside the charts that were drawn.
-pub(crate) fn write(dir: &Path, records: &Records, tables: &Tables, drawn: &[Drawn]) -> Result<()> {
-    let page = page(dir, records, tables, drawn)?;
+pub(crate) fn write(dir: &Path, shown: &records::Page, tables: &Tables, drawn: &[Drawn]) -> Result<()> {
+    let page = page(dir, shown, tables, drawn)?;
     write_atomic(&dir.join("report.md"), render::markdown(&page)?.as_bytes())?;
     write_atomic(&dir.join("report.html"), render::html(&page)?.as_bytes())
 }
 
-fn page(dir: &Path, records: &Records, tables: &Tables, drawn: &[Drawn]) -> Result<Page> {
+fn page(dir: &Path, shown: &records::Page, tables: &Tables, drawn: &[Drawn]) -> Result<Page> {
+    let records = &shown.records;
     let run = &records.run_file;
     let charts = Charts { dir, drawn, note: if run.is_sample() { " (rendered sample)" } else { "" } };
     let mut sections = vec![Section::new(2, "data", "Data", vec![data(run)])];
@@ -58,7 +59,7 @@ fn page(dir: &Path, records: &Records, tables: &Tables, drawn: &[Drawn]) -> Resu
     }
     sections.extend(tested::classes(records)?);
     sections.extend(tested::mistakes(dir, records));
-    sections.extend(runs::runs(run));
+    sections.extend(runs::runs(shown));
     sections.push(left_out(run));
     Ok(Page {
         title: run.experiment.clone(),

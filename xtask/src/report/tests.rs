@@ -28,7 +28,9 @@ fn written(records: &Records, jpeg: Option<&[u8]>, with_charts: bool) -> (String
     }
     let tables = Tables::derive(records).unwrap();
     let drawn = if with_charts { charts::draw(dir.path(), records, &tables).unwrap() } else { Vec::new() };
-    write(dir.path(), records, &tables, &drawn).unwrap();
+    let listed = records::Listed { name: "a".into(), file: records.run_file.clone(), shown: 21 };
+    let page = records::Page { records: records.clone(), runs: vec![listed], hidden: Vec::new() };
+    write(dir.path(), &page, &tables, &drawn).unwrap();
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
     (read("report.md"), read("report.html"))
 }
@@ -71,7 +73,7 @@ fn frames_are_shown_only_where_every_run_allows_it() {
         let run = records.run_file.runs.first().cloned();
         let run = run.unwrap_or_else(|| fixture::five_models().run_file.runs.remove(0));
         records.run_file.runs =
-            configs.iter().map(|text| crate::records::Run { config: says(text), ..run.clone() }).collect();
+            configs.iter().map(|text| records::Run { config: says(text), ..run.clone() }).collect();
         let (md, html) = written(&records, Some(b"jpeg"), false);
         assert_eq!(html.contains("data:image/jpeg;base64,anBlZw=="), shown, "{configs:?}");
         assert!(!md.contains("base64"));

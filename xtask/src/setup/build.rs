@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use bench_suite::device::DeviceName;
 
-use super::{toolkit, wheels};
+use super::toolkit;
 use crate::repo::{self, Repo};
 use crate::{device, text};
 
@@ -29,7 +29,7 @@ pub(super) fn cuda(repo: &Repo, compute_cap: u32) -> Result<()> {
     }
     let toolkit = toolkit::ensure(repo)?;
     let target = repo.target().join("cuda");
-    let free = wheels::free_bytes(repo.root());
+    let free = files::free_bytes(repo.root()).ok();
     if !target.is_dir() && free.is_some_and(|free| free < BUILD_BYTES) {
         let (need, free) = (text::bytes(BUILD_BYTES), text::bytes(free.unwrap_or_default()));
         bail!("the build needs {need} of disk in {}, and {free} are free", repo.show(&target));

@@ -31,6 +31,17 @@ pub(super) struct Set {
     pub(super) bytes: u64,
 }
 
+impl Set {
+    /// Refuses a disk with too little room.
+    fn fits_into(&self, free: u64) -> Result<()> {
+        if free < self.bytes {
+            let (need, free) = (text::bytes(self.bytes), text::bytes(free));
+            bail!("NVIDIA's wheels need {need} of disk in data/, and {free} are free");
+        }
+        Ok(())
+    }
+}
+
 /// NVIDIA's run-time compiler alone.
 pub(super) const NVRTC: Set = Set { wheels: &["nvidia-cuda-nvrtc==13.0.88"], bytes: 400_000_000 };
 /// What candle's build needs of the toolkit.
@@ -62,11 +73,8 @@ pub(super) fn install(repo: &Repo, set: &Set, finish: impl FnOnce(&Path) -> Resu
     let data = repo.path("data");
     fs::create_dir_all(&data).with_context(|| format!("failed to make {}", data.display()))?;
     let pip = pip().context("pip is missing: install it (Debian, Ubuntu: apt-get install python3-pip)")?;
-    let free = free_bytes(&data);
-    if free.is_some_and(|free| free < set.bytes) {
-        let free = text::bytes(free.unwrap_or_default());
-        bail!("NVIDIA's wheels need {} of disk in data/, and {free} are free", text::bytes(set.bytes));
-    }
+    let free = files::free_bytes(&data);
+    set.fits_into(free.with_context(|| format!("the room in {} is not known", data.display()))?)?;
     let (new, folder) = (repo.path(FOLDER).with_extension("tmp"), repo.path(FOLDER));
     remove(&new)?;
     fs::create_dir_all(&new)?;
@@ -117,18 +125,23 @@ pub(super) fn pip() -> Option<Command> {
     None
 }
 
-/// Free space of a folder's disk; none where the system does not say.
-pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
-    let table = repo::output(Command::new("df").arg("-Pk").arg(folder))?;
-    let kib: u64 = table.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
-    Some(kib * 1024)
-}
-
 fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("failed to remove {}", folder.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_with_too_little_room_is_refused() {
+        let error = ALL.fits_into(ALL.bytes - 1).unwrap_err().to_string();
+        assert!(error.contains("NVIDIA's wheels need 2.5 GB") && error.contains("are free"), "{error}");
+        assert!(ALL.fits_into(ALL.bytes).is_ok());
     }
 }

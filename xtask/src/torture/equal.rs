@@ -10,12 +10,11 @@ use bench_suite::record::CellRecord;
 
 use super::Root;
 use crate::records::{CURVES_HEADER, FOLDS_HEADER, PREDICTIONS_HEADER, collect, csv_bytes, write_atomic};
-use crate::repo::Repo;
 
 /// Writes `folds.csv`, `curves.csv` and `predictions.csv` as `reproduce` would, their columns of seconds empty.
-pub(super) fn write_tables(repo: &Repo, root: &Root) -> Result<()> {
+pub(super) fn write_tables(root: &Root) -> Result<()> {
     let (run_dir, plan) = root.plan()?;
-    let mut records = collect(repo, &run_dir, &plan, Vec::new())?;
+    let mut records = collect(&run_dir, &plan, Vec::new())?;
     records.folds.iter_mut().for_each(|row| row.epoch_s = None);
     records.curves.iter_mut().for_each(|row| row.wall_s = 0.0);
     let dir = root.path.join("results");
@@ -76,7 +75,7 @@ fn content(path: &Path) -> Result<Vec<u8>> {
         serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
     cell.epoch_s = None;
     cell.peak_rss_bytes = 0;
-    (cell.frames_wait, cell.provenance) = (None, None);
+    (cell.frames_wait, cell.origin, cell.computed) = (None, None, None);
     cell.curve.iter_mut().for_each(|point| point.wall_s = 0.0);
     Ok(serde_json::to_vec(&cell)?)
 }

@@ -156,7 +156,7 @@ fn resume(repo: &Repo, options: &Options) -> Result<()> {
         Attempt { repo, root, log: &log, interrupt: &interrupt }.run(draws, tally, kills)
     };
     attempt(&reference, &mut draws, &mut tally, 0)?;
-    equal::write_tables(repo, &reference)?;
+    equal::write_tables(&reference)?;
     let cells = reference.plan()?.1.cells.len();
     eprintln!("reference: {cells} cells in {}", text::seconds(started.elapsed().as_secs_f64()));
     let (mut round, mut survived, mut mismatches) = (0, 0, 0);
@@ -165,7 +165,7 @@ fn resume(repo: &Repo, options: &Options) -> Result<()> {
         round += 1;
         let before = tally.kills();
         while matches!(attempt(&killed, &mut draws, &mut tally, options.kills)?, End::Killed) {}
-        equal::write_tables(repo, &killed)?;
+        equal::write_tables(&killed)?;
         let differing = equal::differing(&reference.path, &killed.path)?;
         for line in &differing {
             eprintln!("MISMATCH in round {round}: {line}");

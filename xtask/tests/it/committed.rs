@@ -10,7 +10,7 @@ use crate::fake::{Fake, copy, repo, stderr};
 fn committed_results_are_what_figures_draws() {
     let results = repo().join("results");
     let Ok(entries) = fs::read_dir(&results) else { return eprintln!("skipped: no results/ in the tree") };
-    for entry in entries.flatten().filter(|e| e.path().join("run.toml").is_file()) {
+    for entry in entries.flatten().filter(|e| e.path().join("report.md").is_file()) {
         let fake = Fake::new();
         let name = entry.file_name().into_string().unwrap();
         copy(&entry.path(), &fake.path("results").join(&name));

@@ -12,7 +12,7 @@ const ENGINE: &str = r#"#!/bin/sh
 echo "$@" >> "$FAKE/calls"
 case $1 in
   prepare) ;;
-  plan) case "$*" in *--dry-run) ;; *) mkdir -p data/runs/0123abcd; cp "$FAKE/plan.json" data/runs/0123abcd;; esac; cat "$FAKE/plan.json" ;;
+  plan) case "$*" in *--dry-run) ;; *) run=data/runs/$(cat "$FAKE/digest"); mkdir -p "$run"; cp "$FAKE/plan.json" "$run";; esac; cat "$FAKE/plan.json" ;;
   params) cat "$FAKE/params.json" ;;
   cell)
     test -e "$FAKE/slow" && { sleep 60 & trap 'kill $!; exit 130' INT TERM; touch "$FAKE/started"; wait; exit 1; }
@@ -44,6 +44,7 @@ impl Fake {
         let fake = Self { dir };
         let plan = plan();
         fake.write("fake/plan.json", &serde_json::to_vec(&plan).unwrap());
+        fake.write("fake/digest", plan.run_digest.as_bytes());
         fake.write("fake/params.json", &serde_json::to_vec(&params()).unwrap());
         for planned in &plan.cells {
             let folder = format!("fake/cells/{}", planned.id());
@@ -53,6 +54,22 @@ impl Fake {
             fake.write(&format!("{folder}/predictions.csv"), predictions.as_bytes());
         }
         fake
+    }
+
+    /// Changes what the engine plans from now on.
+    pub(crate) fn replan(&self, change: impl FnOnce(&mut Plan)) {
+        let mut plan: Plan = serde_json::from_str(&self.read("fake/plan.json")).unwrap();
+        change(&mut plan);
+        self.write("fake/plan.json", &serde_json::to_vec(&plan).unwrap());
+        self.write("fake/digest", plan.run_digest.as_bytes());
+    }
+
+    /// Changes what a cell's record says when the engine computes it the next time.
+    pub(crate) fn recompute(&self, id: &str, change: impl FnOnce(&mut CellRecord)) {
+        let path = format!("fake/cells/{id}/cell.json");
+        let mut cell: CellRecord = serde_json::from_str(&self.read(&path)).unwrap();
+        change(&mut cell);
+        self.write(&path, &serde_json::to_vec(&cell).unwrap());
     }
 
     /// A path below the root.
@@ -169,9 +186,10 @@ fn plan() -> Plan {
         frame_bytes: 57_600,
         left_out: vec![LeftOut { clip: "bad\n.mpg".into(), reason: "no stream".into() }],
         cells: cells.collect(),
-        config: "name = \"ucf11-sample\"\n".into(),
+        config: "name = \"ucf11-sample\"\nrecipe = \"scaled\"\n".into(),
         device: bench_suite::device::DeviceName::Cpu,
         precision: bench_suite::device::Precision::F32,
+        code: bench_suite::provenance::Code::default(),
     }
 }
 
@@ -193,7 +211,8 @@ fn cell(planned: &PlannedCell) -> CellRecord {
         params_total: planned.params_total,
         saturated_gates: None,
         frames_wait: None,
-        provenance: None,
+        origin: None,
+        computed: None,
         card: None,
         split_digest: "s".into(),
         curve: vec![CurvePoint {

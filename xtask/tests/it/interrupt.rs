@@ -66,10 +66,10 @@ fn records_that_do_not_fit_are_named_and_written_by_the_next_run() {
     assert!(text.contains("nothing is lost: the finished cells are in data/runs/0123abcd"), "{text}");
     assert!(text.contains("run.toml cannot be written: File too large"), "{text}");
     // As a kill leaves it.
-    fake.write("results/ucf11-sample/folds.csv.1.tmp", b"half");
+    fake.write("results/ucf11-sample/runs/scaled-cpu-0123abcd/folds.csv.1.tmp", b"half");
     let output = fake.xtask("reproduce ucf11");
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("4 of 4 cells are finished already and kept"));
-    assert!(!fake.path("results/ucf11-sample/folds.csv.1.tmp").exists());
+    assert!(!fake.path("results/ucf11-sample/runs/scaled-cpu-0123abcd/folds.csv.1.tmp").exists());
     assert!(fake.path("results/ucf11-sample/report.md").exists());
 }

@@ -11,6 +11,7 @@ mod errors;
 mod fake;
 mod interrupt;
 mod predict;
+mod results;
 mod run;
 mod setup;
 mod tidy;

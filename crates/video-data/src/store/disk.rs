@@ -1,28 +1,16 @@
 //! Free space, locks, and files that survive a crash.
 
-use std::ffi::CString;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
+pub(crate) use files::temporary;
+
 /// Bytes that an ordinary user can still write below `dir`.
-#[expect(unsafe_code, reason = "statvfs has no safe form in std")]
 pub(crate) fn free_bytes(dir: &Path) -> Result<u64> {
-    let fail = |error| Error::io("ask for free space of", dir)(error);
-    let path = CString::new(dir.as_os_str().as_bytes()).map_err(|error| fail(error.into()))?;
-    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: `path` is NUL-terminated and `stat` has room for what the call writes.
-    if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
-        return Err(fail(std::io::Error::last_os_error()));
-    }
-    // SAFETY: the call succeeded, so it filled `stat`.
-    let stat = unsafe { stat.assume_init() };
-    #[cfg_attr(target_os = "linux", expect(clippy::useless_conversion, reason = "narrower on other systems"))]
-    Ok(u64::from(stat.f_bavail).saturating_mul(u64::from(stat.f_frsize)))
+    files::free_bytes(dir).map_err(Error::io("ask for free space of", dir))
 }
 
 /// Locks the file at `path` for this process; the lock ends with the value, or with the process.
@@ -52,24 +40,12 @@ pub(crate) fn lock(path: &Path, wait: Duration) -> Result<File> {
 
 /// Writes a file so that after a crash there is the old one or the new one, whole.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = temporary(path);
-    let mut file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
-    file.write_all(bytes).map_err(Error::io("write", &temporary))?;
-    file.sync_all().map_err(Error::io("sync", &temporary))?;
-    fs::rename(&temporary, path).map_err(Error::io("rename", &temporary))?;
-    sync_folder(path.parent().unwrap_or(path))
-}
-
-/// The name that [`write_whole`] writes to first.
-pub(crate) fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    name.into()
+    files::write(path, bytes).map_err(Error::io("write", path))
 }
 
 /// Makes the entries of a folder last.
 pub(crate) fn sync_folder(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", dir))
+    files::sync_folder(dir).map_err(Error::io("sync", dir))
 }
 
 #[cfg(test)]

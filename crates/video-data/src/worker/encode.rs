@@ -124,7 +124,7 @@ fn encode(
     clip: &SampleClip,
     scene: &Scene,
 ) -> Result<String, Box<dyn std::error::Error>> {
-    let temporary = format!("{}.tmp", clip.name);
+    let temporary = files::temporary(Path::new(&clip.name));
     let (width, height) = (layout.size().0 as u32, layout.size().1 as u32);
     let rate = Rational(layout.fps().0, layout.fps().1);
     let codec = encoder::find(id).ok_or(Error::EncoderNotFound)?;
@@ -193,8 +193,7 @@ fn encode(
     muxer.drain(&mut video)?;
     muxer.output.write_trailer()?;
     drop(muxer);
-    std::fs::File::open(&temporary)?.sync_all()?;
-    std::fs::rename(&temporary, &clip.name)?;
+    files::settle(Path::new(&clip.name))?;
     Ok(digest::hex(hash))
 }
 

@@ -19,7 +19,7 @@ use clap::{Args, ValueEnum};
 use super::{EXPERIMENT, Root, remove};
 use crate::cells::is_done;
 use crate::interrupt::Interrupt;
-use crate::records::read_json;
+use crate::records::{RUNS, holding, read_json};
 use crate::repo::{self, Repo};
 use crate::{packages, text};
 use daemons::Cluster;
@@ -342,7 +342,7 @@ impl<'a> Stage<'a> {
                 continue;
             }
             let record: CellRecord = read_json(&path)?;
-            most = most.max(record.provenance.map_or(0, |provenance| provenance.restarts));
+            most = most.max(record.origin.map_or(0, |origin| origin.restarts));
         }
         Ok(most)
     }
@@ -351,7 +351,11 @@ impl<'a> Stage<'a> {
         let reference = reference(self.repo, self.base, scenario)?;
         let finished = |at: &usize| self.log(*at).matches(": finished").count();
         let same = |name: &str| {
-            let of = |root: &Path| fs::read(root.join("results").join(EXPERIMENT).join(name)).ok();
+            let of = |root: &Path| {
+                let runs = root.join("results").join(EXPERIMENT).join(RUNS);
+                let run = holding(&runs, "run.toml").ok()?.pop()?;
+                fs::read(runs.join(run).join(name)).ok()
+            };
             of(&self.root.path).is_some_and(|bytes| of(&reference).is_some_and(|other| bytes == other))
         };
         Ok(Verdict {

@@ -13,6 +13,8 @@ use bench_suite::device::{DeviceName, Precision};
 use bench_suite::lease::Locked;
 use bench_suite::plan::{Frames, plan};
 use bench_suite::predict::{BadClips, PredictOptions, predict};
+use bench_suite::provenance::Code;
+use bench_suite::record::DataKind;
 use bench_suite::spec::{Overrides, SpecError};
 use bench_suite::train::{STOP, Stopped};
 use clap::{Args, Parser, Subcommand};
@@ -171,6 +173,9 @@ struct Selection {
     /// Folder of the clips, or its parent.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Folder of the results in the place of the experiment's; not for rendered samples.
+    #[arg(long)]
+    name: Option<String>,
     /// Recipe in experiments/recipes/.
     #[arg(long)]
     recipe: Option<String>,
@@ -370,7 +375,7 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
     let places = Places::of_root(&cli.root);
     let on = (selection.device, selection.precision);
     let (resolved, dataset) = selection.resolve(&cli.root)?;
-    let plan = match bench_suite::data::built_store(&places, &resolved, dataset.as_ref())? {
+    let mut plan = match bench_suite::data::built_store(&places, &resolved, dataset.as_ref())? {
         Some(store) => {
             let clips = Clips::new(store, &resolved.spec, resolved.multi_label);
             plan(&resolved.spec, &resolved, &clips.store_name(), &Frames::Known(&clips), on)?
@@ -381,7 +386,16 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
         }
         None => anyhow::bail!("the clips are not decoded yet: run `bench-suite prepare` first"),
     };
+    if let Some(name) = &selection.name {
+        anyhow::ensure!(
+            plan.data_kind != DataKind::Sample,
+            "--name {name}: a rendered sample has a folder of its own, {}",
+            plan.experiment
+        );
+        plan.experiment.clone_from(name);
+    }
     if !selection.dry_run {
+        plan.code = Code::of(&cli.root);
         let folder = places.data.join("runs").join(&plan.run_digest);
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         bench_suite::plan::keep(&folder, &plan)?;

@@ -1,0 +1,129 @@
+//! Files that survive: written whole or not at all, their digests, and the room for them.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// The name that a file has until it is whole: its own and `.tmp`.
+pub fn temporary(path: &Path) -> PathBuf {
+    path.with_added_extension("tmp")
+}
+
+/// Makes a file whole or not at all: `make` writes it under its [`temporary`] name, then it is [settled](settle). A crash
+/// leaves the old file or the new one, never a part.
+///
+/// # Errors
+/// Of `make` and of the system; nothing is left of the temporary file then.
+pub fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let temporary = temporary(path);
+    let made = make(&temporary).and_then(|()| settle(path));
+    if made.is_err() {
+        // Half a file only takes room where room may be what is missing; the error says what failed.
+        let _ = fs::remove_file(&temporary);
+    }
+    made
+}
+
+/// Gives a file that was written under its [`temporary`] name its own: syncs it, renames it, syncs its folder.
+///
+/// # Errors
+/// Of the system.
+pub fn settle(path: &Path) -> io::Result<()> {
+    let temporary = temporary(path);
+    File::open(&temporary)?.sync_all()?;
+    fs::rename(&temporary, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    sync_folder(folder.unwrap_or(Path::new(".")))
+}
+
+/// Writes a file whole or not at all.
+///
+/// # Errors
+/// As [`replace`].
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, |temporary| fs::write(temporary, bytes))
+}
+
+/// Makes the entries of a folder last.
+///
+/// # Errors
+/// Of the system.
+pub fn sync_folder(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// SHA-256 of a file as hexadecimal text, read in bounded memory.
+///
+/// # Errors
+/// Of the system.
+pub fn digest(path: &Path) -> io::Result<String> {
+    let (mut file, mut hash, mut block) = (File::open(path)?, Sha256::new(), vec![0; 1 << 17]);
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(hex(hash)),
+            count => hash.update(&block[..count]),
+        }
+    }
+}
+
+/// The hexadecimal text of a finished hash.
+pub fn hex(hash: Sha256) -> String {
+    use std::fmt::Write as _;
+    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Bytes that an ordinary user can still write below `dir`.
+///
+/// # Errors
+/// Of the system.
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let room = rustix::fs::statvfs(dir)?;
+    Ok(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        write(&path, b"old").unwrap();
+        let failed = replace(&path, |temporary| {
+            fs::write(temporary, b"half")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        write(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_digest_is_that_of_sha256sum() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("abc");
+        write(&path, b"abc").unwrap();
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(digest(&path).unwrap(), known);
+    }
+
+    #[test]
+    fn there_is_as_much_room_as_df_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = std::process::Command::new("df").arg("-Pk").arg(dir.path()).output().unwrap();
+        let table = String::from_utf8(output.stdout).unwrap();
+        let kib: u64 = table.lines().nth(1).unwrap().split_whitespace().nth(3).unwrap().parse().unwrap();
+        // Others write meanwhile.
+        let free = free_bytes(dir.path()).unwrap() >> 20;
+        assert!(free.abs_diff(kib >> 10) < 2_000, "{free} MiB, df says {}", kib >> 10);
+    }
+}

@@ -1,0 +1,160 @@
+//! A run that goes on: cells beside those that its folder holds.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::{CellKey, CurveRow, OfCell, RUNS, Records, home};
+
+impl Records {
+    /// Puts this run's records into the experiment's folder `dir`: beside its other cells where its folder is there,
+    /// into a folder of its own where that holds one of its cells with other numbers, since then it was trained twice.
+    pub(crate) fn keep(self, dir: &Path) -> Result<PathBuf> {
+        let Some(run) = self.run_file.runs.first() else { anyhow::bail!("records of no run") };
+        let folder = home(&dir.join(RUNS), &run.name(), |folder| {
+            // Without its run.toml, a folder is what a killed run left.
+            Ok(!Self::are_in(folder) || self.goes_with(&Self::read(folder)?))
+        })?;
+        let whole = if Self::are_in(&folder) { Self::read(&folder)?.joined(self) } else { self };
+        whole.write(&folder)?;
+        Ok(folder)
+    }
+
+    /// Whether both are of one run: the same data and configuration, and no cell with two outcomes.
+    fn goes_with(&self, there: &Self) -> bool {
+        let (ours, theirs) = (&self.run_file, &there.run_file);
+        let run = |file: &super::RunFile| file.runs.iter().map(|run| run.digest.clone()).collect::<Vec<_>>();
+        (&ours.data_digest, &ours.metric, run(ours)) == (&theirs.data_digest, &theirs.metric, run(theirs))
+            && self.folds.iter().all(|row| {
+                let Some(known) = there.folds.iter().find(|known| known.key() == row.key()) else {
+                    return true;
+                };
+                let curve = |records: &Self| -> Vec<CurveRow> {
+                    records.curves.iter().filter(|point| point.key() == row.key()).cloned().collect()
+                };
+                known == row && curve(self) == curve(there)
+            })
+    }
+
+    /// The cells of both; a cell that both have stays as it was recorded first.
+    fn joined(mut self, new: Self) -> Self {
+        let known: Vec<_> = self.folds.clone();
+        let is_new = |key: CellKey<'_>| !known.iter().any(|row| row.key() == key);
+        self.folds.extend(new.folds.into_iter().filter(|row| is_new(row.key())));
+        self.curves.extend(new.curves.into_iter().filter(|row| is_new(row.key())));
+        self.predictions.extend(new.predictions.into_iter().filter(|row| is_new(row.key())));
+        for (run, more) in self.run_file.runs.iter_mut().zip(new.run_file.runs) {
+            for mut cell in more.cells.into_iter().filter(|cell| is_new(cell.key())) {
+                let provenance = cell.provenance.and_then(|at| more.provenance.get(at));
+                cell.provenance = provenance.map(|provenance| run.place(provenance));
+                run.cells.push(cell);
+            }
+            run.commands.extend(more.commands);
+            run.commands.sort();
+            run.commands.dedup();
+        }
+        self.sort();
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    fn keys(folder: &Path) -> Vec<String> {
+        let records = Records::read(folder).unwrap();
+        records.folds.iter().map(|f| format!("{}/{}/{} {}", f.model, f.protocol, f.fold, f.value)).collect()
+    }
+
+    fn name(folder: &Path) -> String {
+        folder.file_name().unwrap().to_string_lossy().into_owned()
+    }
+
+    #[test]
+    fn another_configuration_gets_a_folder_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = fixture::records("aaaaaaaa1", &[("tt-gru", "clips", &[0, 1], 0.5)]);
+        let two = fixture::records("bbbbbbbb1", &[("tt-gru", "clips", &[0], 0.75)]);
+        let one = one.keep(dir.path()).unwrap();
+        let two = two.keep(dir.path()).unwrap();
+        assert_eq!((name(&one), name(&two)), ("scaled-cpu-aaaaaaaa".into(), "scaled-cpu-bbbbbbbb".into()));
+        assert_eq!(keys(&one), ["tt-gru/clips/0 0.5", "tt-gru/clips/1 0.5"]);
+        assert_eq!(keys(&two), ["tt-gru/clips/0 0.75"]);
+    }
+
+    #[test]
+    fn cells_of_one_run_come_together_and_keep_what_computed_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = fixture::records("a", &[("tt-gru", "clips", &[0, 1], 0.5)]);
+        let mut second = fixture::records("a", &[("tt-gru", "clips", &[1, 2], 0.5)]);
+        second.run_file.runs[0].provenance[0].commit = None;
+        let folder = first.clone().keep(dir.path()).unwrap();
+        assert_eq!(second.keep(dir.path()).unwrap(), folder);
+        assert_eq!(keys(&folder), ["tt-gru/clips/0 0.5", "tt-gru/clips/1 0.5", "tt-gru/clips/2 0.5"]);
+        let run = Records::read(&folder).unwrap().run_file.runs.remove(0);
+        let of: Vec<Option<usize>> = run.cells.iter().map(|cell| cell.provenance).collect();
+        assert_eq!(of, [Some(0), Some(0), Some(1)], "a cell that was there keeps its own");
+        assert!(run.provenance[0].commit.is_some() && run.provenance[1].commit.is_none());
+    }
+
+    #[test]
+    fn a_cell_that_was_trained_again_is_another_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = fixture::records("a", &[("tt-gru", "clips", &[0, 1], 0.5)]);
+        let mut again = first.clone();
+        again.curves[0].wall_s += 1.0;
+        let one = first.clone().keep(dir.path()).unwrap();
+        let two = again.clone().keep(dir.path()).unwrap();
+        assert_eq!((name(&one), name(&two)), ("scaled-cpu-a".into(), "scaled-cpu-a-2".into()));
+        assert_eq!(Records::read(&one).unwrap(), first);
+        assert_eq!(again.keep(dir.path()).unwrap(), two, "and is known the next time");
+    }
+
+    #[test]
+    fn other_data_is_another_run_whatever_its_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = fixture::records("a", &[("gru", "clips", &[0], 0.5)]);
+        let mut other = first.clone();
+        other.run_file.data_digest = "other".into();
+        assert_ne!(first.keep(dir.path()).unwrap(), other.keep(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn collecting_the_same_cells_again_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = fixture::records("a", &[("tt-gru", "clips", &[0, 1], 0.5)]);
+        let folder = first.clone().keep(dir.path()).unwrap();
+        let mut later = first.clone();
+        later.run_file.runs[0].cells.iter_mut().for_each(|cell| cell.finished = "2027-01-01".into());
+        assert_eq!(later.keep(dir.path()).unwrap(), folder);
+        assert_eq!(Records::read(&folder).unwrap(), first);
+    }
+
+    #[test]
+    fn rows_of_a_write_that_was_killed_do_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let few = fixture::records("a", &[("tt-gru", "clips", &[0], 0.5)]);
+        let many = fixture::records("a", &[("tt-gru", "clips", &[0, 1], 0.5)]);
+        let folder = few.clone().keep(dir.path()).unwrap();
+        let before = std::fs::read(folder.join("run.toml")).unwrap();
+        assert_eq!(many.clone().keep(dir.path()).unwrap(), folder);
+        std::fs::write(folder.join("run.toml"), before).unwrap();
+        assert_eq!(Records::read(&folder).unwrap(), few);
+        many.clone().keep(dir.path()).unwrap();
+        assert_eq!(Records::read(&folder).unwrap(), many);
+    }
+
+    #[test]
+    fn records_survive_their_files() {
+        let mut records = fixture::records("a", &[("tt-gru", "clips", &[0, 1], 0.5)]);
+        records.run_file.left_out.push(bench_suite::record::LeftOut {
+            clip: "walk/a \"b\"\n\u{1b}[31m.mpg".into(),
+            reason: "no video stream".into(),
+        });
+        let dir = tempfile::tempdir().unwrap();
+        records.write(dir.path()).unwrap();
+        assert_eq!(Records::read(dir.path()).unwrap(), records);
+    }
+}
