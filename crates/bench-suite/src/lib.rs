@@ -29,6 +29,8 @@ pub mod predict;
 #[cfg(feature = "engine")]
 pub mod progress;
 pub mod record;
+#[cfg(feature = "engine")]
+mod sound;
 pub mod spec;
 #[cfg(feature = "engine")]
 pub mod state;

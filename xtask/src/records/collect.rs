@@ -95,6 +95,7 @@ fn read_cell(
         label: row.label,
         predicted: row.predicted,
         probabilities: short(&row.probabilities),
+        group: row.group,
     }));
     records.folds.push(FoldRow {
         model,
