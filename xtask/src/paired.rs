@@ -130,10 +130,8 @@ impl PairedRow {
 
     /// Rates of both sides.
     pub(crate) fn rates(&self) -> String {
-        match (self.rate.as_str(), self.baseline_rate.as_str()) {
-            (ours, theirs) if ours == theirs => ours.to_owned(),
-            (ours, theirs) => format!("{ours} against {theirs}"),
-        }
+        let (ours, theirs) = (spelled(&self.rate), spelled(&self.baseline_rate));
+        if ours == theirs { ours } else { format!("{ours} against {theirs}") }
     }
 
     /// What must be said where the two sides were not trained alike.
@@ -151,7 +149,10 @@ impl PairedRow {
                 self.model, self.baseline
             ));
         }
-        let at = |rate: &str| if rate.is_empty() { String::new() } else { format!(" at the rate {rate}") };
+        let at = |rate: &str| match spelled(rate) {
+            rate if rate.is_empty() => rate,
+            rate => format!(" at the rate {rate}"),
+        };
         Some(format!(
             "{which}: the two sides were not trained alike: {} for {ours} epochs{}, {} for {theirs}{}. The difference \
              is one of two trainings, and does not tell what the models can do.",
@@ -166,6 +167,11 @@ impl PairedRow {
         let range = |min, max| if min == max { format!("{max}") } else { format!("{min} to {max}") };
         (range(self.epochs_min, self.epochs_max), range(self.baseline_epochs_min, self.baseline_epochs_max))
     }
+}
+
+/// A rate for people.
+fn spelled(rate: &str) -> String {
+    rate.replace(" single", " for every weight").replace(" fan-in", " by fan-in")
 }
 
 #[cfg(test)]
@@ -190,12 +196,12 @@ mod tests {
         assert_eq!((old.epochs().as_str(), old.settled), ("20 against 8", false));
         let said = old.caveat().unwrap();
         assert!(
-            said.contains("tt-gru for 20 epochs at the rate 1e-3 single, gru for 8 at the rate 1e-5 single"),
+            said.contains("20 epochs at the rate 1e-3 for every weight, gru for 8 at the rate 1e-5"),
             "{said}"
         );
         let fair = "[train]\nlr = 0.001\nlr_rule = \"fan-in\"\nmodel_lr = {}\nsettled = 0.01\n";
         assert_eq!(pair(fair, 20).caveat(), None);
-        assert_eq!(pair(fair, 20).rates(), "1e-3 fan-in");
+        assert_eq!(pair(fair, 20).rates(), "1e-3 by fan-in");
         let said = pair(fair, 12).caveat().unwrap();
         assert!(
             said.contains("until the training loss had settled, tt-gru for 20 epochs, gru for 12"),
@@ -204,7 +210,7 @@ mod tests {
         let fixed = fair.replace("0.01", "0.0");
         assert!(pair(&fixed, 12).caveat().unwrap().contains("not trained alike"));
         let own = fair.replace("{}", "{ gru = 3e-5 }");
-        assert_eq!(pair(&own, 20).rates(), "1e-3 fan-in against 3e-5 fan-in");
+        assert_eq!(pair(&own, 20).rates(), "1e-3 by fan-in against 3e-5 by fan-in");
         assert_eq!(pair("", 20).rates(), "");
         assert_eq!(pair("", 20).caveat(), None, "what is not known is not said to differ");
     }

@@ -11,7 +11,7 @@
 //! - The score is computed per fold and seed, averaged over seeds, then over folds; of a pair, the same draw serves
 //!   both models.
 //! - Of g groups, and of s seeds, one fewer is drawn than there are: with g draws the variance would be too small by
-//!   (g − 1)/g (Rao and Wu 1988; Hesterberg 2015, section 3.2). Percentiles are then moved away from the score by t/z,
+//!   (g − 1)/g (Rao and Wu 1988; Hesterberg 2015). Percentiles are then moved away from the score by t/z,
 //!   Student's quantile over the normal one, with g − 1 degrees of freedom, or what Welch and Satterthwaite give
 //!   where groups or clips and seeds are drawn. Without that the intervals of fifteen groups cover too little: the
 //!   tests of `coverage` say how much. Clips of one seed are many, and their percentiles stay as they are.
