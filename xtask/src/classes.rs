@@ -191,6 +191,7 @@ mod tests {
             label: label.into(),
             predicted: predicted.into(),
             probabilities: scores.into(),
+            group: String::new(),
         }
     }
 

@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::classes::{CLASSES_HEADER, CONFUSION_HEADER, classes, confusion};
+use crate::paired::PAIRED_HEADER;
 use crate::records::{Page, csv_bytes, write_atomic};
 use crate::repo::Repo;
-use crate::tables::{PAIRED_HEADER, SOTA_HEADER, TABLE_HEADER, Tables};
+use crate::tables::{SOTA_HEADER, TABLE_HEADER, Tables};
 use crate::{charts, compare, compress, ledger, readme, report};
 
 /// Regenerates one folder under `root`, or every folder that holds records.

@@ -141,6 +141,7 @@ fn add_cell(records: &mut Records, (model, protocol): (&str, &str), fold: usize,
             label: "walking".into(),
             predicted: if hit { "walking" } else { "biking" }.into(),
             probabilities: if hit { "0.75;0.25" } else { "0.375;0.625" }.into(),
+            group: format!("{fold}.{}", clip / 5),
         });
     }
     for epoch in 1..=epochs {

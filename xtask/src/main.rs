@@ -26,6 +26,7 @@ mod fixture;
 mod interrupt;
 mod ledger;
 mod packages;
+mod paired;
 mod peers;
 mod predict;
 mod progress;

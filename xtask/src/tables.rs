@@ -5,17 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, bail};
 use bench_suite::deck;
 use bench_suite::record::DataKind;
-use bench_suite::stats::{self, FoldOutcomes, Interval, Outcomes};
+use bench_suite::stats::{self, Fold, Outcomes};
 use serde::{Deserialize, Serialize};
 
+use crate::paired::{self, PairedRow};
 use crate::records::{CellKey, CellMeta, ClipRow, FoldRow, OfCell, Records, Run};
 
 /// Header of `table.csv`.
 pub(crate) const TABLE_HEADER: &str = "model,protocol,recipe,metric,mean,std,ci_low,ci_high,folds,seeds,epochs,\
 params_input,params_total,epoch_s,peak_rss_bytes,paper_mean,paper_std,paper_params_input,paper_epoch_s";
-/// Header of `paired.csv`.
-pub(crate) const PAIRED_HEADER: &str =
-    "model,baseline,protocol,recipe,metric,mean_difference,std,ci_low,ci_high,folds";
 /// Header of `sota.csv`.
 pub(crate) const SOTA_HEADER: &str = "dataset,figure,method,year,metric,value,source";
 
@@ -41,21 +39,6 @@ pub(crate) struct TableRow {
     pub(crate) paper_std: Option<f64>,
     pub(crate) paper_params_input: Option<usize>,
     pub(crate) paper_epoch_s: Option<f64>,
-}
-
-/// A row of `paired.csv`: a TT model minus its dense twin on the folds and seeds that both have.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct PairedRow {
-    pub(crate) model: String,
-    pub(crate) baseline: String,
-    pub(crate) protocol: String,
-    pub(crate) recipe: String,
-    pub(crate) metric: String,
-    pub(crate) mean_difference: f64,
-    pub(crate) std: Option<f64>,
-    pub(crate) ci_low: Option<f64>,
-    pub(crate) ci_high: Option<f64>,
-    pub(crate) folds: usize,
 }
 
 /// A row of `sota.csv`: a bar of the deck's Figures 3, 5, 7, or one of ours on the official data.
@@ -87,10 +70,9 @@ impl Tables {
     /// # Errors
     /// When `folds.csv` and `predictions.csv` disagree.
     pub(crate) fn derive(records: &Records) -> Result<Self> {
-        let outcomes = outcomes(records)?;
-        let table =
-            groups(records).iter().map(|rows| table_row(records, rows, &outcomes)).collect::<Vec<_>>();
-        let paired = groups(records).iter().filter_map(|rows| paired_row(records, rows, &outcomes)).collect();
+        let tested = tested(records)?;
+        let table = groups(records).iter().map(|rows| table_row(records, rows, &tested)).collect::<Vec<_>>();
+        let paired = groups(records).iter().filter_map(|rows| paired::row(records, rows, &tested)).collect();
         let sota = sota_rows(records, &table);
         Ok(Self { table, paired, sota })
     }
@@ -121,22 +103,31 @@ fn groups(records: &Records) -> Vec<Vec<&FoldRow>> {
     groups
 }
 
+/// The test clips of a cell.
+#[derive(Debug, Clone)]
+pub(crate) struct Tested {
+    outcomes: Outcomes,
+    groups: Option<Vec<String>>,
+}
+
 /// The test clips of every cell that has predictions.
-fn outcomes(records: &Records) -> Result<BTreeMap<CellKey<'_>, Outcomes>> {
+pub(crate) type AllTested<'a> = BTreeMap<CellKey<'a>, Tested>;
+
+fn tested(records: &Records) -> Result<AllTested<'_>> {
     let mut clips: BTreeMap<CellKey<'_>, Vec<&ClipRow>> = BTreeMap::new();
     for row in &records.predictions {
         clips.entry(row.key()).or_default().push(row);
     }
-    let mut outcomes = BTreeMap::new();
+    let mut tested = BTreeMap::new();
     for (key, rows) in clips {
-        let outcome = if records.run_file.metric == "map" {
+        let outcomes = if records.run_file.metric == "map" {
             map_outcomes(&records.run_file.classes, &rows)?
         } else {
             Outcomes::accuracy(rows.iter().map(|r| r.label == r.predicted).collect())
         };
         if records.run_file.metric == "accuracy"
             && let Some(fold) = records.folds.iter().find(|f| f.key() == key)
-            && outcome.score().is_some_and(|score| (score - fold.value).abs() > 1e-6)
+            && outcomes.score().is_some_and(|score| (score - fold.value).abs() > 1e-6)
         {
             bail!(
                 "folds.csv says {} for {} {} {} fold {} seed {}, predictions.csv gives {:?}",
@@ -146,12 +137,33 @@ fn outcomes(records: &Records) -> Result<BTreeMap<CellKey<'_>, Outcomes>> {
                 key.2,
                 key.3,
                 key.4,
-                outcome.score()
+                outcomes.score()
             );
         }
-        outcomes.insert(key, outcome);
+        tested.insert(key, Tested { outcomes, groups: drawn_groups(records, &rows) });
     }
-    Ok(outcomes)
+    Ok(tested)
+}
+
+/// The group of each clip where whole groups are to be drawn: under every protocol but `clips`, if the groups are
+/// known. Clips of protocol `groups` whose group is not known count as one group, so that no interval is claimed.
+fn drawn_groups(records: &Records, rows: &[&ClipRow]) -> Option<Vec<String>> {
+    let groups: Vec<String> = rows.iter().map(|row| group(records, row)).collect();
+    match rows.first()?.protocol.as_str() {
+        "clips" => None,
+        "groups" => Some(groups),
+        _ => groups.iter().all(|group| !group.is_empty()).then_some(groups),
+    }
+}
+
+/// The group of a clip; records of before it was kept have it in the clip's path, `<class>/<group>/<clip>`. Empty
+/// where it is not known.
+fn group(records: &Records, row: &ClipRow) -> String {
+    let path: Vec<&str> = row.clip.split('/').collect();
+    match (row.group.as_str(), records.run_file.data_kind, path.as_slice()) {
+        ("", DataKind::Folder, [_, group, _]) => (*group).to_owned(),
+        (group, ..) => group.to_owned(),
+    }
 }
 
 /// Probabilities of clips in class order, `[clips][K]`.
@@ -172,23 +184,18 @@ pub(crate) fn scores(classes: &[String], rows: &[&ClipRow]) -> Result<Vec<Vec<f6
 }
 
 fn map_outcomes(classes: &[String], rows: &[&ClipRow]) -> Result<Outcomes> {
-    let scores = scores(classes, rows)?;
-    let per_class: Vec<(Vec<f64>, Vec<bool>)> = classes
+    let labels: Vec<Vec<usize>> = rows
         .iter()
-        .enumerate()
-        .map(|(k, class)| {
-            let truth = rows.iter().map(|r| r.label.split(';').any(|label| label == class)).collect();
-            (scores.iter().map(|p| p[k]).collect(), truth)
+        .map(|row| {
+            let has = |class: &String| row.label.split(';').any(|label| label == class);
+            (0..classes.len()).filter(|k| has(&classes[*k])).collect()
         })
         .collect();
-    Ok(Outcomes::map(&per_class))
+    Ok(Outcomes::map(&scores(classes, rows)?, &labels, classes.len()))
 }
 
-/// Outcomes and scores fold by fold; seeds in order within a fold.
-fn by_fold(
-    rows: &[&FoldRow],
-    outcomes: &BTreeMap<CellKey<'_>, Outcomes>,
-) -> (Vec<f64>, Option<Vec<FoldOutcomes>>) {
+/// Scores and test clips fold by fold; no clips where a cell has no predictions.
+pub(crate) fn by_fold(rows: &[&FoldRow], tested: &AllTested<'_>) -> (Vec<f64>, Option<Vec<Fold>>) {
     let folds: BTreeSet<usize> = rows.iter().map(|r| r.fold).collect();
     let mut values = Vec::new();
     let mut all = Some(Vec::new());
@@ -196,18 +203,21 @@ fn by_fold(
         let of_fold: Vec<&&FoldRow> = rows.iter().filter(|r| r.fold == fold).collect();
         let scores: Vec<f64> = of_fold.iter().map(|r| r.value).collect();
         values.extend(stats::mean(&scores));
-        let seeds: Option<FoldOutcomes> = of_fold.iter().map(|r| outcomes.get(&r.key()).cloned()).collect();
+        let seeds: Option<Vec<(u64, &Tested)>> =
+            of_fold.iter().map(|r| Some((r.seed, tested.get(&r.key())?))).collect();
         all = all.zip(seeds).map(|(mut all, seeds)| {
-            all.push(seeds);
+            let groups = seeds.first().and_then(|(_, tested)| tested.groups.clone());
+            let seeds = seeds.into_iter().map(|(seed, tested)| (seed, tested.outcomes.clone())).collect();
+            all.push(Fold { seeds, groups });
             all
         });
     }
     (values, all)
 }
 
-fn table_row(records: &Records, rows: &[&FoldRow], outcomes: &BTreeMap<CellKey<'_>, Outcomes>) -> TableRow {
+fn table_row(records: &Records, rows: &[&FoldRow], tested: &AllTested<'_>) -> TableRow {
     let first = rows[0];
-    let (values, clips) = by_fold(rows, outcomes);
+    let (values, clips) = by_fold(rows, tested);
     let purpose = format!("{}/{}/{}", first.model, first.protocol, first.recipe);
     let interval = clips.and_then(|folds| stats::interval(&folds, &purpose));
     let metas: Vec<&CellMeta> = records
@@ -243,49 +253,8 @@ fn table_row(records: &Records, rows: &[&FoldRow], outcomes: &BTreeMap<CellKey<'
     }
 }
 
-/// The digest of a cell's fold.
-fn split<'a>(records: &'a Records, row: &FoldRow) -> Option<&'a str> {
-    let mut cells = records.run_file.runs.iter().flat_map(|run| &run.cells);
-    cells.find(|cell| cell.key() == row.key()).map(|cell| cell.split_digest.as_str())
-}
-
-fn paired_row(
-    records: &Records,
-    rows: &[&FoldRow],
-    outcomes: &BTreeMap<CellKey<'_>, Outcomes>,
-) -> Option<PairedRow> {
-    let first = rows[0];
-    let (_, baseline) = deck::TWINS.iter().find(|(tt, _)| *tt == first.model)?;
-    let twin_of = |row: &FoldRow| {
-        let key = (*baseline, row.protocol.as_str(), row.recipe.as_str(), row.fold, row.seed);
-        let twin = records.folds.iter().find(|f| f.key() == key)?;
-        // A page may take the two from two runs, whose folds need not be the same.
-        (split(records, row) == split(records, twin)).then_some(twin)
-    };
-    let pairs: Vec<(&FoldRow, &FoldRow)> = rows.iter().filter_map(|r| Some((*r, twin_of(r)?))).collect();
-    let (ours, twins): (Vec<&FoldRow>, Vec<&FoldRow>) = pairs.into_iter().unzip();
-    let (values, clips) = by_fold(&ours, outcomes);
-    let (twin_values, twin_clips) = by_fold(&twins, outcomes);
-    let differences: Vec<f64> = values.iter().zip(&twin_values).map(|(a, b)| a - b).collect();
-    let purpose = format!("{}-{baseline}/{}/{}", first.model, first.protocol, first.recipe);
-    let interval: Option<Interval> =
-        clips.zip(twin_clips).and_then(|(a, b)| stats::paired_interval(&a, &b, &purpose));
-    Some(PairedRow {
-        model: first.model.clone(),
-        baseline: (*baseline).to_owned(),
-        protocol: first.protocol.clone(),
-        recipe: first.recipe.clone(),
-        metric: first.metric.clone(),
-        mean_difference: tidy(stats::mean(&differences)?),
-        std: stats::sample_std(&differences).map(tidy),
-        ci_low: interval.map(|i| tidy(i.low)),
-        ci_high: interval.map(|i| tidy(i.high)),
-        folds: differences.len(),
-    })
-}
-
-/// The deck's bars of the dataset; our best row stands beside them only on the complete official data under
-/// the paper's protocol.
+/// The deck's bars of the dataset, and ours beside them: the paper's model on all folds of the paper's protocol and on
+/// the complete official data. Which row that is was settled before any was computed, not by the test folds.
 fn sota_rows(records: &Records, table: &[TableRow]) -> Vec<SotaCsvRow> {
     let Some(dataset) = deck::dataset(&records.run_file.dataset) else { return Vec::new() };
     let row = |method: String, year, value, source| SotaCsvRow {
@@ -301,12 +270,17 @@ fn sota_rows(records: &Records, table: &[TableRow]) -> Vec<SotaCsvRow> {
         .map(|s| row(s.method.to_owned(), s.year, s.value, deck::sota_source(dataset)))
         .collect();
     if records.run_file.data_kind == DataKind::Official {
-        let ours = table.iter().filter(|r| r.protocol == paper_protocol(dataset.name));
-        if let Some(best) = ours.max_by(|a, b| a.mean.total_cmp(&b.mean)) {
-            let days = records.run_file.runs.iter().map(Run::finished).max().unwrap_or_default();
-            let year = days.get(..4).and_then(|y| y.parse().ok()).unwrap_or_default();
-            rows.push(row(format!("ours, {}", best.model), year, best.mean, OURS.to_owned()));
-        }
+        let days = records.run_file.runs.iter().map(Run::finished).max().unwrap_or_default();
+        let year = days.get(..4).and_then(|y| y.parse().ok()).unwrap_or_default();
+        let headline = |r: &&TableRow| {
+            r.model == dataset.headline
+                && r.protocol == paper_protocol(dataset.name)
+                && r.folds == dataset.folds
+        };
+        let ours = table.iter().filter(headline);
+        rows.extend(
+            ours.map(|r| row(format!("ours, {}, {}", r.model, r.recipe), year, r.mean, OURS.to_owned())),
+        );
     }
     rows
 }
@@ -315,6 +289,7 @@ fn sota_rows(records: &Records, table: &[TableRow]) -> Vec<SotaCsvRow> {
 mod tests {
     use super::*;
     use crate::fixture;
+    use crate::paired::PAIRED_HEADER;
     use crate::records::csv_bytes;
 
     #[test]
@@ -343,17 +318,58 @@ mod tests {
     }
 
     #[test]
-    fn our_bar_needs_the_official_data() {
-        let mut records = fixture::five_models();
-        let ours = |r: &Records| Tables::derive(r).unwrap().sota.iter().filter(|s| s.source == OURS).count();
-        for (kind, bars) in
-            [(DataKind::Sample, 0), (DataKind::Folder, 0), (DataKind::Partial, 0), (DataKind::Official, 1)]
-        {
+    fn our_bar_needs_the_official_data_and_all_folds() {
+        let folds: &[usize] = &[0, 1, 2, 3, 4];
+        let models = [("tt-gru", "clips", folds, 0.7), ("tt-lstm", "clips", folds, 0.9)];
+        let mut records = fixture::records("a", &models);
+        let ours = |r: &Records| -> Vec<String> {
+            let rows = Tables::derive(r).unwrap().sota.into_iter();
+            rows.filter(|s| s.source == OURS).map(|s| s.method).collect()
+        };
+        for kind in [DataKind::Sample, DataKind::Folder, DataKind::Partial] {
             records.run_file.data_kind = kind;
-            assert_eq!(ours(&records), bars, "{kind:?}");
+            assert!(ours(&records).is_empty(), "{kind:?}");
         }
+        records.run_file.data_kind = DataKind::Official;
+        assert_eq!(ours(&records), ["ours, tt-gru, scaled"], "not the row that is best on the test folds");
+        records.folds.retain(|row| row.fold < 4);
+        assert!(ours(&records).is_empty(), "four of five folds");
         records.run_file.dataset = "folder".into();
         assert!(Tables::derive(&records).unwrap().sota.is_empty());
+    }
+
+    #[test]
+    fn groups_are_drawn_where_the_protocol_keeps_them_whole() {
+        let width = |records: &Records, protocol: &str| {
+            let row = Tables::derive(records).unwrap().table.into_iter().find(|r| r.protocol == protocol);
+            row.and_then(|r| Some(r.ci_high? - r.ci_low?))
+        };
+        let mut records = fixture::five_models();
+        let (clips, groups) = (width(&records, "clips").unwrap(), width(&records, "groups").unwrap());
+        // Whole groups of five are right or wrong in the fixture.
+        assert!(groups > 1.5 * width_of_clips(&records), "{groups} {clips}");
+        for row in &mut records.predictions {
+            row.group = String::new();
+        }
+        assert_eq!(width(&records, "groups"), None, "groups that are not known give no interval");
+        assert_eq!(width(&records, "clips"), Some(clips));
+        // Records of before the column have the group in the clip's path.
+        records.run_file.data_kind = DataKind::Folder;
+        for row in &mut records.predictions {
+            let clip: usize = row.clip[row.clip.len() - 6..row.clip.len() - 4].parse().unwrap();
+            row.clip = format!("walking/{}.{}/{clip:02}.mpg", row.fold, clip / 5);
+        }
+        assert_eq!(width(&records, "groups"), Some(groups));
+    }
+
+    /// The interval of the fixture's groups, were its clips drawn.
+    fn width_of_clips(records: &Records) -> f64 {
+        let mut records = records.clone();
+        for row in &mut records.predictions {
+            row.group.clone_from(&row.clip);
+        }
+        let row = Tables::derive(&records).unwrap().table.into_iter().find(|r| r.protocol == "groups");
+        row.and_then(|r| Some(r.ci_high? - r.ci_low?)).unwrap()
     }
 
     #[test]

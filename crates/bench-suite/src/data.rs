@@ -3,6 +3,7 @@
 use crate::plan::Frames;
 use crate::progress::Meter;
 use crate::record::{DataKind, LeftOut, Plan};
+use crate::sound;
 use crate::spec::{Overrides, Spec};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -57,10 +58,21 @@ pub struct Resolved {
     pub data: String,
     /// What the clips are, in one word.
     pub data_kind: DataKind,
+    /// Clips listed, and how many the dataset has if it is official; 0 before a sample is rendered.
+    pub clips: ClipCount,
     /// Whether clips can have several labels.
     pub multi_label: bool,
     /// Whether the clips are to be rendered first.
     pub render: Option<Layout>,
+}
+
+/// Clips that were found, before any is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClipCount {
+    /// Clips there.
+    pub found: usize,
+    /// Clips that should be there.
+    pub expected: usize,
 }
 
 /// Finds the clips of an experiment: `--data`, else its folder under `data/`, else its fallback experiment.
@@ -86,7 +98,8 @@ pub fn resolve(
         let multi_label = kind == Kind::Hollywood2;
         let render = Some(Layout::from_name(render).context("no sample has that layout")?);
         let data_kind = DataKind::Sample;
-        return Ok((Resolved { spec, folder: own, data, data_kind, multi_label, render }, None));
+        let clips = ClipCount { found: 0, expected: 0 };
+        return Ok((Resolved { spec, folder: own, data, data_kind, clips, multi_label, render }, None));
     }
     let folder = match data {
         Some(folder) => folder.to_owned(),
@@ -106,9 +119,12 @@ pub fn resolve(
             .require_complete()
             .context("the dataset is not whole (--allow-partial would run on what is there)")?;
     }
-    let (data, data_kind) = clips_used(&spec, &dataset);
+    sound::scanned(&spec, &dataset)?;
+    let (data, data_kind) = clips_listed(&spec, &dataset);
+    let found = dataset.clips.len();
+    let clips = ClipCount { found, expected: dataset.official.as_ref().map_or(found, |o| o.expected) };
     let multi_label = dataset.multi_label;
-    Ok((Resolved { spec, folder, data, data_kind, multi_label, render: None }, Some(dataset)))
+    Ok((Resolved { spec, folder, data, data_kind, clips, multi_label, render: None }, Some(dataset)))
 }
 
 /// Gives a specification that leaves them open (`[]`) input modes as equal as the frame's size allows.
@@ -137,7 +153,7 @@ fn kind_of(name: &str) -> Result<Kind> {
     Kind::from_name(name).with_context(|| format!("no loader is called {name:?}"))
 }
 
-fn clips_used(spec: &Spec, dataset: &Dataset) -> (String, DataKind) {
+fn clips_listed(spec: &Spec, dataset: &Dataset) -> (String, DataKind) {
     let clips = dataset.clips.len();
     let kind = match &dataset.official {
         None => DataKind::Folder,
@@ -374,6 +390,11 @@ impl Clips {
         &self.store.clips()[clip].labels
     }
 
+    /// Group of a clip; empty where nothing is known.
+    pub fn group(&self, clip: usize) -> &str {
+        &self.store.clips()[clip].group
+    }
+
     /// Name of a clip.
     pub fn name(&self, clip: usize) -> &str {
         &self.store.clips()[clip].name
@@ -404,6 +425,7 @@ impl Clips {
         let (k, mut rng) = (spec.protocol.folds, stream(spec.protocol.split_seed, purpose));
         let stored = || clips.iter().map(|clip| &self.store.clips()[*clip]);
         let parts = if kind == "groups" {
+            split::require_groups(clips.iter().map(|clip| (self.name(*clip), self.group(*clip))))?;
             let groups: Vec<String> = stored().map(|clip| clip.group.clone()).collect();
             let labels: Vec<Vec<usize>> = stored().map(|clip| clip.labels.clone()).collect();
             split::folds_by_groups(&groups, &labels, k, &mut rng)?

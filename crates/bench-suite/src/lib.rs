@@ -30,6 +30,8 @@ pub mod predict;
 pub mod progress;
 pub mod provenance;
 pub mod record;
+#[cfg(feature = "engine")]
+mod sound;
 pub mod spec;
 #[cfg(feature = "engine")]
 pub mod state;

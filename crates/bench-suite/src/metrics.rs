@@ -1,6 +1,6 @@
-//! Scores of a fold: accuracy and mean average precision.
+//! Scores of a fold while training: accuracy and mean average precision.
 
-use crate::stats::average_precision;
+use crate::stats::Outcomes;
 
 /// Index of the largest value; the first of equals.
 pub fn argmax(values: &[f64]) -> usize {
@@ -12,19 +12,13 @@ pub fn argmax(values: &[f64]) -> usize {
 /// # Shapes
 /// `scores` `[clips][K]`, `labels` one list of classes a clip.
 pub fn accuracy(scores: &[Vec<f64>], labels: &[Vec<usize>]) -> f64 {
-    let right = scores.iter().zip(labels).filter(|(s, l)| l.first() == Some(&argmax(s))).count();
-    right as f64 / scores.len().max(1) as f64
+    let right = scores.iter().zip(labels).map(|(s, l)| l.first() == Some(&argmax(s)));
+    Outcomes::accuracy(right.collect()).score().unwrap_or(0.0)
 }
 
-/// Mean of the classes' average precisions (the macro average of the released Hollywood2 script); a class without
-/// a positive clip counts 0.
+/// Mean of the classes' average precisions; a class without a positive clip counts 0.
 pub fn mean_average_precision(scores: &[Vec<f64>], labels: &[Vec<usize>], classes: usize) -> f64 {
-    let of_class = |class: usize| {
-        let column: Vec<f64> = scores.iter().map(|row| row[class]).collect();
-        let positive: Vec<bool> = labels.iter().map(|l| l.contains(&class)).collect();
-        average_precision(&column, &positive).unwrap_or(0.0)
-    };
-    (0..classes).map(of_class).sum::<f64>() / classes.max(1) as f64
+    Outcomes::map(scores, labels, classes).score().unwrap_or(0.0)
 }
 
 #[cfg(test)]
@@ -35,6 +29,7 @@ mod tests {
     fn accuracy_counts_the_first_label() {
         let scores = vec![vec![0.2, 0.8], vec![0.6, 0.4]];
         assert_eq!(accuracy(&scores, &[vec![1], vec![1]]), 0.5);
+        assert_eq!(accuracy(&[], &[]), 0.0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::data::{Clips, Fold, Resolved};
 use crate::device::{DeviceName, Precision};
 use crate::provenance::Code;
 use crate::record::{LeftOut, Plan, PlannedCell};
+use crate::sound;
 use crate::spec::Spec;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -58,6 +59,13 @@ pub fn plan(
             (classes.clone(), *clips, *frames, Vec::<LeftOut>::new(), String::new())
         }
     };
+    let (data, data_kind) = match frames {
+        Frames::Known(clips) => {
+            warn(spec, clips)?;
+            sound::data_used(resolved, clips.len(), sound::used(&all_labels(clips)).len())
+        }
+        Frames::Estimated { .. } => (resolved.data.clone(), resolved.data_kind),
+    };
     let mut cells = Vec::new();
     for model in &spec.model.names {
         let size = size(&model_config(spec, classes.len())?, model)?;
@@ -73,8 +81,8 @@ pub fn plan(
     }
     Ok(Plan {
         experiment: spec.name.clone(),
-        data: resolved.data.clone(),
-        data_kind: resolved.data_kind,
+        data,
+        data_kind,
         dataset: paper_rows(resolved),
         store: store.to_owned(),
         metric: if resolved.multi_label { "map" } else { "accuracy" }.to_owned(),
@@ -92,6 +100,26 @@ pub fn plan(
         precision,
         code: Code::default(),
     })
+}
+
+/// Says which classes the clips and the folds to be run leave out.
+fn warn(spec: &Spec, clips: &Clips) -> Result<()> {
+    for warning in sound::decoded(&all_labels(clips), clips.classes(), clips.multi_label())? {
+        tracing::warn!("{warning}");
+    }
+    let folds: BTreeSet<usize> = spec.model.names.iter().flat_map(|model| spec.folds(model)).collect();
+    for number in folds {
+        let fold = clips.fold(spec, number)?;
+        let labels = |side: &[usize]| side.iter().map(|clip| clips.labels(*clip)).collect::<Vec<&[usize]>>();
+        if let Some(said) = sound::untrained(&labels(&fold.train), &labels(&fold.test), clips.classes()) {
+            tracing::warn!("fold {number} has {said}");
+        }
+    }
+    Ok(())
+}
+
+fn all_labels(clips: &Clips) -> Vec<&[usize]> {
+    (0..clips.len()).map(|clip| clips.labels(clip)).collect()
 }
 
 /// Whose rows of the paper stand beside the results: those of the layout, for its sample too.

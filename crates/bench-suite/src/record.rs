@@ -199,6 +199,9 @@ pub struct PredictionRow {
     pub predicted: String,
     /// Probabilities in class order, joined by `;`.
     pub probabilities: String,
+    /// Clips of one group share person and scene; empty where nothing is known, and in files of before it was kept.
+    #[serde(default)]
+    pub group: String,
 }
 
 /// This host's name, as leases hold it.

@@ -332,6 +332,7 @@ pub fn predictions(cell: &Training<'_>, probabilities: &[Vec<f64>]) -> Vec<Predi
         label: cell.clips.labels(*clip).iter().map(|l| classes[*l].as_str()).collect::<Vec<_>>().join(";"),
         predicted: classes[argmax(scores)].clone(),
         probabilities: scores.iter().map(f64::to_string).collect::<Vec<_>>().join(";"),
+        group: cell.clips.group(*clip).to_owned(),
     };
     cell.test.iter().zip(probabilities).map(row).collect()
 }

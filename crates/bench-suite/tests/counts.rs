@@ -151,6 +151,7 @@ fn wrong_specifications_say_what_is_right() {
         (vec!["model.names=[\"tt-gro\"]"], "did you mean \"tt-gru\"?"),
         (vec!["protocol.kind=clip"], "did you mean \"clips\"?"),
         (vec!["protocol.folds=1"], "must be at least 2"),
+        (vec!["protocol.hold_out=0.15"], "only the lists of protocol official can take it"),
         (vec!["model"], "expected key=value"),
         (vec!["train.batch=many"], "invalid type"),
     ];

@@ -35,7 +35,7 @@ pub fn folds_by_clips(n: usize, k: usize, rng: &mut impl rand::Rng) -> Result<Ve
 /// each fold, ascending.
 ///
 /// Groups in random order, larger ones first, each go to the fold where they make the class counts most even.
-/// A clip without a group is its own. `labels` has one list of class indices per clip.
+/// Every clip has a group ([`require_groups`]); `labels` has one list of class indices per clip.
 ///
 /// # Errors
 /// [`Error::Invalid`] unless `2 <= k <=` number of groups.
@@ -50,8 +50,7 @@ pub fn folds_by_groups(
     }
     let mut order: Vec<usize> = (0..groups.len()).collect();
     order.sort_by(|a, b| groups[*a].cmp(&groups[*b]).then(a.cmp(b)));
-    let same = |a: &usize, b: &usize| !groups[*a].is_empty() && groups[*a] == groups[*b];
-    let mut units: Vec<&[usize]> = order.chunk_by(same).collect();
+    let mut units: Vec<&[usize]> = order.chunk_by(|a, b| groups[*a] == groups[*b]).collect();
     check(k, units.len(), "groups")?;
     units.shuffle(rng);
     units.sort_by_key(|unit| std::cmp::Reverse(unit.len()));
@@ -85,6 +84,30 @@ pub fn folds_by_groups(
         fold.sort_unstable();
     }
     Ok(folds)
+}
+
+/// Refuses clips without a group: dealt one by one they would be a split by clips under a leak-free one's name.
+/// `clips` are names and groups.
+///
+/// # Errors
+/// [`Error::Invalid`] that counts them, names the first and says how groups are given.
+pub fn require_groups<'a>(clips: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
+    let (mut all, mut without, mut first) = (0, 0, "");
+    for (name, group) in clips {
+        all += 1;
+        if group.is_empty() {
+            first = if without == 0 { name } else { first };
+            without += 1;
+        }
+    }
+    if without == 0 {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "protocol groups needs the group of every clip (its person, scene or source video), and {without} of {all} \
+         clips have none, the first {first}: give each group a folder of its own, DIR/<class>/<group>/<clip>, or run \
+         protocol clips, whose test clips may be near-copies of training clips"
+    )))
 }
 
 /// The official split as one fold: its test clips.
@@ -185,9 +208,12 @@ mod tests {
     }
 
     #[test]
-    fn clips_without_a_group_are_their_own() {
-        let folds = folds_by_groups(&vec![String::new(); 6], &vec![vec![0]; 6], 3, &mut rng(1)).unwrap();
-        assert!(folds.iter().all(|fold| fold.len() == 2), "{folds:?}");
+    fn clips_without_a_group_are_refused() {
+        require_groups([("walk/1.avi", "a"), ("walk/2.avi", "b")].into_iter()).unwrap();
+        let flat = [("walk/1.avi", "a"), ("walk/2.avi", ""), ("run/3.avi", "")];
+        let error = require_groups(flat.into_iter()).unwrap_err().to_string();
+        assert!(error.contains("2 of 3 clips have none, the first walk/2.avi"), "{error}");
+        assert!(error.contains("DIR/<class>/<group>/<clip>"), "{error}");
         assert!(folds_by_groups(&vec!["one".into(); 6], &vec![vec![0]; 6], 2, &mut rng(1)).is_err());
     }
 

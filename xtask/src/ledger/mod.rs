@@ -160,6 +160,10 @@ fn read_cells((run_dir, plan): (&Path, &Plan), variant: &Variant, about: &mut Ab
             epoch_s: record.epoch_s,
             run: plan.run_digest.clone(),
             hits: clips.iter().map(|c| if c.label == c.predicted { '1' } else { '0' }).collect(),
+            groups: match record.protocol.as_str() {
+                "groups" => clips.iter().map(|c| c.group.as_str()).collect::<Vec<_>>().join("/"),
+                _ => String::new(),
+            },
         })
     };
     plan.cells.iter().map(read).collect()

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bench_suite::stats::{self, FoldOutcomes, Interval, Outcomes};
+use bench_suite::stats::{self, Fold, Interval, Outcomes};
 use serde::{Deserialize, Serialize};
 
 use crate::records::{csv_bytes, read_csv, write_atomic};
 
 /// Header of `cells.csv`.
 pub(crate) const CELLS_HEADER: &str = "factor,level,split,model,fold,seed,epochs,value,train_clips,test_clips,\
-                                       saturated_gates,params_input,epoch_s,run,hits";
+                                       saturated_gates,params_input,epoch_s,run,hits,groups";
 /// Header of `ledger.csv`.
 pub(crate) const LEDGER_HEADER: &str = "factor,level,split,model,mean,std,ci_low,ci_high,difference,\
                                         difference_low,difference_high,folds,epochs,params_input,\
@@ -39,6 +39,9 @@ pub(crate) struct CellRow {
     pub(crate) run: String,
     /// A digit per scored clip, in name order: 1 where the prediction was right.
     pub(crate) hits: String,
+    /// The clips' groups in the same order, joined by `/`; empty unless the protocol keeps groups whole.
+    #[serde(default)]
+    pub(crate) groups: String,
 }
 
 /// A row of `ledger.csv`: a level of a factor for a model, against the default on the same folds.
@@ -156,8 +159,8 @@ fn paired(cells: &[&CellRow], base: &[&CellRow], purpose: &str) -> Option<(f64, 
     Some((stats::mean(&differences)?, interval.flatten()))
 }
 
-/// Scores and outcomes fold by fold, seeds in order within a fold.
-fn by_fold(cells: &[&CellRow]) -> (Vec<f64>, Vec<FoldOutcomes>) {
+/// Scores and outcomes fold by fold.
+fn by_fold(cells: &[&CellRow]) -> (Vec<f64>, Vec<Fold>) {
     let mut folds: BTreeMap<usize, Vec<&CellRow>> = BTreeMap::new();
     for cell in cells {
         folds.entry(cell.fold).or_default().push(cell);
@@ -166,9 +169,11 @@ fn by_fold(cells: &[&CellRow]) -> (Vec<f64>, Vec<FoldOutcomes>) {
         .into_values()
         .filter_map(|cells| {
             let values: Vec<f64> = cells.iter().map(|c| c.value).collect();
-            let outcomes =
-                cells.iter().map(|c| Outcomes::accuracy(c.hits.bytes().map(|b| b == b'1').collect()));
-            Some((stats::mean(&values)?, outcomes.collect()))
+            let outcomes = |c: &&CellRow| Outcomes::accuracy(c.hits.bytes().map(|b| b == b'1').collect());
+            let seeds = cells.iter().map(|c| (c.seed, outcomes(c))).collect();
+            let groups = cells.first().map(|c| c.groups.as_str()).filter(|groups| !groups.is_empty());
+            let groups = groups.map(|groups| groups.split('/').map(str::to_owned).collect());
+            Some((stats::mean(&values)?, Fold { seeds, groups }))
         })
         .unzip()
 }
@@ -200,6 +205,7 @@ mod tests {
             epoch_s: None,
             run: "abc".into(),
             hits: hits.into(),
+            groups: String::new(),
         }
     }
 
@@ -218,5 +224,16 @@ mod tests {
         assert_eq!(table[1].difference, Some(0.25), "fold 0 alone");
         let (low, high) = (table[1].difference_low.unwrap(), table[1].difference_high.unwrap());
         assert!(low <= 0.25 && high >= 0.25, "{low} {high}");
+    }
+
+    #[test]
+    fn whole_groups_are_drawn_where_they_are_known() {
+        let width = |groups: &str| {
+            let row = CellRow { groups: groups.into(), ..cell("", "", 0, "111100001111") };
+            let level = CellRow { factor: "rank".into(), level: "8".into(), ..row.clone() };
+            let first = table(&[row, level], &vec![("rank".into(), "4".into())]).remove(0);
+            first.ci_high.unwrap() - first.ci_low.unwrap()
+        };
+        assert!(width("a/a/a/a/b/b/b/b/c/c/c/c") > 1.3 * width(""));
     }
 }

@@ -94,6 +94,7 @@ fn read_cell(dir: &Path, planned: &PlannedCell, records: &mut Records, run: &mut
         label: row.label,
         predicted: row.predicted,
         probabilities: short(&row.probabilities),
+        group: row.group,
     }));
     records.folds.push(FoldRow {
         model,

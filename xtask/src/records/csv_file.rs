@@ -77,6 +77,7 @@ mod tests {
             label: "x".into(),
             predicted: "y".into(),
             probabilities: "0.5;0.5".into(),
+            group: String::new(),
         };
         check(FOLDS_HEADER, fold);
         check(CURVES_HEADER, curve);

@@ -71,6 +71,9 @@ pub(crate) struct ClipRow {
     pub(crate) label: String,
     pub(crate) predicted: String,
     pub(crate) probabilities: String,
+    /// Empty where nothing is known, and in records of before it was kept.
+    #[serde(default)]
+    pub(crate) group: String,
 }
 
 /// Header of `folds.csv`.
@@ -81,7 +84,7 @@ pub(crate) const CURVES_HEADER: &str =
     "model,protocol,recipe,fold,seed,epoch,train_loss,train_value,test_value,wall_s";
 /// Header of `predictions.csv`.
 pub(crate) const PREDICTIONS_HEADER: &str =
-    "model,protocol,recipe,fold,seed,clip,label,predicted,probabilities";
+    "model,protocol,recipe,fold,seed,clip,label,predicted,probabilities,group";
 /// Header of `params.csv`.
 pub(crate) const PARAMS_HEADER: &str = "rank,layer,params";
 

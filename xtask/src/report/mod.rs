@@ -16,8 +16,9 @@ use bench_suite::record::DataKind;
 use bench_suite::stats;
 
 use crate::charts::{self, Drawn};
+use crate::paired::PairedRow;
 use crate::records::{self, Records, RunFile, write_atomic};
-use crate::tables::{PairedRow, TableRow, Tables};
+use crate::tables::{OURS, TableRow, Tables};
 use crate::text::{bytes, score, thousands};
 use blocks::{Block, Page, Section, ending, words};
 use render::visible;
@@ -100,7 +101,15 @@ fn warning(run: &RunFile) -> (String, String) {
         ),
         DataKind::Partial => (
             format!("{title} with clips missing."),
-            "Accepted by --allow-partial: not comparable with the paper's values as they stand.".to_owned(),
+            format!(
+                "{} not be decoded: not comparable with published values as they stand, and no bar in a chart of the \
+                 state of the art.",
+                match deck::dataset(&run.dataset).map(|d| (d.clips.saturating_sub(run.clips), d.clips)) {
+                    Some((missing, all)) if missing > 0 =>
+                        format!("{missing} of its {} clips are not there or could", thousands(all)),
+                    _ => "Clips are not there or could".to_owned(),
+                }
+            ),
         ),
         DataKind::Official => (format!("Measured on the complete {title}."), String::new()),
         DataKind::Folder => ("Measured on clips that are no dataset of the paper.".to_owned(), String::new()),
@@ -164,8 +173,9 @@ fn metric(run: &RunFile) -> &'static str {
 fn results(run: &RunFile, rows: &[TableRow]) -> Vec<Block> {
     let text = format!(
         "The {} of the final epoch on the test folds: mean ± sample standard deviation over folds, and a 95 % interval \
-         by bootstrap over test clips within folds ({} draws). The test folds choose nothing. Seconds per epoch are \
-         empty where cells ran side by side.",
+         by bootstrap ({} draws) over test clips within folds, under protocol `groups` over whole groups, and over \
+         seeds where there are several. The test folds choose nothing. Seconds per epoch are empty where cells ran \
+         side by side.",
         metric(run),
         thousands(stats::REPLICATES)
     );
@@ -241,7 +251,8 @@ fn beside_the_paper(run: &RunFile, rows: &[TableRow]) -> Option<Section> {
 }
 
 fn paired(rows: &[PairedRow]) -> Option<Section> {
-    let text = "Difference of the scores fold by fold; the interval draws the same test clips for both.";
+    let text = "Difference of the scores fold by fold; the interval draws the same test clips, groups and seeds for \
+                both.";
     let row = |row: &PairedRow| {
         vec![
             format!("{} − {}", row.model, row.baseline),
@@ -250,10 +261,16 @@ fn paired(rows: &[PairedRow]) -> Option<Section> {
             plus_minus(Some(row.mean_difference), row.std),
             interval(row.ci_low, row.ci_high),
             row.folds.to_string(),
+            row.epochs(),
+            row.rates(),
         ]
     };
-    let head = ["pair", "protocol", "recipe", "difference", "95 % interval", "folds"];
-    let blocks = vec![Block::Text { text: words(text) }, table(&head, 3, rows.iter().map(row).collect())];
+    let head = ["pair", "protocol", "recipe", "difference", "95 % interval", "folds", "epochs", "rate"];
+    let mut blocks = vec![Block::Text { text: words(text) }, table(&head, 3, rows.iter().map(row).collect())];
+    let items: Vec<_> = rows.iter().filter_map(PairedRow::caveat).map(|said| words(&said)).collect();
+    if !items.is_empty() {
+        blocks.push(Block::List { items });
+    }
     let title = "Tensor-Train against dense, on the same folds";
     (!rows.is_empty()).then(|| Section::new(2, "paired", title, blocks))
 }
@@ -273,6 +290,13 @@ fn sota(run: &RunFile, tables: &Tables) -> Option<(String, Vec<Block>)> {
     if run.data_kind != DataKind::Official {
         let text = "Published values only: this run was not on the complete official data.";
         blocks.push(Block::Text { text: words(text) });
+    } else if tables.sota.iter().all(|row| row.source != OURS) {
+        let text = format!(
+            "Published values only: a bar of ours stands for the paper's model here, {}, on all {} folds of the \
+             paper's protocol, and these records do not have them.",
+            dataset.headline, dataset.folds
+        );
+        blocks.push(Block::Text { text: words(&text) });
     }
     let rows = tables
         .sota

@@ -96,6 +96,14 @@ impl Spec {
                 return Err(SpecError::Value { key, value: value.to_string(), reason });
             }
         }
+        if self.protocol.kind != "official" && self.protocol.hold_out > 0.0 {
+            let reason =
+                "it cuts the end off the list of training clips, which is sorted by class: only the \
+                          lists of protocol official can take it; --set protocol.hold_out=0 trains on all"
+                    .into();
+            let value = self.protocol.hold_out.to_string();
+            return Err(SpecError::Value { key: "protocol.hold_out", value, reason });
+        }
         if self.protocol.kind != "official" && self.protocol.folds < 2 {
             let value = self.protocol.folds.to_string();
             return Err(SpecError::Value {

@@ -1,0 +1,129 @@
+//! How often an interval holds the truth: studies simulated with known correlation within groups.
+//!
+//! A group's clips share a deviation of the chance to be right, a clip's seeds another, a seed's clips a third. The
+//! truth is .5, or no difference, whatever these are.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use super::bootstrap::{Draws, Fold, interval, paired_interval};
+use super::{Interval, Outcomes};
+
+const STUDIES: usize = 1000;
+const FOLDS: usize = 5;
+
+/// A population of studies: numbers, and standard deviations of the chance to be right.
+#[derive(Debug, Clone, Copy)]
+struct Population {
+    groups: usize,
+    clips_per_group: usize,
+    seeds: usize,
+    group: f64,
+    clip: f64,
+    seed: f64,
+}
+
+/// Fifteen speakers with the spread of `miracl-words`.
+const SPEAKERS: Population =
+    Population { groups: 15, clips_per_group: 20, seeds: 1, group: 0.1, clip: 0.0, seed: 0.0 };
+
+/// Nearly normal: the sum of twelve uniform numbers.
+fn normal(draws: &mut Draws) -> f64 {
+    (0..12).map(|_| uniform(draws)).sum::<f64>() - 6.0
+}
+
+fn uniform(draws: &mut Draws) -> f64 {
+    (draws.bits() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// `N` models on the same clips, each with deviations of its own and those of clips and groups in common.
+fn study<const N: usize>(of: Population, number: usize) -> [Vec<Fold>; N] {
+    let mut draws = Draws::new(&format!("coverage/{of:?}/{number}"));
+    let seeds: [Vec<f64>; N] =
+        std::array::from_fn(|_| (0..of.seeds).map(|_| of.seed * normal(&mut draws)).collect());
+    let mut models: [Vec<Fold>; N] = std::array::from_fn(|_| Vec::new());
+    for fold in 0..FOLDS {
+        let mut right: [Vec<Vec<bool>>; N] = std::array::from_fn(|_| vec![Vec::new(); of.seeds]);
+        let mut names = Vec::new();
+        for group in (fold..of.groups).step_by(FOLDS) {
+            let common = of.group * normal(&mut draws);
+            let own: [f64; N] = std::array::from_fn(|_| of.group * normal(&mut draws));
+            for _ in 0..of.clips_per_group {
+                let clip = of.clip * normal(&mut draws);
+                names.push(group.to_string());
+                for model in 0..N {
+                    for (right, seed) in right[model].iter_mut().zip(&seeds[model]) {
+                        right.push(uniform(&mut draws) < 0.5 + common + own[model] + clip + seed);
+                    }
+                }
+            }
+        }
+        for (model, right) in models.iter_mut().zip(right) {
+            let seeds = (0..).zip(right.into_iter().map(Outcomes::accuracy)).collect::<BTreeMap<_, _>>();
+            model.push(Fold { seeds, groups: Some(names.clone()) });
+        }
+    }
+    models
+}
+
+/// The share of studies whose interval holds the truth, printed.
+fn coverage(name: &str, truth: f64, study: impl Fn(usize) -> Option<Interval> + Sync) -> f64 {
+    let held = (0..STUDIES).filter(|number| {
+        study(*number).is_some_and(|interval| interval.low <= truth && truth <= interval.high)
+    });
+    let share = held.count() as f64 / STUDIES as f64;
+    // Past the harness, which keeps what a passing test prints.
+    let _ =
+        writeln!(std::io::stderr(), "{:.1} % of {STUDIES} intervals hold the truth: {name}", share * 100.0);
+    share
+}
+
+fn by_clips(folds: &[Fold]) -> Vec<Fold> {
+    folds.iter().map(|fold| Fold { groups: None, ..fold.clone() }).collect()
+}
+
+#[test]
+fn ninety_five_percent_of_intervals_hold_the_truth() {
+    let score = |of: Population| {
+        move |n: usize| {
+            let [folds] = study(of, n);
+            interval(&folds, &n.to_string())
+        }
+    };
+    let difference = |of: Population| {
+        move |n: usize| {
+            let [a, b] = study(of, n);
+            paired_interval(&a, &b, &n.to_string())
+        }
+    };
+    let alone = Population { groups: 300, clips_per_group: 1, group: 0.0, ..SPEAKERS };
+    let seeds = Population { seeds: 3, clip: 0.2, seed: 0.03, ..SPEAKERS };
+    let shares = [
+        coverage("15 groups of 20 clips", 0.5, score(SPEAKERS)),
+        coverage("15 groups, independent clips", 0.5, score(Population { group: 0.0, ..SPEAKERS })),
+        coverage("15 groups that differ much", 0.5, score(Population { group: 0.2, ..SPEAKERS })),
+        coverage(
+            "25 groups of 12 clips",
+            0.5,
+            score(Population { groups: 25, clips_per_group: 12, ..SPEAKERS }),
+        ),
+        coverage("5 groups of 20 clips", 0.5, score(Population { groups: 5, ..SPEAKERS })),
+        coverage("15 groups, three seeds", 0.5, score(seeds)),
+        coverage("15 groups, two models", 0.0, difference(SPEAKERS)),
+        coverage("15 groups, three seeds, two models", 0.0, difference(seeds)),
+        coverage("300 clips without groups", 0.5, |n| {
+            let [folds] = study(alone, n);
+            interval(&by_clips(&folds), &n.to_string())
+        }),
+    ];
+    assert!(shares.iter().all(|share| (0.93..=0.97).contains(share)), "{shares:?}");
+}
+
+#[test]
+fn drawing_clips_of_correlated_groups_covers_too_little() {
+    let share = coverage("15 groups of 20 clips, clips drawn", 0.5, |n| {
+        let [folds] = study(SPEAKERS, n);
+        interval(&by_clips(&folds), &n.to_string())
+    });
+    assert!(share < 0.85, "{share}");
+}
