@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 use bench_suite::deck;
-use bench_suite::record::DataKind;
+use bench_suite::record::{DataKind, has_class};
 use bench_suite::stats::{self, FoldOutcomes, Interval, Outcomes};
 use serde::{Deserialize, Serialize};
 
@@ -177,7 +177,7 @@ fn map_outcomes(classes: &[String], rows: &[&ClipRow]) -> Result<Outcomes> {
         .iter()
         .enumerate()
         .map(|(k, class)| {
-            let truth = rows.iter().map(|r| r.label.split(';').any(|label| label == class)).collect();
+            let truth = rows.iter().map(|r| has_class(&r.label, class)).collect();
             (scores.iter().map(|p| p[k]).collect(), truth)
         })
         .collect();
