@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use bench_suite::record::{class_of, has_class};
 use bench_suite::stats;
 use serde::{Deserialize, Serialize};
 
@@ -65,10 +66,6 @@ fn groups(records: &Records) -> Vec<Vec<&ClipRow>> {
         .collect()
 }
 
-fn has_label(row: &ClipRow, class: &str) -> bool {
-    row.label.split(';').any(|label| label == class)
-}
-
 /// The rows of `confusion.csv`; none where a clip can have several labels.
 pub(crate) fn confusion(records: &Records) -> Vec<ConfusionRow> {
     if records.run_file.metric == "map" {
@@ -79,14 +76,15 @@ pub(crate) fn confusion(records: &Records) -> Vec<ConfusionRow> {
     let of_group = |rows: Vec<&ClipRow>| {
         let mut counts: BTreeMap<_, usize> = BTreeMap::new();
         for row in &rows {
-            *counts.entry((at(&row.label), at(&row.predicted), &row.label, &row.predicted)).or_default() += 1;
+            let (label, predicted) = (class_of(&row.label), class_of(&row.predicted));
+            *counts.entry((at(&label), at(&predicted), label, predicted)).or_default() += 1;
         }
-        let row = |((.., label, predicted), clips): ((usize, usize, &String, &String), usize)| ConfusionRow {
+        let row = |((.., label, predicted), clips): ((usize, usize, String, String), usize)| ConfusionRow {
             model: rows[0].model.clone(),
             protocol: rows[0].protocol.clone(),
             recipe: rows[0].recipe.clone(),
-            label: label.clone(),
-            predicted: predicted.clone(),
+            label,
+            predicted,
             clips,
         };
         counts.into_iter().map(row).collect::<Vec<_>>()
@@ -103,11 +101,11 @@ pub(crate) fn classes(records: &Records) -> Result<Vec<ClassRow>> {
     for rows in groups(records) {
         let seeds = rows.iter().map(|row| row.seed).collect::<BTreeSet<_>>().len();
         for (k, class) in records.run_file.classes.iter().enumerate() {
-            let of_class: Vec<&&ClipRow> = rows.iter().filter(|row| has_label(row, class)).collect();
+            let of_class: Vec<&&ClipRow> = rows.iter().filter(|row| has_class(&row.label, class)).collect();
             let (metric, value) = if records.run_file.metric == "map" {
                 ("average precision", mean_precision(records, &rows, k, class)?)
             } else {
-                let right = of_class.iter().filter(|row| row.predicted == *class).count();
+                let right = of_class.iter().filter(|row| class_of(&row.predicted) == *class).count();
                 let share = right as f64 / of_class.len() as f64;
                 ("accuracy", (!of_class.is_empty()).then_some(share))
             };
@@ -131,7 +129,7 @@ fn mean_precision(records: &Records, rows: &[&ClipRow], k: usize, class: &str) -
     for cell in rows.chunk_by(|a, b| a.key() == b.key()) {
         let scores = scores(&records.run_file.classes, cell)?;
         let scores: Vec<f64> = scores.iter().map(|row| row[k]).collect();
-        let truth: Vec<bool> = cell.iter().map(|row| has_label(row, class)).collect();
+        let truth: Vec<bool> = cell.iter().map(|row| has_class(&row.label, class)).collect();
         values.extend(stats::average_precision(&scores, &truth));
     }
     Ok(stats::mean(&values))
@@ -143,12 +141,13 @@ pub(crate) fn mistakes(records: &Records) -> Vec<Mistake<'_>> {
     let mut by_split: BTreeMap<(&str, &str), BTreeMap<&str, Mistake<'_>>> = BTreeMap::new();
     for row in &records.predictions {
         let clips = by_split.entry((&row.protocol, &row.recipe)).or_default();
+        let predicted = class_of(&row.predicted);
         let probability = classes
             .iter()
-            .position(|class| *class == row.predicted)
+            .position(|class| *class == predicted)
             .and_then(|k| row.probabilities.split(';').nth(k)?.parse().ok())
             .unwrap_or(0.0);
-        let wrong = usize::from(!has_label(row, &row.predicted));
+        let wrong = usize::from(!has_class(&row.label, &predicted));
         let new = Mistake { row, probability, wrong: 0, tested: 0 };
         let clip = clips.entry(&row.clip).or_insert_with(|| new.clone());
         let surer = probability > clip.probability || clip.wrong == 0;
@@ -232,6 +231,31 @@ mod tests {
             .map(|m| (m.row.clip.as_str(), m.row.model.as_str(), m.probability, m.wrong, m.tested))
             .collect();
         assert_eq!(surest, [("c", "gru", 0.8, 1, 1), ("b", "gru", 0.6, 2, 2)]);
+    }
+
+    #[test]
+    fn a_class_of_any_name_has_its_clips() {
+        let mut records = records(
+            "accuracy",
+            vec![
+                clip("gru", 0, "a", r"sit\x3Bstand", r"sit\x3Bstand", "0.9;0.1"),
+                clip("gru", 0, "b", r"sit\x3Bstand", r#"<b>|,"q""#, "0.2;0.8"),
+            ],
+        );
+        records.run_file.classes = vec!["sit;stand".into(), r#"<b>|,"q""#.into()];
+        let rows = classes(&records).unwrap();
+        assert_eq!(
+            rows.iter().map(|row| (row.class.as_str(), row.clips, row.value)).collect::<Vec<_>>(),
+            [("sit;stand", 2, Some(0.5)), (r#"<b>|,"q""#, 0, None)]
+        );
+        let text = String::from_utf8(csv_bytes(CONFUSION_HEADER, &confusion(&records)).unwrap()).unwrap();
+        assert_eq!(
+            text.lines().skip(1).collect::<Vec<_>>(),
+            ["gru,clips,scaled,sit;stand,sit;stand,1", r#"gru,clips,scaled,sit;stand,"<b>|,""q""",1"#]
+        );
+        let surest: Vec<_> =
+            mistakes(&records).into_iter().map(|m| (m.row.clip.as_str(), m.probability)).collect();
+        assert_eq!(surest, [("b", 0.8)]);
     }
 
     #[test]

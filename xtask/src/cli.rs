@@ -50,6 +50,7 @@ Examples:
   cargo xtask reproduce ucf11 --data /videos/UCF11_updated_mpg --dry-run
   cargo xtask reproduce ucf11 --models gru,tt-gru --folds 0,1 --set model.rank=5
   cargo xtask reproduce folder --data my-clips --protocol groups --jobs 2
+  cargo xtask reproduce folder --data UCF-101 --split ucfTrainTestlist/testlist01.txt
   cargo xtask reproduce ucf11 --on slurm --sbatch \"--partition=cpu --time=8:00:00\" --max-parallel 20")]
     Reproduce(Reproduce),
     /// Print where every cell of a run stands
@@ -193,6 +194,9 @@ pub(crate) struct Selection {
     /// Folder under results/ [default: the experiment's name; of `folder`, that of the --data folder]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// List of the clips to use, with labels, groups and split: a CSV, or UCF101's or HMDB51's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) split: Option<PathBuf>,
     /// Models to train: tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) models: Vec<String>,
@@ -400,6 +404,9 @@ impl Selection {
         if let Some(dir) = &self.data {
             flags.extend(["--data".into(), std::path::absolute(dir)?.into_os_string()]);
         }
+        if let Some(list) = &self.split {
+            flags.extend(["--split".into(), std::path::absolute(list)?.into_os_string()]);
+        }
         Ok(flags)
     }
 }
@@ -415,10 +422,10 @@ impl Selection {
         Ok(Self { device, ..self.clone() })
     }
 
-    /// The command line that repeats a run, for a POSIX shell; a folder of clips is `DIR`.
+    /// The command line that repeats a run, for a POSIX shell; a folder of clips is `DIR`, their list `FILE`.
     pub(crate) fn command_line(&self, experiment: &str) -> String {
         let mut line = format!("cargo xtask reproduce {experiment}");
-        let rest = Self { data: None, ..self.clone() }.flags(experiment).unwrap_or_default();
+        let rest = Self { data: None, split: None, ..self.clone() }.flags(experiment).unwrap_or_default();
         // The first two say which experiment.
         let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.,=/:".contains(c));
         for word in rest.iter().skip(2).map(|word| word.to_string_lossy()) {
@@ -427,6 +434,9 @@ impl Selection {
         }
         if self.data.is_some() {
             line.push_str(" --data DIR");
+        }
+        if self.split.is_some() {
+            line.push_str(" --split FILE");
         }
         line
     }
@@ -476,11 +486,12 @@ mod tests {
             "--experiment ucf11 --models gru,tt-gru --folds 0,2 --epochs 3 --protocol groups \
              --seeds 0,1 --set model.rank=5 --set a=b --allow-partial"
         );
-        let line = "xtask reproduce folder --data /some/where --set model.names=[\"gru\"] --folds 0";
+        let line =
+            "xtask reproduce folder --data /some/where --split /l.csv --set model.names=[\"gru\"] --folds 0";
         let Verb::Reproduce(r) = Cli::parse_from(line.split_whitespace()).verb else { panic!("verb") };
         assert_eq!(
             r.selection.command_line("folder"),
-            "cargo xtask reproduce folder --folds 0 --set 'model.names=[\"gru\"]' --data DIR"
+            "cargo xtask reproduce folder --folds 0 --set 'model.names=[\"gru\"]' --data DIR --split FILE"
         );
     }
 }

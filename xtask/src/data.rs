@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -170,6 +171,12 @@ fn download(repo: &Repo, source: &Source, archive: &Path) -> Result<()> {
         curl.args(["--fail", "--location", "--continue-at", "-", "--retry", "3", "--connect-timeout", "20"]);
         curl.args(["--progress-bar", "--proto", "=http,https,ftp", "--output"]).arg(&partial).arg(url);
         match curl.status() {
+            // What is no archive must not be gone on with from the next address.
+            Ok(status) if status.success() && is_web_page(&partial)? => {
+                fs::remove_file(&partial)
+                    .with_context(|| format!("{} cannot be removed", partial.display()))?;
+                failures.push(format!("{url}: gave a web page, no archive"));
+            }
             Ok(status) if status.success() => {
                 return fs::rename(&partial, archive)
                     .with_context(|| format!("{} cannot be renamed", partial.display()));
@@ -188,11 +195,24 @@ fn download(repo: &Repo, source: &Source, archive: &Path) -> Result<()> {
     )
 }
 
+/// Whether a file is HTML, as servers send it in the place of what was asked for.
+fn is_web_page(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let file = fs::File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
+    file.take(1024).read_to_end(&mut start).with_context(|| format!("{} cannot be read", path.display()))?;
+    let text = String::from_utf8_lossy(&start).to_ascii_lowercase();
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    Ok(["<!doctype html", "<html", "<head", "<!--", "<?xml"].iter().any(|tag| text.starts_with(tag)))
+}
+
 /// Compares an archive with the digest in [`SOURCES`] and with the one beside it, which is written the first time
 /// for an archive that was fetched.
 fn check_archive(repo: &Repo, path: &Path) -> Result<()> {
     if !path.is_file() {
         return Ok(());
+    }
+    if is_web_page(path)? {
+        bail!("{} is a web page, no archive: remove it and get the archive again", repo.show(path));
     }
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let found = files::digest(path).with_context(|| format!("{} cannot be read", path.display()))?;
@@ -239,4 +259,62 @@ fn stats(repo: &Repo, name: &str, command: &mut Command) -> Result<()> {
     eprint!("{}", fs::read_to_string(&table).with_context(|| format!("{} cannot be read", table.display()))?);
     eprintln!("written to {}", repo.show(&dir));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::net::TcpListener;
+
+    /// Serves a page at `/page` and an archive everywhere else, until the tests end.
+    fn server() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut request = vec![0; 4096];
+                let n = stream.read(&mut request).unwrap_or(0);
+                let body: &[u8] = match String::from_utf8_lossy(&request[..n]) {
+                    text if text.starts_with("GET /page") => b"\n<!DOCTYPE html><title>Sign in</title>",
+                    _ => b"Rar!\x1a\x07\x01\x00",
+                };
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                let _ = stream.write_all(&[head.as_bytes(), body].concat());
+            }
+        });
+        format!("http://{address}")
+    }
+
+    #[test]
+    fn a_web_page_is_no_archive_and_leaves_nothing() {
+        if Command::new("curl").arg("--version").output().is_err() {
+            let _ =
+                writeln!(std::io::stderr(), "SKIPPED a_web_page_is_no_archive_and_leaves_nothing: no curl");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (repo, server) = (Repo::at(dir.path()), server());
+        let downloads = dir.path().join(DOWNLOADS);
+        fs::create_dir_all(&downloads).unwrap();
+        let try_from = |urls: &[&str]| {
+            let urls: Vec<String> =
+                urls.iter().map(|url| format!("{:?}", format!("{server}{url}"))).collect();
+            let text = format!("[clips]\narchive = \"a.rar\"\npage = \"p\"\nurls = [{}]\n", urls.join(","));
+            fs::write(dir.path().join(SOURCES), text).unwrap();
+            fetch(&repo, "clips")
+        };
+        let error = format!("{:#}", try_from(&["/page"]).unwrap_err());
+        assert!(error.contains("/page: gave a web page, no archive"), "{error}");
+        assert_eq!(fs::read_dir(&downloads).unwrap().count(), 0, "something is left");
+        // One that was saved by hand is named, and leaves no digest that the archive would have to have.
+        fs::write(downloads.join("a.rar"), "<html>").unwrap();
+        let error = format!("{:#}", try_from(&["/a.rar"]).unwrap_err());
+        assert!(error.contains("a.rar is a web page"), "{error}");
+        fs::remove_file(downloads.join("a.rar")).unwrap();
+        try_from(&["/page", "/a.rar"]).unwrap();
+        assert_eq!(fs::read(downloads.join("a.rar")).unwrap(), b"Rar!\x1a\x07\x01\x00");
+        assert!(downloads.join("a.rar.sha256").is_file());
+    }
 }

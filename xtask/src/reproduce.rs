@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bench_suite::record::Plan;
 
 use crate::cells::Runner;
@@ -81,6 +81,9 @@ pub(crate) fn plan(repo: &Repo, experiment: &str, selection: &Selection) -> Resu
 
 /// The line that says which data an experiment will use; what is wrong with it is found before anything is built.
 fn checked(repo: &Repo, experiment: &str, selection: &Selection) -> Result<String> {
+    if let Some(list) = selection.split.as_deref().filter(|list| !list.is_file()) {
+        bail!("--split {}: there is no such file", list.display());
+    }
     experiments::check(repo, experiment, &selection.overrides(), selection.data.as_deref())
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 use bench_suite::deck;
-use bench_suite::record::DataKind;
+use bench_suite::record::{DataKind, has_class};
 use bench_suite::stats::{self, Fold, Outcomes};
 use serde::{Deserialize, Serialize};
 
@@ -187,8 +187,8 @@ fn map_outcomes(classes: &[String], rows: &[&ClipRow]) -> Result<Outcomes> {
     let labels: Vec<Vec<usize>> = rows
         .iter()
         .map(|row| {
-            let has = |class: &String| row.label.split(';').any(|label| label == class);
-            (0..classes.len()).filter(|k| has(&classes[*k])).collect()
+            let has = |k: &usize| has_class(&row.label, &classes[*k]);
+            (0..classes.len()).filter(has).collect()
         })
         .collect();
     Ok(Outcomes::map(&scores(classes, rows)?, &labels, classes.len()))

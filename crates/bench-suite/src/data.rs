@@ -13,7 +13,7 @@ use tt_core::rng::stream;
 use tt_rnn::models::FrameChoice;
 use video_data::batch::{BatchLoader, Frames as ClipFrames, Pick, Sampling, even_frames, random_frames};
 use video_data::datasets::{self, Dataset, FrameSpec, Kind};
-use video_data::import::{Options, ensure_store, store_dir};
+use video_data::import::{self, Options, ensure_store};
 use video_data::rate::Rate;
 use video_data::sample::{self, Layout, SampleInfo};
 use video_data::split;
@@ -75,13 +75,26 @@ pub struct ClipCount {
     pub expected: usize,
 }
 
+/// What the command line says of the clips.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choice<'a> {
+    /// `--data`: their folder or its parent.
+    pub data: Option<&'a Path>,
+    /// `--split`: the list that names them.
+    pub split: Option<&'a Path>,
+    /// `--allow-partial`: not all need be there.
+    pub allow_partial: bool,
+}
+
 /// Finds the clips of an experiment: `--data`, else its folder under `data/`, else its fallback experiment.
+///
+/// Where the clips come with a split of their own (folders `train` and `test`, a list), and neither the experiment nor
+/// the command line says otherwise, it is the protocol.
 pub fn resolve(
     root: &Path,
     name: &str,
-    data: Option<&Path>,
+    choice: Choice<'_>,
     overrides: &Overrides,
-    allow_partial: bool,
 ) -> Result<(Resolved, Option<Dataset>)> {
     let mut spec = Spec::load(root, name, overrides)?;
     plan_modes(&mut spec)?;
@@ -90,8 +103,8 @@ pub fn resolve(
     let kind = kind_of(&spec.data.dataset)?;
     if !spec.data.render.is_empty() {
         let render = &spec.data.render;
-        if data.is_some() {
-            bail!("experiment {name:?} renders its own clips: --data does not apply");
+        if choice.data.is_some() || choice.split.is_some() {
+            bail!("experiment {name:?} renders its own clips: --data and --split do not apply");
         }
         let data =
             format!("{}: clips that this program renders itself, in data/{}/", spec.title, spec.data.folder);
@@ -101,23 +114,38 @@ pub fn resolve(
         let clips = ClipCount { found: 0, expected: 0 };
         return Ok((Resolved { spec, folder: own, data, data_kind, clips, multi_label, render }, None));
     }
-    let folder = match data {
+    if choice.split.is_some() && kind != Kind::Folder {
+        bail!("--split goes with clips of loader folder: {name} has labels and a split of its own");
+    }
+    let folder = match choice.data {
         Some(folder) => folder.to_owned(),
         None if own.is_dir() => own,
         None if !spec.data.fallback.is_empty() => {
-            let fallback = spec.data.fallback.clone();
-            return resolve(root, &fallback, None, overrides, allow_partial);
+            return resolve(root, &spec.data.fallback, choice, overrides);
         }
         None => bail!(
             "experiment {name:?} has no clips: give their folder with --data DIR, or put them into data/{}/",
             spec.data.folder
         ),
     };
-    let dataset = datasets::scan(kind, &folder)?;
-    if !allow_partial {
+    let dataset = match choice.split {
+        Some(list) => datasets::scan_listed(&folder, list)?,
+        None => datasets::scan(kind, &folder)?,
+    };
+    if !choice.allow_partial {
         dataset
             .require_complete()
             .context("the dataset is not whole (--allow-partial would run on what is there)")?;
+    }
+    let asked =
+        overrides.protocol.is_some() || overrides.set.iter().any(|set| set.starts_with("protocol.kind"));
+    if kind == Kind::Folder && dataset.has_split() && !asked && spec.protocol.kind == "clips" {
+        let official = Overrides { protocol: Some("official".into()), ..overrides.clone() };
+        spec = Spec::load(root, name, &official)?;
+        plan_modes(&mut spec)?;
+        tracing::info!(
+            "the clips have a split of their own: protocol official (--protocol clips deals folds)"
+        );
     }
     sound::scanned(&spec, &dataset)?;
     let (data, data_kind) = clips_listed(&spec, &dataset);
@@ -157,12 +185,15 @@ fn clips_listed(spec: &Spec, dataset: &Dataset) -> (String, DataKind) {
     let clips = dataset.clips.len();
     let kind = match &dataset.official {
         None => DataKind::Folder,
+        // All that a list of one's own names is no official dataset.
+        Some(official) if official.is_complete() && dataset.kind == Kind::Folder => DataKind::Folder,
         Some(official) if official.is_complete() => DataKind::Official,
         Some(_) => DataKind::Partial,
     };
     let which = match &dataset.official {
         Some(official) if kind == DataKind::Partial => {
-            format!("INCOMPLETE, {clips} of the official {} clips", official.expected)
+            let whose = if dataset.kind == Kind::Folder { "listed" } else { "official" };
+            format!("INCOMPLETE, {clips} of the {whose} {} clips", official.expected)
         }
         _ => format!("{clips} clips of {} classes", dataset.classes.len()),
     };
@@ -198,8 +229,7 @@ pub fn built_store(places: &Places, resolved: &Resolved, dataset: Option<&Datase
         (None, Some(dataset)) => dataset,
         _ => return Ok(None),
     };
-    let dir = store_dir(dataset, &frame_spec(&resolved.spec)?, &places.data)?;
-    if Store::exists(&dir) { Ok(Some(Store::open(&dir)?)) } else { Ok(None) }
+    Ok(import::built_store(dataset, &frame_spec(&resolved.spec)?, &places.data)?)
 }
 
 /// What a dry run says of clips that are not decoded yet: clips as listed, frames at the paper's mean length
@@ -353,6 +383,11 @@ impl Clips {
     /// Bytes of a frame, M.
     pub(crate) fn features(&self) -> usize {
         self.store.frame_bytes()
+    }
+
+    /// Sets of clips with the same frames.
+    pub fn duplicates(&self) -> &[Vec<usize>] {
+        self.store.duplicates()
     }
 
     /// Usable clips.

@@ -17,6 +17,8 @@ pub mod compress;
 pub mod data;
 pub mod deck;
 pub mod device;
+#[cfg(feature = "engine")]
+pub mod duplicates;
 pub mod events;
 #[cfg(feature = "engine")]
 pub mod lease;

@@ -193,15 +193,46 @@ pub struct PredictionRow {
     pub clip: String,
     /// Fold index.
     pub fold: usize,
-    /// True class names, joined by `;`.
+    /// True class names as [`listed_class`] writes them, joined by `;`.
     pub label: String,
-    /// Predicted class (the most probable one).
+    /// Predicted class (the most probable one), written likewise.
     pub predicted: String,
     /// Probabilities in class order, joined by `;`.
     pub probabilities: String,
     /// Clips of one group share person and scene; empty where nothing is known, and in files of before it was kept.
     #[serde(default)]
     pub group: String,
+}
+
+/// A class name as a member of a list joined by `;`: a `;` within it as `\x3B`. Class names hold no other escapes than
+/// those of file names, whose backslashes are doubled, so [`class_of`] reads it back.
+pub fn listed_class(class: &str) -> String {
+    class.replace(';', r"\x3B")
+}
+
+/// The class name that [`listed_class`] was given.
+pub fn class_of(listed: &str) -> String {
+    let mut class = String::with_capacity(listed.len());
+    let mut rest = listed;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        class.push_str(before);
+        if let Some(after) = escape.strip_prefix(r"\x3B") {
+            class.push(';');
+            rest = after;
+        } else {
+            // A doubled backslash is passed over as a whole.
+            let length = if escape.starts_with(r"\\") { 2 } else { 1 };
+            class.push_str(&escape[..length]);
+            rest = &escape[length..];
+        }
+    }
+    class + rest
+}
+
+/// Whether a class is among those of a label of [`PredictionRow`].
+pub fn has_class(label: &str, class: &str) -> bool {
+    label.split(';').any(|listed| class_of(listed) == class)
 }
 
 /// This host's name, as leases hold it.
@@ -335,4 +366,23 @@ pub struct ParamsRow {
     pub layer: String,
     /// Input-to-hidden weights.
     pub params: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_of_any_name_is_read_back() {
+        for class in ["walking", "sit;stand", ";", "<b>|,\"q\"", r"a\\b", r"a\\x3Bb", r"\x0A;\x0A", r"odd\;"]
+        {
+            let listed = listed_class(class);
+            assert!(!listed.contains(';'), "{listed}");
+            assert_eq!(class_of(&listed), class);
+            let label = format!("walking;{listed}");
+            assert!(has_class(&label, class) && !has_class(&label, "stand"), "{label}");
+        }
+        // What needs no escape is as it was.
+        assert_eq!(listed_class("horse_riding"), "horse_riding");
+    }
 }

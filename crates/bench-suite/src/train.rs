@@ -5,7 +5,7 @@ use crate::data::{Clips, FramePick};
 use crate::device::{CardUse, Feed, Opened};
 use crate::events::{self, Events};
 use crate::metrics::{accuracy, argmax, mean_average_precision};
-use crate::record::{CurvePoint, PredictionRow};
+use crate::record::{CurvePoint, PredictionRow, listed_class};
 use crate::spec::Spec;
 use crate::state::{Progress, Snapshot};
 use anyhow::{Context, Result, bail};
@@ -329,8 +329,14 @@ pub fn predictions(cell: &Training<'_>, probabilities: &[Vec<f64>]) -> Vec<Predi
     let row = |(clip, scores): (&usize, &Vec<f64>)| PredictionRow {
         clip: cell.clips.name(*clip).to_owned(),
         fold: cell.fold,
-        label: cell.clips.labels(*clip).iter().map(|l| classes[*l].as_str()).collect::<Vec<_>>().join(";"),
-        predicted: classes[argmax(scores)].clone(),
+        label: cell
+            .clips
+            .labels(*clip)
+            .iter()
+            .map(|l| listed_class(&classes[*l]))
+            .collect::<Vec<_>>()
+            .join(";"),
+        predicted: listed_class(&classes[argmax(scores)]),
         probabilities: scores.iter().map(f64::to_string).collect::<Vec<_>>().join(";"),
         group: cell.clips.group(*clip).to_owned(),
     };

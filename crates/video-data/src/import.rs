@@ -14,7 +14,9 @@ use sha2::{Digest, Sha256};
 
 use crate::datasets::{ClipRef, Dataset, FrameSpec, Split};
 use crate::decode::{Decoder, Limits, Outcome, SAMPLER_VERSION, SCALE_FLAGS, find_worker};
+use crate::seen::Contents;
 use crate::store::{self, FORMAT, Row, Store, StoreInfo, Writer};
+use crate::verify::store_dirs;
 use crate::{Error, Result, digest};
 
 /// Clips whose headers are read to foresee the size of the store.
@@ -66,21 +68,38 @@ pub struct Progress<'a> {
 
 /// The folder that the store of these clips has below `data_root`: `stores/<name>-<digest12>`.
 ///
-/// The digest covers names, sizes, labels, groups and split of the clips and everything that decides the
-/// frames, so that a store is found again exactly when nothing changed.
+/// The digest covers names, contents (by SHA-256), labels, groups and split of the clips and everything that decides
+/// the frames, so that a store is found again exactly when nothing changed. Clips that were touched since they were
+/// last imported are read.
 ///
 /// # Errors
 /// [`Error::Invalid`] when the identity cannot be written down, which no dataset causes.
 pub fn store_dir(dataset: &Dataset, spec: &FrameSpec, data_root: &Path) -> Result<PathBuf> {
-    let identity = identity(dataset, spec)?;
-    Ok(data_root.join("stores").join(format!("{}-{}", dataset.name, &identity[..12])))
+    let identity = identity(dataset, &Contents::of(dataset, data_root), spec)?;
+    Ok(dir_of(dataset, &identity, data_root))
 }
 
-fn identity<'a>(dataset: &'a Dataset, spec: &'a FrameSpec) -> Result<String> {
+fn dir_of(dataset: &Dataset, identity: &str, data_root: &Path) -> PathBuf {
+    data_root.join("stores").join(format!("{}-{}", dataset.name, &identity[..12]))
+}
+
+/// The complete store of just these clips, if there is one. No clip is read where the dataset has no store at all.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Corrupt`].
+pub fn built_store(dataset: &Dataset, spec: &FrameSpec, data_root: &Path) -> Result<Option<Store>> {
+    if store_dirs(&dataset.name, data_root)?.is_empty() {
+        return Ok(None);
+    }
+    let dir = store_dir(dataset, spec, data_root)?;
+    if Store::exists(&dir) { Store::open(&dir).map(Some) } else { Ok(None) }
+}
+
+fn identity<'a>(dataset: &'a Dataset, contents: &'a Contents, spec: &'a FrameSpec) -> Result<String> {
     #[derive(Serialize)]
     struct Clip<'a> {
         name: &'a str,
-        bytes: u64,
+        sha256: &'a str,
         labels: &'a [usize],
         group: &'a str,
         split: Option<Split>,
@@ -96,9 +115,9 @@ fn identity<'a>(dataset: &'a Dataset, spec: &'a FrameSpec) -> Result<String> {
         clips: Vec<Clip<'a>>,
         left_out: Vec<(&'a str, &'a str)>,
     }
-    let clip = |clip: &'a ClipRef| Clip {
+    let clip = |(clip, sha256): (&'a ClipRef, &'a std::result::Result<String, String>)| Clip {
         name: &clip.name,
-        bytes: std::fs::metadata(&clip.path).map_or(0, |meta| meta.len()),
+        sha256: sha256.as_deref().unwrap_or_default(),
         labels: &clip.labels,
         group: &clip.group,
         split: clip.split,
@@ -110,7 +129,7 @@ fn identity<'a>(dataset: &'a Dataset, spec: &'a FrameSpec) -> Result<String> {
         spec,
         name: &dataset.name,
         classes: &dataset.classes,
-        clips: dataset.clips.iter().map(clip).collect(),
+        clips: dataset.clips.iter().zip(&contents.digests).map(clip).collect(),
         left_out: dataset.left_out.iter().map(|out| (out.name.as_str(), out.reason.as_str())).collect(),
     };
     let text = serde_json::to_vec(&identity).map_err(|error| Error::Invalid(error.to_string()))?;
@@ -132,14 +151,17 @@ pub fn ensure_store(
     options: &Options,
     progress: &(dyn Fn(&Progress<'_>) + Sync),
 ) -> Result<Store> {
-    let dir = store_dir(dataset, spec, data_root)?;
+    let stores = data_root.join("stores");
+    std::fs::create_dir_all(&stores).map_err(Error::io("create", &stores))?;
+    let contents = Contents::of(dataset, data_root);
+    contents.keep()?;
+    let identity = identity(dataset, &contents, spec)?;
+    let dir = dir_of(dataset, &identity, data_root);
     if !Store::exists(&dir) {
-        let stores = data_root.join("stores");
-        std::fs::create_dir_all(&stores).map_err(Error::io("create", &stores))?;
         let _lock = store::lock(&dir.with_extension("lock"), options.lock_wait)?;
         // Whoever held the lock before may have finished the store.
         if !Store::exists(&dir) {
-            build(dataset, spec, &dir, options, progress)?;
+            build(dataset, &contents, &identity, spec, &dir, options, progress)?;
         }
     }
     let store = Store::open(&dir)?;
@@ -157,14 +179,18 @@ pub fn ensure_store(
 
 fn build(
     dataset: &Dataset,
+    contents: &Contents,
+    identity: &str,
     spec: &FrameSpec,
     dir: &Path,
     options: &Options,
     progress: &(dyn Fn(&Progress<'_>) + Sync),
 ) -> Result<Store> {
     let program = options.worker.clone().map_or_else(find_worker, Ok)?;
-    let writer = Writer::open(dir, &identity(dataset, spec)?, spec.frame_bytes())?;
     let mut decoder = Decoder::new(&program, options.limits);
+    let libav = decoder.libav()?;
+    // Frames of two versions of libav are never mixed.
+    let writer = Writer::open(dir, &format!("{identity} {libav}"), spec.frame_bytes())?;
     let info = StoreInfo {
         format: FORMAT,
         name: dataset.name.clone(),
@@ -178,7 +204,7 @@ fn build(
             .map(|official| official.differences.clone())
             .unwrap_or_default(),
         sample: dataset.sample.as_ref().map(|sample| sample.note.clone()),
-        libav: decoder.libav()?,
+        libav,
         scale_flags: SCALE_FLAGS.into(),
         frames: 0,
         manifest_sha256: String::new(),
@@ -201,6 +227,7 @@ fn build(
     };
     let pool = Pool {
         dataset,
+        contents,
         spec,
         options,
         progress,
@@ -270,6 +297,7 @@ struct State {
 
 struct Pool<'a> {
     dataset: &'a Dataset,
+    contents: &'a Contents,
     spec: &'a FrameSpec,
     options: &'a Options,
     progress: &'a (dyn Fn(&Progress<'_>) + Sync),
@@ -317,15 +345,22 @@ impl Pool<'_> {
         };
         let mut waiting = Vec::new();
         let mut hash = Sha256::new();
-        let outcome = match digest::of_regular_file(&clip.path) {
+        let outcome = match &self.contents.digests[index] {
             Ok(sha256) => {
-                row.sha256 = sha256;
-                decoder.decode(&clip.path, self.spec, &mut |frames| {
+                row.sha256.clone_from(sha256);
+                let outcome = decoder.decode(&clip.path, self.spec, &mut |frames| {
                     hash.update(frames);
                     self.offer(index, frames, &mut waiting)
-                })?
+                })?;
+                if !self.contents.holds(index, clip) {
+                    let path = clip.path.display();
+                    return Err(Error::Invalid(format!(
+                        "{path} was changed while it was imported: try again"
+                    )));
+                }
+                outcome
             }
-            Err(reason) => Outcome { reason: Some(reason), ..Outcome::default() },
+            Err(reason) => Outcome { reason: Some(reason.clone()), ..Outcome::default() },
         };
         row.fps = outcome.fps;
         row.flags = outcome.flags.join(" ");

@@ -41,6 +41,7 @@ pub mod import;
 pub mod name;
 pub mod rate;
 pub mod sample;
+mod seen;
 pub mod split;
 pub mod store;
 pub mod verify;

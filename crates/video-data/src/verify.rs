@@ -33,6 +33,8 @@ pub enum Verdict {
     Missing,
     /// The file came after the import.
     New,
+    /// No clip of the dataset, whatever it is.
+    NotTaken,
 }
 
 impl Verdict {
@@ -47,12 +49,13 @@ impl Verdict {
             Self::DamagedStore => "damaged-store",
             Self::Missing => "missing",
             Self::New => "new",
+            Self::NotTaken => "not-taken",
         }
     }
 
     /// Whether all is as it was.
     pub fn is_fine(self) -> bool {
-        matches!(self, Self::Ok | Self::LeftOut)
+        matches!(self, Self::Ok | Self::LeftOut | Self::NotTaken)
     }
 }
 
@@ -93,6 +96,17 @@ pub fn find_store(dataset: &Dataset, spec: &FrameSpec, data_root: &Path) -> Resu
 /// # Errors
 /// [`Error::Io`].
 pub fn store_dirs(name: &str, data_root: &Path) -> Result<Vec<PathBuf>> {
+    let mut dirs = store_files(name, data_root)?;
+    dirs.retain(|path| path.extension().is_none());
+    Ok(dirs)
+}
+
+/// Everything below `stores/` that belongs to the dataset called `name`: stores, their locks, and what is
+/// remembered of its clips.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn store_files(name: &str, data_root: &Path) -> Result<Vec<PathBuf>> {
     let stores = data_root.join("stores");
     if !stores.is_dir() {
         return Ok(Vec::new());
@@ -101,8 +115,9 @@ pub fn store_dirs(name: &str, data_root: &Path) -> Result<Vec<PathBuf>> {
     for entry in std::fs::read_dir(&stores).map_err(Error::io("list", &stores))? {
         let path = entry.map_err(Error::io("list", &stores))?.path();
         let file = path.file_name().unwrap_or_default().to_string_lossy();
-        let digest = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
-        if digest.is_some_and(|digest| digest.len() == 12 && digest.bytes().all(|b| b.is_ascii_hexdigit())) {
+        let rest = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
+        let digest = rest.strip_suffix(".lock").or(rest.strip_suffix(".seen")).unwrap_or(rest);
+        if digest.len() == 12 && digest.bytes().all(|b| b.is_ascii_hexdigit()) {
             dirs.push(path);
         }
     }
@@ -168,6 +183,11 @@ pub fn verify(
         clip: out.name.clone(),
         verdict: Verdict::LeftOut,
         detail: out.reason.clone(),
+    }));
+    done.extend(dataset.not_taken.iter().map(|file| Checked {
+        clip: file.name.clone(),
+        verdict: Verdict::NotTaken,
+        detail: file.reason.clone(),
     }));
     done.sort_by(|a, b| a.clip.cmp(&b.clip));
     Ok(done)

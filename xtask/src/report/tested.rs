@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bench_suite::record::thumbnail;
+use bench_suite::record::{class_of, thumbnail};
 
 use super::blocks::{Block, Matrix, MatrixCell, MatrixRow, MistakenClip, Section, words};
 use super::table;
@@ -124,8 +124,8 @@ pub(super) fn mistakes(dir: &Path, records: &Records) -> Option<Section> {
         };
         clips.push(MistakenClip {
             clip: row.clip.clone(),
-            label: row.label.replace(';', ", "),
-            predicted: row.predicted.clone(),
+            label: row.label.split(';').map(class_of).collect::<Vec<_>>().join(", "),
+            predicted: class_of(&row.predicted),
             probability: score(mistake.probability),
             by: format!("{}, fold {}", name(&row.model, &row.protocol, &row.recipe), row.fold),
             wrong: format!("{} of {} cells", mistake.wrong, mistake.tested),

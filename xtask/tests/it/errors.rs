@@ -28,6 +28,10 @@ fn bad_input_is_refused_before_anything_is_built() {
         ("reproduce ucf11 --data nowhere", vec!["--data nowhere cannot be read"]),
         ("reproduce ucf11 --data file", vec!["--data file cannot be read"]),
         ("reproduce ucf11 --data empty", vec!["--data empty is empty"]),
+        (
+            "reproduce folder --data empty --split nowhere.csv",
+            vec!["--split nowhere.csv: there is no such file"],
+        ),
         ("reproduce ucf11-sample --data empty", vec!["renders its own clips"]),
         ("reproduce ut-interaction", vec!["needs clips", "--data DIR", "data/ut-interaction/"]),
         ("reproduce ucf11 --out file", vec!["results folder", "file cannot be written"]),

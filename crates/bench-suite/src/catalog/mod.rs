@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use video_data::archive;
+use video_data::archive::{self, Staging};
 use video_data::datasets::{self, Dataset, FrameSpec, Kind};
-use video_data::import::{Options, ensure_store, store_dir};
+use video_data::import::{Options, built_store, ensure_store};
 use video_data::store::Store;
-use video_data::verify::{Checked, find_store, store_dirs, verify as verify_clips};
+use video_data::verify::{Checked, find_store, store_files, verify as verify_clips};
 
 use crate::data::{Places, frame_spec};
 use crate::deck;
+use crate::duplicates;
 use crate::progress::Meter;
 use crate::spec::{Overrides, Spec};
 
@@ -157,12 +158,14 @@ fn listed(entry: &Entry) -> Result<Listed> {
         Ok(dataset) => {
             let bytes: u64 = dataset.clips.iter().map(|clip| file_bytes(&clip.path)).sum();
             row.clips = format!("{} clips, {}", dataset.clips.len(), size(bytes));
+            if !dataset.not_taken.is_empty() {
+                row.clips.push_str(&format!(", {} files not taken", dataset.not_taken.len()));
+            }
             if let Some(official) = dataset.official.as_ref().filter(|official| !official.is_complete()) {
                 row.clips = format!("INCOMPLETE, {} of {} clips", official.found, official.expected);
             }
-            let dir = store_dir(&dataset, &entry.frames, &entry.places.data)?;
-            if Store::exists(&dir) {
-                row.store = size(Store::open(&dir)?.info().frames * frame_bytes);
+            if let Some(store) = built_store(&dataset, &entry.frames, &entry.places.data)? {
+                row.store = size(store.info().frames * frame_bytes);
             } else if let Some(store) = find_store(&dataset, &entry.frames, &entry.places.data)? {
                 row.store = format!("{}, of other clips", size(store.info().frames * frame_bytes));
             }
@@ -216,6 +219,7 @@ pub fn import(entry: &Entry, path: Option<&Path>, allow_partial: bool, jobs: usi
     for row in store.left_out() {
         tracing::warn!("left out: {}: {}", row.clip, row.reason);
     }
+    duplicates::name(&store);
     let frames = store.info().frames;
     let seconds = started.elapsed().as_secs_f64();
     tracing::info!(
@@ -234,6 +238,9 @@ pub fn import(entry: &Entry, path: Option<&Path>, allow_partial: bool, jobs: usi
 fn checked(entry: &Entry, dir: &Path, allow_partial: bool) -> Result<Dataset> {
     let dataset = datasets::scan(entry.kind, dir)?;
     tracing::info!("{}: {} clips of {} classes", entry.name, dataset.clips.len(), dataset.classes.len());
+    for remark in dataset.remarks() {
+        tracing::warn!("{remark}");
+    }
     if allow_partial {
         for line in dataset.official.iter().flat_map(|official| &official.differences) {
             tracing::warn!("{line}");
@@ -247,9 +254,10 @@ fn checked(entry: &Entry, dir: &Path, allow_partial: bool) -> Result<Dataset> {
 }
 
 fn unpack(entry: &Entry, path: &Path, allow_partial: bool) -> Result<()> {
-    let partial = entry.folder.with_extension("unpacking");
+    let staging = Staging::open(path, &entry.folder)?;
+    let partial = staging.dir();
     let mut told = 0;
-    let extracted = archive::extract(path, &partial, &archive::Limits::default(), &mut |done| {
+    let extracted = archive::extract(path, partial, &archive::Limits::default(), &mut |done| {
         if done.bytes >> 30 > told {
             told = done.bytes >> 30;
             tracing::info!("unpacked {} files, {}", done.files, size(done.bytes));
@@ -265,9 +273,9 @@ fn unpack(entry: &Entry, path: &Path, allow_partial: bool) -> Result<()> {
         extracted.refused.len(),
         extracted.ignored
     );
-    checked(entry, &partial, allow_partial)
+    checked(entry, partial, allow_partial)
         .with_context(|| format!("what was unpacked stays in {}", partial.display()))?;
-    fs::rename(&partial, &entry.folder).with_context(|| format!("cannot rename {}", partial.display()))
+    fs::rename(partial, &entry.folder).with_context(|| format!("cannot rename {}", partial.display()))
 }
 
 /// Compares every clip with its record, or decodes it where there is none.
@@ -310,12 +318,9 @@ pub fn removable(entry: &Entry) -> Result<Vec<PathBuf>> {
         }
     }
     for name in names {
-        for dir in store_dirs(&name, &entry.places.data)? {
-            paths.push(dir.with_extension("lock"));
-            paths.push(dir);
-        }
+        paths.extend(store_files(&name, &entry.places.data)?);
     }
-    paths.push(entry.folder.with_extension("unpacking"));
+    paths.extend(Staging::leftovers(&entry.folder)?);
     paths.push(statistics::folder(entry));
     paths.retain(|path| path.symlink_metadata().is_ok());
     Ok(paths)
@@ -341,5 +346,71 @@ pub fn size(bytes: u64) -> String {
         0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use video_data::rate::Rate;
+
+    fn entry(data: &Path) -> Entry {
+        Entry {
+            name: "folder".into(),
+            title: "clips".into(),
+            kind: Kind::Folder,
+            frames: FrameSpec { width: 32, height: 24, rate: Rate::Native },
+            folder: data.join("folder"),
+            places: Places { data: data.to_path_buf() },
+        }
+    }
+
+    fn tar(path: &Path, names: &[&str]) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for name in names {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(2000);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, name, &[1_u8; 2000][..]).unwrap();
+        }
+        let bytes = archive.into_inner().unwrap();
+        fs::write(path, &bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn an_import_is_bound_to_its_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        fs::create_dir_all(&data).unwrap();
+        let entry = entry(&data);
+        let (a, b) = (dir.path().join("a.tar"), dir.path().join("b.tar"));
+        let bytes = tar(&a, &["old/1.avi", "run/1.avi", "run/2.avi"]);
+        // Cut within the last file, as a download that broke off; then the same name holds another archive.
+        fs::write(&a, &bytes[..bytes.len() - 3000]).unwrap();
+        assert!(unpack(&entry, &a, true).is_err());
+        let left = Staging::leftovers(&entry.folder).unwrap();
+        assert!(left.iter().any(|path| path.join("old/1.avi").is_file()), "{left:?}");
+        assert_eq!(removable(&entry).unwrap(), left, "`data remove` takes away what is left");
+        tar(&b, &["run/1.avi", "jump/1.avi"]);
+        unpack(&entry, &b, true).unwrap();
+        let dataset = datasets::scan(Kind::Folder, &entry.folder).unwrap();
+        assert_eq!(dataset.classes, ["jump", "run"]);
+        assert_eq!(dataset.clips.len(), 2);
+        assert!(Staging::leftovers(&entry.folder).unwrap().iter().all(|path| !path.is_dir()));
+    }
+
+    #[test]
+    fn the_same_archive_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (archive, folder) = (dir.path().join("a.tar"), dir.path().join("clips"));
+        tar(&archive, &["run/1.avi"]);
+        let first = Staging::open(&archive, &folder).unwrap().dir().to_path_buf();
+        fs::create_dir_all(first.join("run")).unwrap();
+        let again = Staging::open(&archive, &folder).unwrap();
+        assert_eq!(again.dir(), first);
+        assert!(first.join("run").is_dir());
+        // Another process waits, and does not remove what is being unpacked.
+        assert!(matches!(Staging::open(&archive, &folder), Err(video_data::Error::Busy { .. })));
     }
 }

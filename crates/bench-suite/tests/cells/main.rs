@@ -9,5 +9,6 @@ mod devices;
 mod faults;
 mod locks;
 mod modes;
+mod people;
 mod resume;
 mod run;

@@ -44,6 +44,11 @@ impl Outcome {
 impl Run {
     /// 36 clips of noise in four classes, and `--set` for each of the settings.
     pub(crate) fn new(settings: &[&str]) -> Self {
+        Self::of(["a", "b", "c", "d"], settings)
+    }
+
+    /// The same with other folders above the clips; those of a folder called `copy` have the same frames.
+    pub(crate) fn of(folders: [&str; 4], settings: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
         let experiments = root.path().join("experiments");
@@ -52,7 +57,7 @@ impl Run {
         let text = fs::read_to_string(source.join("folder-sample.toml")).unwrap();
         let text = text.replace("render = \"folder\"", "render = \"\"").replace("folder-sample\"", "clips\"");
         fs::write(experiments.join("small.toml"), text).unwrap();
-        make_store(&root.path().join("data"));
+        make_store(&root.path().join("data"), folders);
         let mut run = Self { root, plan: serde_json::from_str(EMPTY_PLAN).unwrap() };
         let output = run.plan_command(settings).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
@@ -68,6 +73,16 @@ impl Run {
             command.args(["--set", setting]);
         }
         command
+    }
+
+    /// The protocol that the run's cells were planned with.
+    pub(crate) fn protocol(&self) -> &str {
+        &self.plan.cells[0].protocol
+    }
+
+    /// The run's classes.
+    pub(crate) fn classes(&self) -> &[String] {
+        &self.plan.classes
     }
 
     /// Names of the run's cells.
@@ -167,10 +182,9 @@ fn engine() -> Command {
 }
 
 /// Clips that nobody will decode, and their frames in a store.
-fn make_store(data: &Path) {
-    let (classes, per_class) = (["a", "b", "c", "d"], 9);
-    for class in classes {
-        for clip in 0..per_class {
+fn make_store(data: &Path, folders: [&str; 4]) {
+    for class in folders {
+        for clip in 0..9 {
             let folder = data.join(format!("clips/{class}/group{}", clip % 3));
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join(format!("{clip}.avi")), [class, "is no video"].concat()).unwrap();
@@ -192,8 +206,9 @@ fn make_store(data: &Path) {
             labels: clip.labels.clone(),
             classes: dataset.classes[clip.labels[0]].clone(),
             group: clip.group.clone(),
+            split: clip.split,
             fps: f64::from(FPS),
-            frame_digest: clip.name.clone(),
+            frame_digest: if clip.name.contains("copy/") { "copy".into() } else { clip.name.clone() },
             ..Row::default()
         };
         writer.commit(row).unwrap();

@@ -3,6 +3,7 @@
 //! One file per layout, one row in [`Kind::ALL`]. Scanning opens no video; it lists folders, in an order that
 //! depends on the bytes of the names alone.
 
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +18,10 @@ use crate::{Error, Result, name};
 
 pub mod folder;
 pub mod hollywood2;
+mod lists;
+mod parts;
 pub mod ucf11;
+mod walk;
 pub mod youtube_celebrities;
 
 /// A layout that can be read.
@@ -127,6 +131,15 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+/// A file in the dataset's folder that is no clip of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotTaken {
+    /// Path below the folder, escaped.
+    pub name: String,
+    /// Why it was not taken.
+    pub reason: String,
+}
+
 /// How the clips found compare with the official distribution.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Official {
@@ -162,8 +175,12 @@ pub struct Dataset {
     pub multi_label: bool,
     /// The clips, in byte order of their names.
     pub clips: Vec<ClipRef>,
-    /// What looked like a clip but is no regular file.
+    /// What is named like a clip but is no regular file, or lies where the layout has none.
     pub left_out: Vec<LeftOut>,
+    /// Everything else below the folder.
+    pub not_taken: Vec<NotTaken>,
+    /// What was made of the folders, where it is not plain.
+    pub notes: Vec<String>,
     /// Comparison with the official counts; `None` for `folder` and for rendered samples.
     pub official: Option<Official>,
     /// Set when the clips were rendered by this project.
@@ -187,6 +204,27 @@ impl Dataset {
         }
     }
 
+    /// What to tell of the scan: what was made of the folders, and what was not taken, by reason.
+    pub fn remarks(&self) -> Vec<String> {
+        const NAMED: usize = 3;
+        let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for file in &self.not_taken {
+            by_reason.entry(&file.reason).or_default().push(&file.name);
+        }
+        let remark = |(reason, names): (&str, Vec<&str>)| {
+            let more = if names.len() > NAMED { ", …" } else { "" };
+            let files = if names.len() == 1 { "file" } else { "files" };
+            let first = names[..names.len().min(NAMED)].join(", ");
+            format!("not taken: {} {files}, {reason}: {first}{more}", names.len())
+        };
+        self.notes.iter().cloned().chain(by_reason.into_iter().map(remark)).collect()
+    }
+
+    /// Whether every clip has its place in a split of the dataset's own.
+    pub fn has_split(&self) -> bool {
+        self.clips.iter().all(|clip| clip.split.is_some())
+    }
+
     /// Clips per class, in the order of [`Dataset::classes`]; a multi-label clip counts in each of its classes.
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
@@ -202,23 +240,80 @@ impl Dataset {
 /// # Errors
 /// [`Error::Io`] where a folder cannot be read, [`Error::Layout`] where nothing of the layout is found.
 pub fn scan(kind: Kind, dir: &Path) -> Result<Dataset> {
-    let meta = fs::metadata(dir).map_err(Error::io("open the dataset folder", dir))?;
-    if !meta.is_dir() {
-        return Err(layout(kind, dir, "it is a file, not a folder"));
-    }
+    check_folder(kind, dir)?;
     let mut dataset = match kind {
         Kind::Ucf11 => ucf11::scan(dir),
         Kind::Hollywood2 => hollywood2::scan(dir),
         Kind::YoutubeCelebrities => youtube_celebrities::scan(dir),
         Kind::Folder => folder::scan(dir),
     }?;
-    dataset.clips.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
+    sort(&mut dataset.clips);
     dataset.sample = SampleInfo::find(&dataset.root);
     if dataset.sample.is_some() {
         dataset.name = format!("{}-sample", kind.name());
         dataset.official = None;
+    } else {
+        dataset.not_taken = not_taken(&dataset, dir, "not at the place of a clip in this layout")?;
     }
     Ok(dataset)
+}
+
+/// Lists the clips of anyone's folder that a list names, with the labels, groups and split that it gives them: a CSV
+/// of columns `clip,label` and, if known, `group` and `split`; or the official lists of UCF101 or HMDB51, any file of
+/// the split.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Layout`]; [`Error::Corrupt`] for what is no such list.
+pub fn scan_listed(dir: &Path, list: &Path) -> Result<Dataset> {
+    check_folder(Kind::Folder, dir)?;
+    let mut dataset = lists::scan(dir, list)?;
+    sort(&mut dataset.clips);
+    let reason = format!("not in {}", name::show(list.file_name().unwrap_or_default()));
+    dataset.not_taken = not_taken(&dataset, dir, &reason)?;
+    Ok(dataset)
+}
+
+fn check_folder(kind: Kind, dir: &Path) -> Result<()> {
+    let meta = fs::metadata(dir).map_err(Error::io("open the dataset folder", dir))?;
+    if meta.is_dir() { Ok(()) } else { Err(layout(kind, dir, "it is a file, not a folder")) }
+}
+
+fn sort(clips: &mut [ClipRef]) {
+    clips.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
+}
+
+/// What lies below the folder and is neither clip nor left out. Of an official dataset, only what is named like a
+/// clip: it comes with files of its own.
+fn not_taken(dataset: &Dataset, dir: &Path, elsewhere: &str) -> Result<Vec<NotTaken>> {
+    let taken: HashSet<&Path> = dataset.clips.iter().map(|clip| clip.path.as_path()).collect();
+    let left_out: HashSet<&str> = dataset.left_out.iter().map(|out| out.name.as_str()).collect();
+    let below = if dataset.kind == Kind::Folder { dir } else { dataset.root.as_path() };
+    let mut all = Vec::new();
+    for file in walk::walk(dataset.kind, below)? {
+        let in_root = name::escape(file.path.strip_prefix(&dataset.root).unwrap_or(&file.path));
+        if taken.contains(file.path.as_path()) || left_out.contains(in_root.as_str()) {
+            continue;
+        }
+        let is_video = is_video(file.name());
+        if dataset.kind != Kind::Folder && !(is_video && file.unfit.is_none()) {
+            continue;
+        }
+        let reason = match (file.unfit, file.kind) {
+            (Some(unfit), _) => unfit.to_owned(),
+            (None, EntryKind::Other(what)) => what.to_owned(),
+            _ if is_video => elsewhere.to_owned(),
+            _ => match Path::new(file.name()).extension() {
+                Some(ending) => format!("no clip by its ending .{}", name::show(ending)),
+                None => "no clip: its name has no ending".to_owned(),
+            },
+        };
+        let mut name = name::escape(file.path.strip_prefix(below).unwrap_or(&file.path));
+        if file.kind == EntryKind::Folder {
+            name.push('/');
+        }
+        all.push(NotTaken { name, reason });
+    }
+    Ok(all)
 }
 
 fn layout(kind: Kind, dir: &Path, reason: impl Into<String>) -> Error {
@@ -253,12 +348,16 @@ impl Entry {
 
 /// The entries of a folder in byte order, hidden ones left out.
 pub(crate) fn list(dir: &Path) -> Result<Vec<Entry>> {
+    let mut entries = list_all(dir)?;
+    entries.retain(|entry| !entry.name().as_bytes().starts_with(b"."));
+    Ok(entries)
+}
+
+/// The entries of a folder in byte order.
+fn list_all(dir: &Path) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let path = entry.map_err(Error::io("list", dir))?.path();
-        if path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".")) {
-            continue;
-        }
         let kind = match fs::metadata(&path) {
             Ok(meta) => entry_kind(meta.file_type()),
             Err(_) => EntryKind::Other("a broken link"),
@@ -284,9 +383,11 @@ fn entry_kind(kind: fs::FileType) -> EntryKind {
 }
 
 /// File extensions that name a video, lower case.
-const VIDEO: [&str; 22] = [
-    "mpg", "mpeg", "m1v", "m2v", "mpv", "avi", "divx", "mp4", "m4v", "mov", "3gp", "mkv", "webm", "wmv",
-    "asf", "flv", "ogv", "ts", "m2ts", "mts", "vob", "mjpeg",
+const VIDEO: [&str; 49] = [
+    "mpg", "mpeg", "mpe", "m1v", "m2v", "mpv", "m2p", "mod", "avi", "divx", "mp4", "m4v", "mov", "qt", "f4v",
+    "3gp", "3gpp", "3g2", "mkv", "mk3d", "webm", "wmv", "asf", "flv", "ogv", "ogg", "ogm", "ts", "m2ts",
+    "m2t", "mts", "tod", "vob", "mjpeg", "mjpg", "gif", "apng", "y4m", "mxf", "dv", "nut", "ivf", "rm",
+    "rmvb", "h264", "264", "h265", "265", "hevc",
 ];
 
 /// Whether the name ends like a video file.
@@ -327,7 +428,7 @@ impl<'a> Collector<'a> {
         true
     }
 
-    fn relative(&self, path: &Path) -> String {
+    pub(crate) fn relative(&self, path: &Path) -> String {
         name::escape(path.strip_prefix(self.root).unwrap_or(path))
     }
 }

@@ -80,6 +80,8 @@ pub fn scan(dir: &Path) -> Result<Dataset> {
         multi_label: false,
         clips,
         left_out,
+        not_taken: Vec::new(),
+        notes: Vec::new(),
         official: Some(official),
         sample: None,
         root,

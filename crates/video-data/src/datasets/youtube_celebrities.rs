@@ -61,6 +61,8 @@ pub fn scan(dir: &Path) -> Result<Dataset> {
         multi_label: false,
         clips: collector.clips,
         left_out: collector.left_out,
+        not_taken: Vec::new(),
+        notes: Vec::new(),
         official: Some(official),
         sample: None,
         root,

@@ -7,6 +7,7 @@
 //! ```
 //! Opening maps the file: it takes no time and no memory, whatever the size.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -89,6 +90,7 @@ pub struct Store {
     clips: Vec<StoredClip>,
     left_out: Vec<Row>,
     flagged: Vec<Row>,
+    duplicates: Vec<Vec<usize>>,
     map: Mmap,
 }
 
@@ -126,12 +128,18 @@ impl Store {
         let flagged = rows.iter().filter(|row| row.is_ok() && !row.flags.is_empty()).cloned().collect();
         let (good, left_out): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(Row::is_ok);
         let clips: Vec<StoredClip> = good.iter().map(Row::to_clip).collect();
+        let mut by_frames: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, row) in good.iter().enumerate() {
+            by_frames.entry(&row.frame_digest).or_default().push(at);
+        }
+        let mut duplicates: Vec<Vec<usize>> = by_frames.into_values().filter(|same| same.len() > 1).collect();
+        duplicates.sort();
         let inside = |clip: &StoredClip| clip.offset + clip.frames <= info.frames as usize;
         if !clips.iter().all(inside) || clips.iter().flat_map(|c| &c.labels).any(|l| *l >= info.classes.len())
         {
             return Err(Error::corrupt(&dir.join(MANIFEST), "a row points outside the store"));
         }
-        Ok(Self { dir: dir.to_path_buf(), info, clips, left_out, flagged, map })
+        Ok(Self { dir: dir.to_path_buf(), info, clips, left_out, flagged, duplicates, map })
     }
 
     /// The folder of the store.
@@ -157,6 +165,11 @@ impl Store {
     /// Rows of good clips about which something was noticed.
     pub fn flagged(&self) -> &[Row] {
         &self.flagged
+    }
+
+    /// Sets of good clips with the same frames: copies of one file, or of its pictures.
+    pub fn duplicates(&self) -> &[Vec<usize>] {
+        &self.duplicates
     }
 
     /// Bytes of a frame, M = H·W·C.

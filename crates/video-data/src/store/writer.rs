@@ -180,7 +180,11 @@ fn replay(
     journal.read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
     let length = frames.metadata().map_err(Error::io("read", &dir.join(FRAMES)))?.len();
     let mut lines = Lines { bytes: &bytes, end: 0 };
-    if lines.next() != Some(identity) {
+    let begun = lines.next();
+    if begun != Some(identity) {
+        if begun.is_some() {
+            tracing::warn!("{}: half written by another version of libav, started over", dir.display());
+        }
         return Ok((Vec::new(), 0));
     }
     let (mut rows, mut kept) = (Vec::<Row>::new(), lines.end as u64);

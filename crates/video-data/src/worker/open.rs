@@ -13,7 +13,7 @@ use ffmpeg_next::{Dictionary, Error, ffi, frame};
 
 /// Demuxers that a clip may use. Playlists, scripts and anything that opens other files are not among them.
 const DEMUXERS: &str = "mpeg,mpegvideo,mpegts,mpegtsraw,m4v,h264,hevc,avi,mov,mp4,matroska,webm,asf,flv,ogg,mjpeg,dv,\
-                        nut,ivf,rm,gif,mxf,yuv4mpegpipe,mp3,wav,aac,flac";
+                        nut,ivf,rm,gif,apng,mxf,yuv4mpegpipe,mp3,wav,aac,flac";
 
 /// Versions of the libav libraries in use.
 pub(crate) fn libav() -> String {

@@ -146,6 +146,112 @@ fn bombs_and_lies_break_on_the_caps() {
 }
 
 #[test]
+fn headers_are_under_the_caps() {
+    use tar::EntryType as Kind;
+    let dir = tempfile::tempdir().unwrap();
+    let clip = entry(Kind::Regular, b"run/a.avi", b"1234", 4, "");
+    let huge = vec![b'x'; 40 << 20];
+    let length = huge.len() as u64;
+    for (name, kind, content) in [
+        ("long-name", Kind::GNULongName, huge.clone()),
+        ("long-link", Kind::GNULongLink, huge.clone()),
+        ("pax", Kind::XHeader, huge.clone()),
+    ] {
+        let path = dir.path().join(format!("{name}.tar"));
+        let header = entry(kind, b"././@LongLink", &content, length, "");
+        fs::write(&path, [header, clip.clone(), vec![0; 1024]].concat()).unwrap();
+        let told = unpack(&path, &dir.path().join(name), &Limits::default()).unwrap_err().to_string();
+        assert!(told.contains("headers take more than 1048576 bytes"), "{name}: {told}");
+    }
+    // A name as long as file systems allow, a refused file that is passed over, and no mark of the end.
+    let mut long = tar::Builder::new(Vec::new());
+    let name = format!("{}/{}.avi", "d".repeat(200), "f".repeat(200));
+    let mut header = tar::Header::new_gnu();
+    header.set_size(4);
+    long.append_data(&mut header, &name, &b"1234"[..]).unwrap();
+    let refused = entry(Kind::Regular, b"../large.avi", &huge, length, "");
+    let all = [refused, long.into_inner().unwrap()[..2048].to_vec(), clip].concat();
+    fs::write(dir.path().join("good.tar"), all).unwrap();
+    let out = dir.path().join("good");
+    let done = unpack(&dir.path().join("good.tar"), &out, &Limits::default()).unwrap();
+    assert_eq!((done.files, done.refused.len(), tree(&out)), (2, 1, vec![name, "run/a.avi".to_owned()]));
+}
+
+#[test]
+fn a_zip_with_backslashes_between_folders_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let zip = |name: &str, entries: &[&str]| {
+        let path = dir.path().join(name);
+        let mut writer = zip::ZipWriter::new(File::create(&path).unwrap());
+        for entry in entries {
+            writer.start_file(*entry, zip::write::SimpleFileOptions::default()).unwrap();
+            writer.write_all(b"1234").unwrap();
+        }
+        writer.finish().unwrap();
+        // The writer mends what a program of Windows leaves as it is.
+        let bytes: Vec<u8> = fs::read(&path).unwrap();
+        let bytes = bytes.into_iter().map(|byte| if byte == b'|' { b'\\' } else { byte }).collect::<Vec<_>>();
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let path = zip("windows.zip", &["clips|run|1.avi", "clips|jump|2.avi", "..|up.avi", "clips|notes.doc"]);
+    let out = dir.path().join("windows");
+    let done = unpack(&path, &out, &Limits::default()).unwrap();
+    assert_eq!((done.files, done.ignored, done.refused.len()), (2, 1, 1), "{done:?}");
+    assert_eq!(tree(&out), ["clips/jump/2.avi", "clips/run/1.avi"]);
+    assert_eq!(scan(Kind::Folder, &out).unwrap().classes, ["jump", "run"]);
+    // Beside names with slashes a backslash is a letter.
+    let out = dir.path().join("mixed");
+    unpack(&zip("mixed.zip", &["run/1|2.avi"]), &out, &Limits::default()).unwrap();
+    assert_eq!(tree(&out), ["run/1\\2.avi"]);
+}
+
+/// Set in the process that unpacks with another `bsdtar` or in another locale.
+const CHILD: &str = "VIDEO_DATA_TEST_UNPACK";
+
+#[test]
+fn warnings_of_bsdtar_end_nothing() {
+    if let Some(dir) = std::env::var_os(CHILD) {
+        let dir = Path::new(&dir);
+        let told = unpack(&dir.join("clips.7z"), &dir.join("out"), &Limits::default());
+        let text = told.map_or_else(|error| error.to_string(), |done| format!("{} files", done.files));
+        fs::write(dir.join("told"), text).unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("clips.7z"), "").unwrap();
+    let clip = entry(tar::EntryType::Regular, b"run/a.avi", b"1234", 4, "");
+    fs::write(dir.path().join("whole"), [clip.clone(), vec![0; 10240]].concat()).unwrap();
+    fs::write(dir.path().join("cut"), clip).unwrap();
+    let told = |script: &str| {
+        let program = dir.path().join("bsdtar");
+        fs::write(&program, format!("#!/bin/sh\ncd {}\n{script}\n", dir.path().display())).unwrap();
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let path = std::env::join_paths(
+            [dir.path().to_path_buf()]
+                .into_iter()
+                .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        );
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "archives::warnings_of_bsdtar_end_nothing"])
+            .env(CHILD, dir.path())
+            .env("PATH", path.unwrap())
+            .env("LC_ALL", "C")
+            .stdout(std::process::Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
+        fs::read_to_string(dir.path().join("told")).unwrap()
+    };
+    // More than a pipe holds, before the first byte of the archive.
+    assert_eq!(told("head -c 300000 /dev/zero | tr '\\0' 'w' >&2 && cat whole"), "1 files");
+    assert_eq!(told("echo 'bsdtar: run/a.avi: no such time' >&2; cat whole; exit 1"), "1 files");
+    let gone = told("cat whole; echo 'bsdtar: Error reading archive clips.7z: Truncated' >&2; exit 1");
+    assert!(gone.contains("Error reading archive"), "{gone}");
+    assert!(told("cat cut; echo 'bsdtar: (null)' >&2; exit 1").contains("bsdtar: (null)"));
+    assert_eq!(told("test \"$LC_ALL\" != C && cat whole"), "1 files");
+}
+
+#[test]
 fn other_archives_come_through_bsdtar() {
     if Command::new("bsdtar").arg("--version").output().is_err() {
         skipped("no bsdtar (libarchive-tools)");
@@ -183,12 +289,16 @@ fn every_change_since_the_import_has_a_verdict() {
         fs::copy(rendered_clip(), clips.join(name)).unwrap();
     }
     fs::write(clips.join("b/text.mpg"), "no video").unwrap();
+    fs::write(clips.join("readme.txt"), "no clip").unwrap();
     let before = scan(Kind::Folder, &clips).unwrap();
     let check = |fast: bool| {
         let dataset = scan(Kind::Folder, &clips).unwrap();
         let store = find_store(&dataset, &SPEC, &data).unwrap();
         let checked = verify(&dataset, &SPEC, store.as_ref(), fast, &options(2), &|_, _| {}).unwrap();
-        checked.into_iter().map(|checked| (checked.clip, checked.verdict)).collect::<Vec<_>>()
+        let mut checked: Vec<_> =
+            checked.into_iter().map(|checked| (checked.clip, checked.verdict)).collect();
+        assert_eq!(checked.pop(), Some(("readme.txt".to_owned(), Verdict::NotTaken)));
+        checked
     };
     let expected =
         |verdicts: [(&str, Verdict); 4]| verdicts.map(|(clip, verdict)| (clip.to_owned(), verdict));

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bench_suite::catalog::Differs;
 use bench_suite::cell::CellOptions;
 use bench_suite::compress::CompressOptions;
-use bench_suite::data::{Clips, Places, Resolved, prepare, resolve};
+use bench_suite::data::{Choice, Clips, Places, Resolved, prepare, resolve};
 use bench_suite::device::{DeviceName, Precision};
 use bench_suite::lease::Locked;
 use bench_suite::plan::{Frames, plan};
@@ -22,6 +22,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use video_data::datasets::Dataset;
 
 #[derive(Debug, Parser)]
 #[command(name = "bench-suite", about = "Trains the models of the paper, cell by cell", version)]
@@ -176,6 +177,9 @@ struct Selection {
     /// Folder of the results in the place of the experiment's; not for rendered samples.
     #[arg(long)]
     name: Option<String>,
+    /// List of clips with labels, groups and split.
+    #[arg(long)]
+    split: Option<PathBuf>,
     /// Recipe in experiments/recipes/.
     #[arg(long)]
     recipe: Option<String>,
@@ -212,9 +216,13 @@ struct Selection {
 }
 
 impl Selection {
-    fn resolve(&self, root: &Path) -> Result<(Resolved, Option<video_data::datasets::Dataset>)> {
-        let data = self.data.as_deref();
-        resolve(root, &self.experiment, data, &self.overrides(), self.allow_partial)
+    fn resolve(&self, root: &Path) -> Result<(Resolved, Option<Dataset>)> {
+        let choice = Choice {
+            data: self.data.as_deref(),
+            split: self.split.as_deref(),
+            allow_partial: self.allow_partial,
+        };
+        resolve(root, &self.experiment, choice, &self.overrides())
     }
 
     fn overrides(&self) -> Overrides {
@@ -363,10 +371,14 @@ fn stop_at_signals() -> Result<()> {
 fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {
     let (resolved, dataset) = selection.resolve(&cli.root)?;
     tracing::info!("data: {}", resolved.data);
+    for remark in dataset.iter().flat_map(Dataset::remarks) {
+        tracing::warn!("{remark}");
+    }
     let store = prepare(&Places::of_root(&cli.root), &resolved, dataset, jobs)?;
     for row in store.left_out() {
         tracing::warn!("left out: {}: {}", row.clip, row.reason);
     }
+    bench_suite::duplicates::name(&store);
     anyhow::ensure!(!store.clips().is_empty(), "{}: no clip could be decoded", resolved.data);
     Ok(())
 }
@@ -378,6 +390,7 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
     let mut plan = match bench_suite::data::built_store(&places, &resolved, dataset.as_ref())? {
         Some(store) => {
             let clips = Clips::new(store, &resolved.spec, resolved.multi_label);
+            bench_suite::duplicates::warn_of_straddling(&clips, &resolved.spec)?;
             plan(&resolved.spec, &resolved, &clips.store_name(), &Frames::Known(&clips), on)?
         }
         None if selection.dry_run => {

@@ -21,8 +21,18 @@ use crate::datasets::is_video;
 use crate::store::{free_bytes, temporary};
 use crate::{Error, Result, name};
 
+mod metered;
+mod staging;
+
+use metered::{Meter, Metered};
+pub use staging::Staging;
+
 /// Endings of the files beside the clips that a loader reads.
 const LISTS: [&str; 2] = ["txt", "sht"];
+/// What `bsdtar` says when it gives an archive up, which is an error whatever came out before.
+const ENDS: [&str; 2] = ["Error reading archive", "Error opening archive"];
+/// Bytes that are shown of a refused name.
+const SHOWN_BYTES: usize = 400;
 /// Room left free on the disk, in bytes.
 const SPARE_BYTES: u64 = 256 << 20;
 /// Bytes written between two looks at the disk.
@@ -64,7 +74,9 @@ pub fn is_archive(path: &Path) -> bool {
     Format::of(path).is_some()
 }
 
-/// Writes the clips and lists of `archive` below `out`. An interrupted extraction goes on where it stopped.
+/// Writes the clips and lists of `archive` below `out`. An interrupted extraction goes on where it stopped: files
+/// of the right name and size are taken to be the archive's own, so `out` must hold nothing of another archive
+/// ([`Staging`] sees to that).
 ///
 /// # Errors
 /// [`Error::Corrupt`] for what is no archive, ends early or breaks a cap; [`Error::Space`], [`Error::Io`];
@@ -91,8 +103,8 @@ pub fn extract(
         done: Extracted::default(),
     };
     match format {
-        Format::Tar => sink.tar(open(archive)?)?,
-        Format::TarGz => sink.tar(MultiGzDecoder::new(open(archive)?))?,
+        Format::Tar => sink.tar_file(open(archive)?)?,
+        Format::TarGz => sink.tar_file(MultiGzDecoder::new(open(archive)?))?,
         Format::Zip => sink.zip()?,
         Format::Libarchive => sink.libarchive()?,
     }
@@ -146,9 +158,13 @@ impl Sink<'_> {
         Error::corrupt(self.archive, format!("cannot be unpacked: {reason}"))
     }
 
-    fn tar(&mut self, reader: impl Read) -> Result<()> {
-        let mut archive = tar::Archive::new(reader);
-        for entry in archive.entries().map_err(|error| self.bad(error))? {
+    /// Takes the entries of a tar stream, and says whether it ended as a whole one does.
+    fn tar(&mut self, reader: impl Read) -> Result<bool> {
+        let meter = Meter::default();
+        let mut archive = tar::Archive::new(Metered { inner: reader, meter: meter.clone() });
+        meter.expect_headers(0);
+        let mut entries = archive.entries().map_err(|error| self.bad(error))?;
+        while let Some(entry) = entries.next() {
             let mut entry = entry.map_err(|error| self.bad(error))?;
             let name = OsString::from_vec(entry.path_bytes().into_owned());
             let kind = match entry.header().entry_type() {
@@ -158,17 +174,35 @@ impl Sink<'_> {
                 _ => EntryKind::Other("no regular file"),
             };
             let size = entry.size();
+            let begun = meter.read();
+            meter.expect_content();
             self.take(&name, kind, size, &mut entry)?;
+            // What was not read is passed over, up to the next full block.
+            meter.expect_headers(size.saturating_sub(meter.read() - begun).saturating_add(512));
+        }
+        Ok(meter.is_whole())
+    }
+
+    /// Takes the entries of a tar file; one that was cut between two entries reads like a whole one but for its end.
+    fn tar_file(&mut self, reader: impl Read) -> Result<()> {
+        if !self.tar(reader)? {
+            tracing::warn!("{} has no mark of its end: it may be cut off", self.archive.display());
         }
         Ok(())
     }
 
     fn zip(&mut self) -> Result<()> {
         let mut archive = zip::ZipArchive::new(open(self.archive)?).map_err(|error| self.bad(error))?;
+        // Some programs of Windows write folders so, against the format.
+        let any = |letter: char| archive.file_names().flatten().any(|name| name.contains(letter));
+        let backslashes = any('\\') && !any('/');
         for at in 0..archive.len() {
             let mut entry = archive.by_index(at).map_err(|error| self.bad(error))?;
-            let name = OsString::from_vec(entry.name_raw().to_vec());
-            let kind = if entry.is_dir() {
+            let mut name = entry.name_raw().to_vec();
+            if backslashes {
+                name.iter_mut().filter(|byte| **byte == b'\\').for_each(|byte| *byte = b'/');
+            }
+            let kind = if entry.is_dir() || name.ends_with(b"/") {
                 EntryKind::Folder
             } else if entry.is_symlink() {
                 EntryKind::Other("a link")
@@ -176,7 +210,7 @@ impl Sink<'_> {
                 EntryKind::File
             };
             let size = entry.size();
-            self.take(&name, kind, size, &mut entry)?;
+            self.take(&OsString::from_vec(name), kind, size, &mut entry)?;
         }
         Ok(())
     }
@@ -193,6 +227,8 @@ impl Sink<'_> {
         let mut source = OsString::from("@");
         source.push(std::path::absolute(self.archive).map_err(Error::io("find", self.archive))?);
         let mut child = Command::new("bsdtar")
+            // In another locale it stops at the first name that is no ASCII.
+            .env("LC_ALL", if cfg!(target_os = "macos") { "en_US.UTF-8" } else { "C.UTF-8" })
             .args(["-c", "-f", "-", "--format=pax"])
             .arg(source)
             .stdin(Stdio::null())
@@ -201,14 +237,17 @@ impl Sink<'_> {
             .spawn()
             .map_err(missing)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let said = std::thread::spawn(move || {
-            let mut text = String::new();
-            // What cannot be read of a message is left out of it.
-            let _ = stderr.map(|stderr| stderr.take(4096).read_to_string(&mut text));
-            text
-        });
+        let said = std::thread::spawn(move || stderr.map(first_words).unwrap_or_default());
         let read = match stdout {
-            Some(stdout) => self.tar(BufReader::with_capacity(1 << 20, stdout)),
+            Some(stdout) => {
+                let mut stdout = BufReader::with_capacity(1 << 20, stdout);
+                let read = self.tar(&mut stdout);
+                // Its last block may be longer than what ends an archive; a reader that leaves would be an error.
+                read.and_then(|whole| match io::copy(&mut stdout, &mut io::sink()) {
+                    Ok(_) => Ok(whole),
+                    Err(error) => Err(self.bad(error)),
+                })
+            }
             None => Err(self.bad("bsdtar has no output")),
         };
         if read.is_err() {
@@ -217,8 +256,16 @@ impl Sink<'_> {
         }
         let status = child.wait().map_err(Error::io("wait for bsdtar on", self.archive))?;
         let said = said.join().unwrap_or_default();
-        read?;
-        if status.success() { Ok(()) } else { Err(self.bad(said.lines().next().unwrap_or("bsdtar failed"))) }
+        let whole = read?;
+        let ended = said.lines().find(|line| ENDS.iter().any(|end| line.contains(end)));
+        if !status.success() && (!whole || ended.is_some()) {
+            return Err(self.bad(ended.or(said.lines().next()).unwrap_or("bsdtar failed")));
+        }
+        // Whatever else it has to say of an entry, it went on to the end.
+        for line in said.lines().take(10) {
+            tracing::warn!("{}: {line}", self.archive.display());
+        }
+        Ok(())
     }
 
     fn take(&mut self, name: &OsStr, kind: EntryKind, size: u64, content: &mut dyn Read) -> Result<()> {
@@ -241,7 +288,8 @@ impl Sink<'_> {
                 }
             }
         };
-        self.done.refused.push((name::escape(Path::new(name)), refused));
+        let shown = &name.as_bytes()[..name.len().min(SHOWN_BYTES)];
+        self.done.refused.push((name::escape(Path::new(OsStr::from_bytes(shown))), refused));
         Ok(())
     }
 
@@ -310,6 +358,15 @@ impl Sink<'_> {
         }
         Ok(())
     }
+}
+
+/// The first 4 kB of a program's messages; the rest is read too, so that the program is not stopped by it.
+fn first_words(mut stderr: impl Read) -> String {
+    let mut words = Vec::new();
+    // What cannot be read of a message is left out of it.
+    let _ = stderr.by_ref().take(4096).read_to_end(&mut words);
+    let _ = io::copy(&mut stderr, &mut io::sink());
+    String::from_utf8_lossy(&words).into_owned()
 }
 
 #[derive(Debug, Clone, Copy)]
