@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_class_of_any_name_is_read_back() {
-        for class in ["walking", "sit;stand", ";", "<b>|,\"q\"", r"a\\b", r"a\\x3Bb", r"\x0A;\x0A", r"odd\;"]
+        for class in ["walking", "sit;stand", ";", "<b>|,\"q\"", r"a\\b", r"a\\x3Bb", r"\x0A;\x0A", r"odd\\;"]
         {
             let listed = listed_class(class);
             assert!(!listed.contains(';'), "{listed}");
