@@ -23,7 +23,7 @@ struct Population {
     seed: f64,
 }
 
-/// Fifteen speakers with the spread of `miracl-words`.
+/// Fifteen speakers.
 const SPEAKERS: Population =
     Population { groups: 15, clips_per_group: 20, seeds: 1, group: 0.1, clip: 0.0, seed: 0.0 };
 
@@ -51,9 +51,9 @@ fn study<const N: usize>(of: Population, number: usize) -> [Vec<Fold>; N] {
             for _ in 0..of.clips_per_group {
                 let clip = of.clip * normal(&mut draws);
                 names.push(group.to_string());
-                for model in 0..N {
-                    for (right, seed) in right[model].iter_mut().zip(&seeds[model]) {
-                        right.push(uniform(&mut draws) < 0.5 + common + own[model] + clip + seed);
+                for ((right, seeds), own) in right.iter_mut().zip(&seeds).zip(&own) {
+                    for (right, seed) in right.iter_mut().zip(seeds) {
+                        right.push(uniform(&mut draws) < 0.5 + common + own + clip + seed);
                     }
                 }
             }
@@ -67,7 +67,7 @@ fn study<const N: usize>(of: Population, number: usize) -> [Vec<Fold>; N] {
 }
 
 /// The share of studies whose interval holds the truth, printed.
-fn coverage(name: &str, truth: f64, study: impl Fn(usize) -> Option<Interval> + Sync) -> f64 {
+fn coverage(name: &str, truth: f64, study: impl Fn(usize) -> Option<Interval>) -> f64 {
     let held = (0..STUDIES).filter(|number| {
         study(*number).is_some_and(|interval| interval.low <= truth && truth <= interval.high)
     });
