@@ -17,6 +17,7 @@ mod equality;
 mod full_size;
 mod hostile;
 mod layouts;
+mod people;
 mod resume;
 mod samples;
 
