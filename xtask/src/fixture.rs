@@ -114,6 +114,7 @@ fn empty() -> Records {
             frames: 2400,
             classes: vec!["walking".into(), "biking".into()],
             left_out: Vec::new(),
+            with_errors: 0,
             runs: Vec::new(),
         },
         folds: Vec::new(),

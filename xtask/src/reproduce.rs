@@ -149,6 +149,9 @@ fn report(repo: &Repo, plan: &Plan, dir: &Path) -> Result<()> {
     if plan.left_out.len() > SHOWN {
         eprintln!("left out: {} more, all named in run.toml", plan.left_out.len() - SHOWN);
     }
+    if plan.with_errors > 0 {
+        eprintln!("{} clips have decoder errors (decode.strict = true leaves them out)", plan.with_errors);
+    }
     dry_run::print_table(dir)?;
     eprintln!("{}; results in {}", engine::data_line(plan), repo.show(dir));
     Ok(())

@@ -264,7 +264,8 @@ pub(crate) fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
         Kind::Folder => Rate::AtMost(spec.data.fps),
         _ => Rate::Exactly(spec.data.fps),
     };
-    Ok(FrameSpec { width: spec.data.width as u32, height: spec.data.height as u32, rate })
+    let strict = spec.decode.strict;
+    Ok(FrameSpec { width: spec.data.width as u32, height: spec.data.height as u32, rate, strict })
 }
 
 /// Batches that wait in memory.
@@ -307,6 +308,7 @@ pub struct Clips {
     multi_label: bool,
     batch: usize,
     left_out: Vec<LeftOut>,
+    with_errors: usize,
 }
 
 /// One fold: clip indices in store order, and the digest of both sides.
@@ -333,6 +335,7 @@ impl Clips {
             left_out: left_out
                 .map(|row| LeftOut { clip: row.clip.clone(), reason: row.reason.clone() })
                 .collect(),
+            with_errors: store.flagged().iter().filter(|row| row.has_errors()).count(),
             store: Arc::new(store),
         }
     }
@@ -443,6 +446,11 @@ impl Clips {
     /// Clips left out, each with its reason.
     pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out
+    }
+
+    /// Clips kept although their decoder reported errors.
+    pub fn with_errors(&self) -> usize {
+        self.with_errors
     }
 
     /// Digest of what a model can see.

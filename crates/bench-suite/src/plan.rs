@@ -6,8 +6,9 @@ use crate::device::{DeviceName, Precision};
 use crate::provenance::Code;
 use crate::record::{LeftOut, Plan, PlannedCell};
 use crate::sound;
-use crate::spec::Spec;
+use crate::spec::{DataSpec, ModelSpec, ProtocolSpec, Spec, TrainSpec};
 use anyhow::{Context, Result};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -93,6 +94,7 @@ pub fn plan(
         frames: frame_count,
         frame_bytes: spec.features(),
         left_out,
+        with_errors: if let Frames::Known(clips) = frames { clips.with_errors() } else { 0 },
         cells,
         config: spec.to_toml(),
         // Which card of its kind is no matter of the run.
@@ -231,6 +233,18 @@ pub fn keep(folder: &Path, plan: &Plan) -> Result<()> {
     crate::cell::write(&path, &serde_json::to_vec_pretty(&whole)?)
 }
 
+/// What of a specification names a run.
+#[derive(Serialize)]
+struct Identity<'a> {
+    name: &'a str,
+    title: &'a str,
+    recipe: &'a str,
+    data: &'a DataSpec,
+    model: &'a ModelSpec,
+    protocol: &'a ProtocolSpec,
+    train: &'a TrainSpec,
+}
+
 /// Names a run: the configuration without the selection of cells, the data, and where numbers are not the CPU's, the
 /// kind of device and its precision.
 pub fn run_digest(spec: &Spec, data_digest: &str, device: DeviceName, precision: Precision) -> String {
@@ -239,8 +253,11 @@ pub fn run_digest(spec: &Spec, data_digest: &str, device: DeviceName, precision:
     identity.protocol.run_folds.clear();
     identity.protocol.kind.clear();
     identity.train.seeds.clear();
+    // How clips are decoded shows in the data's digest.
+    let Spec { name, title, recipe, data, decode: _, model, protocol, train } = &identity;
+    let identity = Identity { name, title, recipe, data, model, protocol, train };
     let mut hash = Sha256::new();
-    hash.update(identity.to_toml());
+    hash.update(toml::to_string(&identity).unwrap_or_default());
     hash.update(data_digest);
     if device != DeviceName::Cpu {
         hash.update(format!("{} {precision}", device.kind()));

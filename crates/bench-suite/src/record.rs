@@ -292,6 +292,9 @@ pub struct Plan {
     pub frame_bytes: usize,
     /// Clips left out, each with its reason.
     pub left_out: Vec<LeftOut>,
+    /// Clips kept although their decoder reported errors.
+    #[serde(default)]
+    pub with_errors: usize,
     /// The cells in the order they will run.
     pub cells: Vec<PlannedCell>,
     /// The resolved configuration as TOML.

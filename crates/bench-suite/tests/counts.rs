@@ -2,6 +2,8 @@
 
 use bench_suite::build::{figure_1, model_config, size};
 use bench_suite::deck;
+use bench_suite::device::{DeviceName, Precision};
+use bench_suite::plan::run_digest;
 use bench_suite::spec::{Overrides, Spec};
 use std::path::Path;
 
@@ -113,6 +115,17 @@ fn every_experiment_loads_with_both_recipes() {
             assert_eq!(Spec::from_toml(&spec.to_toml(), "text").unwrap(), spec, "{name} {recipe}");
         }
     }
+}
+
+/// What strictness changes is the data, whose digest is part of a run's.
+#[test]
+fn a_runs_name_does_not_depend_on_strictness() {
+    let with = |set: &str| load("folder", &[set]).unwrap();
+    let (lenient, strict) = (with("decode.strict=false"), with("decode.strict=true"));
+    assert_eq!(load("folder", &[]).unwrap(), lenient);
+    let digest = |spec: &Spec| run_digest(spec, "data", DeviceName::Cpu, Precision::F32);
+    assert_eq!(digest(&lenient), digest(&strict));
+    assert_ne!(digest(&lenient), digest(&with("data.fps=12")));
 }
 
 #[test]

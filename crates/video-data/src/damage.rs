@@ -30,7 +30,7 @@ pub const CODECS: [(&str, &str); 4] = [("mpeg1", "mpg"), ("mpeg4", "avi"), ("h26
 /// Frames of the clips that are damaged.
 const FRAMES: u32 = 48;
 /// Every frame, small: damage shows at any size.
-const SPEC: FrameSpec = FrameSpec { width: 80, height: 60, rate: Rate::Native };
+const SPEC: FrameSpec = FrameSpec { width: 80, height: 60, rate: Rate::Native, strict: false };
 /// Silent mutants of so many that the bar allows: what the `ffmpeg` command line lets pass.
 const SILENT_BAR: (u64, u64) = (29, 480);
 /// What a mutant may cost.

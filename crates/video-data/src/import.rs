@@ -257,22 +257,27 @@ fn build(
 /// Foresees the size of the store from the headers of a few clips.
 fn check_space(clips: &[ClipRef], spec: &FrameSpec, dir: &Path, decoder: &mut Decoder) -> Result<()> {
     let size = |clip: &ClipRef| std::fs::metadata(&clip.path).map_or(0, |meta| meta.len());
-    let (mut frames, mut bytes) = (0, 0);
+    let mut frames_per_byte = Vec::new();
     for clip in clips.iter().step_by(clips.len().div_ceil(PROBED).max(1)) {
         let outcome = decoder.probe(&clip.path, spec)?;
         if outcome.reason.is_none() && outcome.frames > 0 {
-            frames += outcome.frames;
-            bytes += size(clip);
+            frames_per_byte.push(outcome.frames as f64 / size(clip) as f64);
         }
     }
     let all: u64 = clips.iter().map(size).sum();
-    let share = if bytes > 0 { all as f64 / bytes as f64 } else { 0.0 };
-    let need_bytes = (frames as f64 * spec.frame_bytes() as f64 * share) as u64 + SPARE_BYTES;
+    let frames = all as f64 * median(frames_per_byte);
+    let need_bytes = (frames * spec.frame_bytes() as f64) as u64 + SPARE_BYTES;
     let free_bytes = store::free_bytes(dir)?;
     if need_bytes > free_bytes {
         return Err(Error::Space { path: dir.to_path_buf(), need_bytes, free_bytes });
     }
     Ok(())
+}
+
+/// What most clips say: where time jumps, a header may promise hours. 0 for no numbers.
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// A decoded clip that waits for its turn.
@@ -421,5 +426,16 @@ impl Pool<'_> {
         }
         self.turn.notify_all();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn one_header_that_promises_hours_does_not_foresee_the_store() {
+        assert!((median(vec![0.02, 900.0, 0.03, 0.01]) - 0.03).abs() < 1e-12);
+        assert!(median(Vec::new()).abs() < 1e-12);
     }
 }

@@ -80,7 +80,7 @@ impl FpsSampler {
     /// A new frame at `pts` output ticks: how often the held frame is put out before it.
     pub fn push(&mut self, pts: i64) -> usize {
         let due = self.next.get_or_insert(pts);
-        let copies = if self.held { (pts - *due).max(0) } else { 0 };
+        let copies = if self.held { pts.saturating_sub(*due).max(0) } else { 0 };
         *due += copies;
         self.held = true;
         copies as usize
@@ -89,13 +89,129 @@ impl FpsSampler {
     /// The end of the stream at `end` output ticks: how often the last frame is put out.
     pub fn finish(&mut self, end: i64) -> usize {
         let Some(due) = self.next else { return 0 };
-        if self.held { (end - due).max(0) as usize } else { 0 }
+        if self.held { end.saturating_sub(due).max(0) as usize } else { 0 }
+    }
+
+    /// Whether a frame is held.
+    pub fn holds(&self) -> bool {
+        self.held
+    }
+}
+
+/// Longest gap between two pictures that counts as a pause, in seconds: `ffmpeg -dts_delta_threshold`.
+const LONGEST_GAP_S: i64 = 10;
+
+/// Puts pictures on one line of time without jumps, so that none is shown for longer than ten seconds.
+///
+/// Where the next picture comes more than ten seconds after the one before, or more than a second before it,
+/// two recordings were joined or a clock was set anew: it then follows one frame after the one before, and so do
+/// all after it. The `ffmpeg` command line fills such a gap with copies, and drops pictures until time has caught
+/// up.
+///
+/// # Examples
+/// ```
+/// # use video_data::rate::{Fraction, Timeline};
+/// let mut timeline = Timeline::new(Fraction::new(1, 25), 1);
+/// let times: Vec<i64> = [0, 1, 15_000, 15_001, 0, 1].map(|time| timeline.place(time)).to_vec();
+/// assert_eq!(times, [0, 1, 2, 3, 4, 5]);
+/// assert_eq!(timeline.jumps(), 2);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Timeline {
+    longest_gap: i64,
+    second: i64,
+    /// Length of a picture: the last step from one to the next that was no pause.
+    frame: i64,
+    shift: i64,
+    last: Option<i64>,
+    jumps: u64,
+}
+
+impl Timeline {
+    /// A line with ticks of `tick` seconds, `frame` of which are the length of a picture as far as is known.
+    pub fn new(tick: Fraction, frame: i64) -> Self {
+        let ticks = |seconds| rescale(seconds, Fraction::new(1, 1), tick).max(1);
+        let second = ticks(1);
+        Self {
+            longest_gap: ticks(LONGEST_GAP_S),
+            second,
+            // Gaps lower the mean rate, so that it may say that a frame lasts for minutes.
+            frame: frame.clamp(1, second),
+            shift: 0,
+            last: None,
+            jumps: 0,
+        }
+    }
+
+    /// When the picture is shown that the clip puts at `time`.
+    pub fn place(&mut self, time: i64) -> i64 {
+        let mut shown = time.saturating_add(self.shift);
+        if let Some(last) = self.last {
+            let gap = shown.saturating_sub(last);
+            if gap > self.longest_gap || gap < -self.second {
+                self.jumps += 1;
+                shown = last.saturating_add(self.frame);
+                self.shift = shown.saturating_sub(time);
+            } else if (1..=self.second).contains(&gap) {
+                self.frame = gap;
+            }
+        }
+        self.last = Some(self.last.map_or(shown, |last| last.max(shown)));
+        shown
+    }
+
+    /// When the last picture ends that the clip ends at `time`.
+    pub fn end(&mut self, time: i64) -> i64 {
+        let end = time.saturating_add(self.shift);
+        match self.last {
+            Some(last) if end.saturating_sub(last) > self.longest_gap => {
+                self.jumps += 1;
+                last.saturating_add(self.frame)
+            }
+            _ => end,
+        }
+    }
+
+    /// Jumps that were taken out.
+    pub fn jumps(&self) -> u64 {
+        self.jumps
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_picture_is_shown_for_longer_than_ten_seconds(
+            times in proptest::collection::vec(any::<i64>(), 1..50),
+            small in proptest::collection::vec(-3_000_000_i64..3_000_000, 1..50),
+            end in any::<i64>(),
+            frame in any::<i64>(),
+        ) {
+            let (tick, output) = (Fraction::new(1, 90_000), Fraction::new(1, 24));
+            for times in [times, small] {
+                let mut timeline = Timeline::new(tick, frame);
+                let mut sampler = FpsSampler::default();
+                let most = LONGEST_GAP_S as usize * 24 + 1;
+                for time in &times {
+                    prop_assert!(sampler.push(rescale(timeline.place(*time), tick, output)) <= most);
+                }
+                prop_assert!(sampler.finish(rescale(timeline.end(end), tick, output)) <= most);
+            }
+        }
+    }
+
+    #[test]
+    fn pauses_disorder_and_a_late_start_are_no_jumps() {
+        let mut timeline = Timeline::new(Fraction::new(1, 25), 1);
+        let times = [90_000, 90_001, 90_003, 90_002, 90_253, 90_254];
+        assert_eq!(times.map(|time| timeline.place(time)), times);
+        assert_eq!((timeline.end(90_255), timeline.jumps()), (90_255, 0));
+        assert_eq!((timeline.end(99_999), timeline.jumps()), (90_255, 1));
+    }
 
     #[test]
     fn rescale_rounds_half_away_from_zero() {

@@ -24,6 +24,7 @@ pub(crate) fn collect(run_dir: &Path, plan: &Plan, params: Vec<ParamsRow>) -> Re
             frames: plan.frames,
             classes: plan.classes.clone(),
             left_out: plan.left_out.clone(),
+            with_errors: plan.with_errors,
             runs: Vec::new(),
         },
         folds: Vec::new(),

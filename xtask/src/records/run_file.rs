@@ -37,9 +37,17 @@ pub(crate) struct RunFile {
     /// Clips left out, each with its reason.
     #[serde(default)]
     pub(crate) left_out: Vec<LeftOut>,
+    /// Clips kept although their decoder reported errors.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(crate) with_errors: usize,
     /// The runs: one in a file.
     #[serde(default, rename = "run")]
     pub(crate) runs: Vec<Run>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// One configuration on one kind of device.

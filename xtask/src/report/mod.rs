@@ -129,6 +129,15 @@ fn data(run: &RunFile) -> Block {
         )),
         words(&format!("data digest `{}`", run.data_digest)),
     ];
+    if run.with_errors > 0 {
+        items.insert(
+            2,
+            words(&format!(
+                "{} of the clips used have decoder errors (`decode.strict = true` leaves them out)",
+                thousands(run.with_errors)
+            )),
+        );
+    }
     if let Some(d) = deck::dataset(&run.dataset) {
         items.push(words(&format!(
             "the paper's {}: {} clips, {} classes, {}×{} RGB at {} frames/s, {} to {} frames a clip",

@@ -36,6 +36,14 @@ fn written(records: &Records, jpeg: Option<&[u8]>, with_charts: bool) -> (String
 }
 
 #[test]
+fn clips_kept_with_errors_are_counted() {
+    let mut records = fixture::five_models();
+    assert!(!written(&records, None, false).0.contains("decoder errors"));
+    records.run_file.with_errors = 3;
+    assert!(written(&records, None, false).0.contains("3 of the clips used have decoder errors"));
+}
+
+#[test]
 fn report_of_the_fixture() {
     insta::assert_snapshot!(written(&hostile(), None, true).0);
 }

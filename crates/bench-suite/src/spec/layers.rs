@@ -1,7 +1,9 @@
 //! The four layers of a specification: read, merged, overridden, and checked key by key.
 
 use super::error::nearest;
-use super::{DataSpec, MODEL_NAMES, ModelSpec, Overrides, ProtocolSpec, Result, Spec, SpecError, TrainSpec};
+use super::{
+    DataSpec, DecodeSpec, MODEL_NAMES, ModelSpec, Overrides, ProtocolSpec, Result, Spec, SpecError, TrainSpec,
+};
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -136,6 +138,7 @@ impl Spec {
                 max_frames: 0,
                 redistributable: false,
             },
+            decode: DecodeSpec { strict: false },
             model: ModelSpec {
                 names: vec![],
                 input_modes: vec![],

@@ -45,6 +45,8 @@ pub struct Spec {
     pub recipe: String,
     /// Where frames come from.
     pub data: DataSpec,
+    /// How clips are decoded.
+    pub decode: DecodeSpec,
     /// Sizes of the models.
     pub model: ModelSpec,
     /// Folds.
@@ -77,6 +79,14 @@ pub struct DataSpec {
     pub max_frames: usize,
     /// Whether frames may be shown in a committed report.
     pub redistributable: bool,
+}
+
+/// How clips are decoded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecodeSpec {
+    /// Leave out a clip with any decoder error; else one is kept where its frames are usable, and counted.
+    pub strict: bool,
 }
 
 /// Sizes of the models.

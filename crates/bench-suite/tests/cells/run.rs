@@ -191,7 +191,7 @@ fn make_store(data: &Path, folders: [&str; 4]) {
         }
     }
     let dataset = scan(Kind::Folder, &data.join("clips")).unwrap();
-    let spec = FrameSpec { width: 20, height: 16, rate: Rate::AtMost(FPS) };
+    let spec = FrameSpec { width: 20, height: 16, rate: Rate::AtMost(FPS), strict: false };
     let dir = store_dir(&dataset, &spec, data).unwrap();
     let mut writer = Writer::open(&dir, "noise", spec.frame_bytes()).unwrap();
     for clip in &dataset.clips {

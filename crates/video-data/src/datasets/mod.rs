@@ -60,10 +60,12 @@ impl Kind {
     /// The frames that the paper takes from this dataset (`folder`: 160×120 at the native rate, at most 24).
     pub fn frame_spec(self) -> FrameSpec {
         match self {
-            Self::Ucf11 => FrameSpec { width: 160, height: 120, rate: Rate::Exactly(24) },
-            Self::Hollywood2 => FrameSpec { width: 234, height: 100, rate: Rate::Exactly(12) },
-            Self::YoutubeCelebrities => FrameSpec { width: 160, height: 120, rate: Rate::Exactly(12) },
-            Self::Folder => FrameSpec { width: 160, height: 120, rate: Rate::AtMost(24) },
+            Self::Ucf11 => FrameSpec { width: 160, height: 120, rate: Rate::Exactly(24), strict: false },
+            Self::Hollywood2 => FrameSpec { width: 234, height: 100, rate: Rate::Exactly(12), strict: false },
+            Self::YoutubeCelebrities => {
+                FrameSpec { width: 160, height: 120, rate: Rate::Exactly(12), strict: false }
+            }
+            Self::Folder => FrameSpec { width: 160, height: 120, rate: Rate::AtMost(24), strict: false },
         }
     }
 }
@@ -78,6 +80,9 @@ pub struct FrameSpec {
     /// Which frames are kept.
     #[serde(flatten)]
     pub rate: Rate,
+    /// Whether a clip with any decoder error is left out; else one is kept where its frames are usable, and flagged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict: bool,
 }
 
 impl FrameSpec {

@@ -18,7 +18,7 @@ pub mod wire;
 pub use wire::Outcome;
 
 /// Version of frame choice and scaling: frames of different versions may differ.
-pub const SAMPLER_VERSION: u32 = 1;
+pub const SAMPLER_VERSION: u32 = 2;
 /// The scaler's flags, as the `ffmpeg` command line spells them; the picture is stretched to the frame's size.
 pub const SCALE_FLAGS: &str = "bicubic";
 

@@ -22,7 +22,7 @@ pub const FRAMES: u8 = b'F';
 /// Worker to parent, last: an [`Outcome`] as JSON.
 pub const OUTCOME: u8 = b'O';
 /// Version of this protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest message that is believed, in bytes.
 const LONGEST: u32 = 1 << 30;
 

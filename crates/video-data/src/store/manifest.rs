@@ -25,6 +25,10 @@ pub const COLUMNS: [&str; 13] = [
     "reason",
 ];
 
+/// Flags that say that frames are missing or wrong.
+const ERROR_FLAGS: [&str; 5] =
+    ["decode-errors", "corrupt-frames", "corrupt-packets", "read-errors", "beyond-end"];
+
 /// A row of the manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Row {
@@ -59,6 +63,12 @@ impl Row {
     /// Whether the clip is in the store.
     pub fn is_ok(&self) -> bool {
         self.reason.is_empty()
+    }
+
+    /// Whether the decoder reported errors.
+    pub fn has_errors(&self) -> bool {
+        let is_error = |flag: &str| flag.split('=').next().is_some_and(|name| ERROR_FLAGS.contains(&name));
+        self.flags.split_whitespace().any(is_error)
     }
 
     pub(super) fn to_clip(&self) -> StoredClip {
@@ -191,6 +201,13 @@ pub(super) fn data_digest(rows: &[Row], spec: &FrameSpec) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn errors_are_told_from_oddities() {
+        let row = |flags: &str| Row { flags: flags.into(), ..Row::default() };
+        assert!(row("interlaced=9 corrupt-frames=1").has_errors());
+        assert!(!row("interlaced=9 frames=24-of-49 time-jumps=1").has_errors());
+    }
 
     proptest! {
         #[test]

@@ -5,17 +5,20 @@ use std::io::{self, BufReader, Write};
 use std::path::Path;
 
 use ffmpeg_next::codec::decoder;
+use ffmpeg_next::format::Pixel;
 use ffmpeg_next::format::context::Input;
-use ffmpeg_next::format::stream::Disposition;
+use ffmpeg_next::format::stream::Stream;
 use ffmpeg_next::software::scaling;
-use ffmpeg_next::{Dictionary, Error, Packet, Rational, codec, frame, media};
+use ffmpeg_next::{Dictionary, Error, Packet, codec, frame};
 use video_data::decode::wire::{self, Job, Outcome};
 use video_data::rate::{FpsSampler, Fraction, rescale};
 
+use crate::clock::{Clock, MICROSECOND};
+use crate::health::{self, Health};
 use crate::open::{self, Look};
+use crate::turn::{Matrix, Turn, Turner};
 use crate::{log, os};
 
-const MICROSECOND: Fraction = Fraction::new(1, 1_000_000);
 /// Bytes of frames gathered before a message is sent.
 const CHUNK: usize = 1 << 20;
 /// Frames gathered before a message is sent: small frames are signs of life, too.
@@ -69,7 +72,7 @@ fn clip(job: &Job, path: &Path, out: &mut impl Write) -> io::Result<Outcome> {
     let stopped = run(job, path, out, &mut outcome, &mut health);
     let lines = log::take();
     if !job.probe {
-        health.report(&lines, &mut outcome);
+        health.report(job.spec.strict, &lines, &mut outcome);
     }
     match stopped {
         Ok(()) => {}
@@ -93,44 +96,45 @@ fn run(
 ) -> Result<(), Stop> {
     let mut input =
         open::input(path).map_err(|error| Stop::Clip(format!("not a readable video: {error}")))?;
-    let (index, decoder) = open_video(&input, job)?;
+    let (index, streams) = open::video_stream(&input).ok_or_else(|| Stop::Clip("no video stream".into()))?;
     let stream = input.stream(index).ok_or_else(|| Stop::Clip("no video stream".into()))?;
+    let decoder = open_decoder(&input, &stream, job)?;
     let native =
-        [stream.avg_frame_rate(), stream.rate()].into_iter().map(fraction).find(|f| f.num > 0 && f.den > 0);
+        [stream.avg_frame_rate(), stream.rate()].into_iter().map(open::fraction).find(|f| is_positive(*f));
     let target = job.spec.rate.target(native);
     outcome.fps = target.map_or_else(|| native.map_or(0.0, Fraction::value), f64::from);
-    health.expected = u64::try_from(stream.frames()).unwrap_or(0);
     if job.probe {
         let seconds = input.duration() as f64 / 1e6;
         let native_frames = native.map_or(0.0, |native| seconds * native.value());
         outcome.frames = target.map_or(native_frames, |fps| seconds * f64::from(fps)).max(0.0).round() as u64;
         return Ok(());
     }
-    let tick = fraction(stream.time_base());
-    let clock = Clock {
-        tick,
-        offset: rescale(-open::start_time_us(&input), MICROSECOND, tick),
-        frame: native.map_or(1, |native| rescale(1, Fraction::new(native.den, native.num), tick)).max(1),
-        next: 0,
+    health.expected = u64::try_from(stream.frames()).unwrap_or(0);
+    health.streams = streams;
+    health.short = health::shorter_than_riff(path);
+    let mut clip = Clip {
+        clock: Clock::new(open::times(&input, &stream, native, open::delay(&decoder))),
+        picker: Picker { target, sampler: FpsSampler::default(), held: frame::Video::empty(), frames: 0 },
+        sink: Sink::new(job, out, open::stream_matrix(&stream)),
+        decoder,
+        health,
     };
-    let mut sink =
-        Sink { job, out, chunk: Vec::with_capacity(CHUNK), scaler: None, scaled: frame::Video::empty() };
-    let mut picker =
-        Picker { target, sampler: FpsSampler::default(), held: frame::Video::empty(), frames: 0 };
-    let result = pump(&mut input, index, decoder, clock, &mut picker, &mut sink, health);
-    outcome.frames = picker.frames;
+    open::skip_others(&mut input, index);
+    let result = clip.pump(&mut input, index);
+    outcome.frames = clip.picker.frames;
+    clip.health.time_jumps = clip.clock.jumps();
+    clip.health.odd_angle = clip.sink.odd_angle;
+    clip.health.beyond_end = open::beyond_end(&input, index);
     result?;
-    sink.flush()?;
+    clip.sink.flush()?;
     Ok(())
 }
 
-/// Opens the decoder of the best video stream that is no cover picture.
-fn open_video(input: &Input, job: &Job) -> Result<(usize, decoder::Video), Stop> {
-    let stream = input
-        .streams()
-        .best(media::Type::Video)
-        .filter(|stream| !stream.disposition().contains(Disposition::ATTACHED_PIC))
-        .ok_or_else(|| Stop::Clip("no video stream".into()))?;
+fn is_positive(fraction: Fraction) -> bool {
+    fraction.num > 0 && fraction.den > 0
+}
+
+fn open_decoder(input: &Input, stream: &Stream<'_>, job: &Job) -> Result<decoder::Video, Stop> {
     let (width, height) = open::picture_size(input, stream.index());
     if width.max(0) as u64 * height.max(0) as u64 > job.max_pixels {
         let limit = job.max_pixels;
@@ -145,112 +149,108 @@ fn open_video(input: &Input, job: &Job) -> Result<(usize, decoder::Video), Stop>
     options.set("max_pixels", &job.max_pixels.to_string());
     let mut context = context.decoder();
     context.set_packet_time_base(stream.time_base());
-    let decoder = context.open_as_with(codec, options).and_then(decoder::Opened::video).map_err(refuse)?;
-    Ok((stream.index(), decoder))
+    context.open_as_with(codec, options).and_then(decoder::Opened::video).map_err(refuse)
 }
 
-/// Reads packets, decodes, and hands every frame to the picker.
-fn pump(
-    input: &mut Input,
-    index: usize,
-    mut decoder: decoder::Video,
-    mut clock: Clock,
-    picker: &mut Picker,
-    sink: &mut Sink<'_, impl Write>,
-    health: &mut Health,
-) -> Result<(), Stop> {
-    let mut packet = Packet::empty();
-    loop {
-        match packet.read(input) {
-            Ok(()) if packet.stream() != index => continue,
-            Ok(()) => {
-                health.corrupt_packets += u64::from(packet.is_corrupt());
-                if decoder.send_packet(&packet).is_err() {
-                    health.decode_errors += 1;
+/// A clip on its way from packets to frames.
+struct Clip<'a, W> {
+    decoder: decoder::Video,
+    clock: Clock,
+    picker: Picker,
+    sink: Sink<'a, W>,
+    health: &'a mut Health,
+}
+
+impl<W: Write> Clip<'_, W> {
+    /// Reads packets, decodes, and hands every frame to the picker.
+    fn pump(&mut self, input: &mut Input, index: usize) -> Result<(), Stop> {
+        let mut packet = Packet::empty();
+        loop {
+            match packet.read(input) {
+                Ok(()) if packet.stream() != index => continue,
+                Ok(()) => {}
+                Err(Error::Eof) => break,
+                Err(_) => {
+                    self.health.read_errors += 1;
+                    break;
                 }
             }
-            Err(Error::Eof) => break,
-            Err(_) => {
-                health.read_errors += 1;
-                break;
+            self.health.corrupt_packets += u64::from(packet.is_corrupt());
+            self.clock.packet(&mut packet);
+            if packet.size() == 0 {
+                // A picture that repeats the one before; to a decoder it would mean the end.
+                self.asked(Some(&packet));
+                continue;
+            }
+            if self.decoder.send_packet(&packet).is_err() {
+                self.health.decode_errors += 1;
+            }
+            self.receive(&packet)?;
+        }
+        if self.decoder.send_eof().is_err() {
+            self.health.decode_errors += 1;
+        }
+        self.drain()?;
+        let pauses = self.picker.finish(&mut self.clock, &mut self.sink)?;
+        self.health.pauses += pauses;
+        Ok(())
+    }
+
+    /// Takes all frames that are ready after a packet.
+    fn receive(&mut self, packet: &Packet) -> Result<(), Stop> {
+        let mut frame = frame::Video::empty();
+        for asked in 0.. {
+            if asked > 0 {
+                self.clock.expect();
+            }
+            match self.decoder.receive_frame(&mut frame) {
+                Ok(()) => self.asked(Some(packet)),
+                Err(error) => {
+                    if asked == 0 {
+                        self.asked(Some(packet));
+                    }
+                    let waits = matches!(error, Error::Eof | Error::Other { errno: libc::EAGAIN });
+                    self.health.decode_errors += u64::from(!waits);
+                    break;
+                }
+            }
+            self.take(&mut frame, Some(packet))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the frames that the decoder still holds after the last packet.
+    fn drain(&mut self) -> Result<(), Stop> {
+        let mut frame = frame::Video::empty();
+        let mut errors = 0;
+        while errors < MAX_DRAIN_ERRORS {
+            self.clock.drain();
+            let result = self.decoder.receive_frame(&mut frame);
+            self.asked(None);
+            match result {
+                Ok(()) => self.take(&mut frame, None)?,
+                Err(Error::Eof | Error::Other { errno: libc::EAGAIN }) => break,
+                Err(_) => {
+                    self.health.decode_errors += 1;
+                    errors += 1;
+                }
             }
         }
-        receive(&mut decoder, &mut clock, picker, sink, health)?;
-    }
-    if decoder.send_eof().is_err() {
-        health.decode_errors += 1;
-    }
-    let mut errors = 0;
-    while errors < MAX_DRAIN_ERRORS && !receive(&mut decoder, &mut clock, picker, sink, health)? {
-        errors += 1;
-    }
-    picker.finish(&clock, sink)
-}
-
-/// Takes all frames that are ready; `true` when the decoder waits for packets or is done.
-fn receive(
-    decoder: &mut decoder::Video,
-    clock: &mut Clock,
-    picker: &mut Picker,
-    sink: &mut Sink<'_, impl Write>,
-    health: &mut Health,
-) -> Result<bool, Stop> {
-    let mut frame = frame::Video::empty();
-    loop {
-        match decoder.receive_frame(&mut frame) {
-            Ok(()) => {}
-            Err(Error::Eof | Error::Other { errno: libc::EAGAIN }) => return Ok(true),
-            Err(_) => {
-                health.decode_errors += 1;
-                return Ok(false);
-            }
-        }
-        health.found += 1;
-        health.corrupt_frames += u64::from(frame.is_corrupt() || frame.has_decode_errors());
-        let look = Look::of(&frame);
-        let size = (look.width, look.height);
-        health.size_changes += u64::from(health.size.is_some_and(|last| last != size));
-        health.size = Some(size);
-        let time = clock.stamp(&frame, health);
-        picker.push(&mut frame, time, clock, sink)?;
-    }
-}
-
-fn fraction(rational: Rational) -> Fraction {
-    Fraction::new(i64::from(rational.numerator()), i64::from(rational.denominator()))
-}
-
-/// Times of frames in ticks of the stream, from the start of the clip.
-struct Clock {
-    tick: Fraction,
-    offset: i64,
-    /// Length of a frame where the clip does not say it.
-    frame: i64,
-    /// End of the last frame.
-    next: i64,
-}
-
-impl Clock {
-    fn stamp(&mut self, frame: &frame::Video, health: &mut Health) -> i64 {
-        let time = if let Some(time) = frame.timestamp() {
-            time.saturating_add(self.offset)
-        } else {
-            health.without_time += 1;
-            self.next
-        };
-        let duration = Some(frame.packet().duration).filter(|d| *d > 0).unwrap_or(self.frame);
-        self.next = time.saturating_add(duration);
-        time
+        Ok(())
     }
 
-    /// `time` in frames of the output.
-    fn output(&self, time: i64, fps: u32) -> i64 {
-        rescale(time, self.tick, Fraction::new(1, i64::from(fps)))
+    fn asked(&mut self, packet: Option<&Packet>) {
+        let rate = self.decoder.frame_rate().map(open::fraction).filter(|rate| is_positive(*rate));
+        let frame_us = rate.map(|rate| rescale(1, Fraction::new(rate.den, rate.num), MICROSECOND));
+        self.clock.asked(packet, frame_us);
     }
 
-    /// End of the last frame as the command line computes it, by way of microseconds.
-    fn end(&self) -> i64 {
-        rescale(rescale(self.next, self.tick, MICROSECOND), MICROSECOND, self.tick)
+    fn take(&mut self, frame: &mut frame::Video, packet: Option<&Packet>) -> Result<(), Stop> {
+        self.health.frame(frame);
+        let (time, is_own) = self.clock.stamp(frame, packet);
+        self.health.without_time += u64::from(!is_own);
+        self.health.pauses += self.picker.push(frame, time, &self.clock, &mut self.sink)?;
+        Ok(())
     }
 }
 
@@ -263,59 +263,93 @@ struct Picker {
 }
 
 impl Picker {
+    /// Takes a frame; answers how many pictures were shown for more than a second before it: 0 or 1.
     fn push(
         &mut self,
         frame: &mut frame::Video,
         time: i64,
         clock: &Clock,
         sink: &mut Sink<'_, impl Write>,
-    ) -> Result<(), Stop> {
+    ) -> Result<u64, Stop> {
         let Some(fps) = self.target else {
             std::mem::swap(frame, &mut self.held);
             return self.put(1, sink);
         };
         let copies = self.sampler.push(clock.output(time, fps));
-        self.put(copies, sink)?;
+        let pauses = self.put(copies, sink)?;
         std::mem::swap(frame, &mut self.held);
-        Ok(())
+        Ok(pauses)
     }
 
-    fn finish(&mut self, clock: &Clock, sink: &mut Sink<'_, impl Write>) -> Result<(), Stop> {
-        let Some(fps) = self.target else { return Ok(()) };
-        let copies = self.sampler.finish(clock.output(clock.end(), fps));
+    fn finish(&mut self, clock: &mut Clock, sink: &mut Sink<'_, impl Write>) -> Result<u64, Stop> {
+        let Some(fps) = self.target else { return Ok(0) };
+        let end = clock.end();
+        let mut copies = self.sampler.finish(clock.output(end, fps));
+        if self.frames == 0 && self.sampler.holds() {
+            // A clip that is shorter than half a frame of the output: the filter would leave nothing of it.
+            copies = copies.max(1);
+        }
         self.put(copies, sink)
     }
 
-    fn put(&mut self, copies: usize, sink: &mut Sink<'_, impl Write>) -> Result<(), Stop> {
+    fn put(&mut self, copies: usize, sink: &mut Sink<'_, impl Write>) -> Result<u64, Stop> {
         if copies == 0 {
-            return Ok(());
+            return Ok(0);
         }
         let limit = sink.job.max_frames;
         if self.frames.saturating_add(copies as u64) > limit {
             return Err(Stop::Clip(format!("more than the limit of {limit} frames")));
         }
         self.frames += copies as u64;
-        sink.put(&self.held, copies)
+        sink.put(&self.held, copies)?;
+        Ok(u64::from(self.target.is_some_and(|fps| copies > fps as usize)))
     }
 }
 
-/// Scales frames and sends them in chunks.
+/// Turns and scales frames, and sends them in chunks.
 struct Sink<'a, W> {
     job: &'a Job,
     out: &'a mut W,
     chunk: Vec<u8>,
+    /// The container's display matrix.
+    matrix: Option<Matrix>,
+    turner: Turner,
+    odd_angle: Option<i64>,
     scaler: Option<(Look, scaling::Context)>,
     scaled: frame::Video,
 }
 
-impl<W: Write> Sink<'_, W> {
+impl<'a, W: Write> Sink<'a, W> {
+    fn new(job: &'a Job, out: &'a mut W, matrix: Option<Matrix>) -> Self {
+        Self {
+            job,
+            out,
+            chunk: Vec::with_capacity(CHUNK),
+            matrix,
+            turner: Turner::new(),
+            odd_angle: None,
+            scaler: None,
+            scaled: frame::Video::empty(),
+        }
+    }
+
     fn put(&mut self, frame: &frame::Video, copies: usize) -> Result<(), Stop> {
-        let look = Look::of(frame);
         let spec = self.job.spec;
         let fail = |error: Error| Stop::Clip(format!("cannot be scaled: {error}"));
+        let turn = match open::matrix(frame).or(self.matrix).as_ref().map(Turn::of) {
+            None => Turn::default(),
+            Some(Ok(turn)) => turn,
+            Some(Err(angle)) => {
+                self.odd_angle = Some(angle);
+                Turn::default()
+            }
+        };
+        let frame = if turn.is_none() { frame } else { self.turner.turn(frame, turn).map_err(fail)? };
+        let look = Look::of(frame);
         let mut scaler = match self.scaler.take() {
             Some((last, scaler)) if last == look => scaler,
-            _ => open::scaler(look, spec.width, spec.height, scaling::Flags::BICUBIC).map_err(fail)?,
+            _ => open::scaler(look, Pixel::RGB24, spec.width, spec.height, scaling::Flags::BICUBIC)
+                .map_err(fail)?,
         };
         scaler.run(frame, &mut self.scaled).map_err(fail)?;
         self.scaler = Some((look, scaler));
@@ -338,59 +372,5 @@ impl<W: Write> Sink<'_, W> {
             self.chunk.clear();
         }
         Ok(())
-    }
-}
-
-/// Signs of damage, gathered while decoding.
-#[derive(Debug, Default)]
-struct Health {
-    /// Frames that the container promises, 0 where it does not say.
-    expected: u64,
-    /// Frames decoded.
-    found: u64,
-    decode_errors: u64,
-    corrupt_frames: u64,
-    corrupt_packets: u64,
-    read_errors: u64,
-    size_changes: u64,
-    without_time: u64,
-    size: Option<(u32, u32)>,
-}
-
-impl Health {
-    /// Writes flags, and a reason where the clip must be left out.
-    fn report(&self, lines: &log::Lines, outcome: &mut Outcome) {
-        let numbers = [
-            ("decode-errors", self.decode_errors),
-            ("corrupt-frames", self.corrupt_frames),
-            ("corrupt-packets", self.corrupt_packets),
-            ("read-errors", self.read_errors),
-            ("size-changes", self.size_changes),
-            // The frame that draining puts out last often has no time of its own.
-            ("without-time", self.without_time.saturating_sub(1)),
-            ("log-errors", lines.errors),
-            ("log-warnings", lines.warnings),
-        ];
-        outcome.flags =
-            numbers.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name}={n}")).collect();
-        if self.expected > 0 && self.expected != self.found {
-            outcome.flags.push(format!("frames={}-of-{}", self.found, self.expected));
-        }
-        let because = lines.texts.first().map(|text| format!(" ({text})")).unwrap_or_default();
-        let (found, expected) = (self.found, self.expected);
-        outcome.reason = if outcome.frames == 0 {
-            Some(format!("no frame could be decoded{because}"))
-        } else if found * 10 < expected * 9 {
-            Some(format!("truncated: {found} of {expected} frames"))
-        } else if self.decode_errors + self.read_errors > 0 {
-            let errors = self.decode_errors + self.read_errors;
-            Some(format!("damaged: {errors} errors while decoding {found} frames{because}"))
-        } else if self.corrupt_frames > 0 {
-            Some(format!("damaged: {} of {found} frames are corrupt{because}", self.corrupt_frames))
-        } else if self.corrupt_packets > 0 {
-            Some(format!("truncated: {} packets end early{because}", self.corrupt_packets))
-        } else {
-            None
-        };
     }
 }

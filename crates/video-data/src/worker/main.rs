@@ -6,11 +6,14 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+mod clock;
 mod decode;
 mod encode;
+mod health;
 mod log;
 mod open;
 mod os;
+mod turn;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();

@@ -1,19 +1,27 @@
 //! Opening a clip: what ffmpeg-next's safe functions cannot do.
 #![expect(unsafe_code, reason = "ffmpeg-next takes only UTF-8 paths and hides start_time and colour details")]
 
+use std::cmp::Reverse;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
 
+use ffmpeg_next::codec::{decoder, packet};
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::format::context::Input;
+use ffmpeg_next::format::stream::{Disposition, Stream};
+use ffmpeg_next::frame::side_data;
 use ffmpeg_next::software::scaling;
-use ffmpeg_next::{Dictionary, Error, ffi, frame};
+use ffmpeg_next::{Dictionary, Error, Rational, ffi, frame, media};
+use video_data::rate::{Fraction, rescale};
+
+use crate::clock::{MICROSECOND, Times};
+use crate::turn::Matrix;
 
 /// Demuxers that a clip may use. Playlists, scripts and anything that opens other files are not among them.
 const DEMUXERS: &str = "mpeg,mpegvideo,mpegts,mpegtsraw,m4v,h264,hevc,avi,mov,mp4,matroska,webm,asf,flv,ogg,mjpeg,dv,\
-                        nut,ivf,rm,gif,apng,mxf,yuv4mpegpipe,mp3,wav,aac,flac";
+                        nut,ivf,rm,gif,apng,mxf,yuv4mpegpipe,jpeg_pipe,mp3,wav,aac,flac";
 
 /// Versions of the libav libraries in use.
 pub(crate) fn libav() -> String {
@@ -60,11 +68,91 @@ pub(crate) fn input(path: &Path) -> Result<Input, Error> {
     }
 }
 
-/// Start of the clip in microseconds, 0 where it is not known.
-pub(crate) fn start_time_us(input: &Input) -> i64 {
-    // SAFETY: the context is alive as long as `input`.
-    let start = unsafe { (*input.as_ptr()).start_time };
-    if start == ffi::AV_NOPTS_VALUE { 0 } else { start }
+/// The video stream that the command line takes, and how many there are; cover pictures are none.
+///
+/// It takes the one with the most pixels; one that packets were seen of goes before one without, and one that
+/// is marked as the default has five million pixels' advantage.
+pub(crate) fn video_stream(input: &Input) -> Option<(usize, u64)> {
+    let is_film = |stream: &Stream<'_>| {
+        stream.parameters().medium() == media::Type::Video
+            && !stream.disposition().contains(Disposition::ATTACHED_PIC)
+    };
+    let score = |stream: &Stream<'_>| {
+        let (width, height) = picture_size(input, stream.index());
+        // SAFETY: the stream is alive as long as `input`.
+        let has_packets =
+            unsafe { (*stream.as_ptr()).event_flags } & ffi::AVSTREAM_EVENT_FLAG_NEW_PACKETS != 0;
+        let is_default = stream.disposition().contains(Disposition::DEFAULT);
+        width * height + 100_000_000 * i64::from(has_packets) + 5_000_000 * i64::from(is_default)
+    };
+    let films = || input.streams().filter(is_film);
+    // The first of equals, which `max_by_key` would not give.
+    let best = films().min_by_key(|stream| Reverse(score(stream)))?;
+    Some((best.index(), films().count() as u64))
+}
+
+/// Lets the demuxer skip all streams but `index`, as the command line does.
+pub(crate) fn skip_others(input: &mut Input, index: usize) {
+    for other in (0..input.streams().count()).filter(|other| *other != index) {
+        // SAFETY: there are so many streams, and nothing else refers to them now.
+        unsafe { (**(*input.as_mut_ptr()).streams.add(other)).discard = ffi::AVDiscard::AVDISCARD_ALL };
+    }
+}
+
+/// What the container says of the times of `stream`; `delay` is what its decoder holds back.
+pub(crate) fn times(input: &Input, stream: &Stream<'_>, native: Option<Fraction>, delay: i64) -> Times {
+    let known = |time: i64| if time == ffi::AV_NOPTS_VALUE { 0 } else { time };
+    let tick = fraction(stream.time_base());
+    // SAFETY: context, format and stream are alive as long as `input`.
+    let (start, flags, wrap_bits) = unsafe {
+        let context = input.as_ptr();
+        ((*context).start_time, (*(*context).iformat).flags, (*stream.as_ptr()).pts_wrap_bits)
+    };
+    let may_jump = flags & ffi::AVFMT_TS_DISCONT != 0;
+    let mut start_us = known(start);
+    if may_jump && stream.start_time() != ffi::AV_NOPTS_VALUE {
+        // Where clocks may jump, the clip starts with the stream that is used, not with one before it.
+        start_us = start_us.max(rescale(stream.start_time(), tick, MICROSECOND));
+    }
+    let wrap_bits = if start == ffi::AV_NOPTS_VALUE { u64::BITS } else { wrap_bits.clamp(1, 64) as u32 };
+    Times { tick, native, start_us, wrap_bits, may_jump, delay }
+}
+
+/// Frames that a decoder holds back to put them in order.
+pub(crate) fn delay(decoder: &decoder::Video) -> i64 {
+    // SAFETY: the decoder is open.
+    i64::from(unsafe { (*decoder.as_ptr()).has_b_frames })
+}
+
+/// Pictures of the index of stream `index` that lie beyond the end of the file, and all in the index.
+pub(crate) fn beyond_end(input: &Input, index: usize) -> (u64, u64) {
+    let (Some(length), Some(stream)) = (input.io_size(), input.stream(index)) else { return (0, 0) };
+    // SAFETY: the stream is alive as long as `input`; an entry is read before anything can change the index.
+    unsafe {
+        let stream = stream.as_ptr().cast_mut();
+        let all = ffi::avformat_index_get_entries_count(stream);
+        let entry = |at| ffi::avformat_index_get_entry(stream, at).as_ref();
+        let is_beyond = |entry: &&ffi::AVIndexEntry| entry.pos + i64::from(entry.size()) > length;
+        ((0..all).filter_map(entry).filter(is_beyond).count() as u64, all.max(0) as u64)
+    }
+}
+
+/// The display matrix of a picture: its own, or that of its stream.
+pub(crate) fn matrix(frame: &frame::Video) -> Option<Matrix> {
+    frame.side_data(side_data::Type::DisplayMatrix).and_then(|data| parse_matrix(data.data()))
+}
+
+/// The display matrix that the container gives for `stream`.
+pub(crate) fn stream_matrix(stream: &Stream<'_>) -> Option<Matrix> {
+    let mut all = stream.side_data();
+    all.find(|data| data.kind() == packet::side_data::Type::DisplayMatrix)
+        .and_then(|data| parse_matrix(data.data()))
+}
+
+fn parse_matrix(bytes: &[u8]) -> Option<Matrix> {
+    let (numbers, _) = bytes.as_chunks::<4>();
+    let numbers: Vec<i32> = numbers.iter().map(|number| i32::from_ne_bytes(*number)).collect();
+    numbers.try_into().ok()
 }
 
 /// Width and height that the container gives for stream `index`.
@@ -99,15 +187,21 @@ impl Look {
     }
 }
 
-/// A scaler from pictures of this look to RGB24 of `width` × `height`, set up as FFmpeg's `scale` filter does.
+/// A fraction as libav has it.
+pub(crate) fn fraction(rational: Rational) -> Fraction {
+    Fraction::new(i64::from(rational.numerator()), i64::from(rational.denominator()))
+}
+
+/// A scaler from pictures of this look to `format` of `width` × `height`, set up as FFmpeg's `scale` filter does.
 pub(crate) fn scaler(
     look: Look,
+    format: Pixel,
     width: u32,
     height: u32,
     flags: scaling::Flags,
 ) -> Result<scaling::Context, Error> {
     let mut context =
-        scaling::Context::get(look.format, look.width, look.height, Pixel::RGB24, width, height, flags)?;
+        scaling::Context::get(look.format, look.width, look.height, format, width, height, flags)?;
     let (jpeg, mpeg) =
         (ffi::AVColorRange::AVCOL_RANGE_JPEG as i32, ffi::AVColorRange::AVCOL_RANGE_MPEG as i32);
     // Matrices 1 to 10 are known to swscale, but for YCgCo (8); the rest is read as BT.601, as the filter does.

@@ -14,7 +14,7 @@ use video_data::{Error, FrameSpec};
 
 use crate::{options, rendered_clip, skipped};
 
-const SPEC: FrameSpec = FrameSpec { width: 32, height: 24, rate: Rate::Native };
+const SPEC: FrameSpec = FrameSpec { width: 32, height: 24, rate: Rate::Native, strict: false };
 
 fn unpack(archive: &Path, out: &Path, limits: &Limits) -> Result<Extracted, Error> {
     extract(archive, out, limits, &mut |_| {})
@@ -360,6 +360,6 @@ fn damaged_clips_cost_themselves_alone() {
     }
     assert!(all.clips >= 2 * 28, "{}", all.verdict());
     assert_eq!((all.crashes, all.hangs), (0, 0), "{}", all.verdict());
-    assert!(all.refused * 2 > all.clips, "{}", all.verdict());
+    assert!((all.refused + all.flagged) * 2 > all.clips, "{}", all.verdict());
     assert_eq!(tallies, torture(1), "the verdicts depend on the number of workers");
 }

@@ -26,7 +26,7 @@ fn resident() -> u64 {
 /// Goes through the import's own bookkeeping with frames of three bytes, then makes the frames file as large as
 /// 160×120 frames need without writing them.
 fn generate(dir: &Path) -> u64 {
-    let tiny = FrameSpec { width: 1, height: 1, rate: Rate::Exactly(24) };
+    let tiny = FrameSpec { width: 1, height: 1, rate: Rate::Exactly(24), strict: false };
     let mut writer = Writer::open(dir, "generated", tiny.frame_bytes()).unwrap();
     for i in 0..1600 {
         let frames = length(i);

@@ -11,6 +11,7 @@ use video_data::decode::{Decoder, Limits, Outcome};
 use video_data::import::Options;
 
 mod archives;
+mod as_they_come;
 mod batches;
 mod corpus;
 mod equality;

@@ -379,6 +379,9 @@ fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {
         tracing::warn!("left out: {}: {}", row.clip, row.reason);
     }
     bench_suite::duplicates::name(&store);
+    for row in store.flagged().iter().filter(|row| row.has_errors()) {
+        tracing::warn!("kept with decoder errors: {}: {}", row.clip, row.flags);
+    }
     anyhow::ensure!(!store.clips().is_empty(), "{}: no clip could be decoded", resolved.data);
     Ok(())
 }
@@ -419,7 +422,7 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
 #[expect(clippy::print_stdout, reason = "the answer is what the verb is for")]
 fn run_decode(width: u32, height: u32, clips: &[PathBuf]) -> Result<()> {
     use video_data::decode::{Decoder, Limits, find_worker};
-    let spec = video_data::FrameSpec { width, height, rate: video_data::rate::Rate::Native };
+    let spec = video_data::FrameSpec { width, height, rate: video_data::rate::Rate::Native, strict: true };
     let mut decoder = Decoder::new(&find_worker()?, Limits::default());
     let mut frames = 0;
     for clip in clips {
