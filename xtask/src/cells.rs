@@ -45,6 +45,13 @@ pub(crate) struct Runner<'a> {
     pub(crate) interrupt: &'a Interrupt,
     /// Bars and lines.
     pub(crate) progress: &'a Progress,
+    /// Called after every cell that ended well, never twice at once.
+    pub(crate) ended: &'a (dyn Fn() + Sync),
+}
+
+/// Puts cells that take least time first, so that no quick model waits behind days of a slow one.
+pub(crate) fn cheapest_first(cells: &mut [PlannedCell]) {
+    cells.sort_by(|a, b| a.expected_s.total_cmp(&b.expected_s));
 }
 
 /// A cell that ended badly.
@@ -81,9 +88,10 @@ impl Runner<'_> {
         self.progress.start(cells.len(), kept, todo.iter().map(|c| c.expected_s).sum());
         let todo = Mutex::new(todo);
         let left = Mutex::new(Left::default());
+        let ended = Mutex::new(());
         thread::scope(|scope| {
             for _ in 0..self.jobs {
-                scope.spawn(|| self.work(&todo, &left));
+                scope.spawn(|| self.work(&todo, &left, &ended));
             }
         });
         self.progress.finish();
@@ -98,7 +106,7 @@ impl Runner<'_> {
 
     /// Takes cells until none is left. A locked cell goes to the end of the queue; one that is met again when
     /// nothing but locked cells is left is waited for, and given up when it takes more than twice its time.
-    fn work(&self, todo: &Mutex<VecDeque<&PlannedCell>>, gone: &Mutex<Left>) {
+    fn work(&self, todo: &Mutex<VecDeque<&PlannedCell>>, gone: &Mutex<Left>, ended: &Mutex<()>) {
         let mut locked_in_a_row = 0;
         while !self.interrupt.raised() {
             let (cell, left) = {
@@ -115,6 +123,8 @@ impl Runner<'_> {
                 Outcome::Done => {
                     locked_in_a_row = 0;
                     self.progress.cell_done(&cell.id(), cell.expected_s);
+                    let _one = lock(ended);
+                    (self.ended)();
                 }
                 Outcome::Locked if wait_s > 0 => lock(gone).locked.push(cell.id()),
                 Outcome::Locked => {
@@ -193,24 +203,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::planned_cell;
     use std::fs;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn cell(fold: usize) -> PlannedCell {
-        PlannedCell {
-            model: "tt-gru".into(),
-            protocol: "clips".into(),
-            recipe: "scaled".into(),
-            fold,
-            seed: 0,
-            epochs: 1,
-            train_clips: 8,
-            test_clips: 2,
-            train_frames: 80,
-            params_input: 1,
-            params_total: 1,
-            expected_rss_bytes: 1,
-            expected_s: 1.0,
-        }
+        planned_cell("tt-gru", fold)
     }
 
     /// Runs three cells with a shell script in place of the engine. `$2` is the run folder, `$4` the cell.
@@ -228,9 +226,44 @@ mod tests {
         };
         let interrupt = Interrupt::install().unwrap();
         let progress = Progress::new(true, 0);
-        let runner =
-            Runner { run_dir: dir, jobs, engine: &engine, interrupt: &interrupt, progress: &progress };
-        runner.run(&[cell(0), cell(1), cell(2)])
+        let ended = AtomicUsize::new(0);
+        let runner = Runner {
+            run_dir: dir,
+            jobs,
+            engine: &engine,
+            interrupt: &interrupt,
+            progress: &progress,
+            ended: &|| {
+                ended.fetch_add(1, Ordering::Relaxed);
+            },
+        };
+        let before = done(dir);
+        let result = runner.run(&[cell(0), cell(1), cell(2)]);
+        assert_eq!(
+            ended.into_inner(),
+            done(dir) - before,
+            "told of every cell that ended well, and of no other"
+        );
+        result
+    }
+
+    fn done(dir: &Path) -> usize {
+        (0..3).filter(|fold| is_done(dir, &cell(*fold))).count()
+    }
+
+    #[test]
+    fn cheap_cells_come_before_dear_ones() {
+        let mut cells = vec![planned_cell("gru", 0), planned_cell("lstm", 0), cell(1), cell(0)];
+        for (cell, s) in cells.iter_mut().zip([900.0, 1_000.0, 7.0, 7.0]) {
+            cell.expected_s = s;
+        }
+        cheapest_first(&mut cells);
+        let order: Vec<String> = cells.iter().map(PlannedCell::id).collect();
+        assert_eq!(
+            order.iter().map(|id| id.split('.').next().unwrap()).collect::<Vec<_>>(),
+            ["tt-gru", "tt-gru", "gru", "lstm"]
+        );
+        assert_eq!(order[0], cell(1).id(), "equal cells stay in their order");
     }
 
     #[test]
@@ -296,6 +329,7 @@ mod tests {
             engine: &engine,
             interrupt: &interrupt,
             progress: &progress,
+            ended: &|| panic!("a cell that was finished before"),
         };
         runner.run(&[cell(0)]).unwrap();
     }

@@ -4,12 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use bench_suite::device::{DeviceName, Precision};
-use bench_suite::spec::Overrides;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::Batch;
-use crate::device;
-use crate::repo::Repo;
+use crate::packages::Install;
+use crate::selection::Selection;
 
 /// Examples under `cargo xtask help`, one per verb.
 const EXAMPLES: &str = "\
@@ -51,6 +50,7 @@ Examples:
   cargo xtask reproduce ucf11 --models gru,tt-gru --folds 0,1 --set model.rank=5
   cargo xtask reproduce folder --data my-clips --protocol groups --jobs 2
   cargo xtask reproduce folder --data UCF-101 --split ucfTrainTestlist/testlist01.txt
+  cargo xtask reproduce folder --data my-clips --final
   cargo xtask reproduce ucf11 --on slurm --sbatch \"--partition=cpu --time=8:00:00\" --max-parallel 20")]
     Reproduce(Reproduce),
     /// Print where every cell of a run stands
@@ -92,6 +92,8 @@ Examples:
         /// One command a line
         #[arg(long, value_name = "F", default_value = "lines", value_parser = ["lines"])]
         format: String,
+        #[command(flatten)]
+        install: Install,
     },
     /// One task of a Slurm array
     #[command(hide = true)]
@@ -117,7 +119,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   cargo xtask predict folder clip.mp4 another.avi
-  cargo xtask predict ucf11-sample --model tt-lstm --top 3 --json clip.mpg")]
+  cargo xtask predict ucf11-sample --model tt-lstm --top 3 --json clip.mpg
+  cargo xtask predict --model-file data/models/folder-tt-gru-s0-0a1b2c3d.safetensors clip.mp4")]
     Predict(Predict),
     /// Factorize the input matrix of a trained dense model and fine-tune it
     #[command(after_help = "\
@@ -158,8 +161,7 @@ Examples:
     #[command(subcommand)]
     Bench(Bench),
     /// Show that nothing is lost or changed by kills
-    #[command(subcommand)]
-    Torture(crate::torture::Torture),
+    Torture(crate::torture::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -185,53 +187,6 @@ pub(crate) enum Bench {
     Decode(crate::bench::decode::Options),
 }
 
-/// What selects data, cells and settings; passed on to `bench-suite` word for word.
-#[derive(Debug, Args, Clone, Default)]
-pub(crate) struct Selection {
-    /// The dataset's folder or its parent [default: data/<experiment>/, else a rendered sample]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
-    /// Folder under results/ [default: the experiment's name; of `folder`, that of the --data folder]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: Option<String>,
-    /// List of the clips to use, with labels, groups and split: a CSV, or UCF101's or HMDB51's own
-    #[arg(long, value_name = "FILE")]
-    pub(crate) split: Option<PathBuf>,
-    /// Models to train: tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
-    pub(crate) models: Vec<String>,
-    /// Folds to run, counted from 0
-    #[arg(long, value_name = "0,1", value_delimiter = ',')]
-    pub(crate) folds: Vec<usize>,
-    /// Epochs of every model
-    #[arg(long, value_name = "N")]
-    pub(crate) epochs: Option<usize>,
-    /// Training recipe: scaled or paper-code
-    #[arg(long, value_name = "R")]
-    pub(crate) recipe: Option<String>,
-    /// Folds over clips (the paper's), groups, or the official split
-    #[arg(long, value_name = "P")]
-    pub(crate) protocol: Option<String>,
-    /// Seed of every random stream
-    #[arg(long, value_name = "N", conflicts_with = "seeds")]
-    pub(crate) seed: Option<u64>,
-    /// Several seeds; scores are averaged over them within a fold
-    #[arg(long, value_name = "0,1,2", value_delimiter = ',')]
-    pub(crate) seeds: Vec<u64>,
-    /// Override a key of the experiment's TOML; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<String>,
-    /// Accept an official dataset with clips missing; the results are labelled so
-    #[arg(long)]
-    pub(crate) allow_partial: bool,
-    /// Device to train on: cpu, cuda, cuda:N, metal, or auto for a card where one is ready
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub(crate) device: DeviceName,
-    /// Products on a CUDA card: f32, or tf32 or bf16 for speed; their errors are in docs/performance.md
-    #[arg(long, value_name = "P", default_value = "f32")]
-    pub(crate) precision: Precision,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Reproduce {
     /// Name of a TOML in experiments/
@@ -244,6 +199,9 @@ pub(crate) struct Reproduce {
     /// Cells trained at the same time; with more than one, seconds per epoch stay empty
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub(crate) jobs: usize,
+    /// Start even where the cells need more memory than this machine has
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) batch: Batch,
     /// Print cells, frames, parameters, expected memory and time; touch nothing
@@ -283,6 +241,8 @@ pub(crate) struct Compare {
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
+    pub(crate) install: Install,
+    #[command(flatten)]
     pub(crate) verbosity: Verbosity,
 }
 
@@ -303,16 +263,20 @@ pub(crate) struct Ledger {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) install: Install,
+    #[command(flatten)]
     pub(crate) verbosity: Verbosity,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Predict {
-    /// Experiment of a finished run, or the run's folder under data/runs/
-    pub(crate) run: String,
-    /// Video files
-    #[arg(required = true, value_name = "CLIP")]
-    pub(crate) clips: Vec<PathBuf>,
+    /// Experiment of a finished run, or the run's folder under data/runs/; then video files. With --model-file
+    /// video files alone
+    #[arg(required = true, value_name = "RUN|CLIP")]
+    pub(crate) words: Vec<OsString>,
+    /// A model's file: from data/models/, or weights.safetensors of any finished cell
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "fold", "seed", "protocol"])]
+    pub(crate) model_file: Option<PathBuf>,
     /// Model to ask
     #[arg(long, value_name = "M", default_value = "tt-gru")]
     pub(crate) model: String,
@@ -357,91 +321,6 @@ impl Verbosity {
     }
 }
 
-impl Selection {
-    /// The flags as a specification takes them: what is wrong with them is found before anything is built.
-    pub(crate) fn overrides(&self) -> Overrides {
-        let seeds = self.seed.map_or_else(|| self.seeds.clone(), |seed| vec![seed]);
-        Overrides {
-            recipe: self.recipe.clone(),
-            models: self.models.clone(),
-            folds: self.folds.clone(),
-            seeds,
-            epochs: self.epochs,
-            protocol: self.protocol.clone(),
-            set: self.set.clone(),
-        }
-    }
-
-    /// The flags as `bench-suite` takes them; `--data` made absolute, since children run in the repository.
-    pub(crate) fn flags(&self, experiment: &str) -> std::io::Result<Vec<OsString>> {
-        let mut flags: Vec<OsString> = vec!["--experiment".into(), experiment.into()];
-        let mut push = |name: &str, value: String| {
-            if !value.is_empty() {
-                flags.extend([name.into(), value.into()]);
-            }
-        };
-        let join = |values: Vec<String>| values.join(",");
-        push("--name", self.name.clone().unwrap_or_default());
-        push("--models", join(self.models.clone()));
-        push("--folds", join(self.folds.iter().map(ToString::to_string).collect()));
-        push("--epochs", self.epochs.map_or_else(String::new, |n| n.to_string()));
-        push("--recipe", self.recipe.clone().unwrap_or_default());
-        push("--protocol", self.protocol.clone().unwrap_or_default());
-        push("--seed", self.seed.map_or_else(String::new, |n| n.to_string()));
-        push("--seeds", join(self.seeds.iter().map(ToString::to_string).collect()));
-        for assignment in &self.set {
-            push("--set", assignment.clone());
-        }
-        if self.allow_partial {
-            flags.push("--allow-partial".into());
-        }
-        if self.device != DeviceName::Cpu {
-            flags.extend(["--device".into(), self.device.to_string().into()]);
-        }
-        if self.precision != Precision::F32 {
-            flags.extend(["--precision".into(), self.precision.to_string().into()]);
-        }
-        if let Some(dir) = &self.data {
-            flags.extend(["--data".into(), std::path::absolute(dir)?.into_os_string()]);
-        }
-        if let Some(list) = &self.split {
-            flags.extend(["--split".into(), std::path::absolute(list)?.into_os_string()]);
-        }
-        Ok(flags)
-    }
-}
-
-impl Selection {
-    /// The same with a device in the place of `auto`.
-    ///
-    /// # Errors
-    /// A precision that the device does not have.
-    pub(crate) fn on_this_machine(&self, repo: &Repo) -> anyhow::Result<Self> {
-        let device = device::resolve(repo, self.device);
-        self.precision.check(device)?;
-        Ok(Self { device, ..self.clone() })
-    }
-
-    /// The command line that repeats a run, for a POSIX shell; a folder of clips is `DIR`, their list `FILE`.
-    pub(crate) fn command_line(&self, experiment: &str) -> String {
-        let mut line = format!("cargo xtask reproduce {experiment}");
-        let rest = Self { data: None, split: None, ..self.clone() }.flags(experiment).unwrap_or_default();
-        // The first two say which experiment.
-        let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.,=/:".contains(c));
-        for word in rest.iter().skip(2).map(|word| word.to_string_lossy()) {
-            let quote = if plain(&word) { "" } else { "'" };
-            line.extend([" ", quote, &word.replace('\'', r"'\''"), quote]);
-        }
-        if self.data.is_some() {
-            line.push_str(" --data DIR");
-        }
-        if self.split.is_some() {
-            line.push_str(" --split FILE");
-        }
-        line
-    }
-}
-
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a whole number from 1".into()),
@@ -472,26 +351,5 @@ mod tests {
             assert!(EXAMPLES.contains(&format!("cargo xtask {} ", verb.get_name())), "{}", verb.get_name());
         }
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn flags_reach_the_engine_word_for_word() {
-        let line = "xtask reproduce ucf11 --models gru,tt-gru --folds 0,2 --epochs 3 --set model.rank=5 \
-                    --set a=b --seeds 0,1 --protocol groups --allow-partial --jobs 2";
-        let Verb::Reproduce(r) = Cli::parse_from(line.split_whitespace()).verb else { panic!("verb") };
-        let flags: Vec<String> =
-            r.selection.flags(&r.experiment).unwrap().into_iter().map(|f| f.into_string().unwrap()).collect();
-        assert_eq!(
-            flags.join(" "),
-            "--experiment ucf11 --models gru,tt-gru --folds 0,2 --epochs 3 --protocol groups \
-             --seeds 0,1 --set model.rank=5 --set a=b --allow-partial"
-        );
-        let line =
-            "xtask reproduce folder --data /some/where --split /l.csv --set model.names=[\"gru\"] --folds 0";
-        let Verb::Reproduce(r) = Cli::parse_from(line.split_whitespace()).verb else { panic!("verb") };
-        assert_eq!(
-            r.selection.command_line("folder"),
-            "cargo xtask reproduce folder --folds 0 --set 'model.names=[\"gru\"]' --data DIR --split FILE"
-        );
     }
 }

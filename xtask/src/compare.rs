@@ -13,11 +13,12 @@ use bench_suite::record::{CellRecord, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::cells::Runner;
-use crate::cli::{Compare, Selection};
+use crate::cli::Compare;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::records::{csv_bytes, fresh, holding, machines, read_csv, read_json, write_atomic};
 use crate::repo::Repo;
+use crate::selection::Selection;
 use crate::{charts, device, dry_run, engine, experiments, packages};
 
 /// Header of a comparison's `table.csv`.
@@ -58,21 +59,21 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     }
     let of = |device: DeviceName| selection(args, device);
     let selection = of(DeviceName::Cpu);
-    let data = experiments::check(repo, &args.experiment, &selection.overrides(), selection.data.as_deref())?;
+    let chosen = experiments::check(repo, &args.experiment, &selection)?;
     let results = experiments::results_root(repo, args.out.as_deref())?.join("devices");
-    eprintln!("{data}");
+    eprintln!("{}", chosen.data);
     let (verbosity, quiet) = (args.verbosity, args.verbosity.quiet);
     if args.dry_run {
         repo.build(&["bench-suite"], "the training engine", quiet)?;
         for device in devices {
-            let plan = engine::plan(repo, &of(device).flags(&args.experiment)?, true, verbosity)?;
+            let plan = engine::plan(repo, &of(device).flags(&chosen.name)?, true, verbosity)?;
             dry_run::print(&plan, 1)?;
             eprintln!("device {device}; {}", engine::data_line(&plan));
         }
         return Ok(());
     }
     experiments::check_writable(&results)?;
-    packages::ensure()?;
+    packages::ensure(args.install)?;
     repo.build(&["video-data"], "decoding, links FFmpeg", quiet)?;
     repo.build(&["bench-suite"], "the training engine", quiet)?;
     let interrupt = Interrupt::install()?;
@@ -81,7 +82,7 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     let mut losses = HashMap::new();
     let mut provenance: Vec<Provenance> = Vec::new();
     for device in devices {
-        let flags = of(device).flags(&args.experiment)?;
+        let flags = of(device).flags(&chosen.name)?;
         engine::prepare(repo, &flags, verbosity, &interrupt)?;
         let plan = engine::plan(repo, &flags, false, verbosity)?;
         for record in measure(repo, args, device, &plan, &interrupt)? {
@@ -132,7 +133,8 @@ fn measure(
     write_atomic(&run_dir.join("plan.json"), &serde_json::to_vec_pretty(plan)?)?;
     let progress = Progress::new(args.verbosity.quiet, args.verbosity.verbose);
     let start = engine::cells(repo, device, args.verbosity)?;
-    let runner = Runner { run_dir: &run_dir, jobs: 1, engine: &start, interrupt, progress: &progress };
+    let runner =
+        Runner { run_dir: &run_dir, jobs: 1, engine: &start, interrupt, progress: &progress, ended: &|| () };
     let outcome = runner.run(&plan.cells).and_then(|()| read_records(&run_dir, plan));
     std::fs::remove_dir_all(&run_dir).with_context(|| format!("{} cannot be removed", run_dir.display()))?;
     outcome

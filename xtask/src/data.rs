@@ -12,9 +12,8 @@ use clap::Subcommand;
 use serde::Deserialize;
 
 use crate::charts;
-use crate::cli::Verbosity;
-use crate::engine::{self, BAD_DATA};
-use crate::packages;
+use crate::engine::BAD_DATA;
+use crate::packages::{self, Install};
 use crate::records::{read_csv, write_atomic};
 use crate::repo::{self, Repo};
 
@@ -49,6 +48,8 @@ Examples:
         /// Import an official dataset that is not all there
         #[arg(long)]
         allow_partial: bool,
+        #[command(flatten)]
+        install: Install,
     },
     /// Compare every clip with what was imported: a CSV line each, exit code 65 when one differs
     #[command(after_help = "Examples:\n  cargo xtask data verify ucf11 --fast")]
@@ -58,6 +59,8 @@ Examples:
         /// By SHA-256 of the files alone, decoding nothing
         #[arg(long)]
         fast: bool,
+        #[command(flatten)]
+        install: Install,
     },
     /// Write lengths, rates, sizes, a chart and a sheet of pictures per class to data/stats/NAME/
     #[command(after_help = "Examples:\n  cargo xtask data stats ut-interaction")]
@@ -93,13 +96,16 @@ pub(crate) fn data(repo: &Repo, verb: &Data) -> Result<()> {
     if let Data::Fetch { name } = verb {
         return fetch(repo, name);
     }
-    packages::ensure()?;
-    repo.build(&["video-data", "bench-suite"], "datasets", true)?;
-    let mut command = engine::command(repo, "data", Verbosity::default());
+    if let Data::Import { install, .. } | Data::Verify { install, .. } = verb {
+        packages::ensure(*install)?;
+        repo.build(&["video-data"], "decoding, links FFmpeg", true)?;
+    }
+    repo.build_catalog()?;
+    let mut command = repo.binary("clip-catalog");
     match verb {
         Data::List => command.arg("list"),
         Data::Fetch { .. } => return Ok(()),
-        Data::Import { name, path, allow_partial } => {
+        Data::Import { name, path, allow_partial, .. } => {
             command.args(["import", name]);
             if let Some(path) = path {
                 let path = std::path::absolute(path).context("the current folder cannot be read")?;
@@ -108,7 +114,7 @@ pub(crate) fn data(repo: &Repo, verb: &Data) -> Result<()> {
             }
             command.args(allow_partial.then_some("--allow-partial"))
         }
-        Data::Verify { name, fast } => command.args(["verify", name]).args(fast.then_some("--fast")),
+        Data::Verify { name, fast, .. } => command.args(["verify", name]).args(fast.then_some("--fast")),
         Data::Stats { name } => return stats(repo, name, command.args(["stats", name])),
         Data::Remove { name, yes } => command.args(["remove", name]).args(yes.then_some("--yes")),
     };

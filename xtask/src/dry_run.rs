@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use bench_suite::record::{Plan, PlannedCell};
 
+use crate::cost::Cost;
 use crate::records::read_csv;
 use crate::tables::TableRow;
 use crate::text::{bytes, score, seconds, thousands};
@@ -68,8 +69,7 @@ fn plan_text(plan: &Plan, jobs: usize) -> String {
             seconds(group.iter().map(|c| c.expected_s).sum()),
         ]);
     }
-    let mut memory: Vec<u64> = plan.cells.iter().map(|c| c.expected_rss_bytes).collect();
-    memory.sort_unstable_by(|a, b| b.cmp(a));
+    let cost = Cost::of(&plan.cells, jobs);
     format!(
         "{}\n{} clips of {} classes, {} frames ({} in the frame store); {} cells, {} at a time: \
          expected memory {}, time {}\n",
@@ -80,8 +80,8 @@ fn plan_text(plan: &Plan, jobs: usize) -> String {
         bytes((plan.frames * plan.frame_bytes) as u64),
         plan.cells.len(),
         jobs,
-        bytes(memory.iter().take(jobs).sum()),
-        seconds(plan.cells.iter().map(|c| c.expected_s).sum::<f64>()),
+        bytes(cost.bytes),
+        seconds(cost.seconds),
     )
 }
 

@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bench_suite::deck;
 use bench_suite::device::DeviceName;
-use bench_suite::record::{DataKind, ParamsRow, Plan, PlannedCell, thumbnail};
+use bench_suite::record::{DataKind, ParamsRow, Plan, PlannedCell, strip_file};
 
 use crate::cli::Verbosity;
 use crate::device;
 use crate::interrupt::Interrupt;
+use crate::records::Strip;
 use crate::repo::{self, Repo};
 
 /// Exit code of the engine for data that cannot be used.
@@ -110,10 +113,11 @@ pub(crate) fn params(repo: &Repo, flags: &[OsString], verbosity: Verbosity) -> R
     json(command(repo, "params", verbosity).args(flags))
 }
 
-/// Makes `dir` hold a strip of frames for each of these clips of a run, and no other.
-pub(crate) fn thumbnails(repo: &Repo, run_dir: &Path, clips: &BTreeSet<&str>, dir: &Path) -> Result<()> {
-    let mut command = command(repo, "thumbnails", Verbosity::default());
-    command.arg("--run-dir").arg(run_dir).arg("--out").arg(dir).stdin(Stdio::piped());
+/// A strip of frames for each of these clips of a run; the pictures stay in the run's folder.
+pub(crate) fn strips(repo: &Repo, run_dir: &Path, clips: &BTreeSet<&str>) -> Result<Vec<Strip>> {
+    let dir = run_dir.join("strips");
+    let mut command = command(repo, "strips", Verbosity::default());
+    command.arg("--run-dir").arg(run_dir).arg("--out").arg(&dir).stdin(Stdio::piped());
     let name = repo::line(&command);
     let mut child = command.spawn().with_context(|| format!("failed to start {name}"))?;
     if let Some(stdin) = child.stdin.take() {
@@ -124,14 +128,12 @@ pub(crate) fn thumbnails(repo: &Repo, run_dir: &Path, clips: &BTreeSet<&str>, di
     if !status.success() {
         bail!("{name} failed ({status})");
     }
-    let wanted: BTreeSet<String> = clips.iter().map(|clip| thumbnail(clip)).collect();
-    for path in fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        let known = path.file_name().is_some_and(|name| wanted.contains(&*name.to_string_lossy()));
-        if !known {
-            fs::remove_file(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
-        }
-    }
-    Ok(())
+    let read = |clip: &&str| {
+        let path = dir.join(strip_file(clip));
+        let jpeg = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        Ok(Strip { clip: (*clip).to_owned(), jpeg: STANDARD.encode(jpeg) })
+    };
+    clips.iter().map(read).collect()
 }
 
 fn json<T: serde::de::DeserializeOwned>(command: &mut Command) -> Result<T> {

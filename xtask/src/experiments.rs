@@ -6,38 +6,82 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use bench_suite::spec::{Overrides, Spec, stems};
 
-use crate::cli::Selection;
 use crate::repo::Repo;
+use crate::selection::Selection;
 
 /// The experiment for clips of one's own.
 const ANY_FOLDER: &str = "folder";
 
-/// Loads and checks an experiment with the command line's changes, and says in one line which data it will
-/// use. A folder that cannot be read or holds nothing is refused.
-pub(crate) fn check(repo: &Repo, name: &str, overrides: &Overrides, data: Option<&Path>) -> Result<String> {
-    let spec = Spec::load(repo.root(), name, overrides)?;
+/// An experiment that will run.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    /// Its name: where a rendered sample takes the place of clips, the sample's.
+    pub(crate) name: String,
+    /// Which data it will use, in one line.
+    pub(crate) data: String,
+}
+
+/// Loads and checks an experiment with the command line's changes, and decides which data it will use. The sample
+/// takes the place of clips only where it is asked for or nothing is; a folder that is asked for and cannot be read or
+/// holds nothing is refused.
+pub(crate) fn check(repo: &Repo, name: &str, selection: &Selection) -> Result<Chosen> {
+    let overrides = selection.overrides();
+    let spec = Spec::load(repo.root(), name, &overrides)?;
     let own = format!("data/{}/", spec.data.folder);
-    if let Some(dir) = data {
-        if !spec.data.render.is_empty() {
+    let chosen = |name: &str, data: String| Chosen { name: name.to_owned(), data: format!("data: {data}") };
+    let sample = |why: &str| -> Result<Chosen> {
+        let sample = &spec.data.fallback;
+        Spec::load(repo.root(), sample, &overrides)?;
+        Ok(chosen(sample, format!("rendered sample, not {}{why}", spec.title)))
+    };
+    if let Some(list) = selection.split.as_deref().filter(|list| !list.is_file()) {
+        bail!("--split {}: there is no such file", list.display());
+    }
+    if !spec.data.render.is_empty() {
+        if selection.data.is_some() {
             bail!("experiment {name:?} renders its own clips: --data does not apply");
         }
+        return Ok(chosen(name, format!("{}, in {own}", spec.title)));
+    }
+    if selection.sample {
+        if spec.data.fallback.is_empty() {
+            bail!("{name} has no rendered sample: --sample does not apply");
+        }
+        return sample("");
+    }
+    if let Some(dir) = &selection.data {
         let mut entries =
             fs::read_dir(dir).with_context(|| format!("--data {} cannot be read", dir.display()))?;
         if entries.next().is_none() {
             bail!("--data {} is empty: expected the clips of {name}, or their parent folder", dir.display());
         }
-        return Ok(format!("data: clips in {}", dir.display()));
+        return Ok(chosen(name, format!("clips in {}", dir.display())));
     }
-    if !spec.data.render.is_empty() {
-        return Ok(format!("data: {}, in {own}", spec.title));
+    let place = repo.path("data").join(&spec.data.folder);
+    if place.is_dir() {
+        return Ok(chosen(name, format!("clips in {own}")));
     }
-    if repo.path(&own).is_dir() {
-        return Ok(format!("data: clips in {own}"));
+    if place.symlink_metadata().is_ok() {
+        bail!("{own} is a link to a folder that is not there, or no folder: mend or remove it");
     }
-    if spec.data.fallback.is_empty() {
-        bail!("{name} needs clips: give --data DIR, or put them into {own}");
+    let asked_for = if selection.allow_partial {
+        Some("--allow-partial")
+    } else if selection.split.is_some() {
+        Some("--split")
+    } else if spec.data.folder != Spec::load(repo.root(), name, &Overrides::default())?.data.folder {
+        Some("--set data.folder")
+    } else {
+        None
+    };
+    match asked_for {
+        Some(flag) => bail!(
+            "{own} is not there, and {flag} asks for the clips of {name}: put them there, or say --data DIR"
+        ),
+        None if spec.data.fallback.is_empty() => {
+            bail!("{name} needs clips: give --data DIR, or put them into {own}")
+        }
+        None => sample(&format!(" (no --data DIR, and no {own})")),
     }
-    Ok(format!("data: rendered sample, not {} (no --data DIR, and no {own})", spec.title))
 }
 
 /// Folders under `results/` that are no experiment's.

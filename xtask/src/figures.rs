@@ -114,4 +114,17 @@ mod tests {
         assert_eq!(files(dir.path()), first);
         assert!(first.contains_key("charts/accuracy.png") && first.contains_key("table.csv"));
     }
+
+    /// Also where no cell has a score yet.
+    #[test]
+    fn a_run_of_a_final_model_alone_has_a_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut records = fixture::records("a", &[]);
+        let run = &mut records.run_file.runs[0];
+        run.finals.push(fixture::final_model("tt-gru"));
+        records.keep(dir.path()).unwrap();
+        derive(dir.path()).unwrap();
+        let page = fs::read_to_string(dir.path().join("report.md")).unwrap();
+        assert!(page.contains("Models for use") && page.contains("data/models/tt-gru"), "{page}");
+    }
 }

@@ -5,12 +5,49 @@ use std::collections::BTreeMap;
 use bench_suite::deck;
 use bench_suite::device::{DeviceName, Precision};
 use bench_suite::provenance::{Machine, Provenance};
-use bench_suite::record::{CellRecord, DataKind, ParamsRow};
+use bench_suite::record::{CellRecord, DataKind, ParamsRow, PlannedCell};
 
-use crate::records::{CellMeta, ClipRow, CurveRow, FoldRow, Records, Run, RunFile};
+use crate::records::{CellMeta, ClipRow, CurveRow, FinalModel, FoldRow, Records, Run, RunFile};
 
 /// Test clips of a fold.
 const CLIPS: usize = 20;
+
+/// A cell of one second.
+pub(crate) fn planned_cell(model: &str, fold: usize) -> PlannedCell {
+    PlannedCell {
+        model: model.into(),
+        protocol: "clips".into(),
+        recipe: "scaled".into(),
+        fold,
+        seed: 0,
+        epochs: 1,
+        train_clips: 8,
+        test_clips: 2,
+        train_frames: 80,
+        params_input: 1,
+        params_total: 1,
+        expected_rss_bytes: 1,
+        expected_s: 1.0,
+    }
+}
+
+/// A model of all clips, after two epochs.
+pub(crate) fn final_model(model: &str) -> FinalModel {
+    FinalModel {
+        model: model.into(),
+        recipe: "scaled".into(),
+        seed: 0,
+        clips: 100,
+        params_total: 203_435,
+        peak_rss_bytes: 300_000_000,
+        file: format!("data/models/{model}.safetensors"),
+        sha256: "fedcba9876543210".repeat(4),
+        finished: "2026-01-31".into(),
+        provenance: 0,
+        train_loss: vec![2.0, 0.1],
+        train_value: vec![0.0, 0.95],
+    }
+}
 
 /// A finished cell of no epoch.
 pub(crate) fn cell_record(model: &str) -> CellRecord {
@@ -55,7 +92,10 @@ pub(crate) fn records(digest: &str, groups: &[(&str, &str, &[usize], f64)]) -> R
         commands: vec!["cargo xtask reproduce ucf11-sample".into()],
         config: "name = \"ucf11-sample\"\nrecipe = \"scaled\"\n\n[train]\nbatch = 16\n".into(),
         provenance: vec![provenance()],
+        missing: Vec::new(),
+        strips: None,
         cells,
+        finals: Vec::new(),
     });
     records.sort();
     records
@@ -121,6 +161,7 @@ fn empty() -> Records {
         curves: Vec::new(),
         predictions: Vec::new(),
         params: params.collect(),
+        strips: Vec::new(),
     }
 }
 

@@ -15,12 +15,14 @@ mod cli;
 mod cluster;
 mod compare;
 mod compress;
+mod cost;
 mod data;
 mod device;
 mod dry_run;
 mod engine;
 mod experiments;
 mod figures;
+mod final_model;
 #[cfg(test)]
 mod fixture;
 mod interrupt;
@@ -37,6 +39,7 @@ mod report;
 mod reproduce;
 mod results;
 mod runs;
+mod selection;
 mod setup;
 mod suite;
 mod tables;
@@ -83,7 +86,9 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Verb::Status { run } => cluster::status(&repo, run),
         Verb::Collect { run, out } => cluster::collect(&repo, run, out.as_deref()),
         Verb::Cancel { run } => cluster::cancel(&repo, run),
-        Verb::Plan { experiment, selection, .. } => reproduce::plan(&repo, experiment, selection),
+        Verb::Plan { experiment, selection, install, .. } => {
+            reproduce::plan(&repo, experiment, selection, *install)
+        }
         Verb::Reproduce(args) => reproduce::reproduce(&repo, args),
         Verb::Figures { experiment, out } => {
             let root = experiments::results_root(&repo, out.as_deref())?;
@@ -96,7 +101,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Verb::Setup(options) => setup::setup(&repo, options),
         Verb::Test => suite::test(&repo),
         Verb::Bench(what) => bench::bench(&repo, what),
-        Verb::Torture(what) => torture::torture(&repo, what),
+        Verb::Torture(args) => torture::torture(&repo, args),
         Verb::Compare(args) => compare::compare(&repo, args),
         Verb::Ledger(args) => ledger::ledger(&repo, args),
     }?;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
+use clap::Args;
 
 use crate::repo;
 
@@ -16,31 +17,60 @@ const LINES: &str = "  Debian, Ubuntu:  sudo apt-get install -y pkg-config libcl
   Arch:            sudo pacman -S --needed pkgconf clang ffmpeg
   macOS:           brew install pkg-config llvm ffmpeg";
 
+/// Whether system packages may be installed.
+#[derive(Debug, Args, Clone, Copy, Default)]
+pub(crate) struct Install {
+    /// Install missing system packages with apt-get, as root or with password-less sudo
+    #[arg(long, global = true)]
+    install: bool,
+}
+
+impl Install {
+    /// As in the two commands of the README, which ask nobody.
+    pub(crate) const ALLOWED: Self = Self { install: true };
+}
+
 /// Makes sure that FFmpeg's development packages are there.
 ///
 /// # Errors
-/// When something is missing and cannot be installed by apt-get as root or with `sudo -n`.
-pub(crate) fn ensure() -> Result<()> {
-    let still = install(missing);
-    if still.is_empty() { Ok(()) } else { bail!("{}", complaint(&still)) }
+/// When something is missing and may not be installed, or cannot by apt-get as root or with `sudo -n`.
+pub(crate) fn ensure(allowed: Install) -> Result<()> {
+    let still = if allowed.install { install(missing) } else { missing() };
+    match (still.is_empty(), allowed.install) {
+        (true, _) => Ok(()),
+        (false, true) => bail!("{}", complaint(&still)),
+        (false, false) => {
+            bail!("{}\n  or say --install    (Debian, Ubuntu; as root or with sudo)", complaint(&still))
+        }
+    }
+}
+
+/// Fails where FFmpeg's development packages are missing, and installs nothing.
+///
+/// # Errors
+/// As it says.
+pub(crate) fn require() -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() { Ok(()) } else { bail!("{}", complaint(&missing)) }
 }
 
 /// Makes sure that Slurm's programs are there, daemons included.
 ///
 /// # Errors
 /// As [`ensure`].
-pub(crate) fn ensure_slurm() -> Result<()> {
-    let still = install(|| {
+pub(crate) fn ensure_slurm(allowed: Install) -> Result<()> {
+    let missing = || {
         let programs = [("slurmctld", "slurmctld"), ("slurmd", "slurmd"), ("sbatch", "slurm-client")];
         // Where daemons are, which is not in everybody's path.
         let find = |program: &str| format!("PATH=\"$PATH:/usr/sbin\" command -v {program}");
         let works = |program: &str| repo::output(Command::new("sh").args(["-c", &find(program)])).is_some();
         programs.iter().filter(|(program, _)| !works(program)).map(|(_, package)| *package).collect()
-    });
+    };
+    let still: Vec<&str> = if allowed.install { install(missing) } else { missing() };
     if still.is_empty() {
         return Ok(());
     }
-    bail!("Slurm is not installed: apt-get install {}", still.join(" "))
+    bail!("Slurm is not installed: apt-get install {}, or say --install", still.join(" "))
 }
 
 /// Installs what is missing, where that is possible, and returns what still is.

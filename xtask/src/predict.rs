@@ -10,6 +10,7 @@ use bench_suite::record::PlannedCell;
 
 use crate::cli::{Predict, Verbosity};
 use crate::engine::{self, BAD_DATA};
+use crate::final_model::is_final;
 use crate::repo::Repo;
 use crate::{packages, runs, text};
 
@@ -25,23 +26,32 @@ impl std::fmt::Display for BadClips {
 
 impl std::error::Error for BadClips {}
 
-/// Finds the finished cell and lets the engine predict with it.
+/// Finds the model's file and lets the engine predict with it.
 pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
-    let (run_dir, cell) = choose(&repo.path("data/runs"), &Wanted::of(args))?;
-    packages::ensure()?;
+    let (model, clips) = match (&args.model_file, args.words.split_first()) {
+        (Some(file), _) => (file.clone(), args.words.as_slice()),
+        (None, Some((run, clips))) if !clips.is_empty() => {
+            let run = run.to_string_lossy();
+            let (run_dir, cell) = choose(&repo.path("data/runs"), &Wanted::of(&run, args))?;
+            eprintln!("{} of {}", cell.id(), repo.show(&run_dir));
+            (run_dir.join("cells").join(cell.id()).join("weights.safetensors"), clips)
+        }
+        _ => bail!("no clip was given: cargo xtask predict RUN CLIP..., or --model-file FILE CLIP..."),
+    };
+    if !model.is_file() {
+        bail!("{} is no file: reproduce --final leaves models in data/models/", model.display());
+    }
+    packages::require()?;
     repo.build(&["video-data"], "decoding, links FFmpeg", true)?;
     repo.build(&["bench-suite"], "the training engine", true)?;
-    eprintln!("{} of {}", cell.id(), repo.show(&run_dir));
     let mut command = engine::on(repo, "predict", args.device, Verbosity::default())?;
-    command.arg("--run-dir").arg(&run_dir).args(["--cell", &cell.id(), "--top", &args.top.to_string()]);
+    command.arg("--model").arg(&model).args(["--top", &args.top.to_string()]);
     if args.json {
         command.arg("--json");
     }
     command.arg("--");
-    // Clips are named as they were given, from the folder where they were given.
-    command
-        .args(&args.clips)
-        .current_dir(std::env::current_dir().context("the current folder cannot be read")?);
+    // Files are named as they were given, from the folder where they were given.
+    command.args(clips).current_dir(std::env::current_dir().context("the current folder cannot be read")?);
     let status = command.status().context("failed to start bench-suite predict")?;
     match status.code() {
         Some(0) => Ok(()),
@@ -58,12 +68,13 @@ pub(crate) struct Wanted<'a> {
     pub(crate) model: &'a str,
     pub(crate) fold: Option<usize>,
     pub(crate) seed: Option<u64>,
+    /// Any that has a score where none is named.
     pub(crate) protocol: Option<&'a str>,
 }
 
 impl<'a> Wanted<'a> {
-    fn of(args: &'a Predict) -> Self {
-        let Predict { run, model, fold, seed, protocol, .. } = args;
+    fn of(run: &'a str, args: &'a Predict) -> Self {
+        let Predict { model, fold, seed, protocol, .. } = args;
         Self { run, model, fold: Some(*fold), seed: *seed, protocol: protocol.as_deref() }
     }
 }
@@ -81,7 +92,7 @@ pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, Plann
             let fits = cell.model == wanted.model
                 && wanted.fold.is_none_or(|fold| fold == cell.fold)
                 && wanted.seed.is_none_or(|seed| seed == cell.seed)
-                && wanted.protocol.is_none_or(|protocol| protocol == cell.protocol);
+                && wanted.protocol.map_or(!is_final(&cell), |protocol| protocol == cell.protocol);
             if fits && folder.join("weights.safetensors").is_file() {
                 found.push((finished, dir.clone(), cell));
             } else {
@@ -151,8 +162,11 @@ mod tests {
         let later = SystemTime::now() + std::time::Duration::from_mins(1);
         let record = dir.path().join("aaaa/cells/tt-gru.clips.scaled.f0.s1/cell.json");
         fs::File::options().write(true).open(record).unwrap().set_modified(later).unwrap();
-        let id =
-            |line: &str| choose(dir.path(), &Wanted::of(&args(line))).map(|(run, cell)| (run, cell.id()));
+        let id = |line: &str| {
+            let args = args(line);
+            choose(dir.path(), &Wanted::of(&args.words[0].to_string_lossy(), &args))
+                .map(|(run, cell)| (run, cell.id()))
+        };
         let (run, cell) = id("xtask predict folder a.avi").unwrap();
         assert_eq!((run, cell.as_str()), (dir.path().join("aaaa"), "tt-gru.clips.scaled.f0.s1"));
         assert_eq!(id("xtask predict folder --seed 0 a.avi").unwrap().1, "tt-gru.clips.scaled.f0.s0");
@@ -161,7 +175,7 @@ mod tests {
         assert!(error.contains("fold 2; there are: tt-gru.clips.scaled.f0.s0, "), "{error}");
         let error = id("xtask predict ucf11 a.avi").unwrap_err().to_string();
         assert!(error.contains("no run of \"ucf11\"; runs of: folder, other."), "{error}");
-        let error = choose(&dir.path().join("none"), &Wanted::of(&args("xtask predict x a.avi")))
+        let error = choose(&dir.path().join("none"), &Wanted::of("x", &args("xtask predict x a.avi")))
             .unwrap_err()
             .to_string();
         assert!(error.contains("runs of: none."), "{error}");

@@ -81,14 +81,21 @@ impl Repo {
             if !quiet {
                 eprintln!("building {package} ({why}; some minutes the first time)");
             }
-            let mut cargo = self.cargo();
-            cargo.args(["build", "--release", "--package", package, "--bins"]);
-            if quiet {
-                cargo.arg("--quiet");
-            }
-            run(&mut cargo)?;
+            self.cargo_build(&["--package", package, "--bins"], quiet)?;
         }
         Ok(())
+    }
+
+    /// Builds the program that knows the datasets on this machine, and neither trains nor decodes.
+    pub(crate) fn build_catalog(&self) -> Result<()> {
+        let catalog = ["--no-default-features", "--features", "catalog", "--bin", "clip-catalog"];
+        self.cargo_build(&[&["--package", "bench-suite"], &catalog[..]].concat(), true)
+    }
+
+    fn cargo_build(&self, what: &[&str], quiet: bool) -> Result<()> {
+        let mut cargo = self.cargo();
+        cargo.args(["build", "--release"]).args(what).args(quiet.then_some("--quiet"));
+        run(&mut cargo)
     }
 }
 

@@ -1,14 +1,18 @@
 //! One cell: model × protocol × recipe × fold × seed, in a folder of its own.
 
-use crate::data::{Clips, Places};
+use crate::data::Clips;
 use crate::device::{DeviceName, open};
 use crate::lease::{Held, hold};
+use crate::model_file::{self, About};
+use crate::places::Places;
+pub use crate::places::write;
 use crate::provenance::{Machine, now_utc};
-use crate::record::{CellRecord, Computed, Origin, Plan, PlannedCell, host};
+use crate::record::{CellRecord, Computed, FINAL, FinalRecord, Origin, Plan, PlannedCell, host};
 use crate::spec::Spec;
 use crate::state::Snapshot;
 use crate::train::{Training, final_value, predictions, train};
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -85,12 +89,24 @@ fn compute(
     };
     let outcome = train(&cell)?;
     held.check(&options.id)?;
-    tt_rnn::checkpoint::save(&folder.join("weights.safetensors"), &outcome.weights, "")?;
-    let mut rows = csv::Writer::from_writer(Vec::new());
-    for row in predictions(&cell, &outcome.probabilities) {
-        rows.serialize(row)?;
+    let about = About::of(plan, planned);
+    model_file::save(&folder.join("weights.safetensors"), &outcome.weights, &about)?;
+    let (origin, computed) = (origin(plan, held), computed(plan, clips)?);
+    if planned.protocol == FINAL {
+        let record = FinalRecord {
+            model: planned.model.clone(),
+            recipe: planned.recipe.clone(),
+            seed: planned.seed,
+            clips: fold.train.len(),
+            params_total: planned.params_total,
+            peak_rss_bytes: peak_rss_bytes(),
+            curve: outcome.curve,
+            origin,
+            computed,
+        };
+        return finish(folder, &options.id, &record, held);
     }
-    write(&folder.join("predictions.csv"), &rows.into_inner().map_err(csv::IntoInnerError::into_error)?)?;
+    write_predictions(&cell, &outcome.probabilities)?;
     let timed = &outcome.curve[1.min(outcome.curve.len())..];
     let mean = timed.iter().map(|point| point.wall_s).sum::<f64>() / timed.len() as f64;
     let record = CellRecord {
@@ -112,18 +128,36 @@ fn compute(
         frames_wait: outcome.frames_wait,
         split_digest: fold.digest,
         curve: outcome.curve,
-        origin: Some(Origin {
-            run_digest: plan.run_digest.clone(),
-            data_digest: plan.data_digest.clone(),
-            host: host(),
-            restarts: held.restarts(),
-        }),
-        computed: Some(computed(plan, clips)?),
+        origin: Some(origin),
+        computed: Some(computed),
         card: outcome.card,
     };
-    held.check(&options.id)?;
-    write(&folder.join("cell.json"), &serde_json::to_vec_pretty(&record)?)?;
-    tracing::info!("{}: finished", options.id);
+    finish(folder, &options.id, &record, held)
+}
+
+fn write_predictions(cell: &Training<'_>, probabilities: &[Vec<f64>]) -> Result<()> {
+    let mut rows = csv::Writer::from_writer(Vec::new());
+    for row in predictions(cell, probabilities) {
+        rows.serialize(row)?;
+    }
+    let bytes = rows.into_inner().map_err(csv::IntoInnerError::into_error)?;
+    write(&cell.folder.join("predictions.csv"), &bytes)
+}
+
+fn origin(plan: &Plan, held: &Held) -> Origin {
+    Origin {
+        run_digest: plan.run_digest.clone(),
+        data_digest: plan.data_digest.clone(),
+        host: host(),
+        restarts: held.restarts(),
+    }
+}
+
+/// The record is written last: with it the cell is done.
+fn finish(folder: &Path, id: &str, record: &impl Serialize, held: &Held) -> Result<()> {
+    held.check(id)?;
+    write(&folder.join("cell.json"), &serde_json::to_vec_pretty(record)?)?;
+    tracing::info!("{id}: finished");
     Snapshot::new(folder).remove()
 }
 
@@ -148,11 +182,6 @@ pub fn sweep(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Writes a file whole or not at all.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    files::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Largest resident set of this process so far, in bytes.

@@ -5,9 +5,10 @@
 
 use crate::build::{model_config, size};
 use crate::cell::{self, peak_rss_bytes, write};
-use crate::data::{Clips, Places};
+use crate::data::Clips;
 use crate::device::{DeviceName, Opened, Precision, open};
 use crate::lease::hold;
+use crate::places::Places;
 use crate::record::{CellRecord, CompressionCase, Plan, SingularValue};
 use crate::spec::Spec;
 use crate::train::{Training, final_value, train};

@@ -1,8 +1,9 @@
 //! From an experiment to its clips: which folder, which sample, which store, which fold.
 
+use crate::places::{Places, frame_spec, kind_of};
 use crate::plan::Frames;
 use crate::progress::Meter;
-use crate::record::{DataKind, LeftOut, Plan};
+use crate::record::{DataKind, FINAL, LeftOut, Plan};
 use crate::sound;
 use crate::spec::{Overrides, Spec};
 use anyhow::{Context, Result, bail};
@@ -12,9 +13,8 @@ use tt_core::decomposition::balanced_modes;
 use tt_core::rng::stream;
 use tt_rnn::models::FrameChoice;
 use video_data::batch::{BatchLoader, Frames as ClipFrames, Pick, Sampling, even_frames, random_frames};
-use video_data::datasets::{self, Dataset, FrameSpec, Kind};
+use video_data::datasets::{self, Dataset, Kind};
 use video_data::import::{self, Options, ensure_store};
-use video_data::rate::Rate;
 use video_data::sample::{self, Layout, SampleInfo};
 use video_data::split;
 use video_data::store::Store;
@@ -22,35 +22,10 @@ use video_data::store::Store;
 /// Seed of rendered samples: part of what a sample is, not of a run.
 const SAMPLE_SEED: u64 = 0;
 
-/// Where things are kept, relative to the root of the repository.
-#[derive(Debug, Clone)]
-pub struct Places {
-    /// `data/`.
-    pub data: PathBuf,
-}
-
-impl Places {
-    /// The data folder of the repository at `root`.
-    pub fn of_root(root: &Path) -> Self {
-        Self { data: root.join("data") }
-    }
-
-    /// The data folder that a run's folder lies in.
-    pub fn of_run(run_dir: &Path) -> Result<Self> {
-        let data = run_dir.ancestors().nth(2).context("a run's folder is data/runs/<digest>")?;
-        Ok(Self { data: data.to_owned() })
-    }
-
-    /// Frame stores.
-    pub fn stores(&self) -> PathBuf {
-        self.data.join("stores")
-    }
-}
-
 /// An experiment with its clips found.
 #[derive(Debug)]
 pub struct Resolved {
-    /// The experiment that will run: its fallback where the asked one has no data.
+    /// The experiment.
     pub spec: Spec,
     /// Folder of the clips.
     pub folder: PathBuf,
@@ -86,7 +61,7 @@ pub struct Choice<'a> {
     pub allow_partial: bool,
 }
 
-/// Finds the clips of an experiment: `--data`, else its folder under `data/`, else its fallback experiment.
+/// Finds the clips of an experiment: `--data`, else its folder under `data/`.
 ///
 /// Where the clips come with a split of their own (folders `train` and `test`, a list), and neither the experiment nor
 /// the command line says otherwise, it is the protocol.
@@ -120,9 +95,6 @@ pub fn resolve(
     let folder = match choice.data {
         Some(folder) => folder.to_owned(),
         None if own.is_dir() => own,
-        None if !spec.data.fallback.is_empty() => {
-            return resolve(root, &spec.data.fallback, choice, overrides);
-        }
         None => bail!(
             "experiment {name:?} has no clips: give their folder with --data DIR, or put them into data/{}/",
             spec.data.folder
@@ -175,10 +147,6 @@ fn plan_modes(spec: &mut Spec) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn kind_of(name: &str) -> Result<Kind> {
-    Kind::from_name(name).with_context(|| format!("no loader is called {name:?}"))
 }
 
 fn clips_listed(spec: &Spec, dataset: &Dataset) -> (String, DataKind) {
@@ -256,16 +224,6 @@ pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Frames<'stati
             Frames::Estimated { classes: dataset.classes.clone(), clips, frames: clips * mean_tenths / 10 }
         }
     }
-}
-
-/// Size and rate of an experiment's frames.
-pub(crate) fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
-    let rate = match kind_of(&spec.data.dataset)? {
-        Kind::Folder => Rate::AtMost(spec.data.fps),
-        _ => Rate::Exactly(spec.data.fps),
-    };
-    let strict = spec.decode.strict;
-    Ok(FrameSpec { width: spec.data.width as u32, height: spec.data.height as u32, rate, strict })
 }
 
 /// Batches that wait in memory.
@@ -482,6 +440,10 @@ impl Clips {
     pub fn fold(&self, spec: &Spec, fold: usize) -> Result<Fold> {
         let kind = spec.protocol.kind.as_str();
         let all: Vec<usize> = (0..self.len()).collect();
+        if kind == FINAL {
+            let digest = split::split_digest(|clip| self.name(clip), &[all.clone(), Vec::new()]);
+            return Ok(Fold { train: all, test: Vec::new(), digest });
+        }
         let folds = match kind {
             "official" => split::official(self.store.clips())?,
             _ => self.split(spec, kind, &all, &format!("folds/{kind}"))?,

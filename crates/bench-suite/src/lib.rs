@@ -1,13 +1,13 @@
 //! Runs the models of the paper on its datasets, cell by cell, and holds the record schema.
 //!
-//! Without feature `engine` only the schema is built (specification, records, the paper's numbers): that is
-//! what `xtask` links.
+//! Without features only the schema is built (specification, records, the paper's numbers): that is what `xtask`
+//! links. Feature `catalog` adds the datasets on this machine, `engine` the training.
 
 #[cfg(feature = "engine")]
 pub mod bench;
 #[cfg(feature = "engine")]
 pub mod build;
-#[cfg(feature = "engine")]
+#[cfg(feature = "catalog")]
 pub mod catalog;
 #[cfg(feature = "engine")]
 pub mod cell;
@@ -25,10 +25,14 @@ pub mod lease;
 #[cfg(feature = "engine")]
 pub mod metrics;
 #[cfg(feature = "engine")]
+pub mod model_file;
+#[cfg(feature = "catalog")]
+pub mod places;
+#[cfg(feature = "engine")]
 pub mod plan;
 #[cfg(feature = "engine")]
 pub mod predict;
-#[cfg(feature = "engine")]
+#[cfg(feature = "catalog")]
 pub mod progress;
 pub mod provenance;
 pub mod record;
@@ -39,6 +43,6 @@ pub mod spec;
 pub mod state;
 pub mod stats;
 #[cfg(feature = "engine")]
-pub mod thumbnails;
+pub mod strips;
 #[cfg(feature = "engine")]
 pub mod train;

@@ -4,7 +4,7 @@ use crate::build::{Size, model_config, size};
 use crate::data::{Clips, Fold, Resolved};
 use crate::device::{DeviceName, Precision};
 use crate::provenance::Code;
-use crate::record::{LeftOut, Plan, PlannedCell};
+use crate::record::{FINAL, LeftOut, Plan, PlannedCell};
 use crate::sound;
 use crate::spec::{DataSpec, ModelSpec, ProtocolSpec, Spec, TrainSpec};
 use anyhow::{Context, Result};
@@ -162,8 +162,11 @@ impl Fold {
 }
 
 fn estimate_split(spec: &Spec, clips: usize, frames: usize) -> SplitCounts {
-    let folds = if spec.protocol.kind == "official" { 2 } else { spec.protocol.folds };
-    let (test_clips, test_frames) = (clips / folds, frames / folds);
+    let (test_clips, test_frames) = match spec.protocol.kind.as_str() {
+        FINAL => (0, 0),
+        "official" => (clips / 2, frames / 2),
+        _ => (clips / spec.protocol.folds, frames / spec.protocol.folds),
+    };
     SplitCounts {
         train_clips: clips - test_clips,
         test_clips,

@@ -1,12 +1,11 @@
-//! A finished cell's model on any video files: decoded as its training clips were, scored, ranked.
+//! A trained model on any video files: decoded as its training clips were, scored, ranked.
 
-use crate::build::{model_config, set_weights};
-use crate::data::frame_spec;
 use crate::device::{DeviceName, Precision, open};
-use crate::record::{Plan, PlannedCell};
+use crate::model_file;
+use crate::places::frame_spec;
 use crate::spec::Spec;
 use crate::train::probabilities;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -26,10 +25,8 @@ pub struct BadClips {
 /// What to predict with.
 #[derive(Debug)]
 pub struct PredictOptions {
-    /// Folder of the run, with `plan.json`.
-    pub run_dir: PathBuf,
-    /// The finished cell whose weights are used.
-    pub id: String,
+    /// The model's file.
+    pub model: PathBuf,
     /// Video files.
     pub clips: Vec<PathBuf>,
     /// Classes to name per clip.
@@ -80,7 +77,7 @@ pub fn predict(options: &PredictOptions, show: &mut dyn FnMut(&Prediction)) -> R
     Ok(())
 }
 
-/// A model with the final weights of a cell.
+/// A model with its final weights.
 struct Trained {
     spec: Spec,
     classes: Vec<String>,
@@ -91,24 +88,9 @@ struct Trained {
 
 impl Trained {
     fn load(options: &PredictOptions) -> Result<Self> {
-        let (run_dir, id) = (&options.run_dir, &options.id);
-        let plan_path = run_dir.join("plan.json");
-        let text =
-            std::fs::read(&plan_path).with_context(|| format!("cannot read {}", plan_path.display()))?;
-        let plan: Plan = serde_json::from_slice(&text).with_context(|| plan_path.display().to_string())?;
-        let cell: &PlannedCell = plan
-            .cells
-            .iter()
-            .find(|cell| cell.id() == *id)
-            .with_context(|| format!("{} has no cell {id}", plan_path.display()))?;
-        let spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
-        let config = model_config(&spec, plan.classes.len())?;
         let device = open(options.device, Precision::F32)?.device;
-        let model = tt_rnn::models::find(&cell.model)?.build(&config, &device, cell.seed)?;
-        let path = run_dir.join("cells").join(id).join("weights.safetensors");
-        let (weights, _) = tt_rnn::checkpoint::load(&path)?;
-        set_weights(model.as_ref(), &weights).with_context(|| path.display().to_string())?;
-        Ok(Self { spec, classes: plan.classes, multi_label: plan.metric == "map", model, device })
+        let (about, spec, model) = model_file::load(&options.model, &device)?;
+        Ok(Self { spec, classes: about.classes, multi_label: about.multi_label, model, device })
     }
 
     fn clip(&self, decoder: &mut Decoder, path: &Path, top: usize) -> Result<Prediction> {

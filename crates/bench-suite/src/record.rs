@@ -57,6 +57,34 @@ pub struct CellRecord {
     pub card: Option<CardUse>,
 }
 
+/// The protocol that holds no clip back: a model for use, without a score.
+pub const FINAL: &str = "final";
+
+/// What a finished cell of protocol [`FINAL`] leaves as `cell.json`: no clip was left to test it on, so it has a training
+/// curve and no score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinalRecord {
+    /// Model name.
+    pub model: String,
+    /// Recipe.
+    pub recipe: String,
+    /// Seed of every stream of the cell.
+    pub seed: u64,
+    /// Clips trained on: all of them.
+    pub clips: usize,
+    /// All weights.
+    pub params_total: usize,
+    /// Peak resident memory of the cell's process in bytes.
+    pub peak_rss_bytes: u64,
+    /// One row per epoch, none with a test value.
+    pub curve: Vec<CurvePoint>,
+    /// Of which run it is, and who finished it.
+    pub origin: Origin,
+    /// What computed it and when.
+    pub computed: Computed,
+}
+
 /// Which run a cell belongs to. It stays in `data/runs/`: host names are nobody's business.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
@@ -241,7 +269,7 @@ pub fn host() -> String {
 }
 
 /// File name of a clip's strip of frames, whatever the clip is called.
-pub fn thumbnail(clip: &str) -> String {
+pub fn strip_file(clip: &str) -> String {
     let digest = Sha256::digest(clip);
     let first: [u8; 8] = std::array::from_fn(|i| digest[i]);
     format!("{:016x}.jpg", u64::from_be_bytes(first))

@@ -211,8 +211,9 @@ impl Run<'_> {
         losses.push(train_loss);
         let last = epoch == self.cell.spec.epochs(self.cell.model)
             || has_settled(&losses, self.cell.spec.train.settled);
-        let evaluate = last || epoch.is_multiple_of(self.cell.spec.train.eval_every);
-        let test_value = if evaluate { Some(self.test_value(progress, snapshot)?) } else { None };
+        let due = last || epoch.is_multiple_of(self.cell.spec.train.eval_every);
+        let test_value =
+            if due && !self.cell.test.is_empty() { Some(self.test_value(progress, snapshot)?) } else { None };
         progress.curve.push(CurvePoint {
             epoch,
             train_loss,

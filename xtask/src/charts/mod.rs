@@ -83,7 +83,11 @@ impl Scene<'_> {
         } else {
             run.data.clone()
         };
-        [data.as_str(), more].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" · ")
+        let partial = match run.missing().count() {
+            0 => String::new(),
+            missing => format!("partial, {missing} cells missing"),
+        };
+        [data.as_str(), &partial, more].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" · ")
     }
 
     /// The paper's name of the dataset that stands beside; none for data of one's own.

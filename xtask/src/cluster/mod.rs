@@ -24,7 +24,8 @@ pub(crate) use task::task;
 use crate::cells::is_done;
 use crate::engine;
 use crate::repo::Repo;
-use crate::{reproduce, runs};
+use crate::reproduce::Tables;
+use crate::runs;
 
 /// What `--on` may name.
 pub(crate) const ENGINES: [&str; 1] = ["slurm"];
@@ -68,18 +69,19 @@ impl Run {
 
 /// Tables and charts from the finished cells; an error names those that are missing.
 pub(crate) fn collect(repo: &Repo, name: &str, out: Option<&Path>) -> Result<()> {
-    let Run { dir, mut plan } = Run::find(repo, name)?;
-    let all = plan.cells.len();
-    let (done, missing): (Vec<_>, Vec<_>) = plan.cells.into_iter().partition(|cell| is_done(&dir, cell));
-    plan.cells = done;
-    if !plan.cells.is_empty() {
-        reproduce::write(repo, &dir, &plan, out, &format!("cargo xtask collect {}", plan.experiment))?;
+    let Run { dir, plan } = Run::find(repo, name)?;
+    let missing: Vec<String> =
+        plan.cells.iter().filter(|cell| !is_done(&dir, cell)).map(PlannedCell::id).collect();
+    if missing.len() < plan.cells.len() {
+        let command = format!("cargo xtask collect {}", plan.experiment);
+        let tables = Tables::new(repo, &dir, &plan, out, &command)?;
+        tables.write()?;
+        tables.report()?;
     }
     if missing.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> = missing.iter().map(PlannedCell::id).collect();
-    bail!("{} of {all} cells are missing:\n{}", names.len(), names.join("\n"))
+    bail!("{} of {} cells are missing:\n{}", missing.len(), plan.cells.len(), missing.join("\n"))
 }
 
 /// `bench-suite cell` for one cell, as a batch system or a person would start it.

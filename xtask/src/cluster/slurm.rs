@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{Batch, Run, plan};
 use crate::cells::is_done;
 use crate::device;
+use crate::final_model::is_final;
 use crate::records::{read_json, read_lines, write_lines};
 use crate::repo::{self, Repo};
 
@@ -273,7 +274,7 @@ fn arrays_of(wanted: &[usize], memory_gib: &[u64], largest: usize) -> Vec<Array>
 /// Largest resident memory of finished cells by model.
 fn measured<'a>(dir: &Path, cells: &'a [PlannedCell]) -> Result<BTreeMap<&'a str, u64>> {
     let mut largest = BTreeMap::new();
-    for cell in cells.iter().filter(|cell| is_done(dir, cell)) {
+    for cell in cells.iter().filter(|cell| is_done(dir, cell) && !is_final(cell)) {
         let record: CellRecord = read_json(&dir.join("cells").join(cell.id()).join("cell.json"))?;
         let known = largest.entry(cell.model.as_str()).or_insert(0);
         *known = record.peak_rss_bytes.max(*known);

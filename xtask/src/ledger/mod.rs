@@ -15,7 +15,7 @@ use bench_suite::provenance::Provenance;
 use bench_suite::record::{CellRecord, Computed, Plan, PredictionRow};
 use serde::{Deserialize, Serialize};
 
-use crate::cells::Runner;
+use crate::cells::{Runner, is_done};
 use crate::cli;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
@@ -57,13 +57,12 @@ pub(crate) fn ledger(repo: &Repo, args: &cli::Ledger) -> Result<()> {
     device::device_program(repo, device)?;
     let variants = ledger.variants(args.data.as_deref(), device);
     for variant in &variants {
-        let overrides = variant.selection.overrides();
-        experiments::check(repo, &ledger.experiment, &overrides, args.data.as_deref())
+        experiments::check(repo, &ledger.experiment, &variant.selection)
             .with_context(|| format!("{} {}", variant.factor, variant.level))?;
     }
     let dir = experiments::results_root(repo, args.out.as_deref())?.join("ledger").join(&args.name);
     experiments::check_writable(&dir)?;
-    packages::ensure()?;
+    packages::ensure(args.install)?;
     let quiet = args.verbosity.quiet;
     repo.build(&["video-data"], "decoding, links FFmpeg", quiet)?;
     repo.build(&["bench-suite"], "the training engine", quiet)?;
@@ -72,7 +71,8 @@ pub(crate) fn ledger(repo: &Repo, args: &cli::Ledger) -> Result<()> {
     let mut about: Option<(String, About)> = None;
     let mut cells = 0;
     for variant in &variants {
-        let plan = engine::plan(repo, &variant.selection.flags(&ledger.experiment)?, false, args.verbosity)?;
+        let flags = variant.selection.flags(&ledger.experiment)?;
+        let mut plan = engine::plan(repo, &flags, false, args.verbosity)?;
         if plan.metric != "accuracy" {
             bail!("a ledger needs exclusive classes; {} is scored by {}", ledger.experiment, plan.metric);
         }
@@ -86,8 +86,15 @@ pub(crate) fn ledger(repo: &Repo, args: &cli::Ledger) -> Result<()> {
             engine: &start,
             interrupt: &interrupt,
             progress: &progress,
+            ended: &|| (),
         };
-        runner.run(&plan.cells)?;
+        let outcome = runner.run(&plan.cells);
+        interrupt.check()?;
+        // What failed keeps nothing out of the tables.
+        plan.cells.retain(|cell| is_done(&run_dir, cell));
+        if plan.cells.is_empty() {
+            return outcome;
+        }
         // The base comes first, and names the run.
         let (run, about) = about.get_or_insert_with(|| {
             let about = about_of(&args.name, &ledger, &plan);
@@ -98,6 +105,7 @@ pub(crate) fn ledger(repo: &Repo, args: &cli::Ledger) -> Result<()> {
         let _held = hold(&dir)?;
         keep(&dir, run, rows, about)?;
         derive(&dir)?;
+        outcome?;
     }
     eprintln!("{cells} cells; results in {}", repo.show(&dir));
     Ok(())

@@ -9,8 +9,8 @@ use bench_suite::spec::{nearest_or, stems};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::cli::Selection;
 use crate::repo::Repo;
+use crate::selection::Selection;
 
 /// Models, folds and epochs of one kind of model.
 #[derive(Debug, Clone, Deserialize)]

@@ -6,11 +6,13 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result};
 use bench_suite::provenance::utc;
-use bench_suite::record::{CellRecord, ParamsRow, Plan, PlannedCell, PredictionRow};
+use bench_suite::record::{CellRecord, FinalRecord, ParamsRow, Plan, PlannedCell, PredictionRow};
 
-use super::{CellMeta, ClipRow, CurveRow, FoldRow, Records, Run, RunFile, read_csv, read_json};
+use super::{CellMeta, ClipRow, CurveRow, FinalModel, FoldRow, Records, Run, RunFile, read_csv, read_json};
+use crate::cells::is_done;
+use crate::final_model::{self, WEIGHTS, is_final};
 
-/// Reads the finished cells of a plan.
+/// Reads the finished cells of a plan, and names the others.
 pub(crate) fn collect(run_dir: &Path, plan: &Plan, params: Vec<ParamsRow>) -> Result<Records> {
     let mut records = Records {
         run_file: RunFile {
@@ -31,7 +33,9 @@ pub(crate) fn collect(run_dir: &Path, plan: &Plan, params: Vec<ParamsRow>) -> Re
         curves: Vec::new(),
         predictions: Vec::new(),
         params,
+        strips: Vec::new(),
     };
+    let missing = plan.cells.iter().filter(|cell| !is_done(run_dir, cell)).map(PlannedCell::id);
     let mut run = Run {
         digest: plan.run_digest.clone(),
         device: plan.device,
@@ -39,10 +43,19 @@ pub(crate) fn collect(run_dir: &Path, plan: &Plan, params: Vec<ParamsRow>) -> Re
         commands: Vec::new(),
         config: plan.config.clone(),
         provenance: Vec::new(),
+        missing: missing.collect(),
+        strips: None,
         cells: Vec::new(),
+        finals: Vec::new(),
     };
-    for cell in &plan.cells {
-        read_cell(&run_dir.join("cells").join(cell.id()), cell, &mut records, &mut run)?;
+    for cell in plan.cells.iter().filter(|cell| is_done(run_dir, cell)) {
+        let dir = run_dir.join("cells").join(cell.id());
+        if is_final(cell) {
+            let model = read_final(&dir, plan, cell, &mut run)?;
+            run.finals.push(model);
+        } else {
+            read_cell(&dir, cell, &mut records, &mut run)?;
+        }
     }
     records.run_file.runs.push(run);
     records.sort();
@@ -111,6 +124,26 @@ fn read_cell(dir: &Path, planned: &PlannedCell, records: &mut Records, run: &mut
         epoch_s: cell.epoch_s,
     });
     Ok(())
+}
+
+fn read_final(dir: &Path, plan: &Plan, planned: &PlannedCell, run: &mut Run) -> Result<FinalModel> {
+    let cell: FinalRecord = read_json(&dir.join("cell.json"))?;
+    let weights = dir.join(WEIGHTS);
+    let digest = files::digest(&weights).with_context(|| format!("{} cannot be read", weights.display()))?;
+    Ok(FinalModel {
+        model: cell.model,
+        recipe: cell.recipe,
+        seed: cell.seed,
+        clips: cell.clips,
+        params_total: cell.params_total,
+        peak_rss_bytes: cell.peak_rss_bytes,
+        file: final_model::file(plan, planned),
+        sha256: digest,
+        finished: cell.computed.finished,
+        provenance: run.place(&cell.computed.by),
+        train_loss: cell.curve.iter().map(|point| point.train_loss).collect(),
+        train_value: cell.curve.iter().map(|point| point.train_value).collect(),
+    })
 }
 
 /// When a file was written, UTC.

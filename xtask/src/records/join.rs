@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{CellKey, CurveRow, OfCell, RUNS, Records, home};
+use super::{CellKey, CurveRow, FinalModel, OfCell, RUNS, Records, home};
 
 impl Records {
     /// Puts this run's records into the experiment's folder `dir`: beside its other cells where its folder is there,
@@ -49,6 +49,19 @@ impl Records {
                 cell.provenance = provenance.map(|provenance| run.place(provenance));
                 run.cells.push(cell);
             }
+            let finals = more.finals.into_iter().map(|mut model| {
+                model.provenance = more.provenance.get(model.provenance).map_or(0, |by| run.place(by));
+                model
+            });
+            let finals: Vec<FinalModel> = finals.collect();
+            run.finals
+                .retain(|old| !finals.iter().any(|new| (&new.model, new.seed) == (&old.model, old.seed)));
+            run.finals.extend(finals);
+            let is_done = |id: &String| run.cells.iter().any(|cell| cell.id() == *id);
+            run.missing.extend(more.missing);
+            run.missing.retain(|id| !is_done(id));
+            run.missing.sort();
+            run.missing.dedup();
             run.commands.extend(more.commands);
             run.commands.sort();
             run.commands.dedup();
@@ -156,5 +169,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         records.write(dir.path()).unwrap();
         assert_eq!(Records::read(dir.path()).unwrap(), records);
+    }
+
+    #[test]
+    fn a_cell_is_missing_until_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut part = fixture::records("a", &[("tt-gru", "clips", &[0], 0.5)]);
+        let id = |fold| format!("tt-gru.clips.scaled.f{fold}.s0");
+        part.run_file.runs[0].missing = vec![id(1), id(2)];
+        part.keep(dir.path()).unwrap();
+        let other = fixture::records("a", &[("tt-gru", "clips", &[0, 1], 0.5)]);
+        let folder = other.keep(dir.path()).unwrap();
+        assert_eq!(Records::read(&folder).unwrap().run_file.missing().collect::<Vec<_>>(), [id(2)]);
+    }
+
+    #[test]
+    fn a_final_model_that_was_trained_again_takes_the_place_of_its_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = fixture::records("a", &[("tt-gru", "clips", &[0], 0.5)]);
+        first.run_file.runs[0].finals.push(fixture::final_model("tt-gru"));
+        let mut again = first.clone();
+        again.run_file.runs[0].finals[0].sha256 = "other".into();
+        again.run_file.runs[0].finals.push(fixture::final_model("gru"));
+        first.keep(dir.path()).unwrap();
+        let folder = again.keep(dir.path()).unwrap();
+        let run = Records::read(&folder).unwrap().run_file.runs.remove(0);
+        let kept: Vec<(&str, &str)> =
+            run.finals.iter().map(|model| (model.model.as_str(), &model.sha256[..5])).collect();
+        assert_eq!(kept, [("gru", "fedcb"), ("tt-gru", "other")]);
     }
 }

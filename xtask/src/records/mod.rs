@@ -10,6 +10,7 @@ mod join;
 mod json;
 mod page;
 mod run_file;
+mod strips;
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -26,7 +27,8 @@ pub(crate) use csv_file::{csv_bytes, read_csv, write_atomic};
 pub(crate) use folders::{RUNS, fresh, hold, holding, home, largest, machines, shown_line};
 pub(crate) use json::{read_json, read_lines, write_lines};
 pub(crate) use page::{Listed, Page};
-pub(crate) use run_file::{CellMeta, Run, RunFile};
+pub(crate) use run_file::{CellMeta, FinalModel, Run, RunFile};
+pub(crate) use strips::Strip;
 
 /// A row of `folds.csv`: one finished cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,6 +127,8 @@ pub(crate) struct Records {
     pub(crate) curves: Vec<CurveRow>,
     pub(crate) predictions: Vec<ClipRow>,
     pub(crate) params: Vec<ParamsRow>,
+    /// Frames of the clips that it got wrong, where they may be shown.
+    pub(crate) strips: Vec<Strip>,
 }
 
 impl Records {
@@ -141,6 +145,7 @@ impl Records {
             curves: read_csv(&dir.join("curves.csv"))?,
             predictions: read_csv(&dir.join("predictions.csv"))?,
             params: read_csv(&dir.join("params.csv"))?,
+            strips: strips::read(dir, run_file.runs.iter().find_map(|run| run.strips.as_deref()))?,
             run_file: run_file.clone(),
         };
         let cells: BTreeSet<CellKey<'_>> =
@@ -167,15 +172,18 @@ impl Records {
     /// Writes the records; each file is complete or unchanged.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+        let mut run_file = self.run_file.clone();
+        let strips = strips::write(dir, &self.strips)?;
+        run_file.runs.iter_mut().for_each(|run| run.strips.clone_from(&strips));
         for (name, bytes) in [
             ("folds.csv", csv_bytes(FOLDS_HEADER, &self.folds)?),
             ("curves.csv", csv_bytes(CURVES_HEADER, &self.curves)?),
             ("predictions.csv", csv_bytes(PREDICTIONS_HEADER, &self.predictions)?),
             ("params.csv", csv_bytes(PARAMS_HEADER, &self.params)?),
-            ("run.toml", self.run_file.to_toml()?.into_bytes()),
+            ("run.toml", run_file.to_toml()?.into_bytes()),
         ] {
             write_atomic(&dir.join(name), &bytes)?;
         }
-        Ok(())
+        strips::sweep(dir, strips.as_deref())
     }
 }

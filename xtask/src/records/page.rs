@@ -174,7 +174,13 @@ fn hidden_row(name: &str, records: &Records, group: Group<'_>, why: &'static str
 /// The shown cells of all runs below the head of the run that was finished last.
 fn put_together(runs: &[(String, Records)], shown: &[(usize, Group<'_>)]) -> Option<Records> {
     let shows = |at: usize, key: CellKey<'_>| shown.contains(&(at, group_of(key)));
-    let last = shown.iter().map(|(at, _)| *at).max_by_key(|at| {
+    // A run of final models alone has no row, and its page no table.
+    let heads = if shown.is_empty() {
+        (0..runs.len()).collect()
+    } else {
+        shown.iter().map(|(at, _)| *at).collect::<Vec<_>>()
+    };
+    let last = heads.into_iter().max_by_key(|at| {
         let (name, records) = &runs[*at];
         (records.run_file.runs.iter().map(|run| run.finished().to_owned()).max(), Reverse(name.clone()))
     })?;
@@ -184,15 +190,23 @@ fn put_together(runs: &[(String, Records)], shown: &[(usize, Group<'_>)]) -> Opt
         curves: Vec::new(),
         predictions: Vec::new(),
         params: runs[last].1.params.clone(),
+        strips: Vec::new(),
     };
     for (at, (_, records)) in runs.iter().enumerate() {
         page.folds.extend(records.folds.iter().filter(|row| shows(at, row.key())).cloned());
         page.curves.extend(records.curves.iter().filter(|row| shows(at, row.key())).cloned());
         page.predictions.extend(records.predictions.iter().filter(|row| shows(at, row.key())).cloned());
+        if data_of(records) != data_of(&runs[last].1) {
+            continue;
+        }
+        page.strips.extend(records.strips.iter().cloned());
         for run in &records.run_file.runs {
             let mut run = run.clone();
             run.cells.retain(|cell| shows(at, cell.key()));
-            if !run.cells.is_empty() {
+            if run.cells.is_empty() {
+                run.missing.clear();
+            }
+            if !run.cells.is_empty() || !run.finals.is_empty() {
                 page.run_file.runs.push(run);
             }
         }

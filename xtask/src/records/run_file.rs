@@ -70,9 +70,43 @@ pub(crate) struct Run {
     /// What computed its cells: one entry unless they differ.
     #[serde(default)]
     pub(crate) provenance: Vec<Provenance>,
+    /// Cells that were planned and are not finished: while there are any, tables and charts say that they are partial.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) missing: Vec<String>,
+    /// SHA-256 of `strips.csv`; none where no frames are shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) strips: Option<String>,
     /// The cells of `folds.csv` that it computed.
     #[serde(default, rename = "cell")]
     pub(crate) cells: Vec<CellMeta>,
+    /// Models that saw every clip, and so have no row in `folds.csv`.
+    #[serde(default, rename = "final", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) finals: Vec<FinalModel>,
+}
+
+/// A model that was trained on all clips: its training curve, and no score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FinalModel {
+    pub(crate) model: String,
+    pub(crate) recipe: String,
+    pub(crate) seed: u64,
+    /// Clips that it was trained on: all.
+    pub(crate) clips: usize,
+    pub(crate) params_total: usize,
+    pub(crate) peak_rss_bytes: u64,
+    /// The model's file on the machine that trained it.
+    pub(crate) file: String,
+    /// SHA-256 of that file.
+    pub(crate) sha256: String,
+    /// When it was finished, UTC.
+    pub(crate) finished: String,
+    /// Place in the run's list of provenances.
+    pub(crate) provenance: usize,
+    /// Mean loss per clip, epoch after epoch.
+    pub(crate) train_loss: Vec<f64>,
+    /// Score on the training clips as seen while training, epoch after epoch.
+    pub(crate) train_value: Vec<f64>,
 }
 
 /// What a cell leaves beside its row in `folds.csv`.
@@ -96,6 +130,14 @@ pub(crate) struct CellMeta {
     /// The graphics card that it was trained on; none for the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) card: Option<CardUse>,
+}
+
+impl CellMeta {
+    /// The cell's name, as in [`bench_suite::record::PlannedCell::id`].
+    pub(super) fn id(&self) -> String {
+        let Self { model, protocol, recipe, fold, seed, .. } = self;
+        format!("{model}.{protocol}.{recipe}.f{fold}.s{seed}")
+    }
 }
 
 impl Run {
@@ -131,7 +173,8 @@ impl Run {
 
     /// When its last cell was finished.
     pub(crate) fn finished(&self) -> &str {
-        self.cells.iter().map(|cell| cell.finished.as_str()).max().unwrap_or_default()
+        let finals = self.finals.iter().map(|model| model.finished.as_str());
+        self.cells.iter().map(|cell| cell.finished.as_str()).chain(finals).max().unwrap_or_default()
     }
 
     /// The place of a provenance in the list, which gets it if it is new.
@@ -172,8 +215,15 @@ impl RunFile {
     pub(super) fn sort(&mut self) {
         for run in &mut self.runs {
             run.cells.sort_by(|a, b| cell_order(a.key(), b.key()));
+            run.missing.sort();
+            run.finals.sort_by(|a, b| (&a.model, a.seed).cmp(&(&b.model, b.seed)));
         }
         self.runs.sort_by(|a, b| a.digest.cmp(&b.digest));
+    }
+
+    /// Cells that were planned and are not finished.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = &str> {
+        self.runs.iter().flat_map(|run| &run.missing).map(String::as_str)
     }
 
     /// Whether frames of the clips may be shown: every run's configuration must say so.

@@ -3,6 +3,7 @@
 //! What they say is put together once, as [`blocks`]; two templates write it.
 
 mod blocks;
+mod finals;
 mod render;
 mod runs;
 mod tested;
@@ -22,6 +23,9 @@ use crate::tables::{OURS, TableRow, Tables};
 use crate::text::{bytes, score, thousands};
 use blocks::{Block, Page, Section, ending, words};
 use render::visible;
+
+/// Missing cells that are named before any number.
+const NAMED: usize = 8;
 
 /// Writes `report.md` and `report.html` beside the charts that were drawn.
 pub(crate) fn write(dir: &Path, shown: &records::Page, tables: &Tables, drawn: &[Drawn]) -> Result<()> {
@@ -59,7 +63,8 @@ fn page(dir: &Path, shown: &records::Page, tables: &Tables, drawn: &[Drawn]) -> 
         sections.push(Section::new(2, "sota", &title, blocks));
     }
     sections.extend(tested::classes(records)?);
-    sections.extend(tested::mistakes(dir, records));
+    sections.extend(tested::mistakes(records));
+    sections.extend(finals::finals(run));
     sections.extend(runs::runs(shown));
     sections.push(left_out(run));
     Ok(Page {
@@ -114,7 +119,16 @@ fn warning(run: &RunFile) -> (String, String) {
         DataKind::Official => (format!("Measured on the complete {title}."), String::new()),
         DataKind::Folder => ("Measured on clips that are no dataset of the paper.".to_owned(), String::new()),
     };
-    (first, rest)
+    let missing: Vec<&str> = run.missing().collect();
+    let partial = match missing.len() {
+        0 => String::new(),
+        n if n <= NAMED => format!("Partial: {n} planned cells are not finished: {}.", missing.join(", ")),
+        n => format!(
+            "Partial: {n} planned cells are not finished: {} and others, all in run.toml.",
+            missing[..NAMED].join(", ")
+        ),
+    };
+    (first, [rest, partial].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "))
 }
 
 fn data(run: &RunFile) -> Block {

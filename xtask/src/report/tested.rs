@@ -1,12 +1,7 @@
 //! What happened to the test clips: per class, in confusion matrices, and clip by clip where a model was sure and wrong.
 
-use std::fs;
-use std::path::Path;
-
 use anyhow::Result;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bench_suite::record::{class_of, thumbnail};
+use bench_suite::record::class_of;
 
 use super::blocks::{Block, Matrix, MatrixCell, MatrixRow, MistakenClip, Section, words};
 use super::table;
@@ -108,20 +103,19 @@ fn commonest(mut rows: Vec<ConfusionRow>) -> Vec<Block> {
 }
 
 /// The clips about which the models were surest and wrong; frames of them only where they may be shown.
-pub(super) fn mistakes(dir: &Path, records: &Records) -> Option<Section> {
+pub(super) fn mistakes(records: &Records) -> Option<Section> {
     let all = classes::mistakes(records);
     if all.is_empty() {
         return None;
     }
-    let pictures = records.run_file.may_show_frames();
+    let may_show = records.run_file.may_show_frames();
+    let pictures = may_show && !records.strips.is_empty();
     let mut clips = Vec::new();
     for mistake in all {
         let row = mistake.row;
-        let path = dir.join("thumbnails").join(thumbnail(&row.clip));
-        let picture = match fs::read(&path) {
-            Ok(jpeg) if pictures => format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg)),
-            _ => String::new(),
-        };
+        let strip = records.strips.iter().find(|strip| pictures && strip.clip == row.clip);
+        let picture =
+            strip.map_or_else(String::new, |strip| format!("data:image/jpeg;base64,{}", strip.jpeg));
         clips.push(MistakenClip {
             clip: row.clip.clone(),
             label: row.label.split(';').map(class_of).collect::<Vec<_>>().join(", "),
@@ -135,7 +129,7 @@ pub(super) fn mistakes(dir: &Path, records: &Records) -> Option<Section> {
     let mut text = "The test clips about which a model was surest and wrong, each once; the rest are in \
                     `predictions.csv`."
         .to_owned();
-    if !pictures {
+    if !may_show {
         text.push_str(" Their frames are not shown: the clips may not be redistributed.");
     }
     let blocks = vec![Block::Text { text: words(&text) }, Block::Mistakes { clips, pictures }];

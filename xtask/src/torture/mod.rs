@@ -16,9 +16,10 @@ use bench_suite::stats::Draws;
 use clap::{Args, Subcommand};
 
 use crate::interrupt::Interrupt;
+use crate::packages::{self, Install};
 use crate::records::read_json;
 use crate::repo::{Repo, run};
-use crate::{packages, text};
+use crate::text;
 use victim::{Attempt, End, Tally};
 
 /// The experiment that is tortured: five models, three folds, frames small enough for a cell a second.
@@ -26,8 +27,16 @@ const EXPERIMENT: &str = "folder-sample";
 /// Of so many rounds, one starts without clips and frame store, so that kills fall into making these too.
 const ROUNDS_PER_STORE: usize = 2;
 
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    install: Install,
+    #[command(subcommand)]
+    what: Torture,
+}
+
 #[derive(Debug, Subcommand)]
-pub(crate) enum Torture {
+enum Torture {
     /// Kill runs of the five models at random instants and compare what they leave with an undisturbed run
     #[command(after_help = "\
 Examples:
@@ -54,7 +63,7 @@ Examples:
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ImportOptions {
+struct ImportOptions {
     /// Kills to survive
     #[arg(long, value_name = "N", default_value_t = 50)]
     kills: usize,
@@ -64,7 +73,7 @@ pub(crate) struct ImportOptions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ClipOptions {
+struct ClipOptions {
     /// Mutants of each codec
     #[arg(long, value_name = "N", default_value_t = 1000)]
     count: usize,
@@ -74,7 +83,7 @@ pub(crate) struct ClipOptions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Options {
+struct Options {
     /// Kills to survive
     #[arg(long, value_name = "N", default_value_t = 200)]
     kills: usize,
@@ -117,15 +126,15 @@ impl Root {
 }
 
 /// Does the torture that was asked for.
-pub(crate) fn torture(repo: &Repo, what: &Torture) -> Result<()> {
-    packages::ensure()?;
+pub(crate) fn torture(repo: &Repo, args: &Arguments) -> Result<()> {
+    packages::ensure(args.install)?;
     repo.build(&["video-data"], "decoding, links FFmpeg", false)?;
     repo.build(&["bench-suite"], "the training engine", false)?;
-    match what {
+    match &args.what {
         Torture::Resume(options) => resume(repo, options),
         Torture::Clips(options) => clips(repo, options),
         Torture::Import(options) => import::import(repo, options.kills, options.seed),
-        Torture::Cluster(options) => cluster::torture(repo, options),
+        Torture::Cluster(options) => cluster::torture(repo, options, args.install),
     }
 }
 

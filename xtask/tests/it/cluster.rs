@@ -25,13 +25,17 @@ fn lines_of_the_plan_are_commands_that_finish_the_run() {
     let collect = fake.xtask("collect ucf11-sample");
     let text = stderr(&collect);
     assert_eq!(collect.status.code(), Some(1), "{text}");
-    assert!(text.contains("1 of 4 cells are missing:\ntt-gru.clips.scaled.f1.s0"), "{text}");
-    assert_eq!(fake.read("results/ucf11-sample/folds.csv").lines().count(), 4, "what is there is written");
+    assert!(text.contains("1 of 4 cells are missing:\ngru.clips.scaled.f1.s0"), "{text}");
+    assert_eq!(
+        fake.read("results/ucf11-sample/runs/scaled-cpu-0123abcd/folds.csv").lines().count(),
+        4,
+        "what is there is written"
+    );
 
     assert!(fake.xtask("plan ucf11").stdout.ends_with(format!("{last}\n").as_bytes()));
     shell(last);
     assert!(fake.xtask("collect ucf11-sample").status.success());
-    assert_eq!(fake.read("results/ucf11-sample/folds.csv").lines().count(), 5);
+    assert_eq!(fake.read("results/ucf11-sample/runs/scaled-cpu-0123abcd/folds.csv").lines().count(), 5);
     assert!(fake.xtask("plan ucf11").stdout.is_empty(), "nothing is missing");
     let status = fake.xtask("status ucf11-sample");
     assert_eq!(String::from_utf8_lossy(&status.stdout), "ucf11-sample: 4 cells: 4 done\n");

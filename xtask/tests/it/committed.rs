@@ -1,31 +1,86 @@
-//! Everything that is derived from the committed records equals what `figures` makes of them.
+//! Everything that is derived from the committed records equals what `figures` makes of them, whatever else lies on the
+//! machine: in `data/`, or beside the records, where a run of the README's first command leaves its own.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+
+use bench_suite::record::strip_file;
 
 use crate::fake::{Fake, copy, repo, stderr};
 
+/// What a page is drawn from: all that lies in its folder, and of that what git knows. After a run, only the whole is of
+/// one piece; after its results were put back by git, only what git knows.
 #[test]
 fn committed_results_are_what_figures_draws() {
     let results = repo().join("results");
     let Ok(entries) = fs::read_dir(&results) else { return eprintln!("skipped: no results/ in the tree") };
     for entry in entries.flatten().filter(|e| e.path().join("report.md").is_file()) {
-        let fake = Fake::new();
         let name = entry.file_name().into_string().unwrap();
-        copy(&entry.path(), &fake.path("results").join(&name));
-        fs::copy(repo().join("README.md"), fake.path("README.md")).unwrap();
-        let before = files(&fake.path("results"));
-        fs::remove_dir_all(fake.path("results").join(&name).join("charts")).unwrap();
+        let whole = |fake: &Fake| copy(&entry.path(), &fake.path("results").join(&name));
+        if let Err(stale) = drawn_again(&name, whole) {
+            let known = drawn_again(&name, |fake| tracked(&format!("results/{name}"), fake));
+            assert!(known.is_ok(), "{stale:?} are not what their records say: cargo xtask figures");
+        }
+    }
+}
+
+/// Frames of its clips in the way of a page, as an earlier version, a kill or git leave them.
+#[test]
+fn a_page_does_not_depend_on_what_lies_beside_its_records() {
+    let name = "ucf11-sample";
+    let page = |litter: bool| {
+        let fake = Fake::new();
+        tracked(&format!("results/{name}"), &fake);
+        if litter {
+            fs::create_dir_all(fake.path("data/stores/ucf11-000000000000")).unwrap();
+            fs::create_dir_all(fake.path("data/ucf11-sample/walking")).unwrap();
+            let pictures = fake.path(&format!("results/{name}/thumbnails"));
+            fs::create_dir_all(&pictures).unwrap();
+            for run in fs::read_dir(fake.path(&format!("results/{name}/runs"))).unwrap().flatten() {
+                let mut strips = String::from("clip,jpeg\n");
+                let mut rows = csv::Reader::from_path(run.path().join("predictions.csv")).unwrap();
+                for row in rows.records() {
+                    let clip = row.unwrap()[5].to_owned();
+                    fs::write(pictures.join(strip_file(&clip)), b"jpeg").unwrap();
+                    strips += &format!("{clip},anBlZw==\n");
+                }
+                fs::write(run.path().join("strips-00000000.csv"), strips).unwrap();
+            }
+        }
         let output = fake.xtask(&format!("figures {name}"));
         assert!(output.status.success(), "{}", stderr(&output));
-        let after = files(&fake.path("results"));
-        for path in before.keys().chain(after.keys()) {
-            assert!(
-                before.get(path) == after.get(path),
-                "{path} is not what its records say: cargo xtask figures"
-            );
-        }
+        (fake.read(&format!("results/{name}/report.html")), fake.read(&format!("results/{name}/report.md")))
+    };
+    assert!(page(false) == page(true), "the page is another beside what is not of its records");
+}
+
+/// Draws the page of an experiment again in a repository of its own; names the files that change.
+fn drawn_again(name: &str, fill: impl Fn(&Fake)) -> Result<(), Vec<String>> {
+    let fake = Fake::new();
+    fill(&fake);
+    fs::copy(repo().join("README.md"), fake.path("README.md")).unwrap();
+    let before = files(&fake.path("results"));
+    fs::remove_dir_all(fake.path("results").join(name).join("charts")).unwrap();
+    let output = fake.xtask(&format!("figures {name}"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let after = files(&fake.path("results"));
+    let changed = |path: &&String| before.get(*path) != after.get(*path);
+    let changed: Vec<String> = before.keys().chain(after.keys()).filter(changed).cloned().collect();
+    if changed.is_empty() { Ok(()) } else { Err(changed) }
+}
+
+/// Copies what git knows below a folder, as it stands; everything where there is no git.
+fn tracked(folder: &str, fake: &Fake) {
+    let list = Command::new("git").args(["ls-files", "-z", "--", folder]).current_dir(repo()).output();
+    let list = list.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    if list.is_empty() {
+        return copy(&repo().join(folder), &fake.path(folder));
+    }
+    for file in list.split('\0').filter(|name| !name.is_empty() && repo().join(name).is_file()) {
+        fs::create_dir_all(fake.path(file).parent().unwrap()).unwrap();
+        fs::copy(repo().join(file), fake.path(file)).unwrap();
     }
 }
 

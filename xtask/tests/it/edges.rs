@@ -58,3 +58,13 @@ fn xtask_links_neither_candle_nor_ffmpeg() {
         assert!(!tree.lines().any(|line| line.starts_with(name)), "{name} in\n{tree}");
     }
 }
+
+#[test]
+fn the_catalog_of_clips_links_neither_candle_nor_ffmpeg() {
+    let features = ["--no-default-features", "--features", "catalog", "--offline"];
+    let tree = ["tree", "--package", "bench-suite", "--edges", "normal,build", "--prefix", "none"];
+    let tree = cargo(&[&tree[..], &features[..]].concat());
+    for name in ["candle", "ffmpeg", "gemm", "tt-core", "tt-rnn"] {
+        assert!(!tree.lines().any(|line| line.starts_with(name)), "{name} in\n{tree}");
+    }
+}

@@ -33,6 +33,14 @@ fn bad_input_is_refused_before_anything_is_built() {
             vec!["--split nowhere.csv: there is no such file"],
         ),
         ("reproduce ucf11-sample --data empty", vec!["renders its own clips"]),
+        ("reproduce ucf11 --data empty --sample", vec!["cannot be used with", "--sample"]),
+        ("reproduce ut-interaction --sample", vec!["ut-interaction has no rendered sample"]),
+        (
+            "reproduce ucf11 --allow-partial",
+            vec!["data/ucf11/ is not there", "--allow-partial asks for the clips"],
+        ),
+        ("reproduce ucf11 --set data.folder=mine", vec!["data/mine/ is not there", "--set data.folder asks"]),
+        ("compare ucf11 --data nowhere", vec!["--data nowhere cannot be read"]),
         ("reproduce ut-interaction", vec!["needs clips", "--data DIR", "data/ut-interaction/"]),
         ("reproduce ucf11 --out file", vec!["results folder", "file cannot be written"]),
         ("reproduce ucf11 --jobs 0", vec!["expected a whole number from 1"]),
@@ -40,6 +48,8 @@ fn bad_input_is_refused_before_anything_is_built() {
         ("reproduce ucf11 --on slurm --jobs 2", vec!["cannot be used with '--jobs <N>'"]),
         ("reproduce ucf11 --max-parallel 2", vec!["--on <ENGINE>"]),
         ("status ucf11", vec!["no run of \"ucf11\"", "cargo xtask reproduce ucf11"]),
+        ("predict --model-file nothing clip.mp4", vec!["nothing is no file", "data/models/"]),
+        ("predict ucf11", vec!["no clip was given", "--model-file FILE"]),
         ("figures nothing", vec!["nothing holds no records"]),
     ] {
         let output = fake.xtask(line);

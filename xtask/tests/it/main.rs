@@ -10,6 +10,7 @@ mod edges;
 mod errors;
 mod fake;
 mod interrupt;
+mod packages;
 mod predict;
 mod results;
 mod run;

@@ -32,12 +32,37 @@ fn reproduce_goes_from_the_plan_to_the_report() {
     let run = fake.read(&format!("{RUN}/run.toml"));
     assert!(!run.contains(&fake.path("").display().to_string()), "no absolute path: {run}");
     let calls = fake.read("fake/calls");
-    assert!(calls.starts_with("prepare --experiment ucf11 --models gru,tt-gru --epochs 1\nplan "));
+    assert!(calls.starts_with("prepare --experiment ucf11-sample --models gru,tt-gru --epochs 1\nplan "));
+    let cells =
+        calls.lines().filter(|call| call.starts_with("cell ")).map(|call| call.split(' ').nth(4).unwrap());
+    let cheapest_first = ["tt-gru", "tt-gru", "gru", "gru"];
+    assert!(cells.map(|id| id.split('.').next().unwrap()).eq(cheapest_first), "{calls}");
+    assert!(
+        text.contains(
+            "4 cells to train, 1 at a time, cheapest first: expected time 0.6 s, memory 100 MB of "
+        )
+    );
     let leftovers = walk(&fake.path("results"))
         .into_iter()
         .filter(|p| Path::new(p).extension().is_some_and(|e| e == "tmp"))
         .count();
     assert_eq!(leftovers, 0);
+}
+
+/// Clips that are here are used, a link to clips that are gone is no sample, and `--sample` is one in any case.
+#[test]
+fn the_sample_takes_the_place_of_clips_only_where_it_may() {
+    let fake = Fake::new();
+    fs::create_dir_all(fake.path("data")).unwrap();
+    std::os::unix::fs::symlink("gone", fake.path("data/ucf11")).unwrap();
+    let text = stderr(&fake.xtask("reproduce ucf11 --dry-run"));
+    assert!(text.contains("data/ucf11/ is a link to a folder that is not there"), "{text}");
+    fs::create_dir_all(fake.path("data/gone")).unwrap();
+    for (line, experiment) in [("", "ucf11"), (" --sample", "ucf11-sample")] {
+        let output = fake.xtask(&format!("reproduce ucf11 --dry-run{line}"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(fake.read("fake/calls").contains(&format!("plan --experiment {experiment} --dry-run\n")));
+    }
 }
 
 #[test]
@@ -53,7 +78,7 @@ fn a_second_run_starts_no_finished_cell_and_changes_no_byte() {
 }
 
 #[test]
-fn failed_cells_are_named_and_a_later_run_goes_on() {
+fn failed_cells_are_named_keep_nothing_out_and_a_later_run_goes_on() {
     let fake = Fake::new();
     fake.write("fake/fail", b"");
     let output = fake.xtask("reproduce ucf11 --jobs 2");
@@ -61,11 +86,48 @@ fn failed_cells_are_named_and_a_later_run_goes_on() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text.contains("2 of 4 cells failed") && text.contains("cell gru.clips.scaled.f1.s0"), "{text}");
     assert!(text.contains("    out of luck"), "{text}");
-    assert!(!fake.path("results/ucf11-sample/table.csv").exists());
+    let finished = || fake.read(&format!("{RUN}/folds.csv")).lines().count() - 1;
+    assert_eq!(finished(), 2, "what is finished is in the tables");
+    let page = fake.read("results/ucf11-sample/report.md");
+    let says =
+        "Partial: 2 planned cells are not finished: gru.clips.scaled.f1.s0, tt-gru.clips.scaled.f1.s0.";
+    assert!(page.contains(says), "{page}");
     fs::remove_file(fake.path("fake/fail")).unwrap();
     let output = fake.xtask("reproduce ucf11");
     assert!(output.status.success());
     assert!(stderr(&output).contains("2 of 4 cells are finished already"));
+    assert_eq!(finished(), 4);
+    assert!(!fake.read("results/ucf11-sample/report.md").contains("Partial"));
+}
+
+/// The engine looks whether the tables have the first cell when the second is computed.
+#[test]
+fn tables_come_after_every_cell() {
+    let fake = Fake::new();
+    let engine = fake.read("target/release/bench-suite");
+    let look =
+        "  cell)\n    cat results/ucf11-sample/runs/*/folds.csv 2>/dev/null | wc -l >> \"$FAKE/seen\"\n";
+    fake.write("target/release/bench-suite", engine.replace("  cell)\n", look).as_bytes());
+    assert!(fake.xtask("reproduce ucf11").status.success());
+    let seen = fake.read("fake/seen");
+    assert_eq!(
+        seen.split_whitespace().collect::<Vec<_>>(),
+        ["0", "2", "3", "4"],
+        "a header and a line a cell"
+    );
+}
+
+#[test]
+fn more_memory_than_there_is_is_refused_before_a_cell_starts() {
+    let fake = Fake::new();
+    let plan = fake.read("fake/plan.json").replace("100000000", "900000000000000");
+    fake.write("fake/plan.json", plan.as_bytes());
+    let output = fake.xtask("reproduce ucf11 --jobs 2");
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("memory 1800000.0 GB of ") && text.contains("--force"), "{text}");
+    assert!(!fake.read("fake/calls").contains("cell "));
+    assert!(fake.xtask("reproduce ucf11 --jobs 2 --force").status.success());
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn eight_kills_are_survived() {
 #[test]
 fn a_disturbed_cluster_loses_and_changes_nothing() {
     let Some(fake) = with_engine() else { return };
-    let output = fake.xtask("torture cluster");
+    let output = fake.xtask("torture cluster --install");
     let text = stderr(&output);
     if text.contains("Slurm is not installed") {
         writeln!(std::io::stderr(), "SKIPPED a_disturbed_cluster_loses_and_changes_nothing: {text}").unwrap();

@@ -13,9 +13,9 @@ use video_data::import::{Options, built_store, ensure_store};
 use video_data::store::Store;
 use video_data::verify::{Checked, find_store, store_files, verify as verify_clips};
 
-use crate::data::{Places, frame_spec};
 use crate::deck;
 use crate::duplicates;
+use crate::places::{Places, frame_spec, kind_of};
 use crate::progress::Meter;
 use crate::spec::{Overrides, Spec};
 
@@ -35,6 +35,23 @@ impl std::fmt::Display for Differs {
 }
 
 impl std::error::Error for Differs {}
+
+/// 65 for data that cannot be used, 75 to try again later, else 1: a disk that takes no more is no fault of the data.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.downcast_ref() {
+        None if error.is::<Differs>() => 65,
+        None => 1,
+        Some(video_data::Error::Busy { .. }) => 75,
+        Some(video_data::Error::Space { .. }) => 1,
+        Some(video_data::Error::Io { source, .. })
+            if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem) =>
+        {
+            1
+        }
+        Some(_) => 65,
+    }
+}
 
 /// A dataset as an experiment reads it.
 #[derive(Debug)]
@@ -62,8 +79,7 @@ impl Entry {
         if !spec.data.render.is_empty() {
             bail!("experiment {name:?} renders its own clips: there is nothing to prepare");
         }
-        let kind = Kind::from_name(&spec.data.dataset)
-            .with_context(|| format!("no loader is called {:?}", spec.data.dataset))?;
+        let kind = kind_of(&spec.data.dataset)?;
         let (places, frames) = (Places::of_root(root), frame_spec(&spec)?);
         let folder = places.data.join(&spec.data.folder);
         Ok(Self { name: name.to_owned(), title: spec.title, kind, frames, folder, places })

@@ -9,6 +9,7 @@ use video_data::store::Store;
 
 use super::{Entry, file_bytes, sheet};
 use crate::deck;
+use crate::places::write;
 
 /// A clip of `clips.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -78,7 +79,7 @@ pub fn statistics(entry: &Entry) -> Result<PathBuf> {
             (0..rows.len()).filter(|clip| store.clips()[*clip].labels.contains(&label)).collect();
         table.extend(class_row(class, &members, &rows, &store));
         let file = sheets.join(format!("{label:02}-{}.png", plain(class)));
-        crate::cell::write(&file, &sheet::png(&store, &members)?)?;
+        write(&file, &sheet::png(&store, &members)?)?;
     }
     let everything: Vec<usize> = (0..rows.len()).collect();
     table.extend(class_row("all", &everything, &rows, &store));
@@ -95,8 +96,8 @@ pub fn statistics(entry: &Entry) -> Result<PathBuf> {
             frame_bytes: None,
         });
     }
-    crate::cell::write(&out.join("clips.csv"), &csv_of(&rows)?)?;
-    crate::cell::write(&out.join("classes.csv"), &csv_of(&table)?)?;
+    write(&out.join("clips.csv"), &csv_of(&rows)?)?;
+    write(&out.join("classes.csv"), &csv_of(&table)?)?;
     Ok(out)
 }
 

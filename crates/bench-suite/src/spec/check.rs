@@ -1,6 +1,7 @@
 //! Values that no run can use are refused before anything is built.
 
 use super::{MODEL_NAMES, Result, Spec, SpecError, nearest_or};
+use crate::record::FINAL;
 
 impl Spec {
     pub(super) fn check(&self) -> Result<()> {
@@ -8,7 +9,7 @@ impl Spec {
         for name in names {
             nearest_or("model", name, &MODEL_NAMES)?;
         }
-        nearest_or("protocol", &self.protocol.kind, &["clips", "groups", "official"])?;
+        nearest_or("protocol", &self.protocol.kind, &["clips", "groups", "official", FINAL])?;
         nearest_or("dataset", &self.data.dataset, &["ucf11", "hollywood2", "youtube-celebrities", "folder"])?;
         if !self.data.render.is_empty() {
             let layouts = ["ucf11", "hollywood2", "youtube-celebrities", "folder"];
@@ -96,7 +97,9 @@ impl Spec {
                 return Err(SpecError::Value { key, value: value.to_string(), reason });
             }
         }
-        if self.protocol.kind != "official" && self.protocol.hold_out > 0.0 {
+        // Neither deals clips into folds, and all of them leaves no share to hold out.
+        let split_or_all = ["official", FINAL].contains(&self.protocol.kind.as_str());
+        if !split_or_all && self.protocol.hold_out > 0.0 {
             let reason =
                 "it cuts the end off the list of training clips, which is sorted by class: only the \
                           lists of protocol official can take it; --set protocol.hold_out=0 trains on all"
@@ -104,7 +107,7 @@ impl Spec {
             let value = self.protocol.hold_out.to_string();
             return Err(SpecError::Value { key: "protocol.hold_out", value, reason });
         }
-        if self.protocol.kind != "official" && self.protocol.folds < 2 {
+        if self.fold_count() < 2 && !split_or_all {
             let value = self.protocol.folds.to_string();
             return Err(SpecError::Value {
                 key: "protocol.folds",
@@ -113,7 +116,7 @@ impl Spec {
             });
         }
         for fold in self.model.names.iter().flat_map(|name| self.folds(name)) {
-            let folds = if self.protocol.kind == "official" { 1 } else { self.protocol.folds };
+            let folds = self.fold_count();
             if fold >= folds {
                 let reason = format!("folds are numbered from 0 to {}", folds - 1);
                 return Err(SpecError::Value { key: "--folds", value: fold.to_string(), reason });

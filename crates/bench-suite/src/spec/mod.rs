@@ -9,6 +9,7 @@ mod check;
 mod error;
 mod layers;
 
+use crate::record::FINAL;
 pub use error::{Result, SpecError, nearest_or};
 use layers::{apply_sets, merge, parse, read, take_table};
 use serde::{Deserialize, Serialize};
@@ -123,7 +124,7 @@ pub struct ModelSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProtocolSpec {
-    /// `clips`, `groups` or `official`.
+    /// `clips`, `groups`, `official`, or `final` for none held back.
     pub kind: String,
     /// Number of folds k.
     pub folds: usize,
@@ -265,8 +266,16 @@ impl Spec {
 
     /// Folds that a model runs.
     pub fn folds(&self, model: &str) -> Vec<usize> {
-        let all = if self.protocol.kind == "official" { 1 } else { self.protocol.folds };
-        self.protocol.run_folds.get(model).cloned().unwrap_or_else(|| (0..all).collect())
+        if self.protocol.kind == FINAL {
+            return vec![0];
+        }
+        let all = (0..self.fold_count()).collect();
+        self.protocol.run_folds.get(model).cloned().unwrap_or(all)
+    }
+
+    /// Folds that there are.
+    fn fold_count(&self) -> usize {
+        if ["official", FINAL].contains(&self.protocol.kind.as_str()) { 1 } else { self.protocol.folds }
     }
 }
 

@@ -7,6 +7,7 @@ mod compress;
 mod determinism;
 mod devices;
 mod faults;
+mod final_model;
 mod locks;
 mod modes;
 mod people;

@@ -19,9 +19,10 @@ use clap::{Args, ValueEnum};
 use super::{EXPERIMENT, Root, remove};
 use crate::cells::is_done;
 use crate::interrupt::Interrupt;
+use crate::packages::{self, Install};
 use crate::records::{RUNS, holding, read_json};
 use crate::repo::{self, Repo};
-use crate::{packages, text};
+use crate::text;
 use daemons::Cluster;
 
 /// Scenarios at the same time.
@@ -106,8 +107,8 @@ impl fmt::Display for Verdict {
 
 /// Runs the scenarios, some at a time, each on a cluster of its own, and prints a line for each.
 #[expect(clippy::print_stdout, reason = "the lines are what the verb is for")]
-pub(super) fn torture(repo: &Repo, options: &Options) -> Result<()> {
-    packages::ensure_slurm()?;
+pub(super) fn torture(repo: &Repo, options: &Options, install: Install) -> Result<()> {
+    packages::ensure_slurm(install)?;
     let interrupt = Interrupt::install()?;
     let base = repo.path("data/torture-cluster");
     remove(&base)?;

@@ -2,15 +2,14 @@
 //!
 //! `cargo xtask` starts it; every verb can be run by hand too.
 
-mod data;
-
 use anyhow::{Context, Result};
-use bench_suite::catalog::Differs;
+use bench_suite::catalog;
 use bench_suite::cell::CellOptions;
 use bench_suite::compress::CompressOptions;
-use bench_suite::data::{Choice, Clips, Places, Resolved, prepare, resolve};
+use bench_suite::data::{Choice, Clips, Resolved, prepare, resolve};
 use bench_suite::device::{DeviceName, Precision};
 use bench_suite::lease::Locked;
+use bench_suite::places::Places;
 use bench_suite::plan::{Frames, plan};
 use bench_suite::predict::{BadClips, PredictOptions, predict};
 use bench_suite::provenance::Code;
@@ -18,7 +17,6 @@ use bench_suite::record::DataKind;
 use bench_suite::spec::{Overrides, SpecError};
 use bench_suite::train::{STOP, Stopped};
 use clap::{Args, Parser, Subcommand};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -70,14 +68,11 @@ enum Verb {
         #[arg(long)]
         device: Option<DeviceName>,
     },
-    /// Print the most probable classes of video files, by the model of a finished cell.
+    /// Print the most probable classes of video files, by a trained model.
     Predict {
-        /// Folder of the run.
+        /// The model's file: `weights.safetensors` of a finished cell, or a copy of it.
         #[arg(long)]
-        run_dir: PathBuf,
-        /// Name of the cell.
-        #[arg(long)]
-        cell: String,
+        model: PathBuf,
         /// Classes to print per clip.
         #[arg(long, default_value_t = 5)]
         top: usize,
@@ -122,7 +117,7 @@ enum Verb {
         cell: String,
     },
     /// Write strips of frames of the clips named on standard input (a JSON list), where they may be shown.
-    Thumbnails {
+    Strips {
         /// Folder of the run.
         #[arg(long)]
         run_dir: PathBuf,
@@ -130,9 +125,6 @@ enum Verb {
         #[arg(long)]
         out: PathBuf,
     },
-    /// What clips there are: `cargo xtask data`.
-    #[command(subcommand)]
-    Data(data::Data),
     /// Decode damaged clips: `cargo xtask torture clips`.
     TortureClips {
         /// Mutants of each codec.
@@ -195,7 +187,7 @@ struct Selection {
     /// Epochs of every model.
     #[arg(long)]
     epochs: Option<usize>,
-    /// clips, groups or official.
+    /// clips, groups, official or final.
     #[arg(long)]
     protocol: Option<String>,
     /// key=value, any key of the experiment's file.
@@ -245,22 +237,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let level = if cli.quiet {
-        "warn"
-    } else if cli.verbose {
-        "debug"
-    } else {
-        "info"
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .without_time()
-        .init();
+    bench_suite::progress::log(cli.quiet, cli.verbose);
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -278,25 +255,10 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         130
     } else if error.is::<SpecError>() {
         64
-    } else if error.is::<BadClips>() || error.is::<Differs>() {
+    } else if error.is::<BadClips>() {
         65
     } else {
-        error.downcast_ref().map_or(1, data_code)
-    }
-}
-
-/// A disk that takes no more is no fault of the data.
-fn data_code(error: &video_data::Error) -> u8 {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    match error {
-        video_data::Error::Busy { .. } => 75,
-        video_data::Error::Space { .. } => 1,
-        video_data::Error::Io { source, .. }
-            if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem) =>
-        {
-            1
-        }
-        _ => 65,
+        catalog::exit_code(error)
     }
 }
 
@@ -323,9 +285,9 @@ fn run(cli: &Cli) -> Result<()> {
                 device: *device,
             })
         }
-        Verb::Predict { run_dir, cell, top, json, device, clips } => {
-            let (run_dir, id, clips) = (run_dir.clone(), cell.clone(), clips.clone());
-            run_predict(&PredictOptions { run_dir, id, clips, top: *top, device: *device }, *json)
+        Verb::Predict { model, top, json, device, clips } => {
+            let (model, clips) = (model.clone(), clips.clone());
+            run_predict(&PredictOptions { model, clips, top: *top, device: *device }, *json)
         }
         Verb::Compress { run_dir, cell, form, rank, epochs, device } => {
             stop_at_signals()?;
@@ -343,12 +305,11 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::SingularValues { run_dir, cell } => {
             bench_suite::compress::singular_values(run_dir, cell, Duration::from_mins(10))
         }
-        Verb::Thumbnails { run_dir, out } => {
+        Verb::Strips { run_dir, out } => {
             let clips: Vec<String> = serde_json::from_reader(std::io::stdin().lock())
                 .context("standard input is no JSON list of clips")?;
-            bench_suite::thumbnails::write(run_dir, &clips, out)
+            bench_suite::strips::write(run_dir, &clips, out)
         }
-        Verb::Data(verb) => data::run(&cli.root, verb, threads),
         Verb::TortureClips { count, seed, dir } => run_torture_clips(*count, *seed, dir, threads),
         Verb::DecodeClips { width, height, clips } => run_decode(*width, *height, clips),
         Verb::Params(_) => print_json(&bench_suite::build::figure_1()?),

@@ -1,7 +1,8 @@
 //! Strips of frames for reports: small JPEGs of clips that may be shown.
 
-use crate::data::{Clips, Places};
-use crate::record::{Plan, thumbnail};
+use crate::data::Clips;
+use crate::places::Places;
+use crate::record::{Plan, strip_file};
 use crate::spec::Spec;
 use anyhow::{Context, Result, bail};
 use jpeg_encoder::{ColorType, Encoder};
@@ -33,7 +34,7 @@ pub fn write(run_dir: &Path, clips: &[String], out: &Path) -> Result<()> {
         let clip = (0..stored.len()).find(|clip| stored.name(*clip) == name);
         let clip = clip.with_context(|| format!("{} has no clip {name:?}", stored.store_name()))?;
         let strip = strip(stored.frames_of(clip), (spec.data.width, spec.data.height))?;
-        crate::cell::write(&out.join(thumbnail(name)), &strip)?;
+        crate::cell::write(&out.join(strip_file(name)), &strip)?;
     }
     Ok(())
 }

@@ -1,12 +1,24 @@
-//! `bench-suite data`: what `cargo xtask data` starts.
+//! The datasets on this machine: what `cargo xtask data` starts. No training engine is in it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bench_suite::catalog::{self, Entry};
-use clap::Subcommand;
-use std::path::{Path, PathBuf};
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "clip-catalog", about = "Lists, imports, checks, describes and removes datasets", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Data,
+    /// Root of the repository.
+    #[arg(long, global = true, default_value = ".")]
+    root: PathBuf,
+}
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Data {
+enum Data {
     /// Print a line per dataset.
     List,
     /// Put clips in place and decode them.
@@ -36,8 +48,21 @@ pub(crate) enum Data {
     },
 }
 
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    bench_suite::progress::log(false, false);
+    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match run(&cli.root, &cli.verb, jobs) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(catalog::exit_code(&error))
+        }
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "the answer is what these verbs are for")]
-pub(crate) fn run(root: &Path, verb: &Data, jobs: usize) -> Result<()> {
+fn run(root: &Path, verb: &Data, jobs: usize) -> Result<()> {
     let entry = |name: &str| Entry::load(root, name);
     match verb {
         Data::List => {

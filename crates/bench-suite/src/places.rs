@@ -1,0 +1,54 @@
+//! Where things are kept, and what an experiment wants of its clips.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use video_data::datasets::{FrameSpec, Kind};
+use video_data::rate::Rate;
+
+use crate::spec::Spec;
+
+/// Where things are kept, relative to the root of the repository.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// `data/`.
+    pub data: PathBuf,
+}
+
+impl Places {
+    /// The data folder of the repository at `root`.
+    pub fn of_root(root: &Path) -> Self {
+        Self { data: root.join("data") }
+    }
+
+    /// The data folder that a run's folder lies in.
+    pub fn of_run(run_dir: &Path) -> Result<Self> {
+        let data = run_dir.ancestors().nth(2).context("a run's folder is data/runs/<digest>")?;
+        Ok(Self { data: data.to_owned() })
+    }
+
+    /// Frame stores.
+    pub fn stores(&self) -> PathBuf {
+        self.data.join("stores")
+    }
+}
+
+/// The layout called `name`.
+pub(crate) fn kind_of(name: &str) -> Result<Kind> {
+    Kind::from_name(name).with_context(|| format!("no loader is called {name:?}"))
+}
+
+/// Size and rate of an experiment's frames.
+pub(crate) fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
+    let rate = match kind_of(&spec.data.dataset)? {
+        Kind::Folder => Rate::AtMost(spec.data.fps),
+        _ => Rate::Exactly(spec.data.fps),
+    };
+    let strict = spec.decode.strict;
+    Ok(FrameSpec { width: spec.data.width as u32, height: spec.data.height as u32, rate, strict })
+}
+
+/// Writes a file whole or not at all.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    files::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
