@@ -7,6 +7,7 @@ mod compress;
 mod determinism;
 mod devices;
 mod faults;
+mod inner;
 mod locks;
 mod modes;
 mod resume;
