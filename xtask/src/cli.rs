@@ -17,6 +17,8 @@ Examples:
   cargo xtask reproduce ucf11              the main job: video files to tables and charts
   cargo xtask compare ucf11 --devices cpu  seconds per epoch and memory of the five models
   cargo xtask ledger miracl-words --data D what the paper leaves open, one factor at a time
+  cargo xtask tune miracl-words --data D   every model tuned alike, by inner splits of training folds
+  cargo xtask rates miracl-words --data D  training loss against the rate, for models of several sizes
   cargo xtask plan ucf11                   the missing cells as command lines, to run anywhere
   cargo xtask status ucf11                 cells done, running, waiting, failed
   cargo xtask collect ucf11                tables and charts from cells computed elsewhere
@@ -112,6 +114,17 @@ Examples:
   cargo xtask ledger miracl-words --data /videos/miracl_words
   cargo xtask ledger miracl-words --data /videos/miracl_words --jobs 2")]
     Ledger(Ledger),
+    /// Tune every model with the same budget, as experiments/tune/<name>.toml says, and score each choice once
+    #[command(after_help = "\
+Examples:
+  cargo xtask tune miracl-words --data /videos/miracl_words
+  cargo xtask tune miracl-words --data /videos/miracl_words --models tt-gru --folds 0 --jobs 2")]
+    Tune(crate::tune::Options),
+    /// Measure the training loss against the rate at several sizes, as experiments/rates/<name>.toml says
+    #[command(after_help = "\
+Examples:
+  cargo xtask rates miracl-words --data /videos/miracl_words --jobs 2")]
+    Rates(crate::rates::Options),
     /// Print the most probable classes of video files, by a model of a finished run
     #[command(after_help = "\
 Examples:
@@ -193,7 +206,8 @@ pub(crate) struct Selection {
     /// Folder under results/ [default: the experiment's name; of `folder`, that of the --data folder]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Models to train: tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn
+    /// Models to train: tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn; controls: mean-frame, stacked-frames,
+    /// pooled-gru-small, pooled-gru, projected-gru, tt-gru-frozen
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) models: Vec<String>,
     /// Folds to run, counted from 0

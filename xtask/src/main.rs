@@ -30,6 +30,7 @@ mod paired;
 mod peers;
 mod predict;
 mod progress;
+mod rates;
 mod readme;
 mod records;
 mod repo;
@@ -42,6 +43,8 @@ mod suite;
 mod tables;
 mod text;
 mod torture;
+mod trials;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -99,6 +102,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Verb::Torture(what) => torture::torture(&repo, what),
         Verb::Compare(args) => compare::compare(&repo, args),
         Verb::Ledger(args) => ledger::ledger(&repo, args),
+        Verb::Tune(args) => tune::tune(&repo, args),
+        Verb::Rates(args) => rates::rates(&repo, args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

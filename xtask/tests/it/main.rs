@@ -16,3 +16,4 @@ mod run;
 mod setup;
 mod tidy;
 mod torture;
+mod tune;
