@@ -16,6 +16,8 @@ Examples:
   cargo xtask reproduce ucf11              the main job: video files to tables and charts
   cargo xtask compare ucf11 --devices cpu  seconds per epoch and memory of the five models
   cargo xtask ledger miracl-words --data D what the paper leaves open, one factor at a time
+  cargo xtask tune miracl-words --data D   every model tuned alike, by inner splits of training folds
+  cargo xtask rates miracl-words --data D  training loss against the rate, for models of several sizes
   cargo xtask plan ucf11                   the missing cells as command lines, to run anywhere
   cargo xtask status ucf11                 cells done, running, waiting, failed
   cargo xtask collect ucf11                tables and charts from cells computed elsewhere
@@ -115,6 +117,17 @@ Examples:
   cargo xtask ledger miracl-words --data /videos/miracl_words
   cargo xtask ledger miracl-words --data /videos/miracl_words --jobs 2")]
     Ledger(Ledger),
+    /// Tune every model with the same budget, as experiments/tune/<name>.toml says, and score each choice once
+    #[command(after_help = "\
+Examples:
+  cargo xtask tune miracl-words --data /videos/miracl_words
+  cargo xtask tune miracl-words --data /videos/miracl_words --models tt-gru --folds 0 --jobs 2")]
+    Tune(crate::tune::Options),
+    /// Measure the training loss against the rate at several sizes, as experiments/rates/<name>.toml says
+    #[command(after_help = "\
+Examples:
+  cargo xtask rates miracl-words --data /videos/miracl_words --jobs 2")]
+    Rates(crate::rates::Options),
     /// Print the most probable classes of video files, by a model of a finished run
     #[command(after_help = "\
 Examples:

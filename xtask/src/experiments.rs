@@ -85,7 +85,7 @@ pub(crate) fn check(repo: &Repo, name: &str, selection: &Selection) -> Result<Ch
 }
 
 /// Folders under `results/` that are no experiment's.
-const TAKEN: [&str; 4] = ["bench", "compression", "devices", "ledger"];
+const TAKEN: [&str; 6] = ["bench", "compression", "devices", "ledger", "rates", "tuning"];
 
 /// The selection with the name of its results: `--name`, and for any folder of clips the folder's own, so that two such
 /// datasets have two names.
@@ -130,6 +130,15 @@ pub(crate) fn check_writable(dir: &Path) -> Result<()> {
     let attempt =
         fs::create_dir_all(dir).and_then(|()| fs::write(&probe, b"")).and_then(|()| fs::remove_file(&probe));
     attempt.with_context(|| format!("results folder {} cannot be written", dir.display()))
+}
+
+/// The folders two levels below `root` that hold this file, sorted.
+pub(crate) fn below(root: &Path, file: &str) -> Vec<PathBuf> {
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut dirs: Vec<PathBuf> =
+        entries(root).flat_map(|dir| entries(&dir)).filter(|dir| dir.join(file).is_file()).collect();
+    dirs.sort();
+    dirs
 }
 
 /// The folder that holds every experiment's results.

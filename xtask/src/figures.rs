@@ -10,7 +10,7 @@ use crate::paired::PAIRED_HEADER;
 use crate::records::{Page, csv_bytes, write_atomic};
 use crate::repo::Repo;
 use crate::tables::{SOTA_HEADER, TABLE_HEADER, Tables};
-use crate::{charts, compare, compress, ledger, readme, report};
+use crate::{charts, compare, compress, ledger, rates, readme, report, tune};
 
 /// Regenerates one folder under `root`, or every folder that holds records.
 pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Result<()> {
@@ -36,6 +36,8 @@ pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Res
         drawn += compare::redraw(repo, &root.join("devices"))?;
         drawn += compress::redraw(repo, &root.join("compression"))?;
         drawn += ledger::redraw(repo, &root.join("ledger"))?;
+        drawn += tune::redraw(repo, &root.join("tuning"))?;
+        drawn += rates::redraw(repo, &root.join("rates"))?;
     }
     if experiment.is_none_or(|name| name == readme::SHOWN) && root == repo.path("results") {
         readme::splice(repo)?;

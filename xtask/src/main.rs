@@ -32,6 +32,7 @@ mod paired;
 mod peers;
 mod predict;
 mod progress;
+mod rates;
 mod readme;
 mod records;
 mod repo;
@@ -45,6 +46,8 @@ mod suite;
 mod tables;
 mod text;
 mod torture;
+mod trials;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -104,6 +107,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Verb::Torture(args) => torture::torture(&repo, args),
         Verb::Compare(args) => compare::compare(&repo, args),
         Verb::Ledger(args) => ledger::ledger(&repo, args),
+        Verb::Tune(args) => tune::tune(&repo, args),
+        Verb::Rates(args) => rates::rates(&repo, args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -26,7 +26,8 @@ pub(crate) struct Selection {
     /// The rendered sample, whatever lies in data/
     #[arg(long, conflicts_with_all = ["data", "split", "allow_partial"])]
     pub(crate) sample: bool,
-    /// Models to train: tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn
+    /// Models to train: tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn; controls: mean-frame, stacked-frames,
+    /// pooled-gru-small, pooled-gru, projected-gru, tt-gru-frozen
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) models: Vec<String>,
     /// Folds to run, counted from 0

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CellRecord {
-    /// `tt-mlp`, `gru`, `lstm`, `tt-gru`, `tt-lstm`, `rnn` or `tt-rnn`.
+    /// A name of [`crate::spec::MODEL_NAMES`].
     pub model: String,
     /// `clips`, `groups` or `official`.
     pub protocol: String,
@@ -33,9 +33,9 @@ pub struct CellRecord {
     pub epoch_s: Option<f64>,
     /// Peak resident memory of the cell's process in bytes.
     pub peak_rss_bytes: u64,
-    /// Input-to-hidden weights.
+    /// Trained input-to-hidden weights.
     pub params_input: usize,
-    /// All weights.
+    /// All trained weights.
     pub params_total: usize,
     /// Share of the gates' activations below 0.01 or above 0.99 at the initial weights, over the first training
     /// batch of the fold; none for models without gates.

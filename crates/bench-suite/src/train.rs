@@ -105,7 +105,7 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
         input_factor: train.input_lr_factor,
     };
     let clip_norm = (train.clip_norm > 0.0).then_some(train.clip_norm);
-    let adam = AdamConfig { clip_norm, ..AdamConfig::default() };
+    let adam = AdamConfig { clip_norm, weight_decay: train.weight_decay, ..AdamConfig::default() };
     let optimizer = Optimizer::new(adam, rates, model.parameters())?;
     let multi_label = cell.clips.multi_label();
     let (trained, waited) = (Duration::ZERO, Duration::ZERO);

@@ -161,6 +161,7 @@ fn wrong_specifications_say_what_is_right() {
             "must multiply to 57600 (160 x 120 x 3), but their product is 54400",
         ),
         (vec!["train.lr=-1.0"], "must be a positive number"),
+        (vec!["train.weight_decay=-0.1"], "must be a number from 0"),
         (vec!["model.names=[\"tt-gro\"]"], "did you mean \"tt-gru\"?"),
         (vec!["protocol.kind=clip"], "did you mean \"clips\"?"),
         (vec!["protocol.folds=1"], "must be at least 2"),

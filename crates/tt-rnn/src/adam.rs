@@ -24,6 +24,11 @@ pub struct AdamConfig {
     pub epsilon: f64,
     /// Largest norm of all gradients together; a larger one is scaled down. `None`: no clipping.
     pub clip_norm: Option<f64>,
+    /// Every step also takes this share of a weight, times the weight's own rate. 0: none.
+    ///
+    /// # Paper
+    /// Loshchilov and Hutter 2019, AdamW, in the form of PyTorch: the share is no part of the gradient.
+    pub weight_decay: f64,
 }
 
 impl AdamConfig {
@@ -37,7 +42,7 @@ impl AdamConfig {
 impl Default for AdamConfig {
     /// The constants of Keras, and so of the paper's code.
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, clip_norm: None }
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, clip_norm: None, weight_decay: 0.0 }
     }
 }
 
@@ -132,6 +137,7 @@ impl Adam {
             new2: (1.0 - self.config.beta2) as f32,
             epsilon: self.config.epsilon as f32,
             decay: 2.0 * l2,
+            shrink: (lr * self.config.weight_decay) as f32,
             scale: grad_scale,
         }
     }
@@ -175,6 +181,7 @@ struct Rule {
     new2: f32,
     epsilon: f32,
     decay: f32,
+    shrink: f32,
     scale: f32,
 }
 
@@ -206,7 +213,9 @@ impl Kernel for Chunk<'_> {
                 let step = S::div(first, S::add(S::sqrt(second), S::splat(rule.epsilon)));
                 S::store_partial(m.as_mut_ptr(), first, n);
                 S::store_partial(v.as_mut_ptr(), second, n);
-                S::store_partial(param.as_mut_ptr(), S::fma(step, S::splat(-rule.rate), p), n);
+                // Without decay p itself, to the last bit.
+                let kept = S::fma(p, S::splat(-rule.shrink), p);
+                S::store_partial(param.as_mut_ptr(), S::fma(step, S::splat(-rule.rate), kept), n);
             }
         }
     }
@@ -224,7 +233,7 @@ mod tests {
 
     #[test]
     fn follows_the_rule_in_f64() {
-        let config = AdamConfig { epsilon: 1e-3, ..AdamConfig::default() };
+        let config = AdamConfig { epsilon: 1e-3, weight_decay: 0.3, ..AdamConfig::default() };
         for isa in Isa::available() {
             let (mut p, n) = (values(101, "p"), 101);
             let mut wide: Vec<f64> = p.iter().map(|x| f64::from(*x)).collect();
@@ -237,11 +246,11 @@ mod tests {
                     .unwrap();
                 let unbiased = (1.0 - 0.999f64.powf(f64::from(t))).sqrt() / (1.0 - 0.9f64.powf(f64::from(t)));
                 for i in 0..n {
-                    let rate = unbiased * if i < 40 { 0.01 } else { 0.002 };
+                    let lr = if i < 40 { 0.01 } else { 0.002 };
                     let g = 0.5 * f64::from(grad[i]) + 2.0 * 0.05 * wide[i];
                     m[i] = 0.9 * m[i] + 0.1 * g;
                     v[i] = 0.999 * v[i] + 0.001 * g * g;
-                    wide[i] -= rate * m[i] / (v[i].sqrt() + 1e-3);
+                    wide[i] -= lr * unbiased * m[i] / (v[i].sqrt() + 1e-3) + lr * 0.3 * wide[i];
                 }
             }
             // Twenty steps of at most 0.01, each with a handful of roundings.

@@ -220,7 +220,7 @@ impl Optimizer {
 
     /// The same rule as the kernel's; the norm is summed in f32, and nothing waits for the device.
     fn step_by_operators(&mut self, grads: &GradStore) -> Result<()> {
-        let AdamConfig { beta1, beta2, epsilon, clip_norm } = *self.adam.config();
+        let AdamConfig { beta1, beta2, epsilon, clip_norm, weight_decay } = *self.adam.config();
         let gradients: Vec<Tensor> = self
             .parameters
             .iter()
@@ -241,15 +241,19 @@ impl Optimizer {
             *v = ((&*v * beta2)? + (g.sqr()? * (1.0 - beta2))?)?;
             let step = (&*m / (v.sqrt()? + epsilon)?)?;
             let rates = parameter.rates(&self.rates);
-            let rate = |lr: f64| self.adam.config().rate(self.step, lr);
+            let moved = |step: &Tensor, p: &Tensor, lr: f64| {
+                let moved = (step * self.adam.config().rate(self.step, lr))?;
+                if weight_decay > 0.0 { moved + (p * (lr * weight_decay))? } else { Ok(moved) }
+            };
             let step = if let [(_, lr)] = rates[..] {
-                (step * rate(lr))?
+                moved(&step, &p, lr)?
             } else {
-                let (flat, mut start) = (step.flatten_all()?, 0);
+                let (flat, values, mut start) = (step.flatten_all()?, p.flatten_all()?, 0);
                 let scaled = rates.iter().map(|(count, lr)| {
-                    let part = flat.narrow(0, start, *count)? * rate(*lr);
+                    let part = |all: &Tensor| all.narrow(0, start, *count);
+                    let moved = moved(&part(&flat)?, &part(&values)?, *lr);
                     start += count;
-                    part
+                    moved
                 });
                 let scaled = scaled.collect::<candle_core::Result<Vec<_>>>()?;
                 Tensor::cat(&scaled, 0)?.reshape(p.shape())?
@@ -345,7 +349,7 @@ mod tests {
         let mut parameter = Parameter::of_parts("a", parts, values, &[3, 4], &Device::Cpu).unwrap();
         parameter.l2 = 0.05;
         let var = parameter.var.clone();
-        let config = AdamConfig { clip_norm: Some(0.7), ..AdamConfig::default() };
+        let config = AdamConfig { clip_norm: Some(0.7), weight_decay: 0.2, ..AdamConfig::default() };
         let rates = Rates { lr: 0.0125, rule: RateRule::FanIn, input_factor: 1.0 };
         let new = || Optimizer::with(config, rates, vec![parameter.clone()], by_operators).unwrap();
         let mut optimizer = new();

@@ -12,10 +12,12 @@ mod ledger;
 mod lengths;
 mod palette;
 mod rank;
+mod rates;
 mod seconds;
 mod singular_values;
 mod size;
 mod sota;
+mod tuning;
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +33,9 @@ pub(crate) use devices::devices;
 pub(crate) use ledger::ledger;
 pub(crate) use lengths::lengths;
 pub(crate) use palette::dark_style;
+pub(crate) use rates::rates;
 pub(crate) use singular_values::singular_values;
+pub(crate) use tuning::tuning;
 
 /// A chart's file name (without ending), title for the report, and whether it was drawn.
 #[derive(Debug, Clone, PartialEq)]

@@ -27,6 +27,13 @@ pub(crate) fn color(name: &str) -> Color {
         "tt-lstm" => (200, 80, 0),
         "rnn" => (204, 121, 167),
         "tt-rnn" => (130, 40, 100),
+        // Controls: browns and greens, which no model of the paper has.
+        "mean-frame" => (176, 150, 110),
+        "stacked-frames" => (120, 85, 40),
+        "pooled-gru-small" => (170, 190, 60),
+        "pooled-gru" => (105, 130, 20),
+        "projected-gru" => (150, 130, 200),
+        "tt-gru-frozen" => (85, 65, 150),
         _ => MUTED,
     }
 }
@@ -37,8 +44,9 @@ pub(crate) fn ink((r, g, b): Color) -> Color {
     (dark(r), dark(g), dark(b))
 }
 
-/// Style rules that turn a chart's colours into those of a dark page.
-pub(crate) fn dark_style() -> String {
+/// Style rules that turn a chart's colours into those of a dark page: of the paper's and the deck's models, and of
+/// `others` that the page shows.
+pub(crate) fn dark_style<'a>(others: impl Iterator<Item = &'a str>) -> String {
     let mut rules = String::new();
     let mut rule = |light: Color, dark: &str| {
         let light = format!("#{:02X}{:02X}{:02X}", light.0, light.1, light.2);
@@ -52,7 +60,13 @@ pub(crate) fn dark_style() -> String {
     rule(MUTED, "var(--muted)");
     rule(GRID, "var(--line)");
     rule(NEUTRAL, "#6a7480");
-    for name in ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm", "rnn", "tt-rnn"] {
+    let mut names = vec!["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm", "rnn", "tt-rnn"];
+    for other in others {
+        if !names.contains(&other) {
+            names.push(other);
+        }
+    }
+    for name in names {
         let lighter = |share: u16| {
             let mix = |c: u8| (u16::from(c) + (255 - u16::from(c)) * share / 100) as u8;
             let (r, g, b) = color(name);
@@ -66,7 +80,7 @@ pub(crate) fn dark_style() -> String {
 
 /// Dense models have hollow marks.
 pub(crate) fn is_dense(name: &str) -> bool {
-    matches!(name, "gru" | "lstm" | "rnn" | "fc")
+    matches!(name, "gru" | "lstm" | "rnn" | "fc" | "projected-gru" | "pooled-gru" | "pooled-gru-small")
 }
 
 /// A model's name as the paper writes it.

@@ -4,7 +4,7 @@
 //! one data and one kind of device, are a run of the ledger: its cells land in a folder below
 //! `results/ledger/<name>/runs/` as they are done.
 
-mod rows;
+pub(crate) mod rows;
 mod spec;
 
 use std::fs;

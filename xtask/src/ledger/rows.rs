@@ -120,7 +120,13 @@ fn order(model: &str) -> usize {
     bench_suite::spec::MODEL_NAMES.iter().position(|name| *name == model).unwrap_or(usize::MAX)
 }
 
-fn summary(factor: &str, level: &str, cells: &[&CellRow], base: Option<&[&CellRow]>) -> Option<LedgerRow> {
+/// The row of some cells of one model, beside those of a base.
+pub(crate) fn summary(
+    factor: &str,
+    level: &str,
+    cells: &[&CellRow],
+    base: Option<&[&CellRow]>,
+) -> Option<LedgerRow> {
     let first = cells.first()?;
     let (values, folds) = by_fold(cells);
     let purpose = format!("ledger/{factor}/{level}/{}/{}", first.split, first.model);

@@ -71,7 +71,7 @@ fn page(dir: &Path, shown: &records::Page, tables: &Tables, drawn: &[Drawn]) -> 
         title: run.experiment.clone(),
         warning: warning(run),
         sections,
-        dark_charts: charts::dark_style(),
+        dark_charts: charts::dark_style(tables.table.iter().map(|row| row.model.as_str())),
     })
 }
 

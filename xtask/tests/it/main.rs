@@ -17,3 +17,4 @@ mod run;
 mod setup;
 mod tidy;
 mod torture;
+mod tune;

@@ -88,6 +88,11 @@ impl Spec {
                 return Err(SpecError::Value { key, value: value.to_string(), reason });
             }
         }
+        let decay = self.train.weight_decay;
+        if !(decay.is_finite() && decay >= 0.0) {
+            let (key, reason) = ("train.weight_decay", "must be a number from 0".into());
+            return Err(SpecError::Value { key, value: decay.to_string(), reason });
+        }
         let mut positive =
             vec![("train.lr", self.train.lr), ("train.input_lr_factor", self.train.input_lr_factor)];
         positive.extend(self.train.model_lr.values().map(|rate| ("train.model_lr", *rate)));

@@ -178,6 +178,7 @@ impl Spec {
                 tt_input_dropout: 0.0,
                 warm_up_to: 0,
                 classifier_l2: 0.0,
+                weight_decay: 0.0,
                 clip_norm: 0.0,
                 eval_every: 0,
             },

@@ -176,6 +176,8 @@ pub struct TrainSpec {
     pub warm_up_to: usize,
     /// Penalty `l2 · sum w²` on the classifier's weights.
     pub classifier_l2: f64,
+    /// AdamW's decay: every step takes this share of every weight, times the weight's rate. 0 for none.
+    pub weight_decay: f64,
     /// Bound of the gradients' global norm; 0 for none.
     pub clip_norm: f64,
     /// Evaluate the test fold every so many epochs (for the curve; the final epoch always).

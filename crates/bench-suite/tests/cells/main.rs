@@ -8,6 +8,7 @@ mod determinism;
 mod devices;
 mod faults;
 mod final_model;
+mod inner;
 mod locks;
 mod modes;
 mod people;
