@@ -176,6 +176,7 @@ fn counts_beyond_a_machine_are_named() {
     let one = TtTensor::new(vec![Core::new(1, 1, 1, vec![1.0]).unwrap()]).unwrap();
     size(TtMatrix::new(one, &[1 << 33], &[1 << 33]).unwrap_err());
     size(TtShape::uniform(&[1 << 16; 5], &[1; 5], 1, 1).unwrap_err());
+    size(power::<f64>(&[1.0, 2.0], 70).to_tensor(&candle_core::Device::Cpu).unwrap_err());
 }
 
 fn cross(rank: usize, sweeps: usize) -> Cross {

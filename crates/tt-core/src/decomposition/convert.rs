@@ -20,8 +20,9 @@ impl<T: Scalar + WithDType> TtTensor<T> {
     /// The whole tensor on a device.
     ///
     /// # Errors
-    /// Candle's own.
+    /// [`Error::Size`] for a tensor of more numbers than can be counted; candle's own.
     pub fn to_tensor(&self, device: &Device) -> Result<Tensor> {
+        count("tensor", &self.modes())?;
         Ok(Tensor::from_vec(self.reconstruct(), self.modes(), device)?)
     }
 

@@ -204,6 +204,7 @@ impl<T: Scalar> TtTensor<T> {
     /// # Panics
     /// If memory cannot hold the tensor.
     pub fn reconstruct(&self) -> Vec<T> {
+        assert!(count("tensor", &self.modes()).is_ok(), "more numbers than can be counted: {self}");
         let (mut whole, mut exponent) = (vec![T::from_f64(1.0)], 0);
         let mut rows = 1;
         for core in &self.cores {
