@@ -17,7 +17,7 @@ pub mod compress;
 pub mod data;
 pub mod deck;
 pub mod device;
-#[cfg(feature = "engine")]
+#[cfg(feature = "catalog")]
 pub mod duplicates;
 pub mod events;
 #[cfg(feature = "engine")]
@@ -42,6 +42,8 @@ pub mod spec;
 #[cfg(feature = "engine")]
 pub mod state;
 pub mod stats;
+#[cfg(feature = "engine")]
+pub mod straddling;
 #[cfg(feature = "engine")]
 pub mod strips;
 #[cfg(feature = "engine")]

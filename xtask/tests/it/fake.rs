@@ -91,6 +91,13 @@ impl Fake {
         fs::read_to_string(self.path(relative)).unwrap()
     }
 
+    /// A record of an experiment's only run.
+    pub(crate) fn record(&self, experiment: &str, file: &str) -> String {
+        let runs = fs::read_dir(self.path("results").join(experiment).join("runs")).unwrap();
+        let [run] = &runs.map(|run| run.unwrap().path()).collect::<Vec<_>>()[..] else { panic!("one run") };
+        fs::read_to_string(run.join(file)).unwrap()
+    }
+
     /// Runs `xtask` with the arguments, split at spaces.
     pub(crate) fn xtask(&self, line: &str) -> Output {
         self.command(line).output().unwrap()

@@ -24,7 +24,7 @@ fn predictions_are_those_of_the_record_and_a_damaged_clip_is_named() {
     assert!(output.status.success(), "{}", stderr(&output));
     fake.write("damaged.avi", b"RIFF of something else");
     for model in ["tt-gru", "tt-mlp"] {
-        let rows = fake.read("results/folder-sample/predictions.csv");
+        let rows = fake.record("folder-sample", "predictions.csv");
         let row = rows.lines().find(|row| row.starts_with(&format!("{model},"))).unwrap();
         let cells: Vec<&str> = row.split(',').collect();
         let clip = format!("data/folder-sample/{}", cells[5]);

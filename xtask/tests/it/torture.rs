@@ -55,7 +55,7 @@ fn two_runs_at_once_compute_each_cell_once() {
     });
     let computed = texts.iter().map(|text| text.matches("epoch 1/2").count()).sum::<usize>();
     assert_eq!(computed, 15, "{texts:?}");
-    let folds = fake.read("results/folder-sample/folds.csv");
+    let folds = fake.record("folder-sample", "folds.csv");
     assert_eq!(folds.lines().count(), 16, "{folds}");
     let again = fake.xtask("reproduce folder-sample --epochs 2");
     assert!(stderr(&again).contains("15 of 15 cells are finished already and kept"));

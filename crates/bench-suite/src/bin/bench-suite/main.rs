@@ -354,7 +354,7 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
     let mut plan = match bench_suite::data::built_store(&places, &resolved, dataset.as_ref())? {
         Some(store) => {
             let clips = Clips::new(store, &resolved.spec, resolved.multi_label);
-            bench_suite::duplicates::warn_of_straddling(&clips, &resolved.spec)?;
+            bench_suite::straddling::warn(&clips, &resolved.spec)?;
             plan(&resolved.spec, &resolved, &clips.store_name(), &Frames::Known(&clips), on)?
         }
         None if selection.dry_run => {
