@@ -275,15 +275,18 @@ fn name(case: &CompressionCase) -> (&str, &str, usize, usize, (&str, &str), usiz
     (model, form, *rank, *epochs, (protocol, recipe), *fold, *seed)
 }
 
+/// Model, form, where it was trained (protocol, recipe, seed), rank and epochs: what a row of the table is of.
+type Group<'a> = (&'a str, &'a str, (&'a str, &'a str, u64), usize, usize);
+
 fn table(cases: &[CompressionCase]) -> Vec<CompressionRow> {
-    let mut groups: BTreeMap<_, Vec<&CompressionCase>> = BTreeMap::new();
+    let mut groups: BTreeMap<Group<'_>, Vec<&CompressionCase>> = BTreeMap::new();
     for case in cases {
         let of = (case.protocol.as_str(), case.recipe.as_str(), case.seed);
         let key = (case.model.as_str(), case.form.as_str(), of, case.rank, case.epochs);
         groups.entry(key).or_default().push(case);
     }
     let row = |((model, form, (protocol, recipe, seed), rank, epochs), cases): (
-        (&str, &str, (&str, &str, u64), usize, usize),
+        Group<'_>,
         Vec<&CompressionCase>,
     )| {
         let mean =

@@ -13,12 +13,11 @@ use bench_suite::record::Plan;
 use bench_suite::spec::{nearest_or, stems};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::records::{csv_bytes, machines, read_csv, write_atomic};
 use crate::repo::Repo;
 use crate::selection::Selection;
-use crate::text::md_table;
+use crate::text::{md_table, short_digest};
 use crate::trials::{self, Finished, Trials};
 use crate::{charts, device, engine, experiments};
 
@@ -135,9 +134,7 @@ pub(crate) fn rates(repo: &Repo, args: &Options) -> Result<()> {
     let trials = Trials::open(repo, &study.experiment, &all, &args.study)?;
     trials.prepare(&all[0])?;
     let first = engine::plan(repo, &all[0].flags(&study.experiment)?, false, args.study.verbosity)?;
-    let digest = Sha256::digest(format!("{text}{}", first.data_digest));
-    let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    let dir = root.join(digest);
+    let dir = root.join(short_digest(&format!("{text}{}", first.data_digest)));
     fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
     let mut rows: Vec<RateRow> = Vec::new();
     for (size, lr, selection) in &cells {

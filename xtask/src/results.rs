@@ -1,5 +1,6 @@
 //! `cargo xtask results`: which runs there are, and the only way to remove one.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
-use crate::records::{Listed, Page, RUNS, hold, holding};
+use crate::records::{Listed, Page, RUNS, Run, hold, holding};
 use crate::repo::Repo;
 use crate::{compress, experiments, figures, ledger, text};
 
@@ -60,11 +61,11 @@ fn list(dir: &Path) -> Result<()> {
     let mut answer = String::new();
     for Listed { name, file, shown } in &page.runs {
         let cells: usize = file.runs.iter().map(|run| run.cells.len()).sum();
-        let finished = file.runs.iter().map(|run| run.finished()).max().unwrap_or_default();
-        answer += &format!("{name}  finished {finished}, {cells} cells, {shown} shown  {}\n", file.data);
+        let finished = file.runs.iter().map(Run::finished).max().unwrap_or_default();
+        writeln!(answer, "{name}  finished {finished}, {cells} cells, {shown} shown  {}", file.data)?;
     }
     for row in &page.hidden {
-        answer += &format!("not shown of {}, {}: {row}\n", row.run, row.why);
+        writeln!(answer, "not shown of {}, {}: {row}", row.run, row.why)?;
     }
     text::print(&answer)
 }

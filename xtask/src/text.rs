@@ -3,6 +3,14 @@
 use std::io::{ErrorKind, Write};
 
 use anyhow::Result;
+use sha2::{Digest, Sha256};
+
+/// The first eight hexadecimal digits of a text's SHA-256, where names alone do not tell two folders apart.
+pub(crate) fn short_digest(text: &str) -> String {
+    let mut hash = files::hex(Sha256::new().chain_update(text));
+    hash.truncate(8);
+    hash
+}
 
 /// `44,236,800`.
 pub(crate) fn thousands(n: usize) -> String {

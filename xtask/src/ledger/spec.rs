@@ -7,10 +7,10 @@ use bench_suite::device::DeviceName;
 use bench_suite::record::Plan;
 use bench_suite::spec::{nearest_or, stems};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::repo::Repo;
 use crate::selection::Selection;
+use crate::text::short_digest;
 
 /// Models, folds and epochs of one kind of model.
 #[derive(Debug, Clone, Deserialize)]
@@ -92,8 +92,7 @@ impl Ledger {
 
     /// The name of a run's folder: kind of device, and a digest of this file and of the base's configuration and data.
     pub(super) fn run_name(&self, base: &Plan) -> String {
-        let digest = Sha256::digest(format!("{}{}", self.text, base.run_digest));
-        let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let digest = short_digest(&format!("{}{}", self.text, base.run_digest));
         format!("{}-{digest}", base.device.kind())
     }
 

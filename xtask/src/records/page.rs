@@ -89,9 +89,7 @@ impl Page {
         for (at, (name, records)) in runs.iter().enumerate() {
             let groups: BTreeSet<Group<'_>> = records.folds.iter().map(|row| group_of(row.key())).collect();
             for group in groups {
-                let why = if data_of(records) != data {
-                    Some("other data")
-                } else {
+                let why = if data_of(records) == data {
                     let own = rank(name, records, group);
                     let better = |(name, other): &&(String, Records)| {
                         data_of(other) == data && rank(name, other, group) > own
@@ -99,6 +97,8 @@ impl Page {
                     runs.iter().find(better).map(|(_, other)| {
                         if folds(other, group) > folds(records, group) { "fewer folds" } else { "older" }
                     })
+                } else {
+                    Some("other data")
                 };
                 match why {
                     None => shown.push((at, group)),

@@ -4,9 +4,9 @@ use anyhow::{Context, Result, bail};
 use bench_suite::spec::{nearest_or, stems};
 use bench_suite::stats::Draws;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::repo::Repo;
+use crate::text::short_digest;
 
 /// A whole search.
 #[derive(Debug, Clone, Deserialize)]
@@ -121,8 +121,7 @@ impl Tune {
 
     /// What names the folder of this search's records: the file and the data.
     pub(super) fn digest(&self, data_digest: &str) -> String {
-        let digest = Sha256::digest(format!("{}{data_digest}", self.text));
-        digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+        short_digest(&format!("{}{data_digest}", self.text))
     }
 
     /// The settings of every draw as `key=value`: a Latin hypercube, so that each setting's range is covered evenly by

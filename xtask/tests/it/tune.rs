@@ -25,10 +25,10 @@ fn a_fold_is_scored_when_its_choice_is_written_and_once() {
     let calls = fake.read("fake/calls");
     let lines: Vec<&str> = calls.lines().collect();
     let asked: Vec<(&str, &str)> = lines.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
-    let (last, before): (Vec<&(&str, &str)>, Vec<&(&str, &str)>) = asked
+    let (last, before): (Vec<_>, Vec<_>) = asked
         .iter()
         .filter(|(_, call)| call.starts_with("plan ") || call.starts_with("prepare "))
-        .partition(|(_, call)| !call.contains("protocol.inner=true"));
+        .partition::<Vec<&(&str, &str)>, _>(|(_, call)| !call.contains("protocol.inner=true"));
     assert_eq!(last.len(), 1, "one plan of the test fold: {calls}");
     assert_eq!(last[0].0, "choices: 1", "{calls}");
     assert!(before.iter().all(|(choices, _)| *choices == "choices: 0"), "{calls}");

@@ -211,10 +211,10 @@ fn one(spec: &CaseSpec) -> Result<()> {
     let cell: Cell = spec.model.trim_start_matches("tt-").parse()?;
     let shape = shape_of(spec, cell)?;
     let dense = !spec.model.starts_with("tt-");
-    let hidden = shape.out_features() / cell.gates();
-    let width = shape.out_features();
+    let (features, width) = (shape.in_features(), shape.out_features());
+    let hidden = width / cell.gates();
     let mut rng = stream(0, "bench");
-    let mut frames = vec![0_u8; spec.batch * spec.frames * shape.in_features()];
+    let mut frames = vec![0_u8; spec.batch * spec.frames * features];
     rng.fill_bytes(&mut frames);
     let mut uniform = |count: usize, bound: f32| -> Vec<f32> {
         (0..count).map(|_| rng.random_range(-bound..bound)).collect()
@@ -224,18 +224,13 @@ fn one(spec: &CaseSpec) -> Result<()> {
         recurrent: uniform((hidden + 1) * width, 0.06),
         loss_weights: uniform(spec.batch * hidden, 1.0),
         input: if dense {
-            uniform(shape.in_features() * width, 0.01)
+            uniform(features * width, 0.01)
         } else {
             init::cores(&shape, CoreInit::Glorot1d, &mut stream(0, "bench/cores"))
         },
     };
-    let macs = if dense {
-        [shape.in_features() * width, 2 * shape.in_features() * width]
-    } else {
-        train_macs(&shape)
-    };
+    let macs = if dense { [features * width, 2 * features * width] } else { train_macs(&shape) };
     let recurrent = cell.gates() * hidden * hidden;
-    let features = shape.in_features();
     let sizes = Sizes {
         cell,
         batch: spec.batch,

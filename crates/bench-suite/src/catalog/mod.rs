@@ -41,9 +41,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match error.downcast_ref() {
         None if error.is::<Differs>() => 65,
-        None => 1,
+        None | Some(video_data::Error::Space { .. }) => 1,
         Some(video_data::Error::Busy { .. }) => 75,
-        Some(video_data::Error::Space { .. }) => 1,
         Some(video_data::Error::Io { source, .. })
             if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem) =>
         {
@@ -173,10 +172,11 @@ fn listed(entry: &Entry) -> Result<Listed> {
         Err(error) => row.clips = error.to_string(),
         Ok(dataset) => {
             let bytes: u64 = dataset.clips.iter().map(|clip| file_bytes(&clip.path)).sum();
-            row.clips = format!("{} clips, {}", dataset.clips.len(), size(bytes));
-            if !dataset.not_taken.is_empty() {
-                row.clips.push_str(&format!(", {} files not taken", dataset.not_taken.len()));
-            }
+            let not_taken = match dataset.not_taken.len() {
+                0 => String::new(),
+                files => format!(", {files} files not taken"),
+            };
+            row.clips = format!("{} clips, {}{not_taken}", dataset.clips.len(), size(bytes));
             if let Some(official) = dataset.official.as_ref().filter(|official| !official.is_complete()) {
                 row.clips = format!("INCOMPLETE, {} of {} clips", official.found, official.expected);
             }

@@ -163,8 +163,8 @@ impl Sink<'_> {
         let meter = Meter::default();
         let mut archive = tar::Archive::new(Metered { inner: reader, meter: meter.clone() });
         meter.expect_headers(0);
-        let mut entries = archive.entries().map_err(|error| self.bad(error))?;
-        while let Some(entry) = entries.next() {
+        let entries = archive.entries().map_err(|error| self.bad(error))?;
+        for entry in entries {
             let mut entry = entry.map_err(|error| self.bad(error))?;
             let name = OsString::from_vec(entry.path_bytes().into_owned());
             let kind = match entry.header().entry_type() {

@@ -122,7 +122,7 @@ impl Files {
 
     /// The file of that path below the folder or, if it is the only one, further down.
     fn find(&self, clip: &Path) -> std::result::Result<Option<&Path>, String> {
-        let parts: Vec<&OsStr> = clip.components().map(|part| part.as_os_str()).collect();
+        let parts: Vec<&OsStr> = clip.components().map(std::path::Component::as_os_str).collect();
         let of_name = clip.file_name().and_then(|name| self.by_name.get(name)).map_or(&[][..], Vec::as_slice);
         let ends = |at: &&usize| {
             let of_file = self.all[**at].parts.iter().rev().map(OsString::as_os_str);
