@@ -161,7 +161,10 @@ fn a_store_half_written_by_another_libav_starts_over() {
     let (words, program) = (dir.path().join("hello"), dir.path().join("other-worker"));
     fs::write(&words, hello("another libav")).unwrap();
     let (worker, words, skip) = (worker(), words.display(), ours.len());
-    let script = format!("#!/bin/sh\ncat {words}\n{} \"$@\" | {{ head -c {skip} > /dev/null; exec cat; }}\n", worker.display());
+    let script = format!(
+        "#!/bin/sh\ncat {words}\n{} \"$@\" | {{ head -c {skip} > /dev/null; exec cat; }}\n",
+        worker.display()
+    );
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let (data, _) = unfinished(dir.path(), &Options { worker: Some(program), ..options(1) });
