@@ -157,7 +157,7 @@ fn nearest(format: Pixel, turn: Turn) -> Pixel {
         if takes(own, turn) {
             return format;
         }
-        let has_alpha = i32::from(own.nb_components % 2 == 0);
+        let has_alpha = i32::from(own.nb_components.is_multiple_of(2));
         let mut descriptor = ffi::av_pix_fmt_desc_next(ptr::null());
         while let Some(known) = descriptor.as_ref() {
             if takes(known, turn) {
