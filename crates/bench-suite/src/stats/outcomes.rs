@@ -49,7 +49,7 @@ impl Ranking {
 }
 
 /// The test clips of one cell, reduced to what a metric needs. Clips are counted by unit: each is one of its own
-/// until [`Outcomes::merged`] joins them.
+/// until `merged` joins them.
 #[derive(Debug, Clone)]
 pub struct Outcomes {
     clips: usize,
