@@ -10,7 +10,7 @@ use crate::paired::PAIRED_HEADER;
 use crate::records::{Page, csv_bytes, write_atomic};
 use crate::repo::Repo;
 use crate::tables::{SOTA_HEADER, TABLE_HEADER, Tables};
-use crate::{charts, compare, compress, ledger, rates, readme, report, tune};
+use crate::{charts, compare, compress, findings, ledger, rates, readme, report, tune};
 
 /// Regenerates one folder under `root`, or every folder that holds records.
 pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Result<()> {
@@ -41,6 +41,7 @@ pub(crate) fn figures(repo: &Repo, root: &Path, experiment: Option<&str>) -> Res
     }
     if experiment.is_none_or(|name| name == readme::SHOWN) && root == repo.path("results") {
         readme::splice(repo)?;
+        findings::write(repo)?;
     }
     if drawn == 0 {
         eprintln!("{} holds no records yet: cargo xtask reproduce ucf11 makes some", repo.show(root));

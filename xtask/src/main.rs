@@ -23,6 +23,7 @@ mod engine;
 mod experiments;
 mod figures;
 mod final_model;
+mod findings;
 #[cfg(test)]
 mod fixture;
 mod interrupt;

@@ -41,16 +41,37 @@ fn block(dir: &Path) -> Result<String> {
     let tables = Tables::derive(&records)?;
     let run = &records.run_file;
     let machine = run.runs.first().map(Run::machine_line).unwrap_or_default();
-    let rows: Vec<Vec<String>> = tables.table.iter().map(line).collect();
-    let header =
-        ["model", "protocol", "accuracy", "95 % interval", "folds", "epochs", "input weights", "s/epoch"];
+    let (whole, partial): (Vec<&TableRow>, Vec<&TableRow>) =
+        tables.table.iter().partition(|row| row.folds == most_folds(&tables.table, row));
+    let rows: Vec<Vec<String>> = whole.into_iter().map(line).collect();
+    let partial: Vec<String> = partial
+        .into_iter()
+        .map(|row| format!("{} ({}, {} folds)", row.model, row.protocol, row.folds))
+        .collect();
+    let partial = if partial.is_empty() {
+        String::new()
+    } else {
+        format!("Left out, for fewer folds than the others have: {}.\n\n", partial.join(", "))
+    };
+    let header = ["model", "protocol", "accuracy", "95 % interval", "folds", "epochs", "input weights"];
     Ok(format!(
         "Real clips, {} of them in {} classes ([records and report](results/{SHOWN}/report.md); {machine}):\n\n\
-         {}\n![accuracy per model](results/{SHOWN}/charts/accuracy.svg)\n",
+         {}\n{partial}What they say of the paper's claims is in [docs/findings.md](docs/findings.md).\n\n\
+         ![accuracy per model](results/{SHOWN}/charts/accuracy.svg)\n",
         thousands(run.clips),
         run.classes.len(),
         md_table(&header, &rows)
     ))
+}
+
+/// The most folds that a row of the same protocol has.
+fn most_folds(table: &[TableRow], row: &TableRow) -> usize {
+    table
+        .iter()
+        .filter(|other| other.protocol == row.protocol)
+        .map(|other| other.folds)
+        .max()
+        .unwrap_or_default()
 }
 
 fn line(row: &TableRow) -> Vec<String> {
