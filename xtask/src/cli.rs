@@ -16,8 +16,8 @@ Examples:
   cargo xtask reproduce ucf11              the main job: video files to tables and charts
   cargo xtask compare ucf11 --devices cpu  seconds per epoch and memory of the five models
   cargo xtask ledger miracl-words --data D what the paper leaves open, one factor at a time
-  cargo xtask tune miracl-words --data D   every model tuned alike, by inner splits of training folds
-  cargo xtask rates miracl-words --data D  training loss against the rate, for models of several sizes
+  cargo xtask tune miracl-words --data D   every model tuned alike, by inner splits
+  cargo xtask rates miracl-words --data D  training loss against the rate, by size
   cargo xtask plan ucf11                   the missing cells as command lines, to run anywhere
   cargo xtask status ucf11                 cells done, running, waiting, failed
   cargo xtask collect ucf11                tables and charts from cells computed elsewhere

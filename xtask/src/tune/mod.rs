@@ -286,8 +286,11 @@ pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
 }
 
 fn page(about: &About, rows: &Rows) -> String {
-    let steps: Vec<String> =
-        about.rungs.iter().map(|(draws, epochs)| format!("{draws} draws to {epochs} epochs")).collect();
+    let step = |(draws, epochs): &(usize, usize)| {
+        let plural = if *draws == 1 { "" } else { "s" };
+        format!("{draws} draw{plural} to {epochs} epochs")
+    };
+    let steps: Vec<String> = about.rungs.iter().map(step).collect();
     let mut text = format!(
         "# Tuned with equal budget: {}\n\nProtocol `{}`. Each training fold chose by an inner split of its own: {}, the \
          best of a step trained afresh in the next; of the best draw the best evaluated epoch. Then the choice was \
