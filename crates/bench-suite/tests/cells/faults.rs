@@ -21,7 +21,7 @@ fn limited(blocks: u32, command: &Command) -> Output {
 
 #[test]
 fn a_write_that_fails_names_its_file_and_loses_nothing() {
-    let run = Run::new(&["model.names=[\"gru\"]", "train.epochs.gru=100"]);
+    let run = Run::new(&["model.names=[\"gru\"]", "train.epochs.gru=100", "train.settled=0.0"]);
     let cell = &run.cells()[0];
     run.finish(cell, "--threads 1");
     let expected = run.outcome(cell);
