@@ -2,7 +2,8 @@
 //!
 //! The rule: one page has one data, that of the most cells. Of each model, protocol and recipe it shows one run, the
 //! one with the most folds; where several have as many, the one finished last. So no row mixes data, configurations or
-//! devices. Whatever is not shown is listed.
+//! devices. A row of fewer folds than another run has of other models is not shown beside them. Whatever is not shown is
+//! listed.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -106,6 +107,17 @@ impl Page {
                 }
             }
         }
+        // Beside more folds of other models, trained otherwise, a row of a few is no fair comparison.
+        let most = |at: usize, group: Group<'_>| {
+            let alike = shown.iter().filter(|(run, g)| *run != at && (g.1, g.2) == (group.1, group.2));
+            alike.map(|(run, g)| folds(&runs[*run].1, *g)).max()
+        };
+        let (shown, few): (Vec<_>, Vec<_>) = shown.iter().copied().partition(|(at, group)| {
+            most(*at, *group).is_none_or(|most| most <= folds(&runs[*at].1, *group))
+        });
+        hidden.extend(few.into_iter().map(|(at, group)| {
+            hidden_row(&runs[at].0, &runs[at].1, group, "fewer folds than another run has of other models")
+        }));
         let records = put_together(&runs, &shown)?;
         hidden.sort_by(|a, b| {
             let key = |row: &Hidden| (row.run.clone(), row.protocol.clone(), row.recipe.clone());
@@ -256,6 +268,15 @@ mod tests {
         let keys: Vec<CellKey<'_>> = page.records.folds.iter().map(OfCell::key).collect();
         assert!(page.records.curves.iter().all(|row| keys.contains(&row.key())));
         assert!(page.records.predictions.iter().all(|row| keys.contains(&row.key())));
+    }
+
+    #[test]
+    fn a_few_folds_do_not_stand_beside_more_of_another_run() {
+        let few = fixture::records("a", &[("lstm", "clips", &[0], 0.25), ("gru", "groups", &[0], 0.5)]);
+        let more = fixture::records("b", &[("tt-gru", "clips", &[0, 1], 0.75)]);
+        let page = page(vec![("few", few), ("more", more)]);
+        assert_eq!(shown(&page), ["tt-gru/clips/0 0.75", "tt-gru/clips/1 0.75", "gru/groups/0 0.5"]);
+        assert_eq!(hidden(&page), [("few", "lstm", "fewer folds than another run has of other models")]);
     }
 
     #[test]
