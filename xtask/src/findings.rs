@@ -28,6 +28,10 @@ const PAGE: &str = "docs/findings.md";
 /// # Errors
 /// A template that asks for a row that no record has: the error names it.
 pub(crate) fn write(repo: &Repo) -> Result<()> {
+    // As with the README's results: a tree of records alone has no pages around them.
+    if !repo.path(TEMPLATE).is_file() {
+        return Ok(());
+    }
     let text = page(repo)?;
     write_atomic(&repo.path(PAGE), text.as_bytes())
 }
