@@ -41,7 +41,8 @@ pub(super) fn differing(reference: &Path, killed: &Path) -> Result<Vec<String>> 
     Ok(lines)
 }
 
-/// Names of all files below `data/` and `results/`.
+/// Names of all files below `data/` and `results/`, but for what remembers inodes and times of a folder's clips, which
+/// no two folders share.
 fn files(root: &Path) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     let mut folders = vec![root.join("data"), root.join("results")];
@@ -51,7 +52,9 @@ fn files(root: &Path) -> Result<BTreeSet<String>> {
         for path in entries.flatten().map(|entry| entry.path()) {
             if path.is_dir() {
                 folders.push(path);
-            } else if let Ok(name) = path.strip_prefix(root) {
+            } else if let Ok(name) = path.strip_prefix(root)
+                && path.extension().is_none_or(|ending| ending != "seen")
+            {
                 names.insert(name.display().to_string());
             }
         }
