@@ -17,7 +17,7 @@ use bench_suite::record::{CellRecord, PlannedCell};
 use clap::{Args, ValueEnum};
 
 use super::{EXPERIMENT, Root, remove};
-use crate::cells::is_done;
+use crate::cells::{cheapest_first, is_done};
 use crate::interrupt::Interrupt;
 use crate::packages::{self, Install};
 use crate::records::{RUNS, holding, read_json};
@@ -69,7 +69,10 @@ impl Scenario {
     fn settings(self) -> Vec<String> {
         match self {
             Self::Undisturbed | Self::TwoSubmits | Self::FailingCell | Self::FullDisk => Vec::new(),
-            _ => vec!["--set".into(), format!("train.epochs.{LONG}={LONG_EPOCHS}")],
+            _ => {
+                let long = format!("train.epochs.{LONG}={LONG_EPOCHS}");
+                ["--set", &long, "--set", "train.settled=0.0"].map(str::to_owned).to_vec()
+            }
         }
     }
 }
@@ -171,7 +174,10 @@ impl<'a> Stage<'a> {
         finished(xtask(repo, &root.path, &["plan", EXPERIMENT]).args(&settings))?;
         let (run_dir, plan) = root.plan()?;
         let cluster = Cluster::start(dir.join("slurm"), interrupt.clone())?;
-        Ok(Self { repo, base, cluster, root, settings, run_dir, cells: plan.cells })
+        // As they are submitted.
+        let mut cells = plan.cells;
+        cheapest_first(&mut cells);
+        Ok(Self { repo, base, cluster, root, settings, run_dir, cells })
     }
 
     fn run(&self, scenario: Scenario) -> Result<Verdict> {
