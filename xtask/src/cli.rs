@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cluster::Batch;
 use crate::packages::Install;
 use crate::selection::Selection;
+use crate::trials::Study;
 
 /// Examples under `cargo xtask help`, one per verb.
 const EXAMPLES: &str = "\
@@ -263,22 +264,8 @@ pub(crate) struct Compare {
 pub(crate) struct Ledger {
     /// Name of a TOML in experiments/ledger/
     pub(crate) name: String,
-    /// The dataset's folder or its parent [default: data/<experiment>/]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
-    /// Device to train on: cpu, cuda, cuda:N, metal, auto
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub(crate) device: DeviceName,
-    /// Cells trained at the same time; with more than one, seconds per epoch stay empty
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
-    pub(crate) jobs: usize,
-    /// Folder for the results, in place of results/
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) install: Install,
-    #[command(flatten)]
-    pub(crate) verbosity: Verbosity,
+    pub(crate) study: Study,
 }
 
 #[derive(Debug, Args)]

@@ -4,9 +4,10 @@
 //! model, protocol and recipe, so a sentence cannot keep a number that the records no longer have. A number that is
 //! asked for and not there is an error; whether it is there can be asked too.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use bench_suite::deck;
@@ -39,7 +40,7 @@ pub(crate) fn write(repo: &Repo) -> Result<()> {
 fn page(repo: &Repo) -> Result<String> {
     let path = repo.path(TEMPLATE);
     let template = fs::read_to_string(&path).with_context(|| format!("{TEMPLATE} cannot be read"))?;
-    render(&template, Arc::new(Studies { results: repo.path("results") })).context(TEMPLATE)
+    render(&template, Studies::of(repo.path("results"))).context(TEMPLATE)
 }
 
 fn render(template: &str, studies: Arc<Studies>) -> Result<String> {
@@ -69,11 +70,15 @@ fn render(template: &str, studies: Arc<Studies>) -> Result<String> {
     Ok(text)
 }
 
-/// The experiments' records, read as they are asked for.
+/// The experiments' records, each read and scored when it is first asked for.
 #[derive(Debug)]
 struct Studies {
     results: PathBuf,
+    scored: Mutex<BTreeMap<PathBuf, Scored>>,
 }
+
+/// Records, and the tables that follow from them.
+type Scored = Arc<(Records, Tables)>;
 
 /// What is asked for: protocol and recipe, of what the page shows or of one run.
 #[derive(Debug)]
@@ -106,26 +111,33 @@ impl Wanted {
 }
 
 impl Studies {
-    fn tables(&self, study: &str, wanted: &Wanted) -> Answer<(Records, Tables)> {
-        let read = |dir: &Path| {
-            let records = match &wanted.run {
-                Some(run) => Records::read(&dir.join(RUNS).join(run))?,
-                None => Page::read(dir)?.records,
-            };
+    fn of(results: PathBuf) -> Arc<Self> {
+        Arc::new(Self { results, scored: Mutex::default() })
+    }
+
+    fn tables(&self, study: &str, wanted: &Wanted) -> Answer<Scored> {
+        let page = self.results.join(study);
+        let dir = wanted.run.as_ref().map_or_else(|| page.clone(), |run| page.join(RUNS).join(run));
+        let mut scored = self.scored.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = scored.get(&dir) {
+            return Ok(known.clone());
+        }
+        let read = || {
+            let records = if wanted.run.is_some() { Records::read(&dir)? } else { Page::read(&dir)?.records };
             let tables = Tables::derive(&records)?;
-            anyhow::Ok((records, tables))
+            anyhow::Ok(Arc::new((records, tables)))
         };
-        read(&self.results.join(study)).map_err(|error| missing(&format!("{study}: {error:#}")))
+        let new = read().map_err(|error| missing(&format!("{study}: {error:#}")))?;
+        scored.insert(dir, new.clone());
+        Ok(new)
     }
 
     fn find(&self, study: &str, model: &str, wanted: &Wanted) -> Answer<Option<(TableRow, f64)>> {
-        let (records, tables) = self.tables(study, wanted)?;
-        let mut rows = tables.table.into_iter();
+        let scored = self.tables(study, wanted)?;
+        let (records, tables) = &*scored;
+        let mut rows = tables.table.iter();
         let row = rows.find(|row| row.model == model && wanted.fits(&row.protocol, &row.recipe));
-        Ok(row.map(|row| {
-            let hours = hours(&records.curves, &row);
-            (row, hours)
-        }))
+        Ok(row.map(|row| (row.clone(), hours(&records.curves, row))))
     }
 
     fn row(&self, study: &str, model: &str, kwargs: &Kwargs) -> Answer<Value> {
@@ -151,8 +163,8 @@ impl Studies {
 
     fn pair(&self, study: &str, model: &str, kwargs: &Kwargs) -> Answer<Value> {
         let wanted = Wanted::of(kwargs)?;
-        let (_, tables) = self.tables(study, &wanted)?;
-        let mut rows = tables.paired.iter();
+        let scored = self.tables(study, &wanted)?;
+        let mut rows = scored.1.paired.iter();
         let row = rows
             .find(|row| row.model == model && wanted.fits(&row.protocol, &row.recipe))
             .ok_or_else(|| missing(&format!("{study}, {model} and its dense twin, {}", wanted.protocol)))?;
@@ -166,7 +178,8 @@ impl Studies {
     /// The models of a study under a protocol and a recipe, in the order of the tables.
     fn table(&self, study: &str, kwargs: &Kwargs) -> Answer<Value> {
         let wanted = Wanted::of(kwargs)?;
-        let (records, tables) = self.tables(study, &wanted)?;
+        let scored = self.tables(study, &wanted)?;
+        let (records, tables) = &*scored;
         let rows: Vec<Vec<String>> = tables
             .table
             .iter()
@@ -274,7 +287,7 @@ mod tests {
     fn a_number_that_no_record_has_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         fixture::five_models().keep(&dir.path().join("a")).unwrap();
-        let studies = Arc::new(Studies { results: dir.path().to_owned() });
+        let studies = Studies::of(dir.path().to_owned());
         let render = |text: &str| render(text, studies.clone()).map_err(|error| format!("{error:#}"));
         let score = render("{{ row('a', 'tt-gru').mean }} {{ has('a', 'rnn') }}").unwrap();
         assert!(score.starts_with("0.") && score.ends_with(" False"), "{score}");

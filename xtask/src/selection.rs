@@ -36,7 +36,7 @@ pub(crate) struct Selection {
     /// Epochs of every model
     #[arg(long, value_name = "N")]
     pub(crate) epochs: Option<usize>,
-    /// Training recipe: scaled or paper-code
+    /// Training recipe: scaled, scaled-single or paper-code
     #[arg(long, value_name = "R")]
     pub(crate) recipe: Option<String>,
     /// Folds over clips (the paper's), groups, or the official split

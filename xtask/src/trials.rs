@@ -29,7 +29,7 @@ pub(crate) struct Study {
     /// Device to train on: cpu, cuda, cuda:N, metal, auto
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: DeviceName,
-    /// Cells trained at the same time
+    /// Cells trained at the same time; with more than one, seconds per epoch stay empty
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub(crate) jobs: usize,
     /// Folder for the results, in place of results/

@@ -53,36 +53,41 @@ struct About {
 /// Runs a ledger and writes `results/ledger/<name>/`.
 pub(crate) fn ledger(repo: &Repo, args: &cli::Ledger) -> Result<()> {
     let ledger = Ledger::read(repo, &args.name)?;
-    let device = device::resolve(repo, args.device);
+    let device = device::resolve(repo, args.study.device);
     device::device_program(repo, device)?;
-    let variants = ledger.variants(args.data.as_deref(), device);
+    let variants = ledger.variants(args.study.data.as_deref(), device);
     for variant in &variants {
         experiments::check(repo, &ledger.experiment, &variant.selection)
             .with_context(|| format!("{} {}", variant.factor, variant.level))?;
     }
-    let dir = experiments::results_root(repo, args.out.as_deref())?.join("ledger").join(&args.name);
+    let dir = experiments::results_root(repo, args.study.out.as_deref())?.join("ledger").join(&args.name);
     experiments::check_writable(&dir)?;
-    packages::ensure(args.install)?;
-    let quiet = args.verbosity.quiet;
+    packages::ensure(args.study.install)?;
+    let quiet = args.study.verbosity.quiet;
     repo.build(&["video-data"], "decoding, links FFmpeg", quiet)?;
     repo.build(&["bench-suite"], "the training engine", quiet)?;
     let interrupt = Interrupt::install()?;
-    engine::prepare(repo, &variants[0].selection.flags(&ledger.experiment)?, args.verbosity, &interrupt)?;
+    engine::prepare(
+        repo,
+        &variants[0].selection.flags(&ledger.experiment)?,
+        args.study.verbosity,
+        &interrupt,
+    )?;
     let mut about: Option<(String, About)> = None;
     let mut cells = 0;
     for variant in &variants {
         let flags = variant.selection.flags(&ledger.experiment)?;
-        let mut plan = engine::plan(repo, &flags, false, args.verbosity)?;
+        let mut plan = engine::plan(repo, &flags, false, args.study.verbosity)?;
         if plan.metric != "accuracy" {
             bail!("a ledger needs exclusive classes; {} is scored by {}", ledger.experiment, plan.metric);
         }
-        let progress = Progress::new(quiet, args.verbosity.verbose);
+        let progress = Progress::new(quiet, args.study.verbosity.verbose);
         progress.say(&format!("{}: {} cells", label(variant), plan.cells.len()));
         let run_dir = engine::run_dir(repo, &plan);
-        let start = engine::cells(repo, plan.device, args.verbosity)?;
+        let start = engine::cells(repo, plan.device, args.study.verbosity)?;
         let runner = Runner {
             run_dir: &run_dir,
-            jobs: args.jobs,
+            jobs: args.study.jobs,
             engine: &start,
             interrupt: &interrupt,
             progress: &progress,
