@@ -3,22 +3,31 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 
-/// The name that a file has until it is whole: its own and `.tmp`.
+/// The name that a file has until it is whole, where one program at a time makes it: its own and `.tmp`. The next
+/// program finds under it what a killed one left.
 pub fn temporary(path: &Path) -> PathBuf {
     path.with_added_extension("tmp")
 }
 
-/// Makes a file whole or not at all: `make` writes it under its [`temporary`] name, then it is [settled](settle). A crash
-/// leaves the old file or the new one, never a part.
+/// Another name at every call and in every process.
+fn unique(path: &Path) -> PathBuf {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    path.with_added_extension(format!("{}-{call}.tmp", std::process::id()))
+}
+
+/// Makes a file whole or not at all: `make` writes it under another name, then it is [settled](settle). A crash
+/// leaves the old file or the new one, never a part. Of two that write it at the same time, the later one's stays.
 ///
 /// # Errors
 /// Of `make` and of the system; nothing is left of the temporary file then.
 pub fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    let temporary = temporary(path);
-    let made = make(&temporary).and_then(|()| settle(path));
+    let temporary = unique(path);
+    let made = make(&temporary).and_then(|()| settle(&temporary, path));
     if made.is_err() {
         // Half a file only takes room where room may be what is missing; the error says what failed.
         let _ = fs::remove_file(&temporary);
@@ -26,14 +35,13 @@ pub fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::R
     made
 }
 
-/// Gives a file that was written under its [`temporary`] name its own: syncs it, renames it, syncs its folder.
+/// Gives a file that was written under a temporary name its own: syncs it, renames it, syncs its folder.
 ///
 /// # Errors
 /// Of the system.
-pub fn settle(path: &Path) -> io::Result<()> {
-    let temporary = temporary(path);
-    File::open(&temporary)?.sync_all()?;
-    fs::rename(&temporary, path)?;
+pub fn settle(temporary: &Path, path: &Path) -> io::Result<()> {
+    File::open(temporary)?.sync_all()?;
+    fs::rename(temporary, path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     sync_folder(folder.unwrap_or(Path::new(".")))
 }
@@ -104,6 +112,21 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         write(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn two_writers_of_one_file_both_succeed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        std::thread::scope(|scope| {
+            for byte in *b"ab" {
+                let path = &path;
+                scope.spawn(move || (0..200).for_each(|_| write(path, &[byte; 4096]).unwrap()));
+            }
+        });
+        let found = fs::read(&path).unwrap();
+        assert!(found == [b'a'; 4096] || found == [b'b'; 4096]);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

