@@ -16,7 +16,7 @@ use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
 
 use crate::paired::PairedRow;
-use crate::records::{CurveRow, Page, RUNS, Records, write_atomic};
+use crate::records::{CurveRow, Page, RUNS, Records, read_csv, write_atomic};
 use crate::repo::Repo;
 use crate::tables::{TableRow, Tables};
 use crate::text::{md_table, score, thousands};
@@ -53,6 +53,16 @@ fn render(template: &str, studies: Arc<Studies>) -> Result<String> {
     let of = studies.clone();
     environment
         .add_function("pair", move |study: &str, model: &str, kwargs: Kwargs| of.pair(study, model, &kwargs));
+    let of = studies.clone();
+    environment.add_function("difference", move |study: &str, model: &str, other: &str, kwargs: Kwargs| {
+        of.difference(study, (model, other), &kwargs)
+    });
+    let of = studies.clone();
+    environment.add_function("csv", move |path: &str| of.csv(path));
+    environment.add_filter("score", score);
+    environment.add_filter("signed", signed);
+    environment.add_filter("fixed", |value: f64, digits: usize| format!("{value:.digits$}"));
+    environment.add_filter("thousands", thousands);
     let of = studies.clone();
     environment
         .add_function("has", move |study: &str, model: &str, kwargs: Kwargs| of.has(study, model, &kwargs));
@@ -168,11 +178,27 @@ impl Studies {
         let row = rows
             .find(|row| row.model == model && wanted.fits(&row.protocol, &row.recipe))
             .ok_or_else(|| missing(&format!("{study}, {model} and its dense twin, {}", wanted.protocol)))?;
-        Ok(context! {
-            difference => format!("{} {}", signed(row.mean_difference), interval(row.ci_low, row.ci_high, signed)),
-            verdict => verdict(row),
-            folds => row.folds,
-        })
+        Ok(pair(row))
+    }
+
+    /// Any two models on the folds that both have.
+    fn difference(&self, study: &str, models: (&str, &str), kwargs: &Kwargs) -> Answer<Value> {
+        let wanted = Wanted::of(kwargs)?;
+        let scored = self.tables(study, &wanted)?;
+        let row = Tables::difference(&scored.0, models, &wanted.protocol, &wanted.recipe)
+            .map_err(|error| missing(&format!("{study}: {error:#}")))?
+            .ok_or_else(|| {
+                missing(&format!("{study}, {} and {}, {}", models.0, models.1, wanted.protocol))
+            })?;
+        Ok(pair(&row))
+    }
+
+    /// The rows of a table under `results/`, by the names of its columns; numbers are numbers.
+    fn csv(&self, path: &str) -> Answer<Vec<BTreeMap<String, Value>>> {
+        let rows: Vec<BTreeMap<String, String>> =
+            read_csv(&self.results.join(path)).map_err(|error| missing(&format!("{path}: {error:#}")))?;
+        let value = |text: String| text.parse::<f64>().map_or_else(|_| Value::from(text), Value::from);
+        Ok(rows.into_iter().map(|row| row.into_iter().map(|(k, v)| (k, value(v))).collect()).collect())
     }
 
     /// The models of a study under a protocol and a recipe, in the order of the tables.
@@ -208,6 +234,14 @@ impl Studies {
             "hours",
         ];
         Ok(Value::from_safe_string(md_table(&header, &rows)))
+    }
+}
+
+fn pair(row: &PairedRow) -> Value {
+    context! {
+        difference => format!("{} {}", signed(row.mean_difference), interval(row.ci_low, row.ci_high, signed)),
+        verdict => verdict(row),
+        folds => row.folds,
     }
 }
 
@@ -291,6 +325,19 @@ mod tests {
         let render = |text: &str| render(text, studies.clone()).map_err(|error| format!("{error:#}"));
         let score = render("{{ row('a', 'tt-gru').mean }} {{ has('a', 'rnn') }}").unwrap();
         assert!(score.starts_with("0.") && score.ends_with(" False"), "{score}");
+        let own = render("{{ pair('a', 'tt-gru').difference }}").unwrap();
+        assert_eq!(own, render("{{ difference('a', 'tt-gru', 'gru').difference }}").unwrap());
+        assert!(
+            render("{{ difference('a', 'tt-gru', 'rnn').difference }}")
+                .unwrap_err()
+                .contains("tt-gru and rnn")
+        );
+        fs::write(dir.path().join("t.csv"), "model,value\ngru,0.5\n").unwrap();
+        assert_eq!(
+            render("{% for r in csv('t.csv') %}{{ r.model }} {{ r.value|score }}{% endfor %}").unwrap(),
+            "gru 0.500"
+        );
+        assert!(render("{{ csv('u.csv') }}").unwrap_err().contains("u.csv"));
         assert!(render("{{ row('a', 'rnn').mean }}").unwrap_err().contains("a, rnn, clips, scaled"));
         assert!(render("{{ row('b', 'gru').mean }}").unwrap_err().contains("no record of b"));
         assert!(render("{{ row('a', 'tt-gru', protocl='x').mean }}").is_err());

@@ -47,10 +47,20 @@ struct Training {
 
 /// The pair of a TT model's rows with its twin's; none where the twin has no fold or seed of them.
 pub(crate) fn row(records: &Records, rows: &[&FoldRow], tested: &AllTested<'_>) -> Option<PairedRow> {
+    let (_, twin) = deck::TWINS.iter().find(|(tt, _)| *tt == rows[0].model)?;
+    between(records, rows, twin, tested)
+}
+
+/// The pair of a model's rows with those of any other; none where they share no fold and seed.
+pub(crate) fn between(
+    records: &Records,
+    rows: &[&FoldRow],
+    baseline: &str,
+    tested: &AllTested<'_>,
+) -> Option<PairedRow> {
     let first = rows[0];
-    let (_, baseline) = deck::TWINS.iter().find(|(tt, _)| *tt == first.model)?;
     let twin_of = |row: &FoldRow| {
-        let key = (*baseline, row.protocol.as_str(), row.recipe.as_str(), row.fold, row.seed);
+        let key = (baseline, row.protocol.as_str(), row.recipe.as_str(), row.fold, row.seed);
         let twin = records.folds.iter().find(|f| f.key() == key)?;
         // A page may take the two from two runs, whose folds need not be the same.
         (split(records, row) == split(records, twin)).then_some(twin)
@@ -66,7 +76,7 @@ pub(crate) fn row(records: &Records, rows: &[&FoldRow], tested: &AllTested<'_>) 
     let (own, twin) = (training(records, &ours), training(records, &twins));
     Some(PairedRow {
         model: first.model.clone(),
-        baseline: (*baseline).to_owned(),
+        baseline: baseline.to_owned(),
         protocol: first.protocol.clone(),
         recipe: first.recipe.clone(),
         metric: first.metric.clone(),

@@ -76,6 +76,26 @@ impl Tables {
         let sota = sota_rows(records, &table);
         Ok(Self { table, paired, sota })
     }
+
+    /// The difference of any two models under a protocol and a recipe, over the folds and seeds that both have.
+    ///
+    /// # Errors
+    /// As [`derive`](Self::derive).
+    pub(crate) fn difference(
+        records: &Records,
+        (model, baseline): (&str, &str),
+        protocol: &str,
+        recipe: &str,
+    ) -> Result<Option<PairedRow>> {
+        let tested = tested(records)?;
+        let wanted = (model, protocol, recipe);
+        let rows: Vec<&FoldRow> = records
+            .folds
+            .iter()
+            .filter(|row| (row.model.as_str(), row.protocol.as_str(), row.recipe.as_str()) == wanted)
+            .collect();
+        Ok((!rows.is_empty()).then(|| paired::between(records, &rows, baseline, &tested)).flatten())
+    }
 }
 
 /// Takes off the last digits, which are noise of the arithmetic: 0.35 instead of 0.3499999999999999.
