@@ -4,13 +4,13 @@ use crate::data::Clips;
 use crate::device::{DeviceName, open};
 use crate::lease::{Held, hold};
 use crate::model_file::{self, About};
-use crate::places::Places;
-pub use crate::places::write;
+use crate::places::{Places, sweep, write};
 use crate::provenance::{Machine, now_utc};
 use crate::record::{CellRecord, Computed, FINAL, FinalRecord, Origin, Plan, PlannedCell, host};
 use crate::spec::Spec;
 use crate::state::Snapshot;
 use crate::train::{Training, final_value, predictions, train};
+use crate::usage::peak_rss_bytes;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -169,36 +169,4 @@ pub(crate) fn computed(plan: &Plan, clips: &Clips) -> Result<Computed> {
     let mut by = plan.code.clone().on(Machine::here(), Some(program));
     by.versions.insert("libav".to_owned(), clips.libav().to_owned());
     Ok(Computed { finished: now_utc(), by })
-}
-
-/// Removes temporary files of a run that was killed: ours (`*.tmp`) and safetensors' own (`.tmp*`).
-pub fn sweep(folder: &Path) -> Result<()> {
-    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-    for entry in entries.with_context(|| format!("cannot list {}", folder.display()))? {
-        let (path, name) = (entry.path(), entry.file_name());
-        let name = name.to_string_lossy();
-        if name.ends_with(".tmp") || name.starts_with(".tmp") {
-            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Largest resident set of this process so far, in bytes.
-#[expect(unsafe_code, reason = "getrusage fills a plain C struct; no safe wrapper among the dependencies")]
-pub fn peak_rss_bytes() -> u64 {
-    // Linux counts what the parent held before this program began into getrusage's maximum, but not here.
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    if let Some(kib) = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()) {
-        return kib * 1024;
-    }
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the pointer is valid for writes of one rusage, and all-zero bytes are a valid rusage.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
-    usage.ru_maxrss as u64 * unit
 }

@@ -4,14 +4,15 @@
 //! Novikov et al. 2015 factorize layers of trained networks by TT-SVD; Lebedev et al. 2014 fine-tune afterwards.
 
 use crate::build::{model_config, size};
-use crate::cell::{self, peak_rss_bytes, write};
+use crate::cell::computed;
 use crate::data::Clips;
 use crate::device::{DeviceName, Opened, Precision, open};
 use crate::lease::hold;
-use crate::places::Places;
+use crate::places::{Places, sweep, write};
 use crate::record::{CellRecord, CompressionCase, Plan, SingularValue};
 use crate::spec::Spec;
 use crate::train::{Training, final_value, train};
+use crate::usage::peak_rss_bytes;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
@@ -60,7 +61,7 @@ pub fn compress(options: &CompressOptions) -> Result<()> {
     let folder = options.run_dir.join("compress").join(&name);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let _held = hold(&folder, &name, options.wait)?;
-    cell::sweep(&folder)?;
+    sweep(&folder)?;
     let path = folder.join("case.json");
     if path.exists() {
         tracing::info!("{name}: done already");
@@ -98,7 +99,7 @@ pub fn compress(options: &CompressOptions) -> Result<()> {
         factorize_s,
         peak_rss_bytes: peak_rss_bytes(),
     };
-    let computed = cell::computed(&source.plan, &source.clips)?;
+    let computed = computed(&source.plan, &source.clips)?;
     write(&folder.join("computed.json"), &serde_json::to_vec_pretty(&computed)?)?;
     write(&path, &serde_json::to_vec_pretty(&record)?)
 }
@@ -115,7 +116,7 @@ pub fn singular_values(run_dir: &Path, id: &str, wait: Duration) -> Result<()> {
     let folder = run_dir.join("compress").join(&name);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let _held = hold(&folder, &name, wait)?;
-    cell::sweep(&folder)?;
+    sweep(&folder)?;
     let path = folder.join("singular_values.csv");
     if path.exists() {
         return Ok(());

@@ -1,229 +1,30 @@
-//! From an experiment to its clips: which folder, which sample, which store, which fold.
+//! The clips of a run: their frames in batches, their labels and folds.
 
-use crate::places::{Places, frame_spec, kind_of};
-use crate::plan::Frames;
-use crate::progress::Meter;
-use crate::record::{DataKind, FINAL, LeftOut, Plan};
-use crate::sound;
-use crate::spec::{Overrides, Spec};
-use anyhow::{Context, Result, bail};
-use std::path::{Path, PathBuf};
+use crate::places::Places;
+use crate::record::{FINAL, LeftOut, Plan};
+use crate::spec::Spec;
+use anyhow::{Result, bail};
 use std::sync::Arc;
-use tt_core::decomposition::balanced_modes;
 use tt_core::rng::stream;
 use tt_rnn::models::FrameChoice;
 use video_data::batch::{BatchLoader, Frames as ClipFrames, Pick, Sampling, even_frames, random_frames};
-use video_data::datasets::{self, Dataset, Kind};
-use video_data::import::{self, Options, ensure_store};
-use video_data::sample::{self, Layout, SampleInfo};
 use video_data::split;
 use video_data::store::Store;
 
-/// Seed of rendered samples: part of what a sample is, not of a run.
-const SAMPLE_SEED: u64 = 0;
-
-/// An experiment with its clips found.
+/// What the plan counts clips and frames from.
 #[derive(Debug)]
-pub struct Resolved {
-    /// The experiment.
-    pub spec: Spec,
-    /// Folder of the clips.
-    pub folder: PathBuf,
-    /// What the clips are, in one sentence.
-    pub data: String,
-    /// What the clips are, in one word.
-    pub data_kind: DataKind,
-    /// Clips listed, and how many the dataset has if it is official; 0 before a sample is rendered.
-    pub clips: ClipCount,
-    /// Whether clips can have several labels.
-    pub multi_label: bool,
-    /// Whether the clips are to be rendered first.
-    pub render: Option<Layout>,
-}
-
-/// Clips that were found, before any is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClipCount {
-    /// Clips there.
-    pub found: usize,
-    /// Clips that should be there.
-    pub expected: usize,
-}
-
-/// What the command line says of the clips.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Choice<'a> {
-    /// `--data`: their folder or its parent.
-    pub data: Option<&'a Path>,
-    /// `--split`: the list that names them.
-    pub split: Option<&'a Path>,
-    /// `--allow-partial`: not all need be there.
-    pub allow_partial: bool,
-}
-
-/// Finds the clips of an experiment: `--data`, else its folder under `data/`.
-///
-/// Where the clips come with a split of their own (folders `train` and `test`, a list), and neither the experiment nor
-/// the command line says otherwise, it is the protocol.
-pub fn resolve(
-    root: &Path,
-    name: &str,
-    choice: Choice<'_>,
-    overrides: &Overrides,
-) -> Result<(Resolved, Option<Dataset>)> {
-    let mut spec = Spec::load(root, name, overrides)?;
-    plan_modes(&mut spec)?;
-    let places = Places::of_root(root);
-    let own = places.data.join(&spec.data.folder);
-    let kind = kind_of(&spec.data.dataset)?;
-    if !spec.data.render.is_empty() {
-        let render = &spec.data.render;
-        if choice.data.is_some() || choice.split.is_some() {
-            bail!("experiment {name:?} renders its own clips: --data and --split do not apply");
-        }
-        let data =
-            format!("{}: clips that this program renders itself, in data/{}/", spec.title, spec.data.folder);
-        let multi_label = kind == Kind::Hollywood2;
-        let render = Some(Layout::from_name(render).context("no sample has that layout")?);
-        let data_kind = DataKind::Sample;
-        let clips = ClipCount { found: 0, expected: 0 };
-        return Ok((Resolved { spec, folder: own, data, data_kind, clips, multi_label, render }, None));
-    }
-    if choice.split.is_some() && kind != Kind::Folder {
-        bail!("--split goes with clips of loader folder: {name} has labels and a split of its own");
-    }
-    let folder = match choice.data {
-        Some(folder) => folder.to_owned(),
-        None if own.is_dir() => own,
-        None => bail!(
-            "experiment {name:?} has no clips: give their folder with --data DIR, or put them into data/{}/",
-            spec.data.folder
-        ),
-    };
-    let dataset = match choice.split {
-        Some(list) => datasets::scan_listed(&folder, list)?,
-        None => datasets::scan(kind, &folder)?,
-    };
-    if !choice.allow_partial {
-        dataset
-            .require_complete()
-            .context("the dataset is not whole (--allow-partial would run on what is there)")?;
-    }
-    let asked =
-        overrides.protocol.is_some() || overrides.set.iter().any(|set| set.starts_with("protocol.kind"));
-    if kind == Kind::Folder && dataset.has_split() && !asked && spec.protocol.kind == "clips" {
-        let official = Overrides { protocol: Some("official".into()), ..overrides.clone() };
-        spec = Spec::load(root, name, &official)?;
-        plan_modes(&mut spec)?;
-        tracing::info!(
-            "the clips have a split of their own: protocol official (--protocol clips deals folds)"
-        );
-    }
-    sound::scanned(&spec, &dataset)?;
-    let (data, data_kind) = clips_listed(&spec, &dataset);
-    let found = dataset.clips.len();
-    let clips = ClipCount { found, expected: dataset.official.as_ref().map_or(found, |o| o.expected) };
-    let multi_label = dataset.multi_label;
-    Ok((Resolved { spec, folder, data, data_kind, clips, multi_label, render: None }, Some(dataset)))
-}
-
-/// Gives a specification that leaves them open (`[]`) input modes as equal as the frame's size allows.
-fn plan_modes(spec: &mut Spec) -> Result<()> {
-    let (features, order) = (spec.features(), spec.model.output_modes.len());
-    let frames = spec.model.mlp_frames;
-    for (key, modes, size) in [
-        ("model.input_modes", &mut spec.model.input_modes, features),
-        ("model.mlp_input_modes", &mut spec.model.mlp_input_modes, frames * features),
-    ] {
-        if !modes.is_empty() {
-            continue;
-        }
-        *modes = balanced_modes(size, order)?;
-        tracing::info!("{key} planned: {modes:?}");
-        if modes.iter().any(|mode| *mode as f64 > 2.0 * (size as f64).powf(1.0 / order as f64)) {
-            tracing::warn!(
-                "{key}: {size} has large prime factors; a neighbouring width or height splits better"
-            );
-        }
-    }
-    Ok(())
-}
-
-fn clips_listed(spec: &Spec, dataset: &Dataset) -> (String, DataKind) {
-    let clips = dataset.clips.len();
-    let kind = match &dataset.official {
-        None => DataKind::Folder,
-        // All that a list of one's own names is no official dataset.
-        Some(official) if official.is_complete() && dataset.kind == Kind::Folder => DataKind::Folder,
-        Some(official) if official.is_complete() => DataKind::Official,
-        Some(_) => DataKind::Partial,
-    };
-    let which = match &dataset.official {
-        Some(official) if kind == DataKind::Partial => {
-            let whose = if dataset.kind == Kind::Folder { "listed" } else { "official" };
-            format!("INCOMPLETE, {clips} of the {whose} {} clips", official.expected)
-        }
-        _ => format!("{clips} clips of {} classes", dataset.classes.len()),
-    };
-    (format!("{}: {which}", spec.title), kind)
-}
-
-/// Makes sure that the frames of an experiment are stored, and opens them.
-pub fn prepare(places: &Places, resolved: &Resolved, dataset: Option<Dataset>, jobs: usize) -> Result<Store> {
-    let dataset = match (resolved.render, dataset) {
-        (None, Some(dataset)) => dataset,
-        (render, _) => {
-            let layout = render.context("clips that were neither found nor are to be rendered")?;
-            let meter = Meter::new("rendering");
-            let mut show = |done, total| meter.show(done, total);
-            sample::ensure(layout, &resolved.folder, SAMPLE_SEED, jobs, None, &mut show)?;
-            datasets::scan(layout.kind(), &resolved.folder)?
-        }
-    };
-    let meter = Meter::new("decoding");
-    let options = Options { jobs, ..Options::default() };
-    let spec = frame_spec(&resolved.spec)?;
-    Ok(ensure_store(&dataset, &spec, &places.data, &options, &|p| meter.show(p.done, p.total))?)
-}
-
-/// The store of an experiment's clips, if it is built and still fits them.
-pub fn built_store(places: &Places, resolved: &Resolved, dataset: Option<&Dataset>) -> Result<Option<Store>> {
-    let scanned;
-    let dataset = match (resolved.render, dataset) {
-        (Some(layout), _) if SampleInfo::find(&resolved.folder).is_some() => {
-            scanned = datasets::scan(layout.kind(), &resolved.folder)?;
-            &scanned
-        }
-        (None, Some(dataset)) => dataset,
-        _ => return Ok(None),
-    };
-    Ok(import::built_store(dataset, &frame_spec(&resolved.spec)?, &places.data)?)
-}
-
-/// What a dry run says of clips that are not decoded yet: clips as listed, frames at the paper's mean length
-/// for the official datasets, as planned for rendered ones, and none known for others.
-pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Frames<'static> {
-    match (dataset, resolved.render) {
-        (None, Some(layout)) => {
-            let clips = sample::plan(layout, SAMPLE_SEED);
-            let (num, den) = layout.fps();
-            let native: usize = clips.iter().map(|clip| clip.frames as usize).sum();
-            let frames = native * resolved.spec.data.fps as usize * den as usize / num as usize;
-            let classes = clips.iter().flat_map(|clip| &clip.labels).max().map_or(0, |last| last + 1);
-            Frames::Estimated { classes: vec![String::new(); classes], clips: clips.len(), frames }
-        }
-        (None, None) => Frames::Estimated { classes: Vec::new(), clips: 0, frames: 0 },
-        (Some(dataset), _) => {
-            let clips = dataset.clips.len();
-            let mean_tenths = match dataset.kind {
-                Kind::Ucf11 => 4_837,
-                Kind::Hollywood2 => 1_392,
-                Kind::YoutubeCelebrities => 399,
-                Kind::Folder => 0,
-            };
-            Frames::Estimated { classes: dataset.classes.clone(), clips, frames: clips * mean_tenths / 10 }
-        }
-    }
+pub enum Frames<'a> {
+    /// A built store.
+    Known(&'a Clips),
+    /// Nothing is decoded yet: clips and frames estimated from the layout.
+    Estimated {
+        /// Class names.
+        classes: Vec<String>,
+        /// Clips listed.
+        clips: usize,
+        /// Frames expected.
+        frames: usize,
+    },
 }
 
 /// Batches that wait in memory.

@@ -1,7 +1,7 @@
 //! One process per cell: a lock that the system frees with its holder, and a lease for other hosts.
 
 use crate::record::{Lease, host};
-use crate::train::{STOP, Stopped};
+use crate::stop::{STOP, Stopped};
 use anyhow::{Context, Result};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};

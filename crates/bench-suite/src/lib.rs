@@ -37,14 +37,20 @@ pub mod progress;
 pub mod provenance;
 pub mod record;
 #[cfg(feature = "engine")]
+pub mod resolve;
+#[cfg(feature = "engine")]
 mod sound;
 pub mod spec;
 #[cfg(feature = "engine")]
 pub mod state;
 pub mod stats;
 #[cfg(feature = "engine")]
+pub mod stop;
+#[cfg(feature = "engine")]
 pub mod straddling;
 #[cfg(feature = "engine")]
 pub mod strips;
 #[cfg(feature = "engine")]
 pub mod train;
+#[cfg(feature = "engine")]
+pub mod usage;

@@ -52,3 +52,16 @@ pub(crate) fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     files::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
+
+/// Removes temporary files of a run that was killed: ours (`*.tmp`) and safetensors' own (`.tmp*`).
+pub fn sweep(folder: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    for entry in entries.with_context(|| format!("cannot list {}", folder.display()))? {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if name.ends_with(".tmp") || name.starts_with(".tmp") {
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}

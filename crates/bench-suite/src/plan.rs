@@ -1,10 +1,12 @@
 //! What a run will do, before anything is trained.
 
 use crate::build::{Size, model_config, size};
-use crate::data::{Clips, Fold, Resolved};
+use crate::data::{Clips, Fold, Frames};
 use crate::device::{DeviceName, Precision};
+use crate::places::{sweep, write};
 use crate::provenance::Code;
 use crate::record::{FINAL, LeftOut, Plan, PlannedCell};
+use crate::resolve::Resolved;
 use crate::sound;
 use crate::spec::{DataSpec, ModelSpec, ProtocolSpec, Spec, TrainSpec};
 use anyhow::{Context, Result};
@@ -23,22 +25,6 @@ const DENSE_SECONDS_PER_MAC: f64 = 2.2e-11;
 const ADAM_SECONDS_PER_WEIGHT: f64 = 2.5e-9;
 /// Resident memory of a process that has trained nothing yet.
 const BASE_BYTES: u64 = 60 << 20;
-
-/// What the plan counts clips and frames from.
-#[derive(Debug)]
-pub enum Frames<'a> {
-    /// A built store.
-    Known(&'a Clips),
-    /// Nothing is decoded yet: clips and frames estimated from the layout.
-    Estimated {
-        /// Class names.
-        classes: Vec<String>,
-        /// Clips listed.
-        clips: usize,
-        /// Frames expected.
-        frames: usize,
-    },
-}
 
 /// Puts the plan together.
 pub fn plan(
@@ -63,7 +49,7 @@ pub fn plan(
     let (data, data_kind) = match frames {
         Frames::Known(clips) => {
             warn(spec, clips)?;
-            sound::data_used(resolved, clips.len(), sound::used(&all_labels(clips)).len())
+            resolved.data_used(clips.len(), sound::used(&all_labels(clips)).len())
         }
         Frames::Estimated { .. } => (resolved.data.clone(), resolved.data_kind),
     };
@@ -224,7 +210,7 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
 pub fn keep(folder: &Path, plan: &Plan) -> Result<()> {
     let held = File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
     let _held = held.with_context(|| format!("cannot lock {}", folder.display()))?;
-    crate::cell::sweep(folder)?;
+    sweep(folder)?;
     let path = folder.join("plan.json");
     let mut whole = plan.clone();
     if let Ok(text) = std::fs::read(&path)
@@ -233,7 +219,7 @@ pub fn keep(folder: &Path, plan: &Plan) -> Result<()> {
         let new: BTreeSet<String> = plan.cells.iter().map(PlannedCell::id).collect();
         whole.cells.extend(before.cells.into_iter().filter(|cell| !new.contains(&cell.id())));
     }
-    crate::cell::write(&path, &serde_json::to_vec_pretty(&whole)?)
+    write(&path, &serde_json::to_vec_pretty(&whole)?)
 }
 
 /// What of a specification names a run.

@@ -1,6 +1,6 @@
 //! The record schema: one row per number, base units. bench-suite writes it, xtask reads it.
 
-use crate::device::{CardUse, DeviceName, Precision};
+use crate::device::name::{CardUse, DeviceName, Precision};
 use crate::provenance::{Code, Provenance};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -6,8 +6,6 @@ use std::collections::BTreeSet;
 use video_data::datasets::Dataset;
 use video_data::{Error, Result, split};
 
-use crate::data::Resolved;
-use crate::record::DataKind;
 use crate::spec::Spec;
 
 /// Refuses, before anything is decoded, what no decoding could mend.
@@ -48,19 +46,6 @@ pub(crate) fn untrained(train: &[&[usize]], test: &[&[usize]], classes: &[String
     (lost > 0).then_some(said)
 }
 
-/// What a run is of, in a sentence and in a word, where `usable` clips of `classes` classes could be decoded.
-pub(crate) fn data_used(resolved: &Resolved, usable: usize, classes: usize) -> (String, DataKind) {
-    let (found, expected) = (resolved.clips.found, resolved.clips.expected);
-    let title = &resolved.spec.title;
-    match resolved.data_kind {
-        kind if kind == DataKind::Sample || usable == found => (resolved.data.clone(), kind),
-        DataKind::Official | DataKind::Partial => {
-            (format!("{title}: INCOMPLETE, {usable} of the official {expected} clips"), DataKind::Partial)
-        }
-        kind => (format!("{title}: {usable} clips of {classes} classes"), kind),
-    }
-}
-
 /// The classes that clips have.
 pub(crate) fn used(labels: &[&[usize]]) -> BTreeSet<usize> {
     labels.iter().copied().flatten().copied().collect()
@@ -80,7 +65,6 @@ fn require_classes(used: &BTreeSet<usize>, classes: &[String], multi_label: bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::ClipCount;
     use crate::spec::Overrides;
     use std::fs;
     use std::path::Path;
@@ -124,27 +108,5 @@ mod tests {
         assert_eq!(untrained(&[&[0], &[1]], &[&[1], &[0]], &classes), None);
         let said = untrained(&[&[0]], &[&[1], &[2], &[2], &[0]], &classes).unwrap();
         assert_eq!(said, "no training clip of run, walk: its 3 test clips of them cannot be right");
-    }
-
-    #[test]
-    fn the_data_is_what_could_be_decoded() {
-        let of = |data_kind, usable| {
-            let resolved = Resolved {
-                spec: spec("clips"),
-                folder: "clips".into(),
-                data: "Your clips: 19 clips of 3 classes".into(),
-                data_kind,
-                clips: ClipCount { found: 19, expected: 19 },
-                multi_label: false,
-                render: None,
-            };
-            data_used(&resolved, usable, 2)
-        };
-        let all = "Your clips: 19 clips of 3 classes".to_owned();
-        assert_eq!(of(DataKind::Official, 19), (all.clone(), DataKind::Official));
-        let partial = "Your clips: INCOMPLETE, 16 of the official 19 clips".to_owned();
-        assert_eq!(of(DataKind::Official, 16), (partial, DataKind::Partial));
-        assert_eq!(of(DataKind::Folder, 16), ("Your clips: 16 clips of 2 classes".into(), DataKind::Folder));
-        assert_eq!(of(DataKind::Folder, 19), (all, DataKind::Folder));
     }
 }

@@ -1,7 +1,7 @@
 //! Strips of frames for reports: small JPEGs of clips that may be shown.
 
 use crate::data::Clips;
-use crate::places::Places;
+use crate::places::{self, Places};
 use crate::record::{Plan, strip_file};
 use crate::spec::Spec;
 use anyhow::{Context, Result, bail};
@@ -34,7 +34,7 @@ pub fn write(run_dir: &Path, clips: &[String], out: &Path) -> Result<()> {
         let clip = (0..stored.len()).find(|clip| stored.name(*clip) == name);
         let clip = clip.with_context(|| format!("{} has no clip {name:?}", stored.store_name()))?;
         let strip = strip(stored.frames_of(clip), (spec.data.width, spec.data.height))?;
-        crate::cell::write(&out.join(strip_file(name)), &strip)?;
+        places::write(&out.join(strip_file(name)), &strip)?;
     }
     Ok(())
 }

@@ -8,26 +8,18 @@ use crate::metrics::{accuracy, argmax, mean_average_precision};
 use crate::record::{CurvePoint, PredictionRow, listed_class};
 use crate::spec::Spec;
 use crate::state::{Progress, Snapshot};
+use crate::stop::{STOP, Stopped};
 use anyhow::{Context, Result, bail};
 use candle_core::{D, Device, Tensor};
 use rand::seq::SliceRandom;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::models::{FrameChoice, Mode, Model};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::rates::Rates;
-
-/// Set by SIGINT and SIGTERM: stop at the next step, leaving a checkpoint.
-pub static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-
-/// The run was told to stop; a checkpoint was written.
-#[derive(Debug, thiserror::Error)]
-#[error("stopped by a signal; the next run goes on from the checkpoint")]
-pub struct Stopped;
 
 /// What training one cell needs.
 #[derive(Debug)]

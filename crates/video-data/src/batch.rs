@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use crate::Store;
+use crate::store::Store;
 
 /// Thinning in time, without decoding again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

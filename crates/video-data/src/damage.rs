@@ -19,11 +19,12 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-use crate::datasets::FrameSpec;
 use crate::decode::{Decoder, Limits, find_worker};
+use crate::digest;
+use crate::error::{Error, Result};
+use crate::kind::FrameSpec;
 use crate::rate::Rate;
 use crate::sample::{self, Layout, stream};
-use crate::{Error, Result, digest};
 
 /// Codec as `video-worker render --codec` names it, and the ending of its container.
 pub const CODECS: [(&str, &str); 4] = [("mpeg1", "mpg"), ("mpeg4", "avi"), ("h264", "mp4"), ("wmv2", "wmv")];

@@ -12,12 +12,13 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::datasets::{ClipRef, Dataset, FrameSpec, Split};
+use crate::dataset::{ClipRef, Dataset};
 use crate::decode::{Decoder, Limits, Outcome, SAMPLER_VERSION, SCALE_FLAGS, find_worker};
+use crate::digest;
+use crate::error::{Error, Result};
+use crate::kind::{FrameSpec, Split};
 use crate::seen::Contents;
-use crate::store::{self, FORMAT, Row, Store, StoreInfo, Writer};
-use crate::verify::store_dirs;
-use crate::{Error, Result, digest};
+use crate::store::{self, FORMAT, Row, Store, StoreInfo, Writer, store_dirs};
 
 /// Clips whose headers are read to foresee the size of the store.
 const PROBED: usize = 32;

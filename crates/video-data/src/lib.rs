@@ -33,11 +33,13 @@
 pub mod archive;
 pub mod batch;
 pub mod damage;
+mod dataset;
 pub mod datasets;
 pub mod decode;
 pub mod digest;
 mod error;
 pub mod import;
+mod kind;
 pub mod name;
 pub mod rate;
 pub mod sample;
@@ -46,6 +48,8 @@ pub mod split;
 pub mod store;
 pub mod verify;
 
-pub use datasets::{Dataset, FrameSpec, Kind, scan};
+pub use dataset::Dataset;
+pub use datasets::scan;
 pub use error::{Error, Result};
+pub use kind::{FrameSpec, Kind};
 pub use store::Store;

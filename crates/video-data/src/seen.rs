@@ -13,9 +13,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::datasets::{ClipRef, Dataset};
+use crate::dataset::{ClipRef, Dataset};
+use crate::digest;
+use crate::error::{Error, Result};
 use crate::store::write_whole;
-use crate::{Error, Result, digest};
 
 /// File systems count time in steps as long as this: a file changed so shortly before it was read may have changed
 /// after it without a new time.

@@ -2,9 +2,10 @@
 
 use rand::seq::SliceRandom;
 
-use crate::datasets::Split;
+use crate::digest;
+use crate::error::{Error, Result};
+use crate::kind::Split;
 use crate::store::StoredClip;
-use crate::{Error, Result, digest};
 
 /// Folds over shuffled clips; answers the test clips of each fold, ascending.
 ///

@@ -1,18 +1,19 @@
 //! What has become of the clips since they were imported.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
 
-use crate::datasets::{ClipRef, Dataset, FrameSpec};
+use crate::dataset::{ClipRef, Dataset};
 use crate::decode::{Decoder, find_worker};
+use crate::digest;
+use crate::error::{Error, Result};
 use crate::import::Options;
+use crate::kind::FrameSpec;
 use crate::store::{Row, Store};
-use crate::{Error, Result, digest};
 
 /// How a clip was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,61 +69,6 @@ pub struct Checked {
     pub verdict: Verdict,
     /// More about it, empty where the verdict says all.
     pub detail: String,
-}
-
-/// The newest complete store of this dataset and frame size, also where files have changed since.
-///
-/// # Errors
-/// [`Error::Io`], [`Error::Corrupt`].
-pub fn find_store(dataset: &Dataset, spec: &FrameSpec, data_root: &Path) -> Result<Option<Store>> {
-    let mut found: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
-    for dir in store_dirs(&dataset.name, data_root)? {
-        if let Ok(time) = std::fs::metadata(dir.join("store.json")).and_then(|meta| meta.modified()) {
-            found.push((time, dir));
-        }
-    }
-    found.sort();
-    while let Some((_, dir)) = found.pop() {
-        let store = Store::open(&dir)?;
-        if store.info().spec == *spec {
-            return Ok(Some(store));
-        }
-    }
-    Ok(None)
-}
-
-/// Folders of all stores, finished or not, of the dataset called `name`.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn store_dirs(name: &str, data_root: &Path) -> Result<Vec<PathBuf>> {
-    let mut dirs = store_files(name, data_root)?;
-    dirs.retain(|path| path.extension().is_none());
-    Ok(dirs)
-}
-
-/// Everything below `stores/` that belongs to the dataset called `name`: stores, their locks, and what is
-/// remembered of its clips.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn store_files(name: &str, data_root: &Path) -> Result<Vec<PathBuf>> {
-    let stores = data_root.join("stores");
-    if !stores.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut dirs = Vec::new();
-    for entry in std::fs::read_dir(&stores).map_err(Error::io("list", &stores))? {
-        let path = entry.map_err(Error::io("list", &stores))?.path();
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        let rest = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
-        let digest = rest.strip_suffix(".lock").or(rest.strip_suffix(".seen")).unwrap_or(rest);
-        if digest.len() == 12 && digest.bytes().all(|b| b.is_ascii_hexdigit()) {
-            dirs.push(path);
-        }
-    }
-    dirs.sort();
-    Ok(dirs)
 }
 
 /// Compares every clip with the record in `store`: SHA-256 of the file and, unless `fast`, the frames that it

@@ -4,9 +4,8 @@
 //! median process CPU time at one thread, wall time at more.
 
 use super::case::{Case, Sizes, Values};
-use super::cpu_s;
-use super::worker::current_rss_bytes;
-use crate::cell::peak_rss_bytes;
+use crate::places::write;
+use crate::usage::{cpu_s, current_rss_bytes, peak_rss_bytes};
 use anyhow::{Context, Result};
 use clap::Args;
 use rand::{Rng, RngExt};
@@ -158,7 +157,7 @@ pub fn kernels(options: &KernelOptions) -> Result<()> {
     }
     let text = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
     if let Some(path) = &options.out {
-        return crate::cell::write(path, &text);
+        return write(path, &text);
     }
     print(&String::from_utf8(text)?);
     Ok(())

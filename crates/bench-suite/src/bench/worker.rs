@@ -1,8 +1,7 @@
 //! Our side of `cargo xtask bench peers`: one JSON line a command (the protocol is in `xtask/peers/README.md`).
 
 use super::case::{Case, Sizes, Values};
-use super::cpu_s;
-use crate::cell::peak_rss_bytes;
+use crate::usage::{cpu_s, current_rss_bytes, peak_rss_bytes};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -94,14 +93,6 @@ fn answer(request: &Value, case: &mut Option<Case>) -> Result<Value> {
         "peak_rss" => Ok(json!({ "peak_rss_bytes": peak_rss_bytes() })),
         other => bail!("unknown command {other:?}"),
     }
-}
-
-/// Resident set now, where the system tells; else the largest so far.
-pub(super) fn current_rss_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
-    pages.map_or_else(peak_rss_bytes, |pages| pages * 4096)
 }
 
 fn load(path: &Path, peer: &str) -> Result<Case> {

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use video_data::store::Store;
 
-use super::{Entry, file_bytes, sheet};
+use super::entry::{Entry, file_bytes};
+use super::sheet;
 use crate::deck;
 use crate::places::write;
 

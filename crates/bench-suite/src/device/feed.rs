@@ -1,6 +1,6 @@
 //! From clips to batches on a device: out of its own memory where all frames fit, else read ahead and copied.
 
-use super::Opened;
+use super::open::Opened;
 use crate::data::{Clips, FramePick};
 use anyhow::Result;
 use candle_core::{Device, Tensor};

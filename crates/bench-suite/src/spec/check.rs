@@ -1,6 +1,7 @@
 //! Values that no run can use are refused before anything is built.
 
-use super::{MODEL_NAMES, Result, Spec, SpecError, nearest_or};
+use super::error::{Result, SpecError, nearest_or};
+use super::fields::{MODEL_NAMES, Spec};
 use crate::record::FINAL;
 
 impl Spec {

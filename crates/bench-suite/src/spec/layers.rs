@@ -1,9 +1,7 @@
 //! The four layers of a specification: read, merged, overridden, and checked key by key.
 
-use super::error::nearest;
-use super::{
-    DataSpec, DecodeSpec, MODEL_NAMES, ModelSpec, Overrides, ProtocolSpec, Result, Spec, SpecError, TrainSpec,
-};
+use super::error::{Result, SpecError, nearest};
+use super::fields::{MODEL_NAMES, Overrides, Spec};
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -116,72 +114,4 @@ pub(super) fn parse(table: Table, path: &str) -> Result<Spec> {
         path: path.to_owned(),
         message: error.message().to_owned(),
     })
-}
-
-impl Spec {
-    /// A complete specification: its keys are the valid keys.
-    fn example() -> Self {
-        let per_model = || MODEL_NAMES.iter().map(|name| (*name).to_owned());
-        Self {
-            name: String::new(),
-            title: String::new(),
-            recipe: String::new(),
-            data: DataSpec {
-                dataset: String::new(),
-                folder: String::new(),
-                fallback: String::new(),
-                render: String::new(),
-                fps: 0,
-                width: 0,
-                height: 0,
-                every: 1,
-                max_frames: 0,
-                redistributable: false,
-            },
-            decode: DecodeSpec { strict: false },
-            model: ModelSpec {
-                names: vec![],
-                input_modes: vec![],
-                output_modes: vec![],
-                rank: 0,
-                gates: String::new(),
-                core_init: String::new(),
-                rung: String::new(),
-                dense_hidden: 0,
-                gate_activation: String::new(),
-                mlp_frames: 0,
-                mlp_input_modes: vec![],
-                mlp_rank: 0,
-            },
-            protocol: ProtocolSpec {
-                kind: String::new(),
-                folds: 0,
-                split_seed: 0,
-                run_folds: per_model().map(|name| (name, vec![])).collect(),
-                hold_out: 0.0,
-                inner: false,
-            },
-            train: TrainSpec {
-                epochs: per_model().map(|name| (name, 0)).collect(),
-                seeds: vec![],
-                batch: 0,
-                lr: 0.0,
-                lr_rule: String::new(),
-                model_lr: per_model().map(|name| (name, 0.0)).collect(),
-                input_lr_factor: 0.0,
-                settled: 0.0,
-                pixel_scale: 0.0,
-                pixel_shift: 0.0,
-                recurrent_dropout: 0.0,
-                dense_masks: String::new(),
-                dense_input_dropout: 0.0,
-                tt_input_dropout: 0.0,
-                warm_up_to: 0,
-                classifier_l2: 0.0,
-                weight_decay: 0.0,
-                clip_norm: 0.0,
-                eval_every: 0,
-            },
-        }
-    }
 }

@@ -22,7 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest, Sha256};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::{Outcomes, population_std};
+use super::moments::population_std;
+use super::outcomes::Outcomes;
 
 /// Bootstrap replicates.
 pub const REPLICATES: usize = 2000;

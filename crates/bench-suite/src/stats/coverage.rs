@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::bootstrap::{Draws, Fold, interval, paired_interval};
-use super::{Interval, Outcomes};
+use super::bootstrap::{Draws, Fold, Interval, interval, paired_interval};
+use super::outcomes::Outcomes;
 
 const STUDIES: usize = 1000;
 const FOLDS: usize = 5;

@@ -3,7 +3,7 @@
 //! MAP is the macro average of the released Hollywood2 script: a class without a positive test clip counts zero.
 //! A class that merely loses its positives in a replicate is left out of that replicate.
 
-use super::mean;
+use super::moments::mean;
 
 /// Average precision as scikit-learn's `average_precision_score`: the sum over distinct score thresholds of
 /// recall gained times precision; none when no clip with a positive weight is positive.

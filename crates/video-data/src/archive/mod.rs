@@ -18,8 +18,9 @@ use std::process::{Command, Stdio};
 use flate2::read::MultiGzDecoder;
 
 use crate::datasets::is_video;
+use crate::error::{Error, Result};
+use crate::name;
 use crate::store::{free_bytes, temporary};
-use crate::{Error, Result, name};
 
 mod metered;
 mod staging;

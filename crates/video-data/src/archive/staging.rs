@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::digest;
+use crate::error::{Error, Result};
 use crate::store::lock;
-use crate::{Error, Result, digest};
 
 /// What the name of every such folder has after that of the clips' folder.
 const MARK: &str = ".unpacking";

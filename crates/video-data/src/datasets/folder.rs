@@ -12,10 +12,13 @@ use std::path::{Path, PathBuf};
 
 use unicode_normalization::UnicodeNormalization;
 
+use super::entries::{Collector, Entry, is_video, layout};
 use super::parts::{Part, Parts};
 use super::walk::{Found, walk};
-use super::{ClipRef, Collector, Dataset, Entry, Kind, LeftOut, Metric, Split, is_video, layout};
-use crate::{Result, name};
+use crate::dataset::{ClipRef, Dataset, LeftOut};
+use crate::error::Result;
+use crate::kind::{Kind, Metric, Split};
+use crate::name;
 
 /// Lists the clips below `dir`.
 pub fn scan(dir: &Path) -> Result<Dataset> {

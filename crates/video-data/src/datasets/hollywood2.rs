@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Collector, Dataset, Entry, Kind, Metric, Official, Split, candidates, layout};
-use crate::{Error, Result};
+use super::entries::{Collector, Entry, candidates, entry_kind, layout};
+use crate::dataset::{Dataset, Official};
+use crate::error::{Error, Result};
+use crate::kind::{Kind, Metric, Split};
 
 /// The classes, in alphabetical order.
 pub const CLASSES: [&str; 12] = [
@@ -98,7 +100,7 @@ fn read_split(root: &Path, word: &str, official: &mut Official) -> Result<BTreeM
 fn add_clip(root: &Path, clip: &str, labels: &[usize], split: Split, collector: &mut Collector) {
     let path: PathBuf = root.join("AVIClips").join(format!("{clip}.avi"));
     if let Ok(meta) = fs::metadata(&path) {
-        let entry = Entry { path, kind: super::entry_kind(meta.file_type()) };
+        let entry = Entry { path, kind: entry_kind(meta.file_type()) };
         collector.add(&entry, labels, "", Some(split));
     }
 }

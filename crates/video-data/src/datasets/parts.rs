@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 
-use super::Split;
+use crate::kind::Split;
 
 /// Names of the parts, lower case.
 const SPLITS: [(&str, Part); 9] = [

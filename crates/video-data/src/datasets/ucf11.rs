@@ -11,8 +11,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::{Collector, Dataset, EntryKind, Kind, Metric, Official, candidates, layout, list};
-use crate::{Result, name};
+use super::entries::{Collector, EntryKind, candidates, layout, list};
+use crate::dataset::{Dataset, Official};
+use crate::error::Result;
+use crate::kind::{Kind, Metric};
+use crate::name;
 
 /// Class folder, prefix of its groups and files, number of official clips.
 pub const CLASSES: [(&str, &str, usize); 11] = [

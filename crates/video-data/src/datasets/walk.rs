@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{EntryKind, is_video, layout, list_all};
-use crate::{Kind, Result};
+use super::entries::{EntryKind, is_video, layout, list_all};
+use crate::error::Result;
+use crate::kind::Kind;
 
 /// Folders that are looked into below one another.
 const DEPTH: usize = 16;

@@ -10,8 +10,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Collector, Dataset, Entry, Kind, Metric, Official, candidates, is_video, layout, list};
-use crate::{Result, name};
+use super::entries::{Collector, Entry, candidates, is_video, layout, list};
+use crate::dataset::{Dataset, Official};
+use crate::error::Result;
+use crate::kind::{Kind, Metric};
+use crate::name;
 
 /// Persons of the official dataset.
 pub const PERSONS: usize = 47;

@@ -10,8 +10,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::datasets::FrameSpec;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::kind::FrameSpec;
 
 pub mod wire;
 

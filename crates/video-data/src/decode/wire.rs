@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::datasets::FrameSpec;
+use crate::kind::FrameSpec;
 
 /// Worker to parent, once: a [`Hello`] as JSON.
 pub const HELLO: u8 = b'H';
@@ -113,7 +113,7 @@ pub fn parse_request(body: &[u8]) -> io::Result<(Job, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datasets::Kind;
+    use crate::kind::Kind;
 
     #[test]
     fn requests_keep_any_path() {

@@ -2,8 +2,11 @@
 
 use rand::RngExt;
 
-use super::{Layout, scene::Motion, stream};
-use crate::datasets::{Split, hollywood2, ucf11};
+use super::info::Layout;
+use super::random::stream;
+use super::scene::Motion;
+use crate::datasets::{hollywood2, ucf11};
+use crate::kind::Split;
 
 /// One clip to be rendered.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,87 +11,25 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-
-use crate::datasets::{Kind, Split, hollywood2};
+use crate::datasets::hollywood2;
 use crate::decode::find_worker;
-use crate::store::{lock, write_whole};
-use crate::{Error, Result, digest};
+use crate::digest;
+use crate::error::{Error, Result};
+use crate::kind::Split;
+use crate::store::{lock, temporary, write_whole};
 
+pub(crate) mod info;
 mod layouts;
+mod random;
 mod scene;
 
+pub use info::{INFO, Layout, SampleInfo, VERSION};
 pub use layouts::{SampleClip, plan};
+pub(crate) use random::stream;
 pub use scene::{Motion, Scene};
 
-/// Version of the renderer: another version renders other clips.
-pub const VERSION: u32 = 1;
-/// The file that marks a complete sample.
-pub const INFO: &str = "sample.json";
 const RENDERING: &str = ".rendering.json";
 const DIGESTS: &str = "digests.csv";
-
-/// A layout that can be rendered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Layout {
-    /// 440 clips, 11 classes, 20 groups: MPEG-1 in `.mpg`, 320×240 at 29.97 fps.
-    Ucf11,
-    /// 78 training and 78 test clips, 12 classes, several labels a clip: MPEG-4 in `.avi`, 320×136 at 25 fps.
-    Hollywood2,
-    /// 235 clips of 47 persons: MPEG-4 in `.avi`, 320×240 at 25 fps.
-    YoutubeCelebrities,
-    /// 36 clips, 4 classes, 3 groups, small and short, for trying the machinery itself: MPEG-4 in `.avi`,
-    /// 160×128 at 25 fps.
-    Folder,
-}
-
-impl Layout {
-    /// Every layout.
-    pub const ALL: [Self; 4] = [Self::Ucf11, Self::Hollywood2, Self::YoutubeCelebrities, Self::Folder];
-
-    /// The dataset whose layout it is; their names are the same.
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::Ucf11 => Kind::Ucf11,
-            Self::Hollywood2 => Kind::Hollywood2,
-            Self::YoutubeCelebrities => Kind::YoutubeCelebrities,
-            Self::Folder => Kind::Folder,
-        }
-    }
-
-    /// The layout of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|layout| layout.kind().name() == name)
-    }
-
-    /// Pixels per row and rows of a clip.
-    pub fn size(self) -> (usize, usize) {
-        match self {
-            Self::Ucf11 | Self::YoutubeCelebrities => (320, 240),
-            Self::Hollywood2 => (320, 136),
-            Self::Folder => (160, 128),
-        }
-    }
-
-    /// Frames a second, as numerator and denominator.
-    pub fn fps(self) -> (i32, i32) {
-        if self == Self::Ucf11 { (30_000, 1001) } else { (25, 1) }
-    }
-
-    /// What every record of the sample says.
-    fn note(self) -> &'static str {
-        match self {
-            Self::Ucf11 => "rendered sample, not UCF11",
-            Self::Hollywood2 => "rendered sample, not Hollywood2",
-            Self::YoutubeCelebrities => "rendered sample, not YouTube Celebrities",
-            Self::Folder => "rendered sample, not anyone's clips",
-        }
-    }
-}
 
 impl SampleClip {
     /// The clip, ready to be drawn.
@@ -105,41 +43,6 @@ impl SampleClip {
         let (num, den) = layout.fps();
         f64::from(index) * f64::from(den) / f64::from(num)
     }
-}
-
-/// What `sample.json` says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SampleInfo {
-    /// "rendered sample, not …".
-    pub note: String,
-    /// The layout rendered.
-    pub layout: Layout,
-    /// Seed of everything random in it.
-    pub seed: u64,
-    /// [`VERSION`] of the renderer.
-    pub version: u32,
-    /// Versions of libav that encoded it.
-    pub libav: String,
-    /// Number of clips.
-    pub clips: usize,
-    /// SHA-256 of `digests.csv`: of all frames before encoding.
-    pub digest: String,
-}
-
-impl SampleInfo {
-    /// Reads `sample.json` in a dataset's folder or the one above it.
-    pub fn find(root: &Path) -> Option<Self> {
-        let above = root.parent().unwrap_or(root);
-        [root, above].into_iter().find_map(|dir| serde_json::from_slice(&fs::read(dir.join(INFO)).ok()?).ok())
-    }
-}
-
-/// Opens the named random stream of a sample.
-pub(crate) fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
-    let mut hash = Sha256::new();
-    hash.update(seed.to_le_bytes());
-    hash.update(purpose.as_bytes());
-    ChaCha8Rng::from_seed(hash.finalize().into())
 }
 
 /// Makes sure that `dir` holds the sample of this layout and seed, rendering what is missing.
@@ -222,7 +125,7 @@ fn prepare(layout: Layout, dir: &Path, seed: u64, clips: &[SampleClip]) -> Resul
         let folder = path.parent().unwrap_or(dir);
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         // A leftover of a renderer that was killed; most often there is none.
-        let _ = fs::remove_file(crate::store::temporary(&path));
+        let _ = fs::remove_file(temporary(&path));
     }
     if layout == Layout::Hollywood2 { write_clip_sets(dir, clips) } else { Ok(()) }
 }

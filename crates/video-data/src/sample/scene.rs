@@ -7,7 +7,7 @@
 
 use rand::RngExt;
 
-use super::stream;
+use super::random::stream;
 
 /// A path of a ball; speeds in pixels a second.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::StoredClip;
-use crate::datasets::{FrameSpec, Split};
+use super::format::StoredClip;
 use crate::digest;
+use crate::kind::{FrameSpec, Split};
 
 /// Columns of `manifest.csv`. Labels are indices separated by blanks, `classes` their names for the reader's
 /// eye; `offset` and `frames` count frames; `verdict` is `ok` or `left-out`.

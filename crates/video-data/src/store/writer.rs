@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use super::disk::{sync_folder, temporary, write_whole};
-use super::{FRAMES, INFO, JOURNAL, MANIFEST, Row, Store, StoreInfo, manifest};
-use crate::{Error, Result, digest};
+use super::format::{FRAMES, INFO, JOURNAL, MANIFEST, StoreInfo};
+use super::manifest::{self, Row};
+use super::reader::Store;
+use crate::digest;
+use crate::error::{Error, Result};
 
 /// Bytes after which frames and journal are forced to the disk.
 const SYNC_BYTES: u64 = 256 << 20;

@@ -15,8 +15,8 @@ use video_data::rate::{FpsSampler, Fraction, rescale};
 
 use crate::clock::{Clock, MICROSECOND};
 use crate::health::{self, Health};
-use crate::open::{self, Look};
-use crate::turn::{Matrix, Turn, Turner};
+use crate::open::{self, Look, Matrix};
+use crate::turn::{Turn, Turner};
 use crate::{log, os};
 
 /// Bytes of frames gathered before a message is sent.

@@ -17,7 +17,9 @@ use ffmpeg_next::{Dictionary, Error, Rational, ffi, frame, media};
 use video_data::rate::{Fraction, rescale};
 
 use crate::clock::{MICROSECOND, Times};
-use crate::turn::Matrix;
+
+/// A display matrix: 16.16 fixed point, row by row.
+pub(crate) type Matrix = [i32; 9];
 
 /// Demuxers that a clip may use. Playlists, scripts and anything that opens other files are not among them.
 const DEMUXERS: &str = "mpeg,mpegvideo,mpegts,mpegtsraw,m4v,h264,hevc,avi,mov,mp4,matroska,webm,asf,flv,ogg,mjpeg,dv,\

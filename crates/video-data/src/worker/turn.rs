@@ -7,10 +7,7 @@ use ffmpeg_next::format::Pixel;
 use ffmpeg_next::software::scaling;
 use ffmpeg_next::{Error, ffi, frame};
 
-use crate::open::{self, Look};
-
-/// A display matrix: 16.16 fixed point, row by row.
-pub(crate) type Matrix = [i32; 9];
+use crate::open::{self, Look, Matrix};
 
 /// How a picture is turned: first its columns and rows are reversed, then both change places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -9,7 +9,8 @@ use video_data::archive::{Extracted, Limits, extract};
 use video_data::datasets::{Kind, scan};
 use video_data::import::ensure_store;
 use video_data::rate::Rate;
-use video_data::verify::{Verdict, find_store, verify};
+use video_data::store::find_store;
+use video_data::verify::{Verdict, verify};
 use video_data::{Error, FrameSpec};
 
 use crate::{options, rendered_clip, skipped};

@@ -11,8 +11,8 @@ mod limits;
 mod step;
 mod torch;
 
-use crate::cell::write;
 use crate::device::{DeviceName, Opened, Precision, open};
+use crate::places::write;
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use clap::{Args, ValueEnum};

@@ -6,16 +6,17 @@ use anyhow::{Context, Result};
 use bench_suite::catalog;
 use bench_suite::cell::CellOptions;
 use bench_suite::compress::CompressOptions;
-use bench_suite::data::{Choice, Clips, Resolved, prepare, resolve};
+use bench_suite::data::{Clips, Frames};
 use bench_suite::device::{DeviceName, Precision};
 use bench_suite::lease::Locked;
 use bench_suite::places::Places;
-use bench_suite::plan::{Frames, plan};
+use bench_suite::plan::plan;
 use bench_suite::predict::{BadClips, PredictOptions, predict};
 use bench_suite::provenance::Code;
 use bench_suite::record::DataKind;
+use bench_suite::resolve::{Choice, Resolved, prepare, resolve};
 use bench_suite::spec::{Overrides, SpecError};
-use bench_suite::train::{STOP, Stopped};
+use bench_suite::stop::{STOP, Stopped};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -351,14 +352,14 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
     let places = Places::of_root(&cli.root);
     let on = (selection.device, selection.precision);
     let (resolved, dataset) = selection.resolve(&cli.root)?;
-    let mut plan = match bench_suite::data::built_store(&places, &resolved, dataset.as_ref())? {
+    let mut plan = match bench_suite::resolve::built_store(&places, &resolved, dataset.as_ref())? {
         Some(store) => {
             let clips = Clips::new(store, &resolved.spec, resolved.multi_label);
             bench_suite::straddling::warn(&clips, &resolved.spec)?;
             plan(&resolved.spec, &resolved, &clips.store_name(), &Frames::Known(&clips), on)?
         }
         None if selection.dry_run => {
-            let frames = bench_suite::data::estimate(&resolved, dataset.as_ref());
+            let frames = bench_suite::resolve::estimate(&resolved, dataset.as_ref());
             plan(&resolved.spec, &resolved, "", &frames, on)?
         }
         None => anyhow::bail!("the clips are not decoded yet: run `bench-suite prepare` first"),

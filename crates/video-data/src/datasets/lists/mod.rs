@@ -4,30 +4,25 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::entries::{EntryKind, layout};
 use super::folder::folder_name;
 use super::parts::{Part, Parts};
 use super::walk::{Found, walk};
-use super::{ClipRef, Dataset, EntryKind, Kind, Metric, Official, layout};
-use crate::{Error, Result, name};
+use crate::dataset::{ClipRef, Dataset, Official};
+use crate::error::{Error, Result};
+use crate::kind::{Kind, Metric};
+use crate::name;
+use line::Listed;
 
+mod line;
 mod official;
 
 /// Columns that a CSV may have; the first two must be there.
 const COLUMNS: [&str; 4] = ["clip", "label", "group", "split"];
 /// Clips that are named where many are missing.
 const NAMED: usize = 10;
-
-/// A line of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Listed {
-    /// As the list writes it, below the folder of the clips or further down.
-    clip: PathBuf,
-    labels: Vec<String>,
-    group: String,
-    part: Option<Part>,
-}
 
 /// Lists the clips below `dir` that `list` names.
 pub(super) fn scan(dir: &Path, list: &Path) -> Result<Dataset> {

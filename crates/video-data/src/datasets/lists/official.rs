@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Listed, Part};
-use crate::{Error, Result};
+use super::line::Listed;
+use crate::datasets::parts::Part;
+use crate::error::{Error, Result};
 
 /// The number of the split in `trainlist01.txt` or `testlist01.txt`.
 pub(super) fn ucf101(file: &str) -> Option<&str> {

@@ -1,0 +1,290 @@
+//! The fields of a specification.
+
+use crate::record::FINAL;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Names of all models, in the order of tables and charts: the paper's, the deck's plain cells, controls.
+pub const MODEL_NAMES: [&str; 13] = [
+    "tt-mlp",
+    "gru",
+    "lstm",
+    "tt-gru",
+    "tt-lstm",
+    "rnn",
+    "tt-rnn",
+    "mean-frame",
+    "stacked-frames",
+    "pooled-gru-small",
+    "pooled-gru",
+    "projected-gru",
+    "tt-gru-frozen",
+];
+
+/// A complete experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// File stem of the experiment; also its folder under `results/`.
+    pub name: String,
+    /// What tables and charts call the dataset.
+    pub title: String,
+    /// `scaled` or `paper-code`.
+    pub recipe: String,
+    /// Where frames come from.
+    pub data: DataSpec,
+    /// How clips are decoded.
+    pub decode: DecodeSpec,
+    /// Sizes of the models.
+    pub model: ModelSpec,
+    /// Folds.
+    pub protocol: ProtocolSpec,
+    /// Training.
+    pub train: TrainSpec,
+}
+
+/// Where frames come from and how they are sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// Loader: `ucf11`, `hollywood2`, `youtube-celebrities` or `folder`.
+    pub dataset: String,
+    /// Folder under `data/` that is looked at where `--data` is not given.
+    pub folder: String,
+    /// Experiment to run instead where there is no data and no `--data`; empty for none.
+    pub fallback: String,
+    /// Layout in which the program renders the folder itself: a loader's name, or empty for real clips.
+    pub render: String,
+    /// Frames per second after resampling; with loader `folder` an upper bound, never up-sampled.
+    pub fps: u32,
+    /// Frame width in pixels.
+    pub width: usize,
+    /// Frame height in pixels.
+    pub height: usize,
+    /// Use every k-th frame of the store.
+    pub every: usize,
+    /// Use at most this many frames of a clip; 0 for all.
+    pub max_frames: usize,
+    /// Whether frames may be shown in a committed report.
+    pub redistributable: bool,
+}
+
+/// How clips are decoded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecodeSpec {
+    /// Leave out a clip with any decoder error; else one is kept where its frames are usable, and counted.
+    pub strict: bool,
+}
+
+/// Sizes of the models.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Models to run where `--models` is not given.
+    pub names: Vec<String>,
+    /// Input modes of the train; their product is width · height · 3. Empty: planned.
+    pub input_modes: Vec<usize>,
+    /// Output modes; their product is the hidden size of the TT models.
+    pub output_modes: Vec<usize>,
+    /// Inner TT rank.
+    pub rank: usize,
+    /// `concatenated` (one train for all gates) or `separate` (one per gate).
+    pub gates: String,
+    /// `glorot1d`, `orthogonal` or `variance-matched`.
+    pub core_init: String,
+    /// `fused`, `ops` or `reference`.
+    pub rung: String,
+    /// Hidden units of the dense models.
+    pub dense_hidden: usize,
+    /// `hard-sigmoid` or `sigmoid`.
+    pub gate_activation: String,
+    /// Frames that TT-MLP concatenates.
+    pub mlp_frames: usize,
+    /// Input modes of TT-MLP; their product is `mlp_frames` · width · height · 3.
+    pub mlp_input_modes: Vec<usize>,
+    /// Inner rank of TT-MLP.
+    pub mlp_rank: usize,
+}
+
+/// Folds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProtocolSpec {
+    /// `clips`, `groups`, `official`, or `final` for none held back.
+    pub kind: String,
+    /// Number of folds k.
+    pub folds: usize,
+    /// Seed of the split, apart from the seeds of training.
+    pub split_seed: u64,
+    /// Folds to run per model; a model that is not named runs all.
+    pub run_folds: BTreeMap<String, Vec<usize>>,
+    /// Share of the training rows held out at their end and not trained on (the Hollywood2 script's 0.15).
+    pub hold_out: f64,
+    /// Split each training fold again by the same protocol, train on all but its first part and score on that
+    /// part: what chooses settings. The test fold is not touched.
+    pub inner: bool,
+}
+
+/// Training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSpec {
+    /// Epochs per model, at most.
+    pub epochs: BTreeMap<String, usize>,
+    /// Training ends before its last epoch where the training loss has settled: where its lowest value of the last
+    /// fifth of the epochs so far is less than this share below the lowest before. 0: never.
+    pub settled: f64,
+    /// Seeds of initial values, shuffles and masks.
+    pub seeds: Vec<u64>,
+    /// Clips per step.
+    pub batch: usize,
+    /// Adam's rate: of every weight, or by `lr_rule` of a matrix with the reference fan-in of 256.
+    pub lr: f64,
+    /// `fan-in` (a matrix's rate falls with its fan-in) or `single` (one rate for every weight).
+    pub lr_rule: String,
+    /// Models with a rate of their own in place of `lr`.
+    pub model_lr: BTreeMap<String, f64>,
+    /// Factor on the rate of the input-to-hidden weights, dense or cores.
+    pub input_lr_factor: f64,
+    /// Pixel value p becomes `pixel_scale · p + pixel_shift`.
+    pub pixel_scale: f64,
+    /// See `pixel_scale`.
+    pub pixel_shift: f64,
+    /// Dropout probability hidden-to-hidden.
+    pub recurrent_dropout: f64,
+    /// Recurrent masks of dense models: `shared` by all gates or `per-gate`.
+    pub dense_masks: String,
+    /// Dropout probability of the dense models' input features, a mask per gate.
+    pub dense_input_dropout: f64,
+    /// Dropout probability of the TT models' input features, one mask for all gates.
+    pub tt_input_dropout: f64,
+    /// Clips shorter than this run that many bias-only steps first (front padding without masking).
+    pub warm_up_to: usize,
+    /// Penalty `l2 · sum w²` on the classifier's weights.
+    pub classifier_l2: f64,
+    /// AdamW's decay: every step takes this share of every weight, times the weight's rate. 0 for none.
+    pub weight_decay: f64,
+    /// Bound of the gradients' global norm; 0 for none.
+    pub clip_norm: f64,
+    /// Evaluate the test fold every so many epochs (for the curve; the final epoch always).
+    pub eval_every: usize,
+}
+
+/// What the command line changes.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Recipe other than the experiment's own.
+    pub recipe: Option<String>,
+    /// Models to run.
+    pub models: Vec<String>,
+    /// Folds to run.
+    pub folds: Vec<usize>,
+    /// Seeds to run.
+    pub seeds: Vec<u64>,
+    /// Epochs for every model.
+    pub epochs: Option<usize>,
+    /// Protocol.
+    pub protocol: Option<String>,
+    /// `key=value` pairs.
+    pub set: Vec<String>,
+}
+
+impl Spec {
+    /// Features of a frame M.
+    pub fn features(&self) -> usize {
+        self.data.width * self.data.height * 3
+    }
+
+    /// Epochs of a model.
+    pub fn epochs(&self, model: &str) -> usize {
+        self.train.epochs.get(model).copied().unwrap_or(0)
+    }
+
+    /// Adam's rate of a model: its own, or that of all.
+    pub fn lr(&self, model: &str) -> f64 {
+        self.train.model_lr.get(model).copied().unwrap_or(self.train.lr)
+    }
+
+    /// Folds that a model runs.
+    pub fn folds(&self, model: &str) -> Vec<usize> {
+        if self.protocol.kind == FINAL {
+            return vec![0];
+        }
+        let all = (0..self.fold_count()).collect();
+        self.protocol.run_folds.get(model).cloned().unwrap_or(all)
+    }
+
+    /// Folds that there are.
+    pub(super) fn fold_count(&self) -> usize {
+        if ["official", FINAL].contains(&self.protocol.kind.as_str()) { 1 } else { self.protocol.folds }
+    }
+}
+
+impl Spec {
+    /// A complete specification: its keys are the valid keys.
+    pub(super) fn example() -> Self {
+        let per_model = || MODEL_NAMES.iter().map(|name| (*name).to_owned());
+        Self {
+            name: String::new(),
+            title: String::new(),
+            recipe: String::new(),
+            data: DataSpec {
+                dataset: String::new(),
+                folder: String::new(),
+                fallback: String::new(),
+                render: String::new(),
+                fps: 0,
+                width: 0,
+                height: 0,
+                every: 1,
+                max_frames: 0,
+                redistributable: false,
+            },
+            decode: DecodeSpec { strict: false },
+            model: ModelSpec {
+                names: vec![],
+                input_modes: vec![],
+                output_modes: vec![],
+                rank: 0,
+                gates: String::new(),
+                core_init: String::new(),
+                rung: String::new(),
+                dense_hidden: 0,
+                gate_activation: String::new(),
+                mlp_frames: 0,
+                mlp_input_modes: vec![],
+                mlp_rank: 0,
+            },
+            protocol: ProtocolSpec {
+                kind: String::new(),
+                folds: 0,
+                split_seed: 0,
+                run_folds: per_model().map(|name| (name, vec![])).collect(),
+                hold_out: 0.0,
+                inner: false,
+            },
+            train: TrainSpec {
+                epochs: per_model().map(|name| (name, 0)).collect(),
+                seeds: vec![],
+                batch: 0,
+                lr: 0.0,
+                lr_rule: String::new(),
+                model_lr: per_model().map(|name| (name, 0.0)).collect(),
+                input_lr_factor: 0.0,
+                settled: 0.0,
+                pixel_scale: 0.0,
+                pixel_shift: 0.0,
+                recurrent_dropout: 0.0,
+                dense_masks: String::new(),
+                dense_input_dropout: 0.0,
+                tt_input_dropout: 0.0,
+                warm_up_to: 0,
+                classifier_l2: 0.0,
+                weight_decay: 0.0,
+                clip_norm: 0.0,
+                eval_every: 0,
+            },
+        }
+    }
+}

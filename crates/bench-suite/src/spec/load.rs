@@ -1,0 +1,73 @@
+//! From files and the command line to a specification.
+
+use super::error::{Result, SpecError, nearest_or};
+use super::fields::{Overrides, Spec};
+use super::layers::{apply_sets, merge, parse, read, take_table};
+use std::path::Path;
+use toml::{Table, Value};
+
+impl Spec {
+    /// Loads `experiments/<name>.toml` below `root` with its recipe and the command line's changes.
+    ///
+    /// # Errors
+    /// Names the file and key at fault and what would be valid.
+    pub fn load(root: &Path, name: &str, overrides: &Overrides) -> Result<Self> {
+        let folder = root.join("experiments");
+        nearest_or("experiment", name, &stems(&folder)?)?;
+        let path = format!("experiments/{name}.toml");
+        let mut table = read(&root.join(&path), &path)?;
+        let recipes: Table = take_table(&mut table, "recipe_overrides");
+        let own = table.get("recipe").and_then(Value::as_str).unwrap_or("scaled").to_owned();
+        let recipe = overrides.recipe.clone().unwrap_or(own);
+        nearest_or("recipe", &recipe, &stems(&folder.join("recipes"))?)?;
+        let recipe_path = format!("experiments/recipes/{recipe}.toml");
+        let mut merged = read(&root.join(&recipe_path), &recipe_path)?;
+        let mut by_dataset = take_table(&mut merged, "dataset");
+        let dataset =
+            table.get("data").and_then(|d| d.get("dataset")).and_then(Value::as_str).unwrap_or_default();
+        merge(&mut merged, take_table(&mut by_dataset, dataset));
+        table.insert("name".into(), name.into());
+        table.insert("recipe".into(), recipe.as_str().into());
+        merge(&mut merged, table);
+        merge(&mut merged, recipes.get(&recipe).and_then(Value::as_table).cloned().unwrap_or_default());
+        apply_sets(&mut merged, overrides)?;
+        let spec = parse(merged, &path)?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// The specification as TOML, every key written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads [`Spec::to_toml`] back.
+    ///
+    /// # Errors
+    /// As [`Spec::load`].
+    pub fn from_toml(text: &str, path: &str) -> Result<Self> {
+        let table = text
+            .parse::<Table>()
+            .map_err(|error| SpecError::Parse { path: path.to_owned(), message: error.to_string() })?;
+        let spec = parse(table, path)?;
+        spec.check()?;
+        Ok(spec)
+    }
+}
+
+/// File stems of the TOML files in a folder, sorted.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn stems(folder: &Path) -> Result<Vec<String>> {
+    let failed = |source| SpecError::Read { path: "experiments".into(), source };
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .map_err(failed)?
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            (path.extension()? == "toml").then(|| path.file_stem()?.to_str().map(str::to_owned))?
+        })
+        .collect();
+    names.sort();
+    Ok(names)
+}

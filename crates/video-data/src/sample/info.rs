@@ -1,0 +1,99 @@
+//! Which samples there are, and how a folder says that it holds one.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kind::Kind;
+
+/// Version of the renderer: another version renders other clips.
+pub const VERSION: u32 = 1;
+/// The file that marks a complete sample.
+pub const INFO: &str = "sample.json";
+
+/// A layout that can be rendered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// 440 clips, 11 classes, 20 groups: MPEG-1 in `.mpg`, 320×240 at 29.97 fps.
+    Ucf11,
+    /// 78 training and 78 test clips, 12 classes, several labels a clip: MPEG-4 in `.avi`, 320×136 at 25 fps.
+    Hollywood2,
+    /// 235 clips of 47 persons: MPEG-4 in `.avi`, 320×240 at 25 fps.
+    YoutubeCelebrities,
+    /// 36 clips, 4 classes, 3 groups, small and short, for trying the machinery itself: MPEG-4 in `.avi`,
+    /// 160×128 at 25 fps.
+    Folder,
+}
+
+impl Layout {
+    /// Every layout.
+    pub const ALL: [Self; 4] = [Self::Ucf11, Self::Hollywood2, Self::YoutubeCelebrities, Self::Folder];
+
+    /// The dataset whose layout it is; their names are the same.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Ucf11 => Kind::Ucf11,
+            Self::Hollywood2 => Kind::Hollywood2,
+            Self::YoutubeCelebrities => Kind::YoutubeCelebrities,
+            Self::Folder => Kind::Folder,
+        }
+    }
+
+    /// The layout of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|layout| layout.kind().name() == name)
+    }
+
+    /// Pixels per row and rows of a clip.
+    pub fn size(self) -> (usize, usize) {
+        match self {
+            Self::Ucf11 | Self::YoutubeCelebrities => (320, 240),
+            Self::Hollywood2 => (320, 136),
+            Self::Folder => (160, 128),
+        }
+    }
+
+    /// Frames a second, as numerator and denominator.
+    pub fn fps(self) -> (i32, i32) {
+        if self == Self::Ucf11 { (30_000, 1001) } else { (25, 1) }
+    }
+
+    /// What every record of the sample says.
+    pub(super) fn note(self) -> &'static str {
+        match self {
+            Self::Ucf11 => "rendered sample, not UCF11",
+            Self::Hollywood2 => "rendered sample, not Hollywood2",
+            Self::YoutubeCelebrities => "rendered sample, not YouTube Celebrities",
+            Self::Folder => "rendered sample, not anyone's clips",
+        }
+    }
+}
+
+/// What `sample.json` says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleInfo {
+    /// "rendered sample, not …".
+    pub note: String,
+    /// The layout rendered.
+    pub layout: Layout,
+    /// Seed of everything random in it.
+    pub seed: u64,
+    /// [`VERSION`] of the renderer.
+    pub version: u32,
+    /// Versions of libav that encoded it.
+    pub libav: String,
+    /// Number of clips.
+    pub clips: usize,
+    /// SHA-256 of `digests.csv`: of all frames before encoding.
+    pub digest: String,
+}
+
+impl SampleInfo {
+    /// Reads `sample.json` in a dataset's folder or the one above it.
+    pub fn find(root: &Path) -> Option<Self> {
+        let above = root.parent().unwrap_or(root);
+        [root, above].into_iter().find_map(|dir| serde_json::from_slice(&fs::read(dir.join(INFO)).ok()?).ok())
+    }
+}
