@@ -237,6 +237,25 @@ fn all_combinations_agree_with_the_reference() {
 }
 
 #[test]
+fn nan_passes_through_every_gate() {
+    if skipped() {
+        return;
+    }
+    for cell in CELLS {
+        for gate in GATES {
+            for block in 0..cell.gates() {
+                let mut problem = Problem::new(cell, gate, 5, &[2, 3], Dropout::None);
+                problem.x[block * 5..(block + 1) * 5].fill(f32::NAN);
+                let last = problem.forward(&problem.plan(WHOLE), false).last;
+                let what = format!("{cell:?} {gate:?} block {block}: {last:?}");
+                assert!(last[..5].iter().all(|v| v.is_nan()), "{what}");
+                assert!(last[5..].iter().all(|v| v.is_finite()), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
 fn sizes_around_the_block_edges() {
     if skipped() {
         return;
