@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use bench_suite::deck;
+use bench_suite::files;
 use clap::Subcommand;
 use serde::Deserialize;
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use bench_suite::files;
 use bench_suite::record::{FINAL, Plan, PlannedCell};
 
 use crate::cells::is_done;

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use anyhow::Result;
+use bench_suite::files;
 use sha2::{Digest, Sha256};
 
 /// The first eight hexadecimal digits of a text's SHA-256, where names alone do not tell two folders apart.

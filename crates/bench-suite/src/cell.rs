@@ -164,7 +164,7 @@ fn finish(folder: &Path, id: &str, record: &impl Serialize, held: &Held) -> Resu
 /// What computes here and now: the code that the run was planned with, this machine, this program, and the libav that
 /// decoded the clips.
 pub(crate) fn computed(plan: &Plan, clips: &Clips) -> Result<Computed> {
-    let program = std::env::current_exe().and_then(|program| files::digest(&program));
+    let program = std::env::current_exe().and_then(|program| crate::files::digest(&program));
     let program = program.context("this program's file cannot be read")?;
     let mut by = plan.code.clone().on(Machine::here(), Some(program));
     by.versions.insert("libav".to_owned(), clips.libav().to_owned());

@@ -20,6 +20,7 @@ pub mod device;
 #[cfg(feature = "catalog")]
 pub mod duplicates;
 pub mod events;
+pub use video_data::files;
 #[cfg(feature = "engine")]
 pub mod lease;
 #[cfg(feature = "engine")]

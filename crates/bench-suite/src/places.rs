@@ -50,7 +50,7 @@ pub(crate) fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
 
 /// Writes a file whole or not at all.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    files::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    crate::files::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Removes temporary files of a run that was killed: ours (`*.tmp`) and safetensors' own (`.tmp*`).

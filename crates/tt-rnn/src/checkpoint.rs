@@ -3,6 +3,8 @@
 use crate::{Error, Result};
 use candle_core::Tensor;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 /// Writes named tensors and one text entry (`state`) as a safetensors file: temporary file, fsync, rename,
@@ -12,12 +14,19 @@ use std::path::Path;
 /// # Errors
 /// [`Error::File`] naming the file.
 pub fn save(path: &Path, tensors: &[(String, Tensor)], state: &str) -> Result<()> {
+    write(path, tensors, state).map_err(|source| Error::File { path: path.to_owned(), source })
+}
+
+fn write(path: &Path, tensors: &[(String, Tensor)], state: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let metadata = HashMap::from([("state".to_owned(), state.to_owned())]);
     let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    let written = files::replace(path, |temporary| {
-        safetensors::serialize_to_file(named, Some(metadata), temporary).map_err(std::io::Error::other)
-    });
-    written.map_err(|source| Error::File { path: path.to_owned(), source })
+    let temporary = tempfile::Builder::new().suffix(".tmp").tempfile_in(folder)?.into_temp_path();
+    safetensors::serialize_to_file(named, Some(metadata), &temporary).map_err(io::Error::other)?;
+    // safetensors renames too, and syncs nothing.
+    File::open(&temporary)?.sync_all()?;
+    temporary.persist(path)?;
+    File::open(folder)?.sync_all()
 }
 
 /// Reads what [`save`] wrote: tensors by name, and the text entry.
@@ -25,12 +34,37 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)], state: &str) -> Result<()
 /// # Errors
 /// [`Error::File`] naming the file.
 pub fn load(path: &Path) -> Result<(HashMap<String, Tensor>, String)> {
-    let failed = |source: std::io::Error| Error::File { path: path.to_owned(), source };
+    let failed = |source: io::Error| Error::File { path: path.to_owned(), source };
     let bytes = std::fs::read(path).map_err(failed)?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
-        .map_err(|error| failed(std::io::Error::other(error)))?;
+    let (_, header) =
+        safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| failed(io::Error::other(error)))?;
     let state = header.metadata().as_ref().and_then(|entries| entries.get("state").cloned());
     let tensors = candle_core::safetensors::load_buffer(&bytes, &candle_core::Device::Cpu)
-        .map_err(|error| failed(std::io::Error::other(error)))?;
+        .map_err(|error| failed(io::Error::other(error)))?;
     Ok((tensors, state.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn two_writers_of_one_file_both_succeed_and_leave_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint.safetensors");
+        std::thread::scope(|scope| {
+            for state in ["a", "b"] {
+                let path = &path;
+                scope.spawn(move || {
+                    let tensors = [("w".to_owned(), Tensor::zeros(1000, DType::F32, &Device::Cpu).unwrap())];
+                    (0..50).for_each(|_| save(path, &tensors, state).unwrap());
+                });
+            }
+        });
+        let (tensors, state) = load(&path).unwrap();
+        assert_eq!(tensors["w"].dims(), [1000]);
+        assert!(["a", "b"].contains(&state.as_str()));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 }

@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-pub use files::hex;
+use crate::files;
+pub use crate::files::hex;
 
 /// Digest of a byte string.
 pub fn of_bytes(bytes: &[u8]) -> String {

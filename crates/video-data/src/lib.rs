@@ -27,29 +27,54 @@
 //! # }
 //! ```
 //!
+//! Without feature `clips` the crate is [`files`] alone.
+//!
 //! Nothing in this library links FFmpeg: frames come from the program `video-worker` over pipes
 //! ([`decode`]), so that whatever a clip does to libav costs that clip alone.
 
+#[cfg(feature = "clips")]
 pub mod archive;
+#[cfg(feature = "clips")]
 pub mod batch;
+#[cfg(feature = "clips")]
 pub mod damage;
+#[cfg(feature = "clips")]
 mod dataset;
+#[cfg(feature = "clips")]
 pub mod datasets;
+#[cfg(feature = "clips")]
 pub mod decode;
+#[cfg(feature = "clips")]
 pub mod digest;
+#[cfg(feature = "clips")]
 mod error;
+pub mod files;
+#[cfg(feature = "clips")]
 pub mod import;
+#[cfg(feature = "clips")]
 mod kind;
+#[cfg(feature = "clips")]
 pub mod name;
+#[cfg(feature = "clips")]
 pub mod rate;
+#[cfg(feature = "clips")]
 pub mod sample;
+#[cfg(feature = "clips")]
 mod seen;
+#[cfg(feature = "clips")]
 pub mod split;
+#[cfg(feature = "clips")]
 pub mod store;
+#[cfg(feature = "clips")]
 pub mod verify;
 
+#[cfg(feature = "clips")]
 pub use dataset::Dataset;
+#[cfg(feature = "clips")]
 pub use datasets::scan;
+#[cfg(feature = "clips")]
 pub use error::{Error, Result};
+#[cfg(feature = "clips")]
 pub use kind::{FrameSpec, Kind};
+#[cfg(feature = "clips")]
 pub use store::Store;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use bench_suite::files;
 use bench_suite::provenance::{Code, Machine, Provenance, date_utc};
 use serde::Serialize;
 

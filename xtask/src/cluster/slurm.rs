@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use bench_suite::device::DeviceName;
+use bench_suite::files;
 use bench_suite::provenance::date_utc;
 use bench_suite::record::{CellRecord, Plan, PlannedCell};
 use serde::{Deserialize, Serialize};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bench_suite::device::DeviceName;
+use bench_suite::files;
 use bench_suite::record::Plan;
 
 use super::{cell_command, plan};

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result};
+use bench_suite::files;
 use bench_suite::provenance::utc;
 use bench_suite::record::{CellRecord, FinalRecord, ParamsRow, Plan, PlannedCell, PredictionRow};
 

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use bench_suite::files;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bench_suite::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use bench_suite::device::DeviceName;
+use bench_suite::files;
 
 use super::toolkit;
 use crate::repo::{self, Repo};

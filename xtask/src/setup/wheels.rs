@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use bench_suite::files;
 
 use crate::repo::{self, Repo};
 use crate::text;

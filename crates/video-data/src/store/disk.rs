@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::files;
 
-pub(crate) use files::temporary;
+pub(crate) use crate::files::temporary;
 
 /// Bytes that an ordinary user can still write below `dir`.
 pub(crate) fn free_bytes(dir: &Path) -> Result<u64> {

@@ -11,8 +11,8 @@ use ffmpeg_next::format::Pixel;
 use ffmpeg_next::software::scaling;
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, codec, encoder, format, frame};
 use sha2::{Digest, Sha256};
-use video_data::digest;
 use video_data::sample::{self, Layout, SampleClip, Scene};
+use video_data::{digest, files};
 
 use crate::{log, open, os};
 
