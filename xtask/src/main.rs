@@ -1,65 +1,39 @@
 //! Set-up, orchestration, tables and charts: `cargo xtask VERB`.
 //!
-//! One file per verb. This program links neither candle nor FFmpeg: it starts `bench-suite`, reads its
+//! One file per verb, in rooms whose imports point one way (ARCHITECTURE.md). This program links neither candle nor FFmpeg: it starts `bench-suite`, reads its
 //! records and draws.
 #![expect(
     rustdoc::invalid_html_tags,
     reason = "the command line's doc comments are its help text, with <placeholders>"
 )]
 
-mod bench;
-mod cells;
-mod charts;
-mod classes;
 mod cli;
-mod cluster;
-mod compare;
-mod compress;
-mod cost;
-mod data;
-mod device;
-mod dry_run;
-mod engine;
-mod experiments;
-mod figures;
-mod final_model;
-mod findings;
-#[cfg(test)]
-mod fixture;
-mod interrupt;
-mod ledger;
-mod packages;
-mod paired;
-mod peers;
-mod predict;
-mod progress;
-mod rates;
-mod readme;
-mod records;
+mod dev;
+mod draw;
+mod machine;
 mod repo;
-mod report;
-mod reproduce;
 mod results;
-mod runs;
-mod selection;
-mod setup;
-mod suite;
-mod tables;
+mod run;
 mod text;
-mod torture;
-mod trials;
-mod tune;
+mod verbs;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
 
-use crate::cells::StillLocked;
 use crate::cli::{Cli, Verb};
-use crate::interrupt::Interrupted;
-use crate::predict::BadClips;
+use crate::dev::{bench, stress, suite};
 use crate::repo::Repo;
+use crate::run::cells::StillLocked;
+use crate::run::engine;
+use crate::run::interrupt::Interrupted;
+use crate::verbs::data::BadData;
+use crate::verbs::predict::BadClips;
+use crate::verbs::{
+    ablation, cancel, cell_task, collect, compare, compress, data, figures, plan, predict, rates, reproduce,
+    setup, status, tune,
+};
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -72,7 +46,7 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::from(engine::LOCKED as u8)
         }
-        Err(error) if error.is::<BadClips>() || error.is::<data::BadData>() => {
+        Err(error) if error.is::<BadClips>() || error.is::<BadData>() => {
             eprintln!("error: {error}");
             ExitCode::from(engine::BAD_DATA as u8)
         }
@@ -86,28 +60,25 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<ExitCode> {
     let repo = Repo::find()?;
     match &cli.verb {
-        Verb::CellTask { run_dir, line } => return cluster::task(&repo, run_dir, *line),
-        Verb::Status { run } => cluster::status(&repo, run),
-        Verb::Collect { run, out } => cluster::collect(&repo, run, out.as_deref()),
-        Verb::Cancel { run } => cluster::cancel(&repo, run),
+        Verb::CellTask { run_dir, line } => return cell_task::task(&repo, run_dir, *line),
+        Verb::Status { run } => status::status(&repo, run),
+        Verb::Collect { run, out } => collect::collect(&repo, run, out.as_deref()),
+        Verb::Cancel { run } => cancel::cancel(&repo, run),
         Verb::Plan { experiment, selection, install, .. } => {
-            reproduce::plan(&repo, experiment, selection, *install)
+            plan::plan(&repo, experiment, selection, *install)
         }
         Verb::Reproduce(args) => reproduce::reproduce(&repo, args),
-        Verb::Figures { experiment, out } => {
-            let root = experiments::results_root(&repo, out.as_deref())?;
-            figures::figures(&repo, &root, experiment.as_deref())
-        }
+        Verb::Figures { experiment, out } => figures::figures(&repo, out.as_deref(), experiment.as_deref()),
         Verb::Predict(args) => predict::predict(&repo, args),
         Verb::Compress(args) => compress::compress(&repo, args),
         Verb::Data(verb) => data::data(&repo, verb),
-        Verb::Results(verb) => results::results(&repo, verb),
+        Verb::Results(verb) => verbs::results::results(&repo, verb),
         Verb::Setup(options) => setup::setup(&repo, options),
         Verb::Test => suite::test(&repo),
         Verb::Bench(what) => bench::bench(&repo, what),
-        Verb::Torture(args) => torture::torture(&repo, args),
+        Verb::Stress(args) => stress::stress(&repo, args),
         Verb::Compare(args) => compare::compare(&repo, args),
-        Verb::Ledger(args) => ledger::ledger(&repo, args),
+        Verb::Ablation(args) => ablation::ablation(&repo, args),
         Verb::Tune(args) => tune::tune(&repo, args),
         Verb::Rates(args) => rates::rates(&repo, args),
     }?;

@@ -13,6 +13,7 @@ mod interrupt;
 mod packages;
 mod predict;
 mod results;
+mod rooms;
 mod run;
 mod setup;
 mod tidy;

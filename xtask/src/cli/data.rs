@@ -1,0 +1,95 @@
+//! The verbs below `data` and `results`.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::cli::flags::Install;
+
+/// The verbs. NAME is an experiment that reads the dataset.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Data {
+    /// Print which datasets are here, which are missing, and sizes now and after the import
+    #[command(after_help = "Examples:\n  cargo xtask data list")]
+    List,
+    /// Download the official archive into data/downloads/; an interrupted download goes on
+    #[command(after_help = "Examples:\n  cargo xtask data fetch ucf11")]
+    Fetch {
+        /// ucf11, hollywood2 or youtube-celebrities
+        name: String,
+    },
+    /// Put a folder (linked) or an archive (.rar .7z .zip .tar .tar.gz) in place, check it, decode it
+    #[command(after_help = "\
+Examples:
+  cargo xtask data import ucf11 data/downloads/UCF11_updated_mpg.rar
+  cargo xtask data import ut-interaction /videos/ut_interaction
+  cargo xtask data import ucf11            clips that lie in data/ucf11/ already")]
+    Import {
+        /// An experiment that reads the dataset
+        name: String,
+        /// Folder or archive; without it the clips are in place already
+        path: Option<PathBuf>,
+        /// Import an official dataset that is not all there
+        #[arg(long)]
+        allow_partial: bool,
+        #[command(flatten)]
+        install: Install,
+    },
+    /// Compare every clip with what was imported: a CSV line each, exit code 65 when one differs
+    #[command(after_help = "Examples:\n  cargo xtask data verify ucf11 --fast")]
+    Verify {
+        /// An experiment that reads the dataset
+        name: String,
+        /// By SHA-256 of the files alone, decoding nothing
+        #[arg(long)]
+        fast: bool,
+        #[command(flatten)]
+        install: Install,
+    },
+    /// Write lengths, rates, sizes, a chart and a sheet of pictures per class to data/stats/NAME/
+    #[command(after_help = "Examples:\n  cargo xtask data stats ut-interaction")]
+    Stats {
+        /// An experiment that reads the dataset
+        name: String,
+    },
+    /// Remove clips (a linked folder loses only its link), frames and statistics
+    #[command(after_help = "Examples:\n  cargo xtask data remove ut-interaction --yes")]
+    Remove {
+        /// An experiment that reads the dataset
+        name: String,
+        /// Do it; without this only print what would go
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Results {
+    /// Print every run of an experiment, with its cells and how many of them the page shows
+    #[command(after_help = "Examples:\n  cargo xtask results list ucf11-sample")]
+    List {
+        /// Folder under results/
+        experiment: String,
+        /// Folder that holds the experiments' results [default: results/ of the repository]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Remove a run's records for good, after asking, and draw the page anew
+    #[command(after_help = "\
+Examples:
+  cargo xtask results remove ucf11-sample scaled-cpu-d312d35b
+  cargo xtask results remove devices 2026-11-26-amd-epyc --yes")]
+    Remove {
+        /// Folder under results/: an experiment, compression/NAME, ledger/NAME, devices or bench
+        experiment: String,
+        /// The run's folder in it
+        run: String,
+        /// Do it without asking
+        #[arg(long)]
+        yes: bool,
+        /// Folder that holds the experiments' results [default: results/ of the repository]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}

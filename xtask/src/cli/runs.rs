@@ -1,0 +1,150 @@
+//! Arguments of the verbs that train, and of those that use what was trained.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use bench_suite::device::{DeviceName, Precision};
+use clap::Args;
+
+use crate::cli::flags::{Install, Verbosity, at_least_one};
+use crate::cli::selection::Selection;
+
+#[derive(Debug, Args)]
+pub(crate) struct Reproduce {
+    /// Name of a TOML in experiments/
+    pub(crate) experiment: String,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Folder for the results, in place of results/: they land in DIR/<experiment>/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Cells trained at the same time; with more than one, seconds per epoch stay empty
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub(crate) jobs: usize,
+    /// Start even where the cells need more memory than this machine has
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) batch: Batch,
+    /// Print cells, frames, parameters, expected memory and time; touch nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) verbosity: Verbosity,
+}
+
+/// What `--on` may name.
+pub(crate) const ENGINES: [&str; 1] = ["slurm"];
+
+/// How cells are handed to Slurm.
+#[derive(Debug, Args, Clone, Default)]
+pub(crate) struct Batch {
+    /// Submit the cells to a batch system and leave
+    #[arg(long, value_name = "ENGINE", value_parser = ENGINES, conflicts_with = "jobs")]
+    pub(crate) on: Option<String>,
+    /// Options for sbatch, such as "--partition=gpu --time=8:00:00"
+    #[arg(long, value_name = "OPTIONS", requires = "on", allow_hyphen_values = true)]
+    pub(crate) sbatch: Option<String>,
+    /// Cells computed at the same time, at most
+    #[arg(long, value_name = "N", requires = "on", value_parser = at_least_one)]
+    pub(crate) max_parallel: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// Name of a TOML in experiments/
+    #[arg(default_value = "ucf11")]
+    pub(crate) experiment: String,
+    /// Devices to measure: cpu, cuda, cuda:N, metal, auto
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "cpu")]
+    pub(crate) devices: Vec<DeviceName>,
+    /// Products on CUDA cards: f32, tf32 or bf16
+    #[arg(long, value_name = "P", default_value = "f32")]
+    pub(crate) precision: Precision,
+    /// Epochs per model; the first is left out of the seconds
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) epochs: usize,
+    /// Models to measure [default: the five of the paper]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub(crate) models: Vec<String>,
+    /// The dataset's folder or its parent [default: data/<experiment>/, else a rendered sample]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Override a key of the experiment's TOML; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Folder for the results, in place of results/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print cells, frames, parameters, expected memory and time; touch nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) install: Install,
+    #[command(flatten)]
+    pub(crate) verbosity: Verbosity,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Predict {
+    /// Experiment of a finished run, or the run's folder under data/runs/; then video files. With --model-file
+    /// video files alone
+    #[arg(required = true, value_name = "RUN|CLIP")]
+    pub(crate) words: Vec<OsString>,
+    /// A model's file: from data/models/, or weights.safetensors of any finished cell
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "fold", "seed", "protocol"])]
+    pub(crate) model_file: Option<PathBuf>,
+    /// Model to ask
+    #[arg(long, value_name = "M", default_value = "tt-gru")]
+    pub(crate) model: String,
+    /// Fold whose training clips it saw
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) fold: usize,
+    /// Seed it was trained with [default: that of the cell finished last]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Protocol of the fold [default: that of the cell finished last]
+    #[arg(long, value_name = "P")]
+    pub(crate) protocol: Option<String>,
+    /// Device to run on: cpu, cuda, cuda:N, metal, auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: DeviceName,
+    /// Classes to print per clip
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
+    pub(crate) top: usize,
+    /// Print a JSON list
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `cargo xtask compress` may be told.
+#[derive(Debug, Args)]
+pub(crate) struct Compress {
+    /// Experiment of a finished run, or the run's folder under data/runs/
+    pub(crate) run: String,
+    /// What the matrix becomes: a Tensor Train
+    #[arg(long, value_name = "FORMAT", value_parser = ["tt"])]
+    pub(crate) to: String,
+    /// Inner TT ranks; larger ones than possible are clamped
+    #[arg(long, value_name = "4,8", value_delimiter = ',', required = true, value_parser = at_least_one)]
+    pub(crate) rank: Vec<usize>,
+    /// One train for all gates, or one per gate
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "concatenated,separate",
+        value_parser = ["concatenated", "separate"])]
+    pub(crate) forms: Vec<String>,
+    /// Dense models to compress
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "gru,lstm",
+        value_parser = ["gru", "lstm", "rnn"])]
+    pub(crate) models: Vec<String>,
+    /// Epochs of fine-tuning, and of the same model from initial weights; 0 for the factorization alone
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) epochs: usize,
+    /// Device to train on: cpu, cuda, cuda:N, metal, auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: DeviceName,
+    /// Folder for the results, in place of results/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) verbosity: Verbosity,
+}

@@ -1,0 +1,72 @@
+//! Accuracy and relative error of factorized input matrices against the rank.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::draw::charts::axes::{Area, Labels, Scale, header, panel_title, panels, x_axis, y_axis};
+use crate::draw::charts::canvas::Canvas;
+use crate::draw::charts::palette::{Color, INK, MUTED, color, ink, title};
+use crate::results::compression::CompressionRow;
+use crate::text::score;
+
+/// A line's name, its colour, and what it shows of a row; nothing where it was not trained.
+type Line = (&'static str, Color, fn(&CompressionRow) -> Option<f64>);
+
+fn lines() -> [Line; 4] {
+    [
+        ("relative error", MUTED, |row| Some(row.rel_error)),
+        ("factorized", INK, |row| Some(row.acc_factorized)),
+        ("fine-tuned", color("tt-gru"), |row| (row.epochs > 0).then_some(row.acc_finetuned)),
+        ("from scratch", color("tt-lstm"), |row| (row.epochs > 0).then_some(row.acc_scratch)),
+    ]
+}
+
+/// Writes `compression.svg` and `compression.png` into `dir`.
+pub(crate) fn compression(dir: &Path, data: &str, rows: &[CompressionRow]) -> Result<()> {
+    let mut groups: Vec<(&str, &str)> = rows.iter().map(|r| (r.model.as_str(), r.form.as_str())).collect();
+    groups.dedup();
+    let (height, areas) = panels(1000.0, groups.len(), 300.0, 78.0, 24.0);
+    let mut canvas = Canvas::new(1000.0, height);
+    header(&mut canvas, "A trained dense input matrix as a Tensor Train", data);
+    let mut ranks: Vec<f64> = rows.iter().map(|row| row.rank as f64).collect();
+    ranks.sort_by(f64::total_cmp);
+    ranks.dedup();
+    for ((model, form), area) in groups.iter().zip(areas) {
+        let of_group: Vec<&CompressionRow> =
+            rows.iter().filter(|row| row.model == *model && row.form == *form).collect();
+        let name = if *form == "separate" { "one train per gate" } else { "one train for all gates" };
+        panel_title(&mut canvas, area, &format!("{} · {name}", title(model)));
+        panel(&mut canvas, area, &of_group, &ranks);
+    }
+    canvas.write(dir, "compression")
+}
+
+fn panel(canvas: &mut Canvas, area: Area, rows: &[&CompressionRow], ranks: &[f64]) {
+    let ends = (ranks[0] * 0.8, ranks[ranks.len() - 1] * 1.25);
+    // Room at the right for the names at the ends of the lines.
+    let x = Scale::log(ends, (area.left, area.right - 130.0));
+    let y = Scale::linear((0.0, 1.0), (area.bottom, area.top));
+    x_axis(canvas, area, &x, ranks, "inner TT rank");
+    y_axis(canvas, area, &y, &y.ticks(5), "accuracy, relative error");
+    let mut labels = Labels::inside(area);
+    if let Some(row) = rows.first() {
+        let (from, to) = ((area.left, y.at(row.acc_before)), (area.right - 130.0, y.at(row.acc_before)));
+        canvas.dashed(from, to, INK);
+        labels.add(to, INK, format!("dense {}", score(row.acc_before)));
+    }
+    for (name, shade, value) in lines() {
+        let points = rows.iter().filter_map(|row| Some((row.rank as f64, value(row)?)));
+        let path: Vec<(f64, f64)> = points.map(|(rank, value)| (x.at(rank), y.at(value))).collect();
+        canvas.line(&path, 2.0, shade);
+        for at in &path {
+            canvas.dot(*at, 3.5, shade, false);
+            labels.avoid(*at, 4.0);
+        }
+        labels.avoid_path(&path);
+        if let Some(at) = path.last() {
+            labels.add(*at, ink(shade), name.to_owned());
+        }
+    }
+    labels.draw(canvas);
+}

@@ -1,0 +1,9 @@
+//! What this machine has: packages, devices and their libraries, toolkits.
+
+pub(crate) mod devices;
+pub(crate) mod engines;
+pub(crate) mod libraries;
+pub(crate) mod packages;
+pub(crate) mod survey;
+pub(crate) mod toolkit;
+pub(crate) mod wheels;

@@ -1,0 +1,156 @@
+//! Runs under `data/runs/`: which there are of a name.
+
+use std::cmp::Reverse;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Result, bail};
+use bench_suite::record::{Plan, PlannedCell};
+
+use crate::run::final_model::is_final;
+use crate::text;
+
+/// Fewest digits of a digest that name a run: as many as the folder of its records has.
+const DIGITS: usize = 8;
+
+/// The runs below `runs` that have this name: that of their results, of their experiment, or their digest.
+///
+/// # Errors
+/// When there is none; the message names the others. A folder without a readable plan is no run.
+pub(crate) fn called(runs: &Path, name: &str) -> Result<Vec<(PathBuf, Plan)>> {
+    let (mut found, mut others) = (Vec::new(), Vec::new());
+    for dir in fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let text = fs::read(dir.join("plan.json")).ok();
+        let Some(plan) = text.and_then(|text| serde_json::from_slice::<Plan>(&text).ok()) else { continue };
+        if is_called(&plan, name) {
+            found.push((dir, plan));
+        } else {
+            others.push(plan.experiment);
+        }
+    }
+    if found.is_empty() {
+        bail!(
+            "data/runs/ holds no run of {name:?}; runs of: {}. cargo xtask reproduce {name} makes one",
+            text::listed(others)
+        );
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+fn is_called(plan: &Plan, name: &str) -> bool {
+    let experiment = || {
+        let config: toml::Table = toml::from_str(&plan.config).ok()?;
+        Some(config.get("name")?.as_str()? == name)
+    };
+    plan.experiment == name
+        || (name.len() >= DIGITS && plan.run_digest.starts_with(name))
+        || plan.run_digest == name
+        || experiment() == Some(true)
+}
+
+/// Which finished cell is wanted; nothing where any will do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Experiment, or digest of the run.
+    pub(crate) run: &'a str,
+    pub(crate) model: &'a str,
+    pub(crate) fold: Option<usize>,
+    pub(crate) seed: Option<u64>,
+    /// Any that has a score where none is named.
+    pub(crate) protocol: Option<&'a str>,
+}
+
+/// The cell that finished last among those that are wanted.
+pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, PlannedCell)> {
+    let mut cells: Vec<String> = Vec::new();
+    let mut found: Vec<(SystemTime, PathBuf, PlannedCell)> = Vec::new();
+    for (dir, plan) in called(runs, wanted.run)? {
+        for cell in plan.cells {
+            let folder = dir.join("cells").join(cell.id());
+            let Ok(finished) = fs::metadata(folder.join("cell.json")).and_then(|meta| meta.modified()) else {
+                continue;
+            };
+            let fits = cell.model == wanted.model
+                && wanted.fold.is_none_or(|fold| fold == cell.fold)
+                && wanted.seed.is_none_or(|seed| seed == cell.seed)
+                && wanted.protocol.map_or(!is_final(&cell), |protocol| protocol == cell.protocol);
+            if fits && folder.join("weights.safetensors").is_file() {
+                found.push((finished, dir.clone(), cell));
+            } else {
+                cells.push(cell.id());
+            }
+        }
+    }
+    found.sort_by_key(|(finished, dir, cell)| Reverse((*finished, Reverse(cell.seed), dir.clone())));
+    if let Some((_, dir, cell)) = found.into_iter().next() {
+        return Ok((dir, cell));
+    }
+    bail!(
+        "no finished cell of {:?} has model {}{}{}; there are: {}",
+        wanted.run,
+        wanted.model,
+        wanted.fold.map_or_else(String::new, |fold| format!(", fold {fold}")),
+        wanted.seed.map_or_else(String::new, |seed| format!(", seed {seed}")),
+        text::listed(cells)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    /// A run of an experiment with finished cells of fold 0 and 1 and an unfinished one of fold 2.
+    fn run(runs: &Path, digest: &str, experiment: &str, seeds: &[u64]) {
+        let cell = |fold, seed| {
+            format!(
+                r#"{{"model":"tt-gru","protocol":"clips","recipe":"scaled","fold":{fold},"seed":{seed},"epochs":1,
+                "train_clips":1,"test_clips":1,"train_frames":1,"params_input":1,"params_total":1,
+                "expected_rss_bytes":1,"expected_s":1.0}}"#
+            )
+        };
+        let cells: Vec<String> = seeds.iter().flat_map(|seed| (0..3).map(|fold| cell(fold, *seed))).collect();
+        let plan = format!(
+            r#"{{"experiment":"{experiment}","data":"","data_kind":"folder","dataset":"","store":"","metric":"",
+            "classes":[],"run_digest":"{digest}","data_digest":"","clips":0,"frames":0,"frame_bytes":0,
+            "left_out":[],"config":"","cells":[{}]}}"#,
+            cells.join(",")
+        );
+        let dir = runs.join(digest);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("plan.json"), plan).unwrap();
+        for seed in seeds {
+            for fold in [0, 1] {
+                let folder = dir.join(format!("cells/tt-gru.clips.scaled.f{fold}.s{seed}"));
+                fs::create_dir_all(&folder).unwrap();
+                fs::write(folder.join("weights.safetensors"), "").unwrap();
+                fs::write(folder.join("cell.json"), "").unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn the_latest_finished_cell_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), "aaaa", "folder", &[0, 1]);
+        run(dir.path(), "bbbb", "other", &[0]);
+        let later = SystemTime::now() + std::time::Duration::from_mins(1);
+        let record = dir.path().join("aaaa/cells/tt-gru.clips.scaled.f0.s1/cell.json");
+        fs::File::options().write(true).open(record).unwrap().set_modified(later).unwrap();
+        let id = |run: &str, fold, seed| {
+            let wanted = Wanted { run, model: "tt-gru", fold: Some(fold), seed, protocol: None };
+            choose(dir.path(), &wanted).map(|(run, cell)| (run, cell.id())).map_err(|error| error.to_string())
+        };
+        let (run, cell) = id("folder", 0, None).unwrap();
+        assert_eq!((run, cell.as_str()), (dir.path().join("aaaa"), "tt-gru.clips.scaled.f0.s1"));
+        assert_eq!(id("folder", 0, Some(0)).unwrap().1, "tt-gru.clips.scaled.f0.s0");
+        assert_eq!(id("bbbb", 1, None).unwrap().1, "tt-gru.clips.scaled.f1.s0");
+        let error = id("folder", 2, None).unwrap_err();
+        assert!(error.contains("fold 2; there are: tt-gru.clips.scaled.f0.s0, "), "{error}");
+        let error = id("ucf11", 0, None).unwrap_err();
+        assert!(error.contains("no run of \"ucf11\"; runs of: folder, other."), "{error}");
+        let none = Wanted { run: "x", model: "tt-gru", fold: None, seed: None, protocol: None };
+        let error = choose(&dir.path().join("none"), &none).unwrap_err().to_string();
+        assert!(error.contains("runs of: none."), "{error}");
+    }
+}

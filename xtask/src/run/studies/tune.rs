@@ -1,0 +1,199 @@
+//! `experiments/tune/<name>.toml`: an experiment, the space of its settings, and what may be spent on each model.
+
+use anyhow::{Context, Result, bail};
+use bench_suite::spec::{nearest_or, stems};
+use bench_suite::stats::Draws;
+use serde::Deserialize;
+
+use crate::repo::Repo;
+use crate::text::short_digest;
+
+/// A whole search.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tune {
+    pub(crate) experiment: String,
+    pub(crate) protocol: String,
+    pub(crate) models: Vec<String>,
+    pub(crate) folds: Vec<usize>,
+    /// Seed of the draws.
+    seed: u64,
+    #[serde(rename = "rung")]
+    pub(crate) rungs: Vec<Rung>,
+    #[serde(rename = "setting")]
+    settings: Vec<Setting>,
+    /// The file's text.
+    #[serde(skip)]
+    text: String,
+}
+
+/// A step of successive halving: the best draws of the step before, trained afresh for longer.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rung {
+    /// Draws that take part.
+    pub(crate) draws: usize,
+    /// Epochs at most.
+    pub(crate) epochs: usize,
+}
+
+/// One coordinate of the space.
+#[derive(Debug, Clone, Deserialize)]
+struct Setting {
+    /// Keys of the experiment that get the drawn value.
+    keys: Vec<String>,
+    #[serde(flatten)]
+    range: Range,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Range {
+    /// Uniform in the logarithm.
+    Log([f64; 2]),
+    /// Uniform.
+    Linear([f64; 2]),
+    /// One of these.
+    Choices(Vec<String>),
+}
+
+impl Range {
+    /// The value at a place in [0, 1), with three digits.
+    fn at(&self, place: f64) -> String {
+        match self {
+            Self::Log([low, high]) => format!("{:.2e}", low * (high / low).powf(place)),
+            Self::Linear([low, high]) => format!("{:.3}", low + (high - low) * place),
+            Self::Choices(names) => names[(place * names.len() as f64) as usize].clone(),
+        }
+    }
+
+    fn is_usable(&self) -> bool {
+        match self {
+            Self::Log([low, high]) => 0.0 < *low && low < high && high.is_finite(),
+            Self::Linear([low, high]) => low < high && high.is_finite(),
+            Self::Choices(names) => !names.is_empty(),
+        }
+    }
+}
+
+impl Tune {
+    /// Reads the search of that name.
+    pub(crate) fn read(repo: &Repo, name: &str) -> Result<Self> {
+        let folder = repo.path("experiments/tune");
+        nearest_or("search", name, &stems(&folder)?)?;
+        let path = folder.join(format!("{name}.toml"));
+        let shown = repo.show(&path);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
+        Self::parse(text).with_context(|| shown)
+    }
+
+    fn parse(text: String) -> Result<Self> {
+        let mut tune: Self = toml::from_str(&text)?;
+        let falls = tune.rungs.windows(2).all(|w| w[0].draws > w[1].draws && w[0].epochs < w[1].epochs);
+        if !falls
+            || tune.rungs.iter().any(|rung| rung.draws == 0 || rung.epochs == 0)
+            || tune.rungs.is_empty()
+        {
+            bail!(
+                "each rung must have fewer draws and more epochs than the one before, and at least one of both"
+            );
+        }
+        if let Some(setting) = tune.settings.iter().find(|s| s.keys.is_empty() || !s.range.is_usable()) {
+            bail!("setting {:?} needs keys, and a range with a low end below its high end", setting.keys);
+        }
+        tune.text = text;
+        Ok(tune)
+    }
+
+    /// The same search for some of its models and folds; empty: all.
+    pub(crate) fn narrowed(&self, models: &[String], folds: &[usize]) -> Result<Self> {
+        if let Some(model) = models.iter().find(|model| !self.models.contains(model)) {
+            bail!("the search has no model {model:?}; it has {}", self.models.join(", "));
+        }
+        if let Some(fold) = folds.iter().find(|fold| !self.folds.contains(fold)) {
+            bail!("the search has no fold {fold}; it has {:?}", self.folds);
+        }
+        let mut tune = self.clone();
+        tune.models.retain(|model| models.is_empty() || models.contains(model));
+        tune.folds.retain(|fold| folds.is_empty() || folds.contains(fold));
+        Ok(tune)
+    }
+
+    /// What names the folder of this search's records: the file and the data.
+    pub(crate) fn digest(&self, data_digest: &str) -> String {
+        short_digest(&format!("{}{data_digest}", self.text))
+    }
+
+    /// The settings of every draw as `key=value`: a Latin hypercube, so that each setting's range is covered evenly by
+    /// any number of draws. All models and folds get the same ones.
+    pub(crate) fn draws(&self) -> Vec<Vec<String>> {
+        let count = self.rungs[0].draws;
+        let mut draws = vec![Vec::new(); count];
+        for setting in &self.settings {
+            let mut stream = Draws::new(&format!("tune/{}/{}", self.seed, setting.keys.join(" ")));
+            let mut cells: Vec<usize> = (0..count).collect();
+            for last in (1..count).rev() {
+                cells.swap(last, stream.below(last + 1));
+            }
+            for (draw, cell) in draws.iter_mut().zip(cells) {
+                let within = stream.bits() as f64 / 2f64.powi(64);
+                let value = setting.range.at(((cell as f64 + within) / count as f64).min(1.0 - f64::EPSILON));
+                draw.extend(setting.keys.iter().map(|key| format!("{key}={value}")));
+            }
+        }
+        draws
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::selection::Selection;
+    use bench_suite::spec::Spec;
+
+    const TEXT: &str = "experiment = \"e\"\nprotocol = \"clips\"\nmodels = [\"gru\"]\nfolds = [0]\nseed = 0\n\
+                        rung = [{ draws = 8, epochs = 2 }, { draws = 2, epochs = 4 }]\n\
+                        [[setting]]\nkeys = [\"a\", \"b\"]\nlog = [1e-4, 1e-2]\n\
+                        [[setting]]\nkeys = [\"c\"]\nchoices = [\"x\", \"y\"]\n";
+
+    #[test]
+    fn draws_cover_every_range_evenly_and_are_always_the_same() {
+        let tune = Tune::parse(TEXT.into()).unwrap();
+        let draws = tune.draws();
+        assert_eq!(draws, tune.draws());
+        let mut places = Vec::new();
+        for draw in &draws {
+            let [a, b, c] = &draw[..] else { panic!("{draw:?}") };
+            assert_eq!(a.trim_start_matches("a="), b.trim_start_matches("b="));
+            let value: f64 = a.trim_start_matches("a=").parse().unwrap();
+            places.push(((value.log10() + 4.0) * 4.0).floor() as i64);
+            assert!(["c=x", "c=y"].contains(&c.as_str()));
+        }
+        places.sort_unstable();
+        assert_eq!(places, [0, 1, 2, 3, 4, 5, 6, 7], "one draw in each eighth of the logarithm");
+        assert_eq!(draws.iter().filter(|draw| draw[2] == "c=x").count(), 4);
+    }
+
+    #[test]
+    fn rungs_and_ranges_that_make_no_sense_are_refused() {
+        for (from, to) in
+            [("draws = 2", "draws = 8"), ("epochs = 4", "epochs = 2"), ("1e-4, 1e-2", "1e-2, 1e-4")]
+        {
+            assert!(Tune::parse(TEXT.replace(from, to)).is_err(), "{to}");
+        }
+        assert!(Tune::parse(TEXT.replace("log =", "lot =")).is_err());
+    }
+
+    #[test]
+    fn every_draw_of_every_search_is_a_valid_experiment() {
+        let repo = Repo::find().unwrap();
+        for name in stems(&repo.path("experiments/tune")).unwrap() {
+            let tune = Tune::read(&repo, &name).unwrap();
+            for draw in tune.draws() {
+                let selection = Selection { models: tune.models.clone(), set: draw, ..Selection::default() };
+                Spec::load(repo.root(), &tune.experiment, &selection.overrides())
+                    .unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+        }
+    }
+}

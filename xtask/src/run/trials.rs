@@ -1,0 +1,148 @@
+//! Cells with settings of their own, for studies of many short runs: planned, computed where they are not finished yet,
+//! and read.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use bench_suite::provenance::Provenance;
+use bench_suite::record::{CellRecord, Computed, Plan, PredictionRow};
+
+use crate::cli::flags::{Study, Verbosity};
+use crate::cli::selection::Selection;
+use crate::machine::{devices, packages};
+use crate::repo::Repo;
+use crate::results::provenance::note;
+use crate::results::{read_csv, read_json};
+use crate::run::cells::{Runner, is_done};
+use crate::run::interrupt::Interrupt;
+use crate::run::progress::Progress;
+use crate::run::{engine, experiments};
+
+/// What the trials of a study have in common.
+pub(crate) struct Trials<'a> {
+    repo: &'a Repo,
+    experiment: &'a str,
+    /// Cells at a time.
+    jobs: usize,
+    verbosity: Verbosity,
+    interrupt: Interrupt,
+    /// What computed the cells so far: one entry unless they differ.
+    computed: RefCell<Vec<Provenance>>,
+}
+
+/// A finished cell.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) record: CellRecord,
+    /// A digit per scored clip, in name order: 1 where the prediction was right.
+    pub(crate) hits: String,
+    /// The clips' groups in the same order, joined by `/`; empty unless the protocol keeps groups whole.
+    pub(crate) groups: String,
+}
+
+impl Finished {
+    /// Seconds of training.
+    pub(crate) fn train_s(&self) -> f64 {
+        self.record.curve.iter().map(|point| point.wall_s).sum()
+    }
+}
+
+impl<'a> Trials<'a> {
+    /// Builds what is needed. What is wrong with any of `selections` is found first.
+    pub(crate) fn open(
+        repo: &'a Repo,
+        experiment: &'a str,
+        selections: &[Selection],
+        &Study { jobs, verbosity, install, .. }: &Study,
+    ) -> Result<Self> {
+        for selection in selections {
+            devices::device_program(repo, selection.device)?;
+            experiments::check(repo, experiment, selection)?;
+        }
+        packages::ensure(install)?;
+        repo.build(&["video-data"], "decoding, links FFmpeg", verbosity.quiet)?;
+        repo.build(&["bench-suite"], "the training engine", verbosity.quiet)?;
+        Ok(Self {
+            repo,
+            experiment,
+            jobs,
+            verbosity,
+            interrupt: Interrupt::install()?,
+            computed: RefCell::default(),
+        })
+    }
+
+    /// Makes sure that the frames of these cells are stored.
+    pub(crate) fn prepare(&self, selection: &Selection) -> Result<()> {
+        engine::prepare(self.repo, &selection.flags(self.experiment)?, self.verbosity, &self.interrupt)
+    }
+
+    /// The cells of a selection, all of them finished.
+    ///
+    /// # Errors
+    /// After a signal, where a cell fails, and for data whose clips have several labels.
+    pub(crate) fn run(&self, what: &str, selection: &Selection) -> Result<(Plan, Vec<Finished>)> {
+        let (plan, finished, outcome) = self.compute(what, selection)?;
+        outcome?;
+        Ok((plan, finished))
+    }
+
+    /// The cells of a selection that could be finished, and what kept the others from it.
+    ///
+    /// # Errors
+    /// After a signal, and for data whose clips have several labels.
+    pub(crate) fn compute(
+        &self,
+        what: &str,
+        selection: &Selection,
+    ) -> Result<(Plan, Vec<Finished>, Result<()>)> {
+        let flags = selection.flags(self.experiment)?;
+        let plan = self.interrupt.explain(engine::plan(self.repo, &flags, false, self.verbosity))?;
+        if plan.metric != "accuracy" {
+            bail!("this study needs exclusive classes; {} is scored by {}", self.experiment, plan.metric);
+        }
+        let progress = Progress::new(self.verbosity.quiet, self.verbosity.verbose);
+        progress.say(&format!("{what}: {} cells", plan.cells.len()));
+        let run_dir = engine::run_dir(self.repo, &plan);
+        let start = engine::cells(self.repo, plan.device, self.verbosity)?;
+        let runner = Runner {
+            run_dir: &run_dir,
+            jobs: self.jobs,
+            engine: &start,
+            interrupt: &self.interrupt,
+            progress: &progress,
+            ended: &|| (),
+        };
+        let outcome = runner.run(&plan.cells);
+        self.interrupt.check()?;
+        let done = plan.cells.iter().filter(|cell| is_done(&run_dir, cell));
+        let finished = done.map(|cell| self.read(&run_dir.join("cells").join(cell.id())));
+        let finished = finished.collect::<Result<_>>()?;
+        Ok((plan, finished, outcome))
+    }
+
+    /// The cell in a folder.
+    fn read(&self, folder: &Path) -> Result<Finished> {
+        let mut clips: Vec<PredictionRow> = read_csv(&folder.join("predictions.csv"))?;
+        clips.sort_by(|a, b| a.clip.cmp(&b.clip));
+        let record: CellRecord = read_json(&folder.join("cell.json"))?;
+        if let Some(Computed { by, .. }) = &record.computed {
+            note(&mut self.computed.borrow_mut(), by);
+        }
+        let groups = match record.protocol.as_str() {
+            "groups" => clips.iter().map(|c| c.group.as_str()).collect::<Vec<_>>().join("/"),
+            _ => String::new(),
+        };
+        let hits = clips.iter().map(|c| if c.label == c.predicted { '1' } else { '0' }).collect();
+        Ok(Finished { record, hits, groups })
+    }
+
+    /// What computed the cells, beside what computed those of `before`.
+    pub(crate) fn provenance(&self, mut before: Vec<Provenance>) -> Vec<Provenance> {
+        for by in self.computed.borrow().iter() {
+            note(&mut before, by);
+        }
+        before
+    }
+}

@@ -1,0 +1,129 @@
+//! `cargo xtask compress`: the input matrix of a trained dense GRU or LSTM as a Tensor Train, fine-tuned.
+//!
+//! Cases land under `data/runs/<digest>/compress/`; a folder of the dense run below `results/compression/<experiment>/`
+//! gets a row of each.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use bench_suite::record::{CompressionCase, Computed, Plan, PlannedCell, SingularValue};
+
+use crate::cli::runs::Compress;
+use crate::draw;
+use crate::repo::Repo;
+use crate::results::compression::{About, SINGULAR_VALUES, keep, keep_about, keep_values};
+use crate::results::folders::{check_writable, results_root};
+use crate::results::{hold, read_csv, read_json};
+use crate::run::engine;
+use crate::run::interrupt::{Interrupt, Interrupted};
+use crate::run::runs::{Wanted, choose};
+
+/// Compresses every finished fold of the dense models of a run, case by case; finished cases are kept.
+pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
+    let mut found = Vec::new();
+    for model in &args.models {
+        let wanted = Wanted { run: &args.run, model, fold: None, seed: None, protocol: None };
+        match choose(&repo.path("data/runs"), &wanted) {
+            Ok((dir, cell)) => found.push((dir, cell)),
+            Err(error) if found.is_empty() && Some(model) == args.models.last() => return Err(error),
+            Err(error) => eprintln!("{model} is left out: {error:#}"),
+        }
+    }
+    let (run_dir, _) = found.first().context("no model was asked for")?.clone();
+    found.retain(|(dir, _)| *dir == run_dir);
+    let plan: Plan = read_json(&run_dir.join("plan.json"))?;
+    if plan.metric != "accuracy" {
+        bail!("compression is scored by accuracy; {} is scored by {}", plan.experiment, plan.metric);
+    }
+    let root = results_root(repo, args.out.as_deref())?;
+    let dir = root.join("compression").join(&plan.experiment);
+    check_writable(&dir)?;
+    repo.build(&["bench-suite"], "the training engine", args.verbosity.quiet)?;
+    let interrupt = Interrupt::install()?;
+    eprintln!("{}; {}", repo.show(&run_dir), engine::data_line(&plan));
+    for (_, first) in &found {
+        let values = unfoldings(repo, args, &interrupt, (&run_dir, first))?;
+        for cell in plan.cells.iter().filter(|cell| is_twin(cell, first) && is_done(&run_dir, cell)) {
+            for (rank, form) in args.rank.iter().flat_map(|r| args.forms.iter().map(move |f| (r, f))) {
+                let (case, computed) = case(repo, args, &interrupt, (&run_dir, cell, form, *rank))?;
+                let _held = hold(&dir)?;
+                let name =
+                    format!("{}-{}", args.device.kind(), &plan.run_digest[..8.min(plan.run_digest.len())]);
+                let folder = keep(&dir, &name, case)?;
+                keep_values(&folder, &first.model, &values)?;
+                keep_about(&folder, about(&plan, computed))?;
+                draw::compression::derive(&dir)?;
+            }
+        }
+    }
+    eprintln!("results in {}", repo.show(&dir));
+    Ok(())
+}
+
+/// The same model, protocol, recipe and seed; any fold.
+fn is_twin(cell: &PlannedCell, first: &PlannedCell) -> bool {
+    (&cell.model, &cell.protocol, &cell.recipe, cell.seed)
+        == (&first.model, &first.protocol, &first.recipe, first.seed)
+}
+
+fn is_done(run_dir: &Path, cell: &PlannedCell) -> bool {
+    let folder = run_dir.join("cells").join(cell.id());
+    folder.join("cell.json").is_file() && folder.join("weights.safetensors").is_file()
+}
+
+fn case(
+    repo: &Repo,
+    args: &Compress,
+    interrupt: &Interrupt,
+    (run_dir, cell, form, rank): (&Path, &PlannedCell, &str, usize),
+) -> Result<(CompressionCase, Option<Computed>)> {
+    let (id, epochs) = (cell.id(), args.epochs);
+    let mut command = engine::on(repo, "compress", args.device, args.verbosity)?;
+    command.arg("--run-dir").arg(run_dir).args(["--cell", &id, "--form", form]);
+    command.args(["--rank", &rank.to_string(), "--epochs", &epochs.to_string()]);
+    finish(command, interrupt, &format!("{id} at rank {rank}"))?;
+    let folder = run_dir.join(format!("compress/{id}.{form}.r{rank}.e{epochs}"));
+    let computed = folder.join("computed.json");
+    let computed = if computed.is_file() { Some(read_json(&computed)?) } else { None };
+    Ok((read_json(&folder.join("case.json"))?, computed))
+}
+
+/// Singular values of the first fold's matrices of a model.
+fn unfoldings(
+    repo: &Repo,
+    args: &Compress,
+    interrupt: &Interrupt,
+    (run_dir, cell): (&Path, &PlannedCell),
+) -> Result<Vec<SingularValue>> {
+    let id = cell.id();
+    let mut command = engine::command(repo, "singular-values", args.verbosity);
+    command.arg("--run-dir").arg(run_dir).args(["--cell", &id]);
+    finish(command, interrupt, &format!("the singular values of {id}"))?;
+    read_csv(&run_dir.join(format!("compress/{id}.unfoldings")).join(SINGULAR_VALUES))
+}
+
+fn finish(mut command: Command, interrupt: &Interrupt, what: &str) -> Result<()> {
+    let mut child = command.spawn().context("failed to start bench-suite")?;
+    let status = interrupt.wait(&mut child)?;
+    interrupt.check()?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(engine::STOPPED) => Err(Interrupted.into()),
+        _ => bail!("{what} failed ({status})"),
+    }
+}
+
+fn about(plan: &Plan, computed: Option<Computed>) -> About {
+    let (finished, provenance) =
+        computed.map_or_else(Default::default, |Computed { finished, by }| (finished, vec![by]));
+    About {
+        experiment: plan.experiment.clone(),
+        data: engine::data_line(plan),
+        data_digest: plan.data_digest.clone(),
+        run: plan.run_digest.clone(),
+        finished,
+        config: plan.config.clone(),
+        provenance,
+    }
+}

@@ -1,0 +1,59 @@
+//! `cargo xtask predict`: the most probable classes of video files, by a model that was trained here.
+
+use anyhow::{Context, Result, bail};
+
+use crate::cli::flags::Verbosity;
+use crate::cli::runs::Predict;
+use crate::machine::packages;
+use crate::repo::Repo;
+use crate::run::engine::{self, BAD_DATA};
+use crate::run::runs::{Wanted, choose};
+
+/// Clips that cannot be used were named by the engine.
+#[derive(Debug)]
+pub(crate) struct BadClips;
+
+impl std::fmt::Display for BadClips {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("clips that cannot be used are named above")
+    }
+}
+
+impl std::error::Error for BadClips {}
+
+/// Finds the model's file and lets the engine predict with it.
+pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
+    let (model, clips) = match (&args.model_file, args.words.split_first()) {
+        (Some(file), _) => (file.clone(), args.words.as_slice()),
+        (None, Some((run, clips))) if !clips.is_empty() => {
+            let run = run.to_string_lossy();
+            let Predict { model, fold, seed, protocol, .. } = args;
+            let wanted =
+                Wanted { run: &run, model, fold: Some(*fold), seed: *seed, protocol: protocol.as_deref() };
+            let (run_dir, cell) = choose(&repo.path("data/runs"), &wanted)?;
+            eprintln!("{} of {}", cell.id(), repo.show(&run_dir));
+            (run_dir.join("cells").join(cell.id()).join("weights.safetensors"), clips)
+        }
+        _ => bail!("no clip was given: cargo xtask predict RUN CLIP..., or --model-file FILE CLIP..."),
+    };
+    if !model.is_file() {
+        bail!("{} is no file: reproduce --final leaves models in data/models/", model.display());
+    }
+    packages::require()?;
+    repo.build(&["video-data"], "decoding, links FFmpeg", true)?;
+    repo.build(&["bench-suite"], "the training engine", true)?;
+    let mut command = engine::on(repo, "predict", args.device, Verbosity::default())?;
+    command.arg("--model").arg(&model).args(["--top", &args.top.to_string()]);
+    if args.json {
+        command.arg("--json");
+    }
+    command.arg("--");
+    // Files are named as they were given, from the folder where they were given.
+    command.args(clips).current_dir(std::env::current_dir().context("the current folder cannot be read")?);
+    let status = command.status().context("failed to start bench-suite predict")?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(BAD_DATA) => Err(BadClips.into()),
+        _ => bail!("bench-suite predict failed ({status})"),
+    }
+}

@@ -1,0 +1,84 @@
+//! `cargo xtask results`: which runs there are, and the only way to remove one.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cli::data::Results;
+use crate::draw::{ablation, compression, page};
+use crate::repo::Repo;
+use crate::results::folders::results_root;
+use crate::results::{Listed, Page, RUNS, Run, hold, holding};
+use crate::text;
+
+/// Runs a verb.
+pub(crate) fn results(repo: &Repo, verb: &Results) -> Result<()> {
+    match verb {
+        Results::List { experiment, out } => list(&results_root(repo, out.as_deref())?.join(experiment)),
+        Results::Remove { experiment, run, yes, out } => {
+            let root = results_root(repo, out.as_deref())?;
+            remove(repo, (&root, experiment), run, *yes)
+        }
+    }
+}
+
+fn list(dir: &Path) -> Result<()> {
+    let page = Page::read(dir)?;
+    let mut answer = String::new();
+    for Listed { name, file, shown } in &page.runs {
+        let cells: usize = file.runs.iter().map(|run| run.cells.len()).sum();
+        let finished = file.runs.iter().map(Run::finished).max().unwrap_or_default();
+        writeln!(answer, "{name}  finished {finished}, {cells} cells, {shown} shown  {}", file.data)?;
+    }
+    for row in &page.hidden {
+        writeln!(answer, "not shown of {}, {}: {row}", row.run, row.why)?;
+    }
+    text::print(&answer)
+}
+
+fn remove(repo: &Repo, (root, experiment): (&Path, &str), run: &str, yes: bool) -> Result<()> {
+    let dir = root.join(experiment);
+    // Comparisons and measurements are pages themselves.
+    let parent = if ["devices", "bench"].contains(&experiment) { dir.clone() } else { dir.join(RUNS) };
+    let folder = parent.join(run);
+    let plain = Path::new(run).components().count() == 1 && !run.starts_with('.');
+    if !plain || !folder.is_dir() {
+        let known = holding(&parent, "")?.join(", ");
+        bail!("{} holds no run {run:?}; there are: {known}", repo.show(&parent));
+    }
+    let last = parent != dir && holding(&parent, "")?.len() == 1;
+    let with = if last { ", and with it the page, which shows no other" } else { "" };
+    eprintln!("{} would be removed for good{with}", repo.show(&folder));
+    if !yes && !confirmed()? {
+        bail!("nothing was removed");
+    }
+    let _held = hold(&dir)?;
+    // Renamed first: a run that is half removed must not look like one.
+    let gone = folder.with_file_name(format!(".{run}.tmp"));
+    fs::rename(&folder, &gone).with_context(|| format!("{} cannot be removed", folder.display()))?;
+    let gone = if last { dir.clone() } else { gone };
+    fs::remove_dir_all(&gone).with_context(|| format!("{} cannot be removed", gone.display()))?;
+    eprintln!("{} is removed", repo.show(&folder));
+    match experiment.split('/').next() {
+        _ if last => Ok(()),
+        Some("devices" | "bench") => Ok(()),
+        Some("compression") => compression::derive(&dir),
+        Some("ledger") => ablation::derive(&dir),
+        _ => page::derive(&dir),
+    }
+}
+
+/// Whether a person at the terminal says yes; without a terminal nobody does.
+fn confirmed() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("no terminal to ask at: --yes removes it");
+    }
+    eprint!("remove it? [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
