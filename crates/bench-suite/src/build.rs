@@ -70,7 +70,6 @@ pub struct Size {
 
 /// Counts and costs of a model (a test compares them with the built ones).
 pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
-    let shape = |gates| TtShape::uniform(&config.input_modes, &config.output_modes, config.rank, gates);
     Ok(match tt_rnn::models::find(model)?.form {
         Form::TtMlp => {
             let shape = TtShape::uniform(&config.mlp_input_modes, &config.output_modes, config.mlp_rank, 1)?;
@@ -89,21 +88,10 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
             let weights = grid.cells() * Cell::Gru.gates() * config.dense_hidden;
             recurrent(config, Cell::Gru, config.dense_hidden, (weights, weights), false)
         }
-        Form::Recurrent { cell, tensor_train: false, frozen } => {
-            let weights = config.features * cell.gates() * config.dense_hidden;
-            recurrent(config, cell, config.dense_hidden, (weights, weights), frozen)
-        }
-        Form::Recurrent { cell, tensor_train: true, frozen } => {
-            let (gates, whole) = (cell.gates(), shape(cell.gates())?);
-            let hidden = whole.out_features() / gates;
-            let input = match config.gates {
-                GateLayout::Concatenated => (whole.params(), whole.macs_per_row()),
-                GateLayout::Separate => {
-                    let train = whole.with_gates(1)?;
-                    (gates * train.params(), gates * train.macs_per_row())
-                }
-            };
-            recurrent(config, cell, hidden, input, frozen)
+        Form::Recurrent { cell, input, frozen } => {
+            let projection = (input.new)(config, cell.gates())?;
+            let of_input = (projection.weights().count(), projection.macs_per_row());
+            recurrent(config, cell, projection.outputs() / cell.gates(), of_input, frozen)
         }
     })
 }

@@ -1,7 +1,8 @@
-//! f32 memory that starts on a cache line, so that no vector load crosses one.
+//! Memory that is used again: f32 on cache lines, so that no vector load crosses one, and what calls take and give back.
 #![expect(unsafe_code, reason = "a slice of lines seen as a slice of numbers")]
 
 use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
 
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -39,9 +40,52 @@ impl DerefMut for Buffer {
     }
 }
 
+/// Things that calls take and give back, to use them again.
+///
+/// It keeps at most as many as there are threads: more would not run at once, and only hold memory.
+#[derive(Debug, Default)]
+pub struct Pool<T>(Mutex<Vec<T>>);
+
+impl<T: Default> Pool<T> {
+    /// A used thing, or a new one.
+    pub fn take(&self) -> T {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Gives a thing back.
+    pub fn give(&self, thing: T) {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < rayon::current_num_threads() {
+            free.push(thing);
+        }
+    }
+
+    /// Lends a thing for the time of the call.
+    pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+        let mut thing = self.take();
+        let result = work(&mut thing);
+        self.give(thing);
+        result
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Buffer;
+    use super::{Buffer, Pool};
+
+    #[test]
+    fn a_pool_keeps_as_many_things_as_there_are_threads() {
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        threads.install(|| {
+            let pool = Pool::<Vec<u8>>::default();
+            for number in 1..=3 {
+                pool.give(vec![number]);
+            }
+            assert_eq!([pool.take(), pool.take(), pool.take()], [vec![2], vec![1], vec![]]);
+            pool.with(|thing| thing.push(7));
+            assert_eq!(pool.take(), [7]);
+        });
+    }
 
     #[test]
     fn is_aligned_and_keeps_its_contents() {

@@ -4,88 +4,105 @@
 //! candle's operators or a kernel already gave the value as a tensor, this joins it to the graph: one node, however
 //! many operators stood behind it, and no gradient for an input that wants none.
 
+use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, Error, Layout, MetalStorage, Result, Shape, Storage,
+    CpuStorage, CudaStorage, CustomOp2, Error, InplaceOp1, Layout, MetalStorage, Result, Shape, Storage,
     Tensor,
 };
+use std::sync::{Mutex, PoisonError};
 
 /// From the gradient of the value to those of the inputs.
-type Backward<const N: usize> = Box<dyn Fn(&Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync>;
+type Backward = Box<dyn Fn(&Tensor) -> Result<[Option<Tensor>; 2]> + Send + Sync>;
 
-struct Graft<const N: usize> {
+struct Graft {
     name: &'static str,
-    value: Tensor,
-    backward: Backward<N>,
+    /// Taken by the node.
+    value: Mutex<Option<Storage>>,
+    shape: Shape,
+    backward: Backward,
 }
 
-impl<const N: usize> Graft<N> {
+/// Takes the storage out of a tensor and leaves one number behind.
+struct Take(Mutex<Option<Storage>>);
+
+impl Take {
+    fn take<S>(&self, storage: &mut S, wrap: impl FnOnce(S) -> Storage) -> Result<()>
+    where
+        S: BackendStorage,
+        S::Device: BackendDevice<Storage = S>,
+    {
+        let rest = storage.device().zeros_impl(&Shape::from(1), storage.dtype())?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(wrap(std::mem::replace(storage, rest)));
+        Ok(())
+    }
+}
+
+impl InplaceOp1 for Take {
+    fn name(&self) -> &'static str {
+        "take"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> Result<()> {
+        self.take(storage, Storage::Cpu)
+    }
+
+    fn cuda_fwd(&self, storage: &mut CudaStorage, _: &Layout) -> Result<()> {
+        self.take(storage, Storage::Cuda)
+    }
+
+    fn metal_fwd(&self, storage: &mut MetalStorage, _: &Layout) -> Result<()> {
+        self.take(storage, Storage::Metal)
+    }
+}
+
+impl Graft {
     fn new(
         name: &'static str,
-        value: &Tensor,
-        backward: impl Fn(&Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync + 'static,
+        value: Tensor,
+        backward: impl Fn(&Tensor) -> Result<[Option<Tensor>; 2]> + Send + Sync + 'static,
     ) -> Result<Self> {
         // What the node gives away must begin its storage.
         let whole = value.is_contiguous() && value.layout().start_offset() == 0;
-        let value = if whole { value.detach() } else { value.detach().force_contiguous()? };
-        Ok(Self { name, value, backward: Box::new(backward) })
+        let value = if whole { value } else { value.force_contiguous()? };
+        let take = Take(Mutex::new(None));
+        value.inplace_op1(&take)?;
+        Ok(Self { name, value: take.0, shape: value.shape().clone(), backward: Box::new(backward) })
     }
 
-    fn storage(&self) -> Result<(Storage, Shape)> {
-        let (storage, layout) = self.value.storage_and_layout();
-        let copy = storage.try_clone(layout)?;
-        Ok((copy, self.value.shape().clone()))
+    fn value<S>(&self, unwrap: impl FnOnce(Storage) -> Option<S>) -> Result<(S, Shape)> {
+        let storage = self.value.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match storage.and_then(unwrap) {
+            Some(storage) => Ok((storage, self.shape.clone())),
+            None => Err(Error::Msg(format!("{}: value and inputs are on different devices", self.name))),
+        }
     }
 
     fn cpu(&self) -> Result<(CpuStorage, Shape)> {
-        match self.storage()? {
-            (Storage::Cpu(storage), shape) => Ok((storage, shape)),
-            _ => Err(self.elsewhere()),
-        }
+        self.value(|storage| if let Storage::Cpu(storage) = storage { Some(storage) } else { None })
     }
 
     fn cuda(&self) -> Result<(CudaStorage, Shape)> {
-        match self.storage()? {
-            (Storage::Cuda(storage), shape) => Ok((storage, shape)),
-            _ => Err(self.elsewhere()),
-        }
+        self.value(|storage| if let Storage::Cuda(storage) = storage { Some(storage) } else { None })
     }
 
     fn metal(&self) -> Result<(MetalStorage, Shape)> {
-        match self.storage()? {
-            (Storage::Metal(storage), shape) => Ok((storage, shape)),
-            _ => Err(self.elsewhere()),
-        }
+        self.value(|storage| if let Storage::Metal(storage) = storage { Some(storage) } else { None })
     }
 
-    fn elsewhere(&self) -> Error {
-        Error::Msg(format!("{}: value and inputs are on different devices", self.name))
-    }
-
-    fn gradients(&self, dvalue: &Tensor) -> Result<[Option<Tensor>; N]> {
+    fn gradients(&self, dvalue: &Tensor) -> Result<[Option<Tensor>; 2]> {
         (self.backward)(&dvalue.detach().contiguous()?)
     }
 }
 
-/// `value` as a function of `input`, whose gradient `backward` finds from that of the value.
+/// `value` as a function of two inputs, whose gradients `backward` finds from that of the value.
 ///
-/// # Errors
-/// A value on another device than the input.
-pub fn graft1(
-    name: &'static str,
-    value: &Tensor,
-    input: &Tensor,
-    backward: impl Fn(&Tensor) -> Result<[Option<Tensor>; 1]> + Send + Sync + 'static,
-) -> Result<Tensor> {
-    input.apply_op1(Graft::new(name, value, backward)?)
-}
-
-/// `value` as a function of two inputs; see [`graft1`].
+/// The node takes the numbers of `value` over without a copy: no other tensor may share its storage.
 ///
 /// # Errors
 /// A value on another device than the inputs.
 pub fn graft2(
     name: &'static str,
-    value: &Tensor,
+    value: Tensor,
     inputs: [&Tensor; 2],
     backward: impl Fn(&Tensor) -> Result<[Option<Tensor>; 2]> + Send + Sync + 'static,
 ) -> Result<Tensor> {
@@ -93,30 +110,7 @@ pub fn graft2(
     a.apply_op2(b, Graft::new(name, value, backward)?)
 }
 
-impl CustomOp1 for Graft<1> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.cpu()
-    }
-
-    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        self.cuda()
-    }
-
-    fn metal_fwd(&self, _: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
-        self.metal()
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, dvalue: &Tensor) -> Result<Option<Tensor>> {
-        let [a] = self.gradients(dvalue)?;
-        Ok(a)
-    }
-}
-
-impl CustomOp2 for Graft<2> {
+impl CustomOp2 for Graft {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -168,7 +162,7 @@ mod tests {
         let b = Tensor::new(&[3.0_f32, 4.0], &Device::Cpu).unwrap();
         let value = (a.detach() * &b).unwrap();
         let factor = b.clone();
-        let y = graft2("product", &value, [&a, &b], move |dy| Ok([Some((dy * &factor)?), None])).unwrap();
+        let y = graft2("product", value, [&a, &b], move |dy| Ok([Some((dy * &factor)?), None])).unwrap();
         assert_eq!(y.to_vec1::<f32>().unwrap(), [3.0, 8.0]);
         let grads = y.sum_all().unwrap().backward().unwrap();
         assert_eq!(grads.get(&a).unwrap().to_vec1::<f32>().unwrap(), [3.0, 4.0]);
@@ -176,13 +170,26 @@ mod tests {
     }
 
     #[test]
+    fn the_numbers_are_taken_over_without_a_copy() {
+        let a = Var::new(&[1.0_f32, 2.0], &Device::Cpu).unwrap();
+        let value = Tensor::new(&[3.0_f32, 4.0], &Device::Cpu).unwrap();
+        let address = |tensor: &Tensor| match &*tensor.storage_and_layout().0 {
+            Storage::Cpu(CpuStorage::F32(values)) => values.as_ptr(),
+            _ => panic!("f32 on the CPU"),
+        };
+        let before = address(&value);
+        let y = graft2("copy", value, [&a, &a], |_| Ok([None, None])).unwrap();
+        assert_eq!(address(&y), before);
+    }
+
+    #[test]
     fn a_value_may_be_a_part_of_another_tensor() {
         let a = Var::new(&[1.0_f32, 2.0], &Device::Cpu).unwrap();
         let all = Tensor::new(&[[1.0_f32, 2.0], [3.0, 4.0]], &Device::Cpu).unwrap();
         for (part, expected) in
-            [(all.narrow(0, 1, 1), [3.0, 4.0]), (all.t().unwrap().narrow(0, 0, 1), [1.0, 3.0])]
+            [(all.t().unwrap().narrow(0, 0, 1), [1.0, 3.0]), (all.narrow(0, 1, 1), [3.0, 4.0])]
         {
-            let y = graft1("part", &part.unwrap(), &a, |_| Ok([None])).unwrap();
+            let y = graft2("part", part.unwrap(), [&a, &a], |_| Ok([None, None])).unwrap();
             assert_eq!(y.flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Storage, Tensor};
 
 use crate::apply::{Affine, Backend, Fused, Precision, Rows, Saved, check, halves, ops, reference};
+use crate::buffer::Pool;
 use crate::{Error, Result, TtShape};
 
 /// `y = (scale * x + shift) W` with W in Tensor-Train form, on the backend of choice.
@@ -20,11 +21,8 @@ struct Inner {
     backend: Backend,
     precision: Precision,
     fused: Fused,
-    saved: Mutex<Vec<Saved>>,
+    saved: Pool<Saved>,
 }
-
-/// Saved states kept for the next call.
-const SPARE: usize = 4;
 
 impl TtOperator {
     /// The layer of a shape; the cores are given with each call.
@@ -35,8 +33,7 @@ impl TtOperator {
     /// The same with products of another precision, which only CUDA kernels offer.
     pub fn with_precision(shape: &TtShape, affine: Affine, backend: Backend, precision: Precision) -> Self {
         let fused = Fused::new(shape, affine);
-        let inner =
-            Inner { shape: shape.clone(), affine, backend, precision, fused, saved: Mutex::default() };
+        let inner = Inner { shape: shape.clone(), affine, backend, precision, fused, saved: Pool::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -91,8 +88,7 @@ impl TtOperator {
         }
         let with_x = x.track_op();
         let save = with_x || cores.track_op();
-        let saved = self.inner.saved.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let saved = Mutex::new(saved.unwrap_or_default());
+        let saved = Mutex::new(self.inner.saved.take());
         let op = Op { layer: Arc::clone(&self.inner), with_x, save, saved };
         Ok(x.contiguous()?.apply_op2(&cores.contiguous()?, op)?)
     }
@@ -109,10 +105,7 @@ struct Op {
 impl Drop for Op {
     fn drop(&mut self) {
         let saved = std::mem::take(self.saved.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let mut spare = self.layer.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE {
-            spare.push(saved);
-        }
+        self.layer.saved.give(saved);
     }
 }
 

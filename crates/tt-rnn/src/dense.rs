@@ -53,6 +53,21 @@ impl Dense {
         Self { features, outputs, affine, isa }
     }
 
+    /// M
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// N
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Pixel scaling.
+    pub fn affine(&self) -> Affine {
+        self.affine
+    }
+
     /// `out = (scale · rows + shift) W`, `[n, N]`; with a mask, gate block g of the result sees the rows masked for g.
     ///
     /// # Errors

@@ -3,7 +3,9 @@
 //! Start with [`models::MODELS`]; [`layer`] is the one operator that all recurrent models run through.
 
 pub mod adam;
+mod call;
 pub mod checkpoint;
+mod config;
 pub mod dense;
 mod error;
 pub mod layer;
@@ -13,5 +15,6 @@ pub mod projection;
 pub mod rates;
 pub mod recurrence;
 pub mod simd;
+mod sink;
 
 pub use error::{Error, Result};

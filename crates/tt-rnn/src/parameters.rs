@@ -2,8 +2,8 @@
 
 use crate::adam::{Adam, AdamConfig, AdamState, global_norm};
 use crate::error::check_size;
-use crate::layer::GradientSink;
 use crate::rates::{Kind, Rates};
+use crate::sink::GradientSink;
 use crate::{Error, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, D, Device, InplaceOp1, Layout, Tensor, Var};
@@ -302,20 +302,24 @@ impl Optimizer {
     /// Continues from a checkpoint's moments, as [`Optimizer::moments`] gave them.
     ///
     /// # Errors
-    /// Moments of another model.
+    /// Moments of another model; the optimiser stays as it was then.
     pub fn restore(&mut self, step: u64, moments: &[[Tensor; 2]]) -> Result<()> {
         check_size("parameters with moments", self.parameters.len(), moments.len())?;
-        self.step = step;
-        for ((parameter, own), [m, v]) in self.parameters.iter().zip(&mut self.moments).zip(moments) {
+        let mut restored = Vec::with_capacity(moments.len());
+        for ((parameter, own), [m, v]) in self.parameters.iter().zip(&self.moments).zip(moments) {
             let var = parameter.var.as_tensor();
-            *own = match own {
+            for (what, moment) in [("first moment", m), ("second moment", v)] {
+                check_size(what, var.elem_count(), moment.elem_count())?;
+            }
+            restored.push(match own {
                 Moments::Host(_) => Moments::Host(AdamState { m: m.to_vec1()?, v: v.to_vec1()? }),
                 Moments::Device(..) => {
                     let place = |moment: &Tensor| moment.to_device(var.device())?.reshape(var.shape());
                     Moments::Device(place(m)?, place(v)?)
                 }
-            };
+            });
         }
+        (self.step, self.moments) = (step, restored);
         Ok(())
     }
 }
@@ -383,6 +387,12 @@ mod tests {
         assert!(optimizer.restore(4, &[]).is_err());
         let twice = [optimizer.moments().unwrap(), optimizer.moments().unwrap()].concat();
         assert!(optimizer.restore(4, &twice).is_err());
+        let short = Tensor::zeros(2, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let [[whole, _]] = &optimizer.moments().unwrap()[..] else { panic!("one parameter") };
+        for wrong in [[whole.clone(), short.clone()], [short, whole.clone()]] {
+            let text = optimizer.restore(4, &[wrong]).unwrap_err().to_string();
+            assert!(text.ends_with("moment: expected 3 values, found 2"), "{text}");
+        }
         assert_eq!(optimizer.steps(), 0);
     }
 }

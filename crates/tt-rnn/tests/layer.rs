@@ -4,6 +4,7 @@
 use candle_core::{Device, Tensor, Var};
 use rand::RngExt;
 use safetensors::SafeTensors;
+use std::sync::Arc;
 use tt_core::apply::{Affine, reference};
 use tt_core::{TtShape, rng};
 use tt_rnn::layer::{LayerCall, RecurrentLayer, Sinks};
@@ -56,10 +57,10 @@ impl Problem {
     fn solve(&self, dense: bool) -> Solution {
         let (shape, hidden) = (&self.shape, self.hidden());
         let (features, width) = (shape.in_features(), shape.out_features());
-        let projection = if dense {
-            Projection::Dense(DenseProjection::new(features, width, self.cell.gates(), self.affine))
+        let projection: Arc<dyn Projection> = if dense {
+            Arc::new(DenseProjection::new(features, width, self.cell.gates(), self.affine))
         } else {
-            Projection::Tt(TtProjection::new(shape, GateLayout::Concatenated, self.affine).unwrap())
+            Arc::new(TtProjection::new(shape, GateLayout::Concatenated, self.affine).unwrap())
         };
         let recurrence = Recurrence::new(self.cell, GateActivation::Sigmoid, hidden);
         let layer = RecurrentLayer::new(projection, recurrence, Sinks::default());
@@ -217,7 +218,7 @@ fn an_empty_batch_is_refused() {
     let shape = TtShape::uniform(&[2, 3], &[2, 2], 2, 3).unwrap();
     let projection = TtProjection::new(&shape, GateLayout::Concatenated, Affine::IDENTITY).unwrap();
     let recurrence = Recurrence::new(Cell::Gru, GateActivation::Sigmoid, 4);
-    let layer = RecurrentLayer::new(Projection::Tt(projection), recurrence, Sinks::default());
+    let layer = RecurrentLayer::new(Arc::new(projection), recurrence, Sinks::default());
     let zeros = |n: usize| Tensor::zeros(n, candle_core::DType::F32, &Device::Cpu).unwrap();
     let forward = |rows: usize, lengths: &[usize]| {
         let rows = Tensor::zeros((rows, 6), candle_core::DType::U8, &Device::Cpu).unwrap();

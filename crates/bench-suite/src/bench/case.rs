@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use candle_core::{D, DType, Device, IndexOp, Tensor, Var};
+use std::sync::Arc;
 use tt_core::TtShape;
 use tt_core::apply::{Affine, ops};
 use tt_rnn::layer::{GradientSink, LayerCall, RecurrentLayer, Sinks};
@@ -70,11 +71,11 @@ impl Case {
             }
             Engine::CandleOps
         } else {
-            let projection = if let Some(train) = &sizes.train {
-                Projection::Tt(TtProjection::new(train, GateLayout::Concatenated, sizes.affine)?)
+            let projection: Arc<dyn Projection> = if let Some(train) = &sizes.train {
+                Arc::new(TtProjection::new(train, GateLayout::Concatenated, sizes.affine)?)
             } else {
                 sinks.input = Some(GradientSink::default());
-                Projection::Dense(DenseProjection::new(sizes.features, width, gates, sizes.affine))
+                Arc::new(DenseProjection::new(sizes.features, width, gates, sizes.affine))
             };
             let recurrence = Recurrence::new(sizes.cell, GateActivation::Sigmoid, sizes.hidden);
             // As in the models.

@@ -8,10 +8,11 @@ mod recurrent;
 mod stacked_frames;
 mod tt_mlp;
 
+pub use crate::config::ModelConfig;
 use crate::parameters::{Parameter, glorot_uniform};
-use crate::projection::GateLayout;
+use crate::projection::{DENSE, Factorization, TRAIN};
 use crate::rates::Kind;
-use crate::recurrence::{Cell, GateActivation};
+use crate::recurrence::Cell;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 pub use grey::Grid;
@@ -20,8 +21,6 @@ use pooled_gru::PooledGru;
 use recurrent::Recurrent;
 use stacked_frames::StackedFrames;
 pub use stacked_frames::{GRID as STACKED_GRID, STACKED};
-use tt_core::apply::{Affine, Backend, Precision};
-use tt_core::init::CoreInit;
 use tt_core::rng::{Stream, stream};
 use tt_mlp::TtMlp;
 
@@ -47,8 +46,8 @@ pub enum Form {
     Recurrent {
         /// The cell.
         cell: Cell,
-        /// Whether its input projection is a Tensor Train.
-        tensor_train: bool,
+        /// The form of its input projection.
+        input: Factorization,
         /// Whether the input projection keeps its initial values; it is no parameter then.
         frozen: bool,
     },
@@ -59,23 +58,23 @@ pub enum Form {
 /// Every model: the paper's five, the deck's plain cells, then the controls.
 pub const MODELS: [ModelEntry; 13] = [
     ModelEntry { name: "tt-mlp", form: Form::TtMlp },
-    recurrent("gru", Cell::Gru, false, false),
-    recurrent("lstm", Cell::Lstm, false, false),
-    recurrent("tt-gru", Cell::Gru, true, false),
-    recurrent("tt-lstm", Cell::Lstm, true, false),
-    recurrent("rnn", Cell::Rnn, false, false),
-    recurrent("tt-rnn", Cell::Rnn, true, false),
+    recurrent("gru", Cell::Gru, DENSE, false),
+    recurrent("lstm", Cell::Lstm, DENSE, false),
+    recurrent("tt-gru", Cell::Gru, TRAIN, false),
+    recurrent("tt-lstm", Cell::Lstm, TRAIN, false),
+    recurrent("rnn", Cell::Rnn, DENSE, false),
+    recurrent("tt-rnn", Cell::Rnn, TRAIN, false),
     ModelEntry { name: "mean-frame", form: Form::MeanFrame },
     ModelEntry { name: "stacked-frames", form: Form::StackedFrames },
     // With 256 units 3,072 and 199,680 input weights, beside TT-GRU's 3,232 and its 203,435 in all.
     ModelEntry { name: "pooled-gru-small", form: Form::PooledGru(Grid { width: 2, height: 2 }) },
     ModelEntry { name: "pooled-gru", form: Form::PooledGru(Grid { width: 20, height: 13 }) },
-    recurrent("projected-gru", Cell::Gru, false, true),
-    recurrent("tt-gru-frozen", Cell::Gru, true, true),
+    recurrent("projected-gru", Cell::Gru, DENSE, true),
+    recurrent("tt-gru-frozen", Cell::Gru, TRAIN, true),
 ];
 
-const fn recurrent(name: &'static str, cell: Cell, tensor_train: bool, frozen: bool) -> ModelEntry {
-    ModelEntry { name, form: Form::Recurrent { cell, tensor_train, frozen } }
+const fn recurrent(name: &'static str, cell: Cell, input: Factorization, frozen: bool) -> ModelEntry {
+    ModelEntry { name, form: Form::Recurrent { cell, input, frozen } }
 }
 
 /// Finds a model by name.
@@ -99,65 +98,12 @@ impl ModelEntry {
             Form::MeanFrame => Box::new(MeanFrame::new(config, device, seed)?),
             Form::StackedFrames => Box::new(StackedFrames::new(config, device, seed)?),
             Form::PooledGru(grid) => Box::new(PooledGru::new(config, grid, device, seed)?),
-            Form::Recurrent { cell, tensor_train, frozen } => {
-                let model = if tensor_train {
-                    Recurrent::tensor_train(config, cell, device, seed)?
-                } else {
-                    Recurrent::dense(config, cell, device, seed)?
-                };
+            Form::Recurrent { cell, input, frozen } => {
+                let model = Recurrent::new(config, cell, input, device, seed)?;
                 Box::new(if frozen { model.frozen() } else { model })
             }
         })
     }
-}
-
-/// Everything that fixes a model but its weights.
-#[derive(Debug, Clone)]
-pub struct ModelConfig {
-    /// Features of a frame M: rows of pixels, red, green and blue each.
-    pub features: usize,
-    /// Pixels of a row of a frame.
-    pub width: usize,
-    /// Classes K.
-    pub classes: usize,
-    /// Input modes of the train; their product is M.
-    pub input_modes: Vec<usize>,
-    /// Output modes; their product is the hidden size of the TT models.
-    pub output_modes: Vec<usize>,
-    /// Inner TT rank.
-    pub rank: usize,
-    /// Concatenated or separate gates.
-    pub gates: GateLayout,
-    /// Initial values of the cores.
-    pub core_init: CoreInit,
-    /// Which implementation applies the train.
-    pub backend: Backend,
-    /// Precision of the CUDA kernels.
-    pub precision: Precision,
-    /// Hidden units of the dense models.
-    pub dense_hidden: usize,
-    /// Gate non-linearity.
-    pub gate_activation: GateActivation,
-    /// Pixel scaling.
-    pub affine: Affine,
-    /// Frames that TT-MLP concatenates.
-    pub mlp_frames: usize,
-    /// Input modes of TT-MLP; their product is `mlp_frames · M`.
-    pub mlp_input_modes: Vec<usize>,
-    /// Inner rank of TT-MLP.
-    pub mlp_rank: usize,
-    /// Dropout probability on the hidden-to-hidden path.
-    pub recurrent_dropout: f32,
-    /// Recurrent masks of the dense models: one per gate instead of one for all.
-    pub dense_masks_per_gate: bool,
-    /// Dropout probability of the input features of the dense models (one mask per gate).
-    pub dense_input_dropout: f32,
-    /// Dropout probability of the input features of the TT models (one mask for all gates).
-    pub tt_input_dropout: f32,
-    /// Clips shorter than this run that many bias-only steps first; 0 for none.
-    pub warm_up_to: usize,
-    /// Penalty on the classifier's weights, `l2 · sum w²`.
-    pub classifier_l2: f32,
 }
 
 /// Packed clips: rows of all clips one after the other.

@@ -6,6 +6,7 @@ use super::recurrent::Recurrent;
 use super::{Mode, Model, ModelConfig, PackedFrames};
 use crate::Result;
 use crate::parameters::Parameter;
+use crate::projection::DENSE;
 use crate::recurrence::Cell;
 use candle_core::{Device, Tensor};
 
@@ -19,7 +20,7 @@ pub(super) struct PooledGru {
 impl PooledGru {
     pub(super) fn new(config: &ModelConfig, grid: Grid, device: &Device, seed: u64) -> Result<Self> {
         let pooled = ModelConfig { features: grid.cells(), ..config.clone() };
-        let gru = Recurrent::dense(&pooled, Cell::Gru, device, seed)?;
+        let gru = Recurrent::new(&pooled, Cell::Gru, DENSE, device, seed)?;
         Ok(Self { grey: Grey::new(grid, config, device)?, gru })
     }
 

@@ -1,6 +1,6 @@
 //! What a batch of clips looks like to the recurrence, and how clips are dealt to groups.
 
-use super::Layout;
+use crate::call::{LayerCall, RecurrentMasks};
 use crate::error::{Error, Result, check_size};
 
 /// Recurrent dropout: factors, already divided by 1 - p, constant over the steps of a clip.
@@ -14,6 +14,17 @@ pub enum Masks<'a> {
     Shared(&'a [f32]),
     /// `[G, B, H]`: one mask for each gate, at the same places.
     PerGate(&'a [f32]),
+}
+
+impl RecurrentMasks {
+    /// The factors, borrowed.
+    pub fn view(&self) -> Masks<'_> {
+        match self {
+            Self::None => Masks::None,
+            Self::Shared(mask) => Masks::Shared(mask),
+            Self::PerGate(mask) => Masks::PerGate(mask),
+        }
+    }
 }
 
 /// The clips of one call, packed.
@@ -34,6 +45,12 @@ impl<'a> Batch<'a> {
     /// A batch without dropout and warm-up.
     pub fn new(lengths: &'a [usize]) -> Self {
         Self { lengths, ..Self::default() }
+    }
+
+    /// The clips of a call of the layer.
+    pub(crate) fn of(call: &'a LayerCall) -> Self {
+        let LayerCall { lengths, masks, warm_up, .. } = call;
+        Self { lengths, masks: masks.view(), warm_up, warm_x: None }
     }
 
     /// Frames of all clips.
@@ -65,7 +82,8 @@ impl<'a> Batch<'a> {
         Some(&all[row * hidden..(row + 1) * hidden])
     }
 
-    pub(super) fn check(&self, layout: &Layout) -> Result<()> {
+    /// Refuses clips, masks and counts that do not fit each other, `hidden` units and `gates` gates.
+    pub(crate) fn check(&self, hidden: usize, gates: usize) -> Result<()> {
         let clips = self.lengths.len();
         if clips == 0 {
             return Err(Error::Empty("it has no clips".into()));
@@ -75,14 +93,14 @@ impl<'a> Batch<'a> {
         }
         match self.masks {
             Masks::None => {}
-            Masks::Shared(m) => check_size("shared dropout mask", clips * layout.hidden, m.len())?,
-            Masks::PerGate(m) => check_size("dropout mask per gate", clips * layout.row(), m.len())?,
+            Masks::Shared(m) => check_size("shared dropout mask", clips * hidden, m.len())?,
+            Masks::PerGate(m) => check_size("dropout mask per gate", clips * gates * hidden, m.len())?,
         }
         if !self.warm_up.is_empty() {
             check_size("warm-up steps", clips, self.warm_up.len())?;
         }
         match self.warm_x {
-            Some(x) => check_size("warm-up input", layout.row(), x.len()),
+            Some(x) => check_size("warm-up input", gates * hidden, x.len()),
             None => Ok(()),
         }
     }

@@ -27,7 +27,7 @@ pub use batch::{Batch, Masks};
 use pack::Packed;
 pub(crate) use pack::each;
 use std::str::FromStr;
-use std::sync::Mutex;
+use tt_core::buffer::Pool;
 
 /// The recurrent cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -145,7 +145,7 @@ struct Workspace {
 pub struct Recurrence {
     layout: Layout,
     isa: Isa,
-    workspaces: Mutex<Vec<Workspace>>,
+    workspaces: Pool<Workspace>,
 }
 
 /// Sizes that every kernel needs.
@@ -200,7 +200,7 @@ impl Recurrence {
             panel,
             padded: hidden.next_multiple_of(panel),
         };
-        Self { layout, isa, workspaces: Mutex::default() }
+        Self { layout, isa, workspaces: Pool::default() }
     }
 
     /// The cell.
@@ -233,13 +233,13 @@ impl Recurrence {
         last: &mut [f32],
         saved: Option<&mut Saved>,
     ) -> Result<()> {
-        batch.check(&self.layout)?;
+        batch.check(self.layout.hidden, self.layout.gates)?;
         check_size("pre-activations", batch.frames() * self.layout.row(), x.len())?;
         check_size("recurrent weights", self.layout.weights(), weights.len())?;
         check_size("last states", batch.lengths.len() * self.layout.hidden, last.len())?;
-        let mut workspace = self.take();
-        forward::run(&self.layout, self.isa, &mut workspace, x, batch, weights, last, saved);
-        self.give_back(workspace);
+        self.workspaces.with(|workspace| {
+            forward::run(&self.layout, self.isa, workspace, x, batch, weights, last, saved);
+        });
         Ok(())
     }
 
@@ -260,7 +260,7 @@ impl Recurrence {
         gradients: Gradients<'_>,
     ) -> Result<()> {
         let layout = &self.layout;
-        batch.check(layout)?;
+        batch.check(layout.hidden, layout.gates)?;
         check_size("activations", batch.frames() * layout.row(), x.len())?;
         check_size("recurrent weights", layout.weights(), weights.len())?;
         check_size("gradient of the last states", batch.lengths.len() * layout.hidden, dlast.len())?;
@@ -271,23 +271,10 @@ impl Recurrence {
         check_size("saved states", batch.steps() * layout.hidden, saved.hidden.len())?;
         check_size("saved cells", batch.steps() * layout.extra(), saved.extra.len())?;
         check_size("saved warm-up rows", batch.warm_steps() * layout.row(), saved.warm.len())?;
-        let mut workspace = self.take();
-        backward::run(layout, self.isa, &mut workspace, x, batch, weights, saved, dlast);
-        weight_gradient::run(layout, self.isa, &mut workspace, x, batch, saved, gradients);
-        self.give_back(workspace);
+        self.workspaces.with(|workspace| {
+            backward::run(layout, self.isa, workspace, x, batch, weights, saved, dlast);
+            weight_gradient::run(layout, self.isa, workspace, x, batch, saved, gradients);
+        });
         Ok(())
-    }
-
-    fn take(&self) -> Workspace {
-        let mut pool = self.workspaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        pool.pop().unwrap_or_default()
-    }
-
-    /// Keeps at most as many workspaces as calls run at once, and no more than four.
-    fn give_back(&self, workspace: Workspace) {
-        let mut pool = self.workspaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if pool.len() < 4 {
-            pool.push(workspace);
-        }
     }
 }

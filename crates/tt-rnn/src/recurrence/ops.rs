@@ -4,9 +4,9 @@
 //! gather before and one after. The passes are written by hand over detached tensors and joined to the graph as one
 //! node, so neither the depth of the graph nor the cost of a step's gradient grows with the length of a clip.
 
-use super::{Cell, GateActivation};
-use crate::error::{Error, Result, check_size};
-use crate::layer::{LayerCall, RecurrentMasks};
+use super::{Batch, Cell, GateActivation};
+use crate::call::{LayerCall, RecurrentMasks};
+use crate::error::{Result, check_size};
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
 use tt_core::graft::graft2;
@@ -34,7 +34,7 @@ impl Ops {
     /// About fifteen small operators a step; training keeps `(G + 2)·H` values a row.
     ///
     /// # Errors
-    /// Sizes that do not fit.
+    /// An empty batch, a clip without frames, or sizes that do not fit.
     pub fn forward(&self, x: &Tensor, weights: &Tensor, call: &LayerCall) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if self.kernels && x.device().is_cuda() {
@@ -48,7 +48,7 @@ impl Ops {
         let (last, saved) = steps.forward(&x.detach(), call.train)?;
         let Some(saved) = saved else { return Ok(last) };
         let (of_x, of_weights) = (x.shape().clone(), weights.shape().clone());
-        Ok(graft2("recurrence", &last, [x, weights], move |dlast| {
+        Ok(graft2("recurrence", last, [x, weights], move |dlast| {
             let (dx, dweights) = steps.backward(&saved, dlast)?;
             Ok([Some(dx.reshape(&of_x)?), Some(dweights.reshape(&of_weights)?)])
         })?)
@@ -68,15 +68,13 @@ impl Ops {
     fn steps(&self, x: &Tensor, weights: &Tensor, call: &LayerCall) -> Result<Steps> {
         let (hidden, width) = (self.hidden, self.cell.gates() * self.hidden);
         let rows: usize = call.lengths.iter().sum();
+        Batch::of(call).check(hidden, self.cell.gates())?;
         check_size("pre-activations", rows * width, x.elem_count())?;
         check_size("recurrent weights", (hidden + 1) * width, weights.elem_count())?;
         let device = x.device();
         let weights = weights.detach().flatten_all()?;
         let matrix = weights.narrow(0, 0, hidden * width)?.reshape((hidden, width))?; // [H, G·H]
         let order = Order::new(&call.lengths, &call.warm_up);
-        if order.active.is_empty() {
-            return Err(Error::Empty("no clip has a frame".to_owned()));
-        }
         let masks = match &call.masks {
             RecurrentMasks::None => Masks::None,
             RecurrentMasks::Shared(mask) => Masks::Shared(order.masks(mask, hidden, device)?),

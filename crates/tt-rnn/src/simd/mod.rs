@@ -44,7 +44,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The smaller; `b` where one of the two is NaN (on NEON the NaN, whichever it is).
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// The larger, with NaN as in `min`.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sqrt(a: Self::V) -> Self::V;
     unsafe fn abs(a: Self::V) -> Self::V;

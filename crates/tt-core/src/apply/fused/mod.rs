@@ -23,8 +23,6 @@ mod pack;
 mod plan;
 mod simd;
 
-use std::sync::{Mutex, PoisonError};
-
 use rayon::prelude::*;
 
 use self::forward::{Call, Workspace};
@@ -32,7 +30,7 @@ use self::micro::{Kernels, kernels};
 use self::pack::Packed;
 use self::plan::Plan;
 use super::{Affine, Rows, check, row_count};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Pool};
 use crate::{Result, TtShape};
 
 pub use self::isa::Isa;
@@ -62,20 +60,6 @@ pub struct Fused {
     packed: Pool<Packed>,
     workspaces: Pool<Workspace>,
     gradients: Pool<Buffer>,
-}
-
-/// Things to use again.
-#[derive(Debug, Default)]
-struct Pool<T>(Mutex<Vec<T>>);
-
-impl<T: Default> Pool<T> {
-    fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
-        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut thing = taken.unwrap_or_default();
-        let result = work(&mut thing);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(thing);
-        result
-    }
 }
 
 /// Frames of a work item: few enough to share, many enough to be worth a gradient buffer; at most 128 items.

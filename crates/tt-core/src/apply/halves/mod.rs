@@ -71,7 +71,7 @@ fn halves(cut: Cut, precision: Precision, x: &Tensor, right: &Tensor, left: &Ten
     let (y, between) = forward_product(&cut, precision, x, &fixed_right, &fixed_left, save)?;
     let Some(between) = between.filter(|_| save) else { return Ok(y) };
     let x = x.clone();
-    Ok(graft2("tt-halves", &y, [right, left], move |dy| {
+    Ok(graft2("tt-halves", y, [right, left], move |dy| {
         let [dbetween, dleft] = product::backward(&cut, &between, &fixed_left, dy)?;
         Ok([Some(right_gradient(&cut, precision, &x, &dbetween)?), Some(dleft)])
     })?)

@@ -2,8 +2,8 @@
 
 use super::super::Masks;
 use super::Persistent;
+use crate::call::LayerCall;
 use crate::error::Result;
-use crate::layer::LayerCall;
 use candle_core::{DType, Tensor};
 use tt_core::graft::graft2;
 
@@ -25,13 +25,13 @@ impl Persistent {
             None => x.detach(),
         };
         let steps = padding.as_ref().map_or(&call.lengths, |padding| &padding.steps);
-        let masks: Masks<'_> = call.masks.view();
+        let masks = Masks::from(&call.masks);
         let Some((last, record)) = self.forward(&rows, &weights.detach(), steps, masks, call.train)? else {
             return Ok(None);
         };
         let Some(record) = record else { return Ok(Some(last)) };
         let (this, fixed, shape) = (*self, weights.detach(), x.shape().clone());
-        let last = graft2("recurrence", &last, [x, weights], move |dlast| {
+        let last = graft2("recurrence", last, [x, weights], move |dlast| {
             let gradients = || -> Result<_> {
                 let dx = this.backward(&record, &fixed, dlast)?;
                 let dweights = record.weight_gradient(this.cell, &dx)?.reshape(fixed.shape())?;

@@ -174,8 +174,11 @@ struct Block {
         return ahead[(r * (GATES + 2) + slot) * pad + j];
     }
 
+    // NaN stays NaN, which fminf and fmaxf would not leave.
     METHOD float gate(float x) const {
-        return hard ? fminf(fmaxf(fmaf(0.2f, x, 0.5f), 0.0f), 1.0f) : 1.0f / (1.0f + expf(-x));
+        if (!hard) return 1.0f / (1.0f + expf(-x));
+        float a = fmaf(0.2f, x, 0.5f);
+        return a < 0.0f ? 0.0f : a > 1.0f ? 1.0f : a;
     }
 
     // `d` times the slope of a gate with value `a`.

@@ -39,7 +39,7 @@ impl Persistent {
         train: bool,
     ) -> Result<Option<(Tensor, Option<Record>)>> {
         let layout = Recurrence::new(self.cell, self.gate_activation, self.hidden).layout;
-        Batch { masks, ..Batch::new(lengths) }.check(&layout)?;
+        Batch { masks, ..Batch::new(lengths) }.check(layout.hidden, layout.gates)?;
         let (clips, hidden, frames) = (lengths.len(), self.hidden, lengths.iter().sum::<usize>());
         check_size("pre-activations", frames * layout.row(), x.elem_count())?;
         check_size("recurrent weights", layout.weights(), weights.elem_count())?;

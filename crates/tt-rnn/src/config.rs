@@ -1,0 +1,81 @@
+//! Everything that fixes a model but its weights.
+
+use crate::recurrence::GateActivation;
+use crate::{Error, Result};
+use std::str::FromStr;
+use tt_core::apply::{Affine, Backend, Precision};
+use tt_core::init::CoreInit;
+
+/// How the gates of a TT projection share cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateLayout {
+    /// One train whose first output mode carries the gates (the paper's TT-GRU and TT-LSTM).
+    Concatenated,
+    /// One train per gate (the deck's vanilla form).
+    Separate,
+}
+
+impl FromStr for GateLayout {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "concatenated" => Ok(Self::Concatenated),
+            "separate" => Ok(Self::Separate),
+            _ => Err(Error::Unknown {
+                what: "gate layout",
+                name: name.to_owned(),
+                choices: "concatenated, separate",
+            }),
+        }
+    }
+}
+
+/// Everything that fixes a model but its weights.
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    /// Features of a frame M: rows of pixels, red, green and blue each.
+    pub features: usize,
+    /// Pixels of a row of a frame.
+    pub width: usize,
+    /// Classes K.
+    pub classes: usize,
+    /// Input modes of the train; their product is M.
+    pub input_modes: Vec<usize>,
+    /// Output modes; their product is the hidden size of the TT models.
+    pub output_modes: Vec<usize>,
+    /// Inner TT rank.
+    pub rank: usize,
+    /// Concatenated or separate gates.
+    pub gates: GateLayout,
+    /// Initial values of the cores.
+    pub core_init: CoreInit,
+    /// Which implementation applies the train.
+    pub backend: Backend,
+    /// Precision of the CUDA kernels.
+    pub precision: Precision,
+    /// Hidden units of the dense models.
+    pub dense_hidden: usize,
+    /// Gate non-linearity.
+    pub gate_activation: GateActivation,
+    /// Pixel scaling.
+    pub affine: Affine,
+    /// Frames that TT-MLP concatenates.
+    pub mlp_frames: usize,
+    /// Input modes of TT-MLP; their product is `mlp_frames · M`.
+    pub mlp_input_modes: Vec<usize>,
+    /// Inner rank of TT-MLP.
+    pub mlp_rank: usize,
+    /// Dropout probability on the hidden-to-hidden path.
+    pub recurrent_dropout: f32,
+    /// Recurrent masks of the dense models: one per gate instead of one for all.
+    pub dense_masks_per_gate: bool,
+    /// Dropout probability of the input features of the dense models (one mask per gate).
+    pub dense_input_dropout: f32,
+    /// Dropout probability of the input features of the TT models (one mask for all gates).
+    pub tt_input_dropout: f32,
+    /// Clips shorter than this run that many bias-only steps first; 0 for none.
+    pub warm_up_to: usize,
+    /// Penalty on the classifier's weights, `l2 · sum w²`.
+    pub classifier_l2: f32,
+}

@@ -1,0 +1,250 @@
+//! The two operators of the CPU: the recurrence alone, and with a projection before it.
+
+use super::storage::{floats, on_cpu, rows_of};
+use super::{StepKernels, Workspace};
+use crate::call::LayerCall;
+use crate::projection::{Kernel, Projection, ProjectionGradients};
+use crate::recurrence::{Batch, Gradients};
+use crate::sink::GradientSink;
+use crate::{Error, Result};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
+use std::sync::{Arc, Mutex, PoisonError};
+use tt_core::apply::Rows;
+
+/// The recurrence: pre-activations `[n, G·H]` and `[U | b]` to states.
+pub(super) struct StepsOp {
+    kernels: Arc<StepKernels>,
+    call: LayerCall,
+    saved: Mutex<Option<Workspace>>,
+}
+
+/// Projection and recurrence: rows `[n, M]`, input weights and `[U | b]` to states.
+pub(super) struct LayerOp {
+    projection: Arc<dyn Projection>,
+    steps: StepsOp,
+}
+
+fn boxed(error: Error) -> candle_core::Error {
+    candle_core::Error::wrap(error)
+}
+
+fn missing() -> Error {
+    Error::NoGradient("the layer's parameters".into())
+}
+
+fn like(values: Option<Vec<f32>>, tensor: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    values.map(|values| Tensor::from_vec(values, tensor.shape(), tensor.device())).transpose()
+}
+
+impl StepsOp {
+    pub(super) fn new(kernels: Arc<StepKernels>, call: LayerCall) -> Self {
+        Self { kernels, call, saved: Mutex::new(None) }
+    }
+
+    pub(super) fn call(&self) -> &LayerCall {
+        &self.call
+    }
+
+    fn batch(&self) -> Batch<'_> {
+        Batch::of(&self.call)
+    }
+
+    /// The gates of the forward pass.
+    pub(super) fn into_activations(self) -> Result<Vec<f32>> {
+        Ok(self.take_saved()?.gates)
+    }
+
+    fn take_saved(&self) -> Result<Workspace> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(missing)
+    }
+
+    /// A workspace with room for the gates of all rows.
+    fn workspace(&self) -> Workspace {
+        let recurrence = &self.kernels.recurrence;
+        let rows: usize = self.call.lengths.iter().sum();
+        let mut work = self.kernels.workspaces.take();
+        work.gates.resize(rows * recurrence.cell().gates() * recurrence.hidden(), 0.0);
+        work
+    }
+
+    /// States from the pre-activations in the workspace, which is kept where a backward pass will follow.
+    fn states(&self, mut work: Workspace, recurrent: &[f32]) -> Result<Vec<f32>> {
+        let StepKernels { recurrence, workspaces, .. } = &*self.kernels;
+        let mut states = vec![0.0; self.call.lengths.len() * recurrence.hidden()];
+        let keep = self.call.train.then_some(&mut work.recurrence);
+        recurrence.forward(&mut work.gates, &self.batch(), recurrent, &mut states, keep)?;
+        if self.call.train {
+            *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
+        } else {
+            workspaces.give(work);
+        }
+        Ok(states)
+    }
+
+    pub(super) fn run_forward(&self, x: &[f32], recurrent: &[f32]) -> Result<Vec<f32>> {
+        let mut work = self.workspace();
+        crate::error::check_size("pre-activations", work.gates.len(), x.len())?;
+        work.gates.copy_from_slice(x);
+        self.states(work, recurrent)
+    }
+
+    /// Turns the activations in the workspace into the gradient of the pre-activations; that of the weights, where
+    /// it has no sink.
+    fn states_back(
+        &self,
+        work: &mut Workspace,
+        recurrent: &[f32],
+        dstates: &[f32],
+    ) -> Result<Option<Vec<f32>>> {
+        let StepKernels { recurrence, sinks, .. } = &*self.kernels;
+        let Workspace { gates, recurrence: saved, .. } = work;
+        GradientSink::fill(sinks.recurrent.as_ref(), recurrent.len(), |weights| {
+            let gradients = Gradients { weights, warm_x: None };
+            recurrence.backward(gates, &self.batch(), recurrent, saved, dstates, gradients)
+        })
+    }
+
+    fn shape(&self) -> Shape {
+        (self.call.lengths.len(), self.kernels.recurrence.hidden()).into()
+    }
+}
+
+impl CustomOp2 for StepsOp {
+    fn name(&self) -> &'static str {
+        "recurrence"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        recurrent: &CpuStorage,
+        recurrent_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let run = || {
+            let x = floats(x, x_layout, "pre-activations")?;
+            self.run_forward(x, floats(recurrent, recurrent_layout, "recurrent weights")?)
+        };
+        Ok((CpuStorage::F32(run().map_err(boxed)?), self.shape()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        recurrent: &Tensor,
+        _: &Tensor,
+        dstates: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let dstates = dstates.contiguous()?;
+        let run = || {
+            let (storage, layout) = recurrent.storage_and_layout();
+            let (dstates, dstates_layout) = dstates.storage_and_layout();
+            let dstates = floats(on_cpu(&dstates)?, dstates_layout, "gradient of the states")?;
+            let mut work = self.take_saved()?;
+            let recurrent = floats(on_cpu(&storage)?, layout, "recurrent weights")?;
+            let drecurrent = self.states_back(&mut work, recurrent, dstates)?;
+            let dx = x.track_op().then(|| work.gates.clone());
+            self.kernels.workspaces.give(work);
+            Ok((dx, drecurrent))
+        };
+        let (dx, drecurrent) = run().map_err(boxed)?;
+        Ok((like(dx, x)?, like(drecurrent, recurrent)?))
+    }
+}
+
+/// Gradients of the rows, the input weights and the recurrent weights, where they are wanted and have no sink.
+type LayerGradients = [Option<Vec<f32>>; 3];
+
+impl LayerOp {
+    pub(super) fn new(projection: Arc<dyn Projection>, steps: StepsOp) -> Self {
+        Self { projection, steps }
+    }
+
+    pub(super) fn into_activations(self) -> Result<Vec<f32>> {
+        self.steps.into_activations()
+    }
+
+    fn kernel(&self) -> Result<&dyn Kernel> {
+        self.projection.kernel().ok_or_else(|| Error::Unsupported("the projection has no kernel".into()))
+    }
+
+    pub(super) fn run_forward(&self, rows: Rows<'_>, input: &[f32], recurrent: &[f32]) -> Result<Vec<f32>> {
+        let mut work = self.steps.workspace();
+        let Workspace { gates, projection, .. } = &mut work;
+        self.kernel()?.forward(rows, input, gates, projection, &self.steps.call)?;
+        self.steps.states(work, recurrent)
+    }
+
+    fn run_backward(
+        &self,
+        rows: Rows<'_>,
+        input: &[f32],
+        recurrent: &[f32],
+        dstates: &[f32],
+        wanted: (bool, bool),
+    ) -> Result<LayerGradients> {
+        let (kernels, call) = (&self.steps.kernels, &self.steps.call);
+        let mut work = self.steps.take_saved()?;
+        let drecurrent = self.steps.states_back(&mut work, recurrent, dstates)?;
+        let mut drows = wanted.0.then(|| vec![0.0; rows.len()]);
+        let mut dinput = None;
+        if wanted.0 || wanted.1 {
+            let Workspace { gates, projection: memory, .. } = &mut work;
+            dinput = GradientSink::fill(kernels.sinks.input.as_ref(), input.len(), |weights| {
+                let gradients = ProjectionGradients { weights, rows: drows.as_deref_mut() };
+                self.kernel()?.backward(rows, input, memory, gates, gradients, call)
+            })?;
+        }
+        kernels.workspaces.give(work);
+        Ok([drows, dinput, drecurrent])
+    }
+}
+
+impl CustomOp3 for LayerOp {
+    fn name(&self) -> &'static str {
+        "recurrent-layer"
+    }
+
+    fn cpu_fwd(
+        &self,
+        rows: &CpuStorage,
+        rows_layout: &Layout,
+        input: &CpuStorage,
+        input_layout: &Layout,
+        recurrent: &CpuStorage,
+        recurrent_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let run = || {
+            let rows = rows_of(rows, rows_layout)?;
+            let input = floats(input, input_layout, "input weights")?;
+            self.run_forward(rows, input, floats(recurrent, recurrent_layout, "recurrent weights")?)
+        };
+        Ok((CpuStorage::F32(run().map_err(boxed)?), self.steps.shape()))
+    }
+
+    fn bwd(
+        &self,
+        rows: &Tensor,
+        input: &Tensor,
+        recurrent: &Tensor,
+        _: &Tensor,
+        dstates: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let dstates = dstates.contiguous()?;
+        let run = || {
+            let (rows_storage, rows_layout) = rows.storage_and_layout();
+            let (input_storage, input_layout) = input.storage_and_layout();
+            let (recurrent_storage, recurrent_layout) = recurrent.storage_and_layout();
+            let (dstates, dstates_layout) = dstates.storage_and_layout();
+            self.run_backward(
+                rows_of(on_cpu(&rows_storage)?, rows_layout)?,
+                floats(on_cpu(&input_storage)?, input_layout, "input weights")?,
+                floats(on_cpu(&recurrent_storage)?, recurrent_layout, "recurrent weights")?,
+                floats(on_cpu(&dstates)?, dstates_layout, "gradient of the states")?,
+                (rows.dtype() == DType::F32 && rows.track_op(), input.track_op()),
+            )
+        };
+        let [drows, dinput, drecurrent] = run().map_err(boxed)?;
+        Ok((like(drows, rows)?, like(dinput, input)?, like(drecurrent, recurrent)?))
+    }
+}

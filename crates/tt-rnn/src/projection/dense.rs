@@ -1,0 +1,111 @@
+//! A full matrix `W [M, G·H]`, row-major.
+
+use super::{Kernel, Memory, Projection, ProjectionGradients, Weights};
+use crate::Result;
+use crate::call::LayerCall;
+use crate::config::ModelConfig;
+use crate::dense::{self, Dense, InputMask};
+use crate::parameters::glorot_uniform;
+use crate::rates::Kind;
+use candle_core::Tensor;
+use std::sync::Arc;
+use tt_core::apply::{Affine, Rows};
+use tt_core::rng::stream;
+
+/// A dense projection.
+#[derive(Debug)]
+pub struct DenseProjection {
+    dense: Dense,
+    gates: usize,
+}
+
+impl DenseProjection {
+    /// A projection of M = `features` to G·H = `outputs`.
+    pub fn new(features: usize, outputs: usize, gates: usize, affine: Affine) -> Self {
+        Self { dense: Dense::new(features, outputs, affine), gates }
+    }
+
+    fn mask<'a>(&self, call: &'a LayerCall) -> Option<InputMask<'a>> {
+        let dropout = call.input_dropout?;
+        let (seed, probability) = (dropout.seed, dropout.probability);
+        Some(InputMask { seed, probability, gates: self.gates, lengths: &call.lengths })
+    }
+}
+
+/// The dense projection of a model.
+#[expect(clippy::unnecessary_wraps, reason = "the signature that all projections share")]
+pub(super) fn of_model(config: &ModelConfig, gates: usize) -> Result<Arc<dyn Projection>> {
+    let width = gates * config.dense_hidden;
+    Ok(Arc::new(DenseProjection::new(config.features, width, gates, config.affine)))
+}
+
+impl Projection for DenseProjection {
+    fn features(&self) -> usize {
+        self.dense.features()
+    }
+
+    fn outputs(&self) -> usize {
+        self.dense.outputs()
+    }
+
+    fn macs_per_row(&self) -> usize {
+        self.features() * self.outputs()
+    }
+
+    fn weights(&self) -> Weights {
+        let (features, outputs) = (self.features(), self.outputs());
+        Weights {
+            name: "input.kernel",
+            shape: vec![features, outputs],
+            parts: vec![(features * outputs, Kind::InputMatrix { fan_in: features })],
+            sink: true,
+        }
+    }
+
+    fn initial(&self, seed: u64) -> Vec<f32> {
+        let (features, outputs) = (self.features(), self.outputs());
+        glorot_uniform(features, outputs, outputs, &mut stream(seed, "init/input"))
+    }
+
+    fn masks_by_gate(&self) -> bool {
+        true
+    }
+
+    fn forward(&self, rows: &Tensor, weights: &Tensor, call: &LayerCall) -> Result<Tensor> {
+        let mask = self.mask(call);
+        dense::ops::forward(rows, self.dense.affine(), weights, &call.lengths, mask.as_ref(), call.train)
+    }
+
+    fn kernel(&self) -> Option<&dyn Kernel> {
+        Some(self)
+    }
+}
+
+impl Kernel for DenseProjection {
+    fn forward(
+        &self,
+        rows: Rows<'_>,
+        weights: &[f32],
+        out: &mut [f32],
+        _: &mut Memory,
+        call: &LayerCall,
+    ) -> Result<()> {
+        self.dense.forward(rows, self.mask(call).as_ref(), weights, out)
+    }
+
+    fn backward(
+        &self,
+        rows: Rows<'_>,
+        weights: &[f32],
+        _: &mut Memory,
+        dout: &[f32],
+        gradients: ProjectionGradients<'_>,
+        call: &LayerCall,
+    ) -> Result<()> {
+        let mask = self.mask(call);
+        if let Some(drows) = gradients.rows {
+            self.dense.input_gradient(dout, mask.as_ref(), weights, drows)?;
+        }
+        self.dense.weight_gradient(rows, mask.as_ref(), dout, gradients.weights)
+    }
+}

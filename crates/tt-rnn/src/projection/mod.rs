@@ -1,0 +1,157 @@
+//! The input projection of a recurrent layer: a linear map from rows to pre-activations, the only difference between
+//! a model and its twin.
+//!
+//! A further factorization is one file that implements [`Projection`] and one line beside [`DENSE`] and [`TRAIN`]:
+//! every recurrent model can then be built with it.
+
+mod dense;
+mod train;
+
+use crate::Result;
+pub use crate::call::InputDropout;
+use crate::call::LayerCall;
+pub use crate::config::GateLayout;
+use crate::config::ModelConfig;
+use crate::rates::Kind;
+use candle_core::Tensor;
+pub use dense::DenseProjection;
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+pub use train::TtProjection;
+use tt_core::apply::Rows;
+
+/// A full matrix.
+pub const DENSE: Factorization = Factorization { name: "dense", new: dense::of_model };
+/// A Tensor Train, or one per gate.
+pub const TRAIN: Factorization = Factorization { name: "train", new: train::of_model };
+
+/// A form of the input matrix that models can be built with.
+#[derive(Debug, Clone, Copy)]
+pub struct Factorization {
+    /// What it is called.
+    pub name: &'static str,
+    /// Makes the projection of a model whose cell has so many gates.
+    pub new: fn(&ModelConfig, usize) -> Result<Arc<dyn Projection>>,
+}
+
+impl PartialEq for Factorization {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Factorization {}
+
+/// A linear map from rows `[n, M]` of bytes or f32 to pre-activations `[n, G·H]`, without bias. It holds sizes and
+/// workspaces; the weights are given with each call.
+pub trait Projection: Debug + Send + Sync {
+    /// M, numbers of a row.
+    fn features(&self) -> usize;
+
+    /// G·H, pre-activations of a row.
+    fn outputs(&self) -> usize;
+
+    /// Multiply-accumulates a row.
+    fn macs_per_row(&self) -> usize;
+
+    /// What the weights are.
+    fn weights(&self) -> Weights;
+
+    /// Initial values of the weights, from the streams of `seed`.
+    fn initial(&self, seed: u64) -> Vec<f32>;
+
+    /// Whether it can show each gate other features of a row, as [`LayerCall::input_dropout`] asks for.
+    fn masks_by_gate(&self) -> bool {
+        false
+    }
+
+    /// Pre-activations by candle's operators, on any device; differentiable with respect to the weights, and to the
+    /// rows where they are tracked.
+    ///
+    /// # Errors
+    /// Tensors that do not fit.
+    fn forward(&self, rows: &Tensor, weights: &Tensor, call: &LayerCall) -> Result<Tensor>;
+
+    /// Kernels of the CPU, if there are some: projection and recurrence are one operator then.
+    fn kernel(&self) -> Option<&dyn Kernel> {
+        None
+    }
+}
+
+/// The weights of a projection, as a parameter of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weights {
+    /// Name in checkpoints.
+    pub name: &'static str,
+    /// Shape of the tensor.
+    pub shape: Vec<usize>,
+    /// Runs of values and what each is, in order: what their learning rates follow from.
+    pub parts: Vec<(usize, Kind)>,
+    /// Whether a kernel leaves the gradient in a sink, because it is too large for candle's store.
+    pub sink: bool,
+}
+
+impl Weights {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// A projection on the CPU, forward and backward on slices.
+pub trait Kernel {
+    /// `out [n, G·H] = rows [n, M] · W`; with [`LayerCall::train`], a backward pass will find in `memory` what this
+    /// one leaves there.
+    ///
+    /// # Errors
+    /// A buffer of the wrong size.
+    fn forward(
+        &self,
+        rows: Rows<'_>,
+        weights: &[f32],
+        out: &mut [f32],
+        memory: &mut Memory,
+        call: &LayerCall,
+    ) -> Result<()>;
+
+    /// Gradients from that of the pre-activations, `dout [n, G·H]`.
+    ///
+    /// # Errors
+    /// A buffer of the wrong size.
+    fn backward(
+        &self,
+        rows: Rows<'_>,
+        weights: &[f32],
+        memory: &mut Memory,
+        dout: &[f32],
+        gradients: ProjectionGradients<'_>,
+        call: &LayerCall,
+    ) -> Result<()>;
+}
+
+/// Where a backward pass leaves its gradients.
+#[derive(Debug)]
+pub struct ProjectionGradients<'a> {
+    /// Gradient of the weights, overwritten.
+    pub weights: &'a mut [f32],
+    /// Gradient of the rows, overwritten where asked for.
+    pub rows: Option<&'a mut [f32]>,
+}
+
+/// What a kernel keeps from its forward pass for its backward pass, of a type of its own; reused across steps.
+#[derive(Debug, Default)]
+pub struct Memory(Option<Box<dyn Any + Send>>);
+
+impl Memory {
+    /// The memory of this type: as it was left, or new.
+    pub fn of<T: Any + Send + Default>(&mut self) -> &mut T {
+        if !self.0.as_ref().is_some_and(|memory| memory.is::<T>()) {
+            self.0 = Some(Box::<T>::default());
+        }
+        match self.0.as_mut().and_then(|memory| memory.downcast_mut()) {
+            Some(memory) => memory,
+            None => unreachable!("the memory has this type since the line above"),
+        }
+    }
+}
