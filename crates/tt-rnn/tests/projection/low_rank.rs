@@ -4,12 +4,12 @@ use candle_core::{DType, Tensor};
 use std::sync::Arc;
 use tt_core::apply::Affine;
 use tt_core::rng::stream;
-use tt_rnn::Result;
 use tt_rnn::layer::LayerCall;
 use tt_rnn::models::ModelConfig;
 use tt_rnn::parameters::glorot_uniform;
 use tt_rnn::projection::{Projection, Weights};
 use tt_rnn::rates::Kind;
+use tt_rnn::{Error, Result};
 
 #[derive(Debug)]
 struct LowRank {
@@ -21,6 +21,9 @@ struct LowRank {
 
 /// The projection of a model.
 pub(crate) fn of_model(config: &ModelConfig, gates: usize) -> Result<Arc<dyn Projection>> {
+    if config.rank == 0 {
+        return Err(Error::Unsupported("a product of rank 0".into()));
+    }
     let (features, outputs) = (config.features, gates * config.dense_hidden);
     Ok(Arc::new(LowRank { features, rank: config.rank, outputs, affine: config.affine }))
 }
