@@ -21,6 +21,16 @@ pub struct InputDropout {
     pub seed: u64,
 }
 
+/// Which states a recurrent layer returns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Output {
+    /// The last of each clip, `[B, H]`.
+    #[default]
+    Last,
+    /// The one after every frame, `[sum T_b, H]`, packed as the frames are.
+    Sequence,
+}
+
 /// What one call of the layer depends on beside its tensors.
 #[derive(Debug, Clone, Default)]
 pub struct LayerCall {
@@ -32,6 +42,8 @@ pub struct LayerCall {
     pub input_dropout: Option<InputDropout>,
     /// Bias-only steps before each clip `[B]`; empty for none.
     pub warm_up: Vec<usize>,
+    /// Which states are returned.
+    pub output: Output,
     /// Whether a backward pass will follow; without it nothing is saved.
     pub train: bool,
 }

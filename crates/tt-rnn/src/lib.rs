@@ -10,6 +10,7 @@ pub mod dense;
 mod error;
 pub mod layer;
 pub mod models;
+pub mod packed;
 pub mod parameters;
 pub mod projection;
 pub mod rates;

@@ -70,7 +70,7 @@ impl StepsOp {
     /// States from the pre-activations in the workspace, which is kept where a backward pass will follow.
     fn states(&self, mut work: Workspace, recurrent: &[f32]) -> Result<Vec<f32>> {
         let StepKernels { recurrence, workspaces, .. } = &*self.kernels;
-        let mut states = vec![0.0; self.call.lengths.len() * recurrence.hidden()];
+        let mut states = vec![0.0; self.batch().states() * recurrence.hidden()];
         let keep = self.call.train.then_some(&mut work.recurrence);
         recurrence.forward(&mut work.gates, &self.batch(), recurrent, &mut states, keep)?;
         if self.call.train {
@@ -105,7 +105,7 @@ impl StepsOp {
     }
 
     fn shape(&self) -> Shape {
-        (self.call.lengths.len(), self.kernels.recurrence.hidden()).into()
+        (self.batch().states(), self.kernels.recurrence.hidden()).into()
     }
 }
 

@@ -7,7 +7,7 @@
 mod joined;
 mod storage;
 
-pub use crate::call::{LayerCall, RecurrentMasks};
+pub use crate::call::{LayerCall, Output, RecurrentMasks};
 use crate::error::{Result, check_size};
 use crate::projection::{Memory, Projection};
 use crate::recurrence::ops::Ops;
@@ -19,7 +19,8 @@ use std::sync::Arc;
 use storage::{floats, on_cpu, rows_of};
 use tt_core::buffer::Pool;
 
-/// Projection and recurrence: rows `[sum T_b, M]` (u8 or f32) to last hidden states `[B, H]`.
+/// Projection and recurrence: rows `[sum T_b, M]` (u8 or f32) to last hidden states `[B, H]`, or to all of them,
+/// `[sum T_b, H]`, which another layer can read.
 #[derive(Debug, Clone)]
 pub struct RecurrentLayer(Arc<Core>);
 
@@ -66,7 +67,7 @@ impl RecurrentLayer {
         Self(Arc::new(Core { projection, steps: Steps::Operators(recurrence) }))
     }
 
-    /// Last hidden states `[B, H]` of the packed clips.
+    /// Hidden states of the packed clips: the last `[B, H]`, or all `[sum T_b, H]` ([`LayerCall::output`]).
     ///
     /// # Shapes
     /// `rows [sum T_b, M]`; `input_weights` as the projection wants them; `recurrent_weights` is

@@ -8,7 +8,7 @@
 use super::batch::split;
 use super::forward::{load, store, units};
 use super::pack::Packed;
-use super::{Batch, Cell, Layout, Masks, Saved, Workspace};
+use super::{Batch, Cell, Layout, Masks, Output, Saved, Workspace};
 use crate::simd::product::{Operands, prefetch, product};
 use crate::simd::{Buffer, Isa, Kernel, Simd, math};
 use rayon::prelude::*;
@@ -28,8 +28,8 @@ struct Lane<'a> {
     /// `[W_b + T_b, H]`
     hidden: &'a [f32],
     extra: &'a [f32],
-    /// `[H]`
-    dlast: &'a [f32],
+    /// `[H]` or `[T_b, H]`
+    dstates: &'a [f32],
 }
 
 /// Runs all groups; afterwards `x` and the warm-up rows of `saved` hold gradients.
@@ -42,25 +42,27 @@ pub(super) fn run(
     batch: &Batch<'_>,
     weights: &[f32],
     saved: &mut Saved,
-    dlast: &[f32],
+    dstates: &[f32],
 ) {
     let clips = 0..batch.lengths.len();
     let x = split(x, clips.clone().map(|b| batch.lengths[b] * layout.row()));
     let warm = split(&mut saved.warm, clips.map(|b| batch.warm(b) * layout.row()));
-    let (mut hidden, mut extra) = (&saved.hidden[..], &saved.extra[..]);
+    let (mut hidden, mut extra, mut dstates) = (&saved.hidden[..], &saved.extra[..], dstates);
     let mut lanes: Vec<Option<Lane<'_>>> = x
         .into_iter()
         .zip(warm)
-        .zip(dlast.chunks_exact(layout.hidden))
         .enumerate()
-        .map(|(clip, ((x, warm), dlast))| {
+        .map(|(clip, (x, warm))| {
             let warm_up = batch.warm(clip);
             let steps = batch.lengths[clip] + warm_up;
             let (own_hidden, rest) = hidden.split_at(steps * layout.hidden);
             hidden = rest;
             let (own_extra, rest) = extra.split_at(steps * layout.extra());
             extra = rest;
-            Some(Lane { clip, warm_up, steps, x, warm, hidden: own_hidden, extra: own_extra, dlast })
+            let (own_dstates, rest) = dstates.split_at(batch.states_of(clip) * layout.hidden);
+            dstates = rest;
+            let (hidden, extra, dstates) = (own_hidden, own_extra, own_dstates);
+            Some(Lane { clip, warm_up, steps, x, warm, hidden, extra, dstates })
         })
         .collect();
 
@@ -139,14 +141,18 @@ impl Kernel for Group<'_, '_> {
             let dc = dh.add(rows * padded);
             let product = dc.add(rows * padded);
             let scratch = Scratch { dh, dc, d: product.add(rows * padded), product, width };
-            for (r, lane) in self.lanes.iter().enumerate() {
-                std::slice::from_raw_parts_mut(dh.add(r * padded), layout.hidden).copy_from_slice(lane.dlast);
+            for (r, lane) in self.lanes.iter().enumerate().filter(|_| self.batch.output == Output::Last) {
+                let dh = std::slice::from_raw_parts_mut(dh.add(r * padded), layout.hidden);
+                dh.copy_from_slice(lane.dstates);
             }
             let mut active = 0;
             let steps = self.lanes.first().map_or(0, |lane| lane.steps);
             for step in (0..steps).rev() {
                 while active < rows && self.lanes[active].steps > step {
                     active += 1;
+                }
+                if self.batch.output == Output::Sequence {
+                    self.add_states::<S>(scratch, step, active);
                 }
                 self.step::<S>(scratch, step, active);
             }
@@ -206,6 +212,23 @@ impl Group<'_, '_> {
                     }
                 }
                 _ => self.add_product::<S>(scratch, 0..on_state, step, active),
+            }
+        }
+    }
+
+    /// `dh +=` the gradient of the states after a step.
+    #[inline(always)]
+    unsafe fn add_states<S: Simd>(&self, scratch: Scratch, step: usize, active: usize) {
+        let Layout { hidden, padded, .. } = *self.layout;
+        for (r, lane) in self.lanes.iter().enumerate().take(active) {
+            let Some(frame) = step.checked_sub(lane.warm_up) else { continue };
+            let d = &lane.dstates[frame * hidden..][..hidden];
+            // SAFETY: `r` is a row of the scratch memory, `padded >= hidden` long; `d` holds `hidden` numbers.
+            unsafe {
+                let dh = scratch.dh.add(r * padded);
+                units!(S, hidden, j, n, {
+                    store::<S>(dh.add(j), S::add(S::load(dh.add(j)), load::<S>(d.as_ptr().add(j), n)), n);
+                });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What a batch of clips looks like to the recurrence, and how clips are dealt to groups.
 
-use crate::call::{LayerCall, RecurrentMasks};
+use crate::call::{LayerCall, Output, RecurrentMasks};
 use crate::error::{Error, Result, check_size};
 
 /// Recurrent dropout: factors, already divided by 1 - p, constant over the steps of a clip.
@@ -39,6 +39,8 @@ pub struct Batch<'a> {
     pub warm_up: &'a [usize],
     /// The input contribution of every warm-up step, `[G·H]`; `None` is zero.
     pub warm_x: Option<&'a [f32]>,
+    /// Which states are returned.
+    pub output: Output,
 }
 
 impl<'a> Batch<'a> {
@@ -49,13 +51,29 @@ impl<'a> Batch<'a> {
 
     /// The clips of a call of the layer.
     pub(crate) fn of(call: &'a LayerCall) -> Self {
-        let LayerCall { lengths, masks, warm_up, .. } = call;
-        Self { lengths, masks: masks.view(), warm_up, warm_x: None }
+        let LayerCall { lengths, masks, warm_up, output, .. } = call;
+        Self { lengths, masks: masks.view(), warm_up, warm_x: None, output: *output }
     }
 
     /// Frames of all clips.
     pub(super) fn frames(&self) -> usize {
         self.lengths.iter().sum()
+    }
+
+    /// States that are returned.
+    pub(crate) fn states(&self) -> usize {
+        match self.output {
+            Output::Last => self.lengths.len(),
+            Output::Sequence => self.frames(),
+        }
+    }
+
+    /// States of one clip that are returned.
+    pub(super) fn states_of(&self, clip: usize) -> usize {
+        match self.output {
+            Output::Last => 1,
+            Output::Sequence => self.lengths[clip],
+        }
     }
 
     pub(super) fn warm_steps(&self) -> usize {

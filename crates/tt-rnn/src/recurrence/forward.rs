@@ -7,7 +7,7 @@
 
 use super::batch::split;
 use super::pack::Packed;
-use super::{Batch, Cell, Layout, Saved, Workspace};
+use super::{Batch, Cell, Layout, Output, Saved, Workspace};
 use crate::simd::product::{Operands, prefetch, product};
 use crate::simd::{Buffer, Isa, Kernel, Simd, math};
 use rayon::prelude::*;
@@ -21,8 +21,8 @@ struct Lane<'a> {
     steps: usize,
     /// `[T_b, G·H]`
     x: &'a mut [f32],
-    /// `[H]`
-    last: &'a mut [f32],
+    /// `[H]` or `[T_b, H]`
+    states: &'a mut [f32],
     /// Rows of [`Saved`]; empty when nothing is saved.
     hidden: &'a mut [f32],
     extra: &'a mut [f32],
@@ -38,7 +38,7 @@ pub(super) fn run(
     x: &mut [f32],
     batch: &Batch<'_>,
     weights: &[f32],
-    last: &mut [f32],
+    states: &mut [f32],
     saved: Option<&mut Saved>,
 ) {
     let save = saved.is_some();
@@ -51,22 +51,22 @@ pub(super) fn run(
     }
     let clips = 0..batch.lengths.len();
     let kept = usize::from(save);
-    let steps = |clip: usize| batch.lengths[clip] + batch.warm(clip);
+    let steps_of = |clip: usize| batch.lengths[clip] + batch.warm(clip);
     let x = split(x, clips.clone().map(|b| batch.lengths[b] * layout.row()));
-    let last = split(last, clips.clone().map(|_| layout.hidden));
-    let hidden = split(&mut saved.hidden, clips.clone().map(|b| kept * steps(b) * layout.hidden));
-    let extra = split(&mut saved.extra, clips.clone().map(|b| kept * steps(b) * layout.extra()));
+    let states = split(states, clips.clone().map(|b| batch.states_of(b) * layout.hidden));
+    let hidden = split(&mut saved.hidden, clips.clone().map(|b| kept * steps_of(b) * layout.hidden));
+    let extra = split(&mut saved.extra, clips.clone().map(|b| kept * steps_of(b) * layout.extra()));
     let warm = split(&mut saved.warm, clips.clone().map(|b| kept * batch.warm(b) * layout.row()));
     let mut lanes: Vec<Option<Lane<'_>>> = x
         .into_iter()
-        .zip(last)
+        .zip(states)
         .zip(hidden)
         .zip(extra)
         .zip(warm)
         .enumerate()
-        .map(|(clip, ((((x, last), hidden), extra), warm))| {
-            let (warm_up, steps) = (batch.warm(clip), steps(clip));
-            Some(Lane { clip, warm_up, steps, x, last, hidden, extra, warm })
+        .map(|(clip, ((((x, states), hidden), extra), warm))| {
+            let (warm_up, steps) = (batch.warm(clip), steps_of(clip));
+            Some(Lane { clip, warm_up, steps, x, states, hidden, extra, warm })
         })
         .collect();
 
@@ -137,10 +137,13 @@ impl Kernel for Group<'_, '_> {
                     active -= 1;
                 }
                 self.step::<S>(scratch, step, active);
+                if self.batch.output == Output::Sequence {
+                    self.keep_states(scratch, step, active);
+                }
             }
-            for (r, lane) in self.lanes.iter_mut().enumerate() {
+            for (r, lane) in self.lanes.iter_mut().enumerate().filter(|_| self.batch.output == Output::Last) {
                 let h = std::slice::from_raw_parts(state.add(r * padded), layout.hidden);
-                lane.last.copy_from_slice(h);
+                lane.states.copy_from_slice(h);
             }
         }
     }
@@ -240,6 +243,17 @@ impl Group<'_, '_> {
                     gru_candidate::<S>(&self.row(scratch, step, r), hidden, padded);
                 }
             }
+        }
+    }
+
+    /// Returns the states after a step.
+    unsafe fn keep_states(&mut self, scratch: Scratch, step: usize, active: usize) {
+        let Layout { hidden, padded, .. } = *self.layout;
+        for (r, lane) in self.lanes.iter_mut().enumerate().take(active) {
+            let Some(frame) = step.checked_sub(lane.warm_up) else { continue };
+            // SAFETY: `r` is a row of the scratch memory, `padded >= hidden` long.
+            let h = unsafe { std::slice::from_raw_parts(scratch.state.add(r * padded), hidden) };
+            lane.states[frame * hidden..][..hidden].copy_from_slice(h);
         }
     }
 

@@ -21,6 +21,7 @@ pub mod reference;
 mod tests;
 mod weight_gradient;
 
+pub use crate::call::Output;
 use crate::error::{Error, Result, check_size};
 use crate::simd::{Buffer, Isa};
 pub use batch::{Batch, Masks};
@@ -218,7 +219,8 @@ impl Recurrence {
         self.layout.weights()
     }
 
-    /// Runs all clips from a zero state and writes the last state of each to `last`, `[B, H]`.
+    /// Runs all clips from a zero state and writes the last state of each to `states`, `[B, H]`, or all of them,
+    /// `[sum T_b, H]`: see [`Batch::output`].
     ///
     /// `x` holds the pre-activations without bias, `[sum T_b, G·H]`; with `saved` (training) it leaves with
     /// the gate activations that [`Self::backward`] wants back, without it is untouched.
@@ -230,22 +232,22 @@ impl Recurrence {
         x: &mut [f32],
         batch: &Batch<'_>,
         weights: &[f32],
-        last: &mut [f32],
+        states: &mut [f32],
         saved: Option<&mut Saved>,
     ) -> Result<()> {
         batch.check(self.layout.hidden, self.layout.gates)?;
         check_size("pre-activations", batch.frames() * self.layout.row(), x.len())?;
         check_size("recurrent weights", self.layout.weights(), weights.len())?;
-        check_size("last states", batch.lengths.len() * self.layout.hidden, last.len())?;
+        check_size("states", batch.states() * self.layout.hidden, states.len())?;
         self.workspaces.with(|workspace| {
-            forward::run(&self.layout, self.isa, workspace, x, batch, weights, last, saved);
+            forward::run(&self.layout, self.isa, workspace, x, batch, weights, states, saved);
         });
         Ok(())
     }
 
     /// Turns the activations in `x` into the gradient with respect to the pre-activations, in place.
     ///
-    /// `dlast` is the gradient with respect to the last states, `[B, H]`. `saved` must come from the
+    /// `dstates` is the gradient with respect to the states that were returned. `saved` must come from the
     /// [`Self::forward`] of the same batch; its warm-up rows are consumed.
     ///
     /// # Errors
@@ -256,14 +258,14 @@ impl Recurrence {
         batch: &Batch<'_>,
         weights: &[f32],
         saved: &mut Saved,
-        dlast: &[f32],
+        dstates: &[f32],
         gradients: Gradients<'_>,
     ) -> Result<()> {
         let layout = &self.layout;
         batch.check(layout.hidden, layout.gates)?;
         check_size("activations", batch.frames() * layout.row(), x.len())?;
         check_size("recurrent weights", layout.weights(), weights.len())?;
-        check_size("gradient of the last states", batch.lengths.len() * layout.hidden, dlast.len())?;
+        check_size("gradient of the states", batch.states() * layout.hidden, dstates.len())?;
         check_size("gradient of the weights", layout.weights(), gradients.weights.len())?;
         if let Some(d) = &gradients.warm_x {
             check_size("gradient of the warm-up input", layout.row(), d.len())?;
@@ -272,7 +274,7 @@ impl Recurrence {
         check_size("saved cells", batch.steps() * layout.extra(), saved.extra.len())?;
         check_size("saved warm-up rows", batch.warm_steps() * layout.row(), saved.warm.len())?;
         self.workspaces.with(|workspace| {
-            backward::run(layout, self.isa, workspace, x, batch, weights, saved, dlast);
+            backward::run(layout, self.isa, workspace, x, batch, weights, saved, dstates);
             weight_gradient::run(layout, self.isa, workspace, x, batch, saved, gradients);
         });
         Ok(())

@@ -4,7 +4,7 @@
 //! gather before and one after. The passes are written by hand over detached tensors and joined to the graph as one
 //! node, so neither the depth of the graph nor the cost of a step's gradient grows with the length of a clip.
 
-use super::{Batch, Cell, GateActivation};
+use super::{Batch, Cell, GateActivation, Output};
 use crate::call::{LayerCall, RecurrentMasks};
 use crate::error::{Result, check_size};
 use candle_core::{DType, Device, Tensor};
@@ -25,7 +25,8 @@ pub struct Ops {
 }
 
 impl Ops {
-    /// Last states `[B, H]`, differentiable with respect to `x` and `weights`.
+    /// Last states `[B, H]`, or all of them `[sum T_b, H]` ([`LayerCall::output`]), differentiable with respect to `x`
+    /// and `weights`.
     ///
     /// # Shapes
     /// `x [sum T_b, G·H]` without bias; `weights` is `[U (H × G·H) | b (G·H)]` flat.
@@ -37,7 +38,7 @@ impl Ops {
     /// An empty batch, a clip without frames, or sizes that do not fit.
     pub fn forward(&self, x: &Tensor, weights: &Tensor, call: &LayerCall) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
-        if self.kernels && x.device().is_cuda() {
+        if self.kernels && x.device().is_cuda() && call.output == Output::Last {
             let Self { cell, gate_activation, hidden, .. } = *self;
             let persistent = super::cuda::Persistent { cell, gate_activation, hidden };
             if let Some(last) = persistent.last_states(x, weights, call)? {
@@ -45,11 +46,11 @@ impl Ops {
             }
         }
         let steps = Arc::new(self.steps(x, weights, call)?);
-        let (last, saved) = steps.forward(&x.detach(), call.train)?;
-        let Some(saved) = saved else { return Ok(last) };
+        let (states, saved) = steps.forward(&x.detach(), call.train)?;
+        let Some(saved) = saved else { return Ok(states) };
         let (of_x, of_weights) = (x.shape().clone(), weights.shape().clone());
-        Ok(graft2("recurrence", last, [x, weights], move |dlast| {
-            let (dx, dweights) = steps.backward(&saved, dlast)?;
+        Ok(graft2("recurrence", states, [x, weights], move |dstates| {
+            let (dx, dweights) = steps.backward(&saved, dstates)?;
             Ok([Some(dx.reshape(&of_x)?), Some(dweights.reshape(&of_weights)?)])
         })?)
     }
@@ -97,6 +98,7 @@ impl Ops {
         }
         Ok(Steps {
             ops: *self,
+            output: call.output,
             bias: weights.narrow(0, hidden * width, width)?,
             products: blocks
                 .into_iter()
@@ -233,6 +235,7 @@ struct Product {
 #[derive(Debug)]
 struct Steps {
     ops: Ops,
+    output: Output,
     bias: Tensor,
     /// The candidate of a GRU is the last.
     products: Vec<Product>,
@@ -258,18 +261,12 @@ struct Saved {
 
 impl Steps {
     fn forward(&self, x: &Tensor, train: bool) -> Result<(Tensor, Option<Saved>)> {
-        let (rows, width) = (self.scatter.elem_count(), self.ops.cell.gates() * self.ops.hidden);
-        let x = x.reshape((rows, width))?;
-        let x = if self.gather.elem_count() > rows {
-            Tensor::cat(&[&x, &Tensor::zeros((1, width), DType::F32, x.device())?], 0)?
-        } else {
-            x
-        };
-        let x = x.index_select(&self.gather, 0)?.broadcast_add(&self.bias)?; // [sum A, G·H]
+        let x = x.reshape((self.scatter.elem_count(), self.ops.cell.gates() * self.ops.hidden))?;
+        let x = self.in_time(&x)?.broadcast_add(&self.bias)?; // [sum A, G·H]
         let mut saved = Saved::default();
         let mut h = Tensor::zeros((self.active[0], self.ops.hidden), DType::F32, x.device())?;
         let mut c = h.clone();
-        let (mut ended, mut at) = (Vec::new(), 0);
+        let (mut ended, mut all, mut at) = (Vec::new(), Vec::new(), 0);
         for (step, &active) in self.active.iter().enumerate() {
             (h, c) = (h.narrow(0, 0, active)?, c.narrow(0, 0, active)?);
             let (a, extra, next, cell) = self.step(&x.narrow(0, at, active)?, &h, &c)?;
@@ -280,14 +277,32 @@ impl Steps {
             }
             (h, c) = (next, cell);
             at += active;
+            if self.output == Output::Sequence {
+                all.push(h.clone());
+            }
             let left = self.active.get(step + 1).copied().unwrap_or(0);
             if left < active {
                 ended.push(h.narrow(0, left, active - left)?);
             }
         }
-        ended.reverse();
-        let last = Tensor::cat(&ended, 0)?.index_select(&self.unsort, 0)?; // [B, H]
-        Ok((last, train.then_some(saved)))
+        let states = match self.output {
+            Output::Last => {
+                ended.reverse();
+                Tensor::cat(&ended, 0)?.index_select(&self.unsort, 0)? // [B, H]
+            }
+            Output::Sequence => Tensor::cat(&all, 0)?.index_select(&self.scatter, 0)?, // [sum T_b, H]
+        };
+        Ok((states, train.then_some(saved)))
+    }
+
+    /// Packed rows step by step, with zeros for the steps before a clip.
+    fn in_time(&self, packed: &Tensor) -> Result<Tensor> {
+        let (rows, width) = packed.dims2()?;
+        if self.gather.elem_count() == rows {
+            return Ok(packed.index_select(&self.gather, 0)?);
+        }
+        let zero = Tensor::zeros((1, width), DType::F32, packed.device())?;
+        Ok(Tensor::cat(&[packed, &zero], 0)?.index_select(&self.gather, 0)?)
     }
 
     /// Activations, what else the way back needs, the next state and cell.
@@ -364,12 +379,19 @@ impl Steps {
         self.masked(&d.matmul(&product.matrix.t()?)?, product.first) // [A, H]
     }
 
-    fn backward(&self, saved: &Saved, dlast: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
-        self.gradients(saved, dlast).map_err(candle_core::Error::wrap)
+    fn backward(&self, saved: &Saved, dstates: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
+        self.gradients(saved, dstates).map_err(candle_core::Error::wrap)
     }
 
-    fn gradients(&self, saved: &Saved, dlast: &Tensor) -> Result<(Tensor, Tensor)> {
-        let dlast = dlast.index_select(&self.sort, 0)?;
+    fn gradients(&self, saved: &Saved, dstates: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (dlast, dsequence) = match self.output {
+            Output::Last => (dstates.index_select(&self.sort, 0)?, None),
+            Output::Sequence => {
+                let none = Tensor::zeros((self.active[0], self.ops.hidden), DType::F32, dstates.device())?;
+                (none, Some(self.in_time(dstates)?))
+            }
+        };
+        let mut at: usize = self.active.iter().sum();
         let mut ds = Vec::with_capacity(self.active.len());
         let mut carry: Option<(Tensor, Option<Tensor>)> = None;
         for (step, &active) in self.active.iter().enumerate().rev() {
@@ -382,6 +404,11 @@ impl Steps {
                 }
                 Some(carry) => carry,
                 None => (dlast.narrow(0, 0, active)?, None),
+            };
+            at -= active;
+            let dh = match &dsequence {
+                Some(d) => (dh + d.narrow(0, at, active)?)?,
+                None => dh,
             };
             let (d, before) = self.step_back(saved, step, &dh, dc)?;
             ds.push(d);

@@ -3,7 +3,7 @@
 //! # Cost
 //! Scalar loops and one record a step: for tests.
 
-use super::{Batch, Cell, GateActivation};
+use super::{Batch, Cell, GateActivation, Output};
 
 /// The recurrence of one cell, by its equations.
 #[derive(Clone, Copy, Debug)]
@@ -127,28 +127,41 @@ impl Reference {
             .collect()
     }
 
-    /// The last states, `[B, H]`. The masks and counts come from `batch`, the rest in f64 beside it.
+    /// The last states, `[B, H]`, or all of them, `[sum T_b, H]`. The masks and counts come from `batch`, the rest in f64 beside it.
     pub fn forward(self, x: &[f64], batch: &Batch<'_>, weights: &[f64], warm_x: &[f64]) -> Vec<f64> {
-        self.run(x, batch, weights, warm_x).into_iter().flat_map(|(_, last)| last).collect()
+        let states = |(clip, (steps, last)): (usize, (Vec<Step>, Vec<f64>))| match batch.output {
+            Output::Last => last,
+            Output::Sequence => {
+                let before = steps.into_iter().skip(batch.warm(clip) + 1).flat_map(|step| step.h);
+                before.chain(last).collect()
+            }
+        };
+        self.run(x, batch, weights, warm_x).into_iter().enumerate().flat_map(states).collect()
     }
 
-    /// The gradients of `sum(last ∘ dlast)`.
+    /// The gradients of `sum(states ∘ dstates)`.
     pub fn backward(
         self,
         x: &[f64],
         batch: &Batch<'_>,
         weights: &[f64],
         warm_x: &[f64],
-        dlast: &[f64],
+        dstates: &[f64],
     ) -> ReferenceGradients {
         let row = self.cell.gates() * self.hidden;
         let mut out =
             ReferenceGradients { x: Vec::new(), weights: vec![0.0; weights.len()], warm_x: vec![0.0; row] };
+        let mut dstates = dstates.chunks_exact(self.hidden);
         for (clip, (steps, _)) in self.run(x, batch, weights, warm_x).into_iter().enumerate() {
-            let mut dh = dlast[clip * self.hidden..(clip + 1) * self.hidden].to_vec();
+            let mut own: Vec<_> = dstates.by_ref().take(batch.states_of(clip)).collect();
+            let mut dh = vec![0.0; self.hidden];
             let mut dc = vec![0.0; self.hidden];
             let mut rows = Vec::new();
             for (t, step) in steps.iter().enumerate().rev() {
+                // Of a clip's last state first, which may be the only one.
+                if let Some(d) = own.pop() {
+                    dh.iter_mut().zip(d).for_each(|(dh, d)| *dh += d);
+                }
                 let d = self.step_back(step, batch, clip, weights, &mut dh, &mut dc, &mut out.weights);
                 if t < batch.warm(clip) {
                     out.warm_x.iter_mut().zip(&d).for_each(|(o, d)| *o += d);

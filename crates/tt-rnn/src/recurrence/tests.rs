@@ -32,7 +32,8 @@ struct Problem {
     mask: Vec<f32>,
     x: Vec<f32>,
     weights: Vec<f32>,
-    dlast: Vec<f32>,
+    output: Output,
+    dstates: Vec<f32>,
 }
 
 struct Solution {
@@ -51,17 +52,26 @@ impl Problem {
             |n: usize, size: f32| -> Vec<f32> { (0..n).map(|_| rng.random_range(-size..size)).collect() };
         let x = draw(lengths.iter().sum::<usize>() * row, 1.5);
         let weights = draw((hidden + 1) * row, 1.5 / (hidden as f32).sqrt());
-        let dlast = draw(clips * hidden, 1.0);
+        let dstates = draw(clips * hidden, 1.0);
         let mask = draw(clips * row, 1.0).iter().map(|v| if *v < -0.5 { 0.0 } else { 4.0 / 3.0 }).collect();
         let lengths = lengths.to_vec();
-        let (warm_up, warm_x, dropout) = (Vec::new(), None, Dropout::None);
-        Self { cell, gate, hidden, lengths, warm_up, warm_x, dropout, mask, x, weights, dlast }
+        let (warm_up, warm_x, dropout, output) = (Vec::new(), None, Dropout::None, Output::Last);
+        Self { cell, gate, hidden, lengths, warm_up, warm_x, dropout, mask, x, weights, output, dstates }
     }
 
     fn warm(mut self, warm_up: &[usize], with_input: bool) -> Self {
         self.warm_up = warm_up.to_vec();
         let row = self.cell.gates() * self.hidden;
         self.warm_x = with_input.then(|| (0..row).map(|i| ((i * 37) % 17) as f32 / 17.0 - 0.5).collect());
+        self
+    }
+
+    /// All states, and a gradient for each.
+    fn sequence(mut self) -> Self {
+        let mut rng = tt_core::rng::stream(6, "test/recurrence");
+        let count = self.lengths.iter().sum::<usize>() * self.hidden;
+        self.output = Output::Sequence;
+        self.dstates = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect();
         self
     }
 
@@ -76,7 +86,8 @@ impl Problem {
             Dropout::Shared => Masks::Shared(&self.mask[..self.lengths.len() * self.hidden]),
             Dropout::PerGate => Masks::PerGate(&self.mask),
         };
-        Batch { lengths: &self.lengths, masks, warm_up: &self.warm_up, warm_x: self.warm_x.as_deref() }
+        let (lengths, warm_up, output) = (&self.lengths, &self.warm_up, self.output);
+        Batch { lengths, masks, warm_up, warm_x: self.warm_x.as_deref(), output }
     }
 
     fn solve(&self, isa: Isa) -> Solution {
@@ -95,17 +106,17 @@ impl Problem {
     fn solve_with(&self, recurrence: &Recurrence, saved: &mut Saved) -> Solution {
         let batch = self.batch();
         let mut untouched = self.x.clone();
-        let mut last = vec![f32::NAN; self.dlast.len()];
+        let mut last = vec![f32::NAN; self.dstates.len()];
         recurrence.forward(&mut untouched, &batch, &self.weights, &mut last, None).unwrap();
         assert_eq!(untouched, self.x);
         let mut x = self.x.clone();
-        let mut trained = vec![f32::NAN; self.dlast.len()];
+        let mut trained = vec![f32::NAN; self.dstates.len()];
         recurrence.forward(&mut x, &batch, &self.weights, &mut trained, Some(&mut *saved)).unwrap();
         assert_eq!(last, trained);
         let mut dweights = vec![f32::NAN; self.weights.len()];
         let mut dwarm_x = vec![f32::NAN; self.cell.gates() * self.hidden];
         let gradients = Gradients { weights: &mut dweights, warm_x: Some(&mut dwarm_x) };
-        recurrence.backward(&mut x, &batch, &self.weights, saved, &self.dlast, gradients).unwrap();
+        recurrence.backward(&mut x, &batch, &self.weights, saved, &self.dstates, gradients).unwrap();
         Solution { last, dx: x, dweights, dwarm_x }
     }
 
@@ -116,17 +127,18 @@ impl Problem {
         let (x, weights) = (x.unwrap(), weights.unwrap());
         let masks = match self.dropout {
             Dropout::None => RecurrentMasks::None,
-            Dropout::Shared => RecurrentMasks::Shared(self.mask[..self.dlast.len()].to_vec()),
+            Dropout::Shared => RecurrentMasks::Shared(self.mask[..self.lengths.len() * self.hidden].to_vec()),
             Dropout::PerGate => RecurrentMasks::PerGate(self.mask.clone()),
         };
         let (lengths, warm_up) = (self.lengths.clone(), self.warm_up.clone());
-        let call = LayerCall { lengths, warm_up, masks, train: true, ..LayerCall::default() };
+        let output = self.output;
+        let call = LayerCall { lengths, warm_up, masks, output, train: true, ..LayerCall::default() };
         let ops = Ops { cell: self.cell, gate_activation: self.gate, hidden: self.hidden, kernels: false };
         let last = ops.forward(&x, &weights, &call).unwrap();
         let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let evaluated = ops.forward(&x, &weights, &LayerCall { train: false, ..call }).unwrap();
         assert_eq!(values(&last), values(&evaluated));
-        let dlast = Tensor::from_slice(&self.dlast, last.shape(), &Device::Cpu).unwrap();
+        let dlast = Tensor::from_slice(&self.dstates, last.shape(), &Device::Cpu).unwrap();
         let grads = (&last * dlast).unwrap().sum_all().unwrap().backward().unwrap();
         let gradient = |var: &Var| values(grads.get(var).unwrap());
         Solution { last: values(&last), dx: gradient(&x), dweights: gradient(&weights), dwarm_x: Vec::new() }
@@ -139,7 +151,7 @@ impl Problem {
     fn wide(&self) -> [Vec<f64>; 4] {
         let wide = |v: &[f32]| v.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
         let warm_x = self.warm_x.as_ref().map_or(vec![0.0; self.cell.gates() * self.hidden], |w| wide(w));
-        [wide(&self.x), wide(&self.weights), warm_x, wide(&self.dlast)]
+        [wide(&self.x), wide(&self.weights), warm_x, wide(&self.dstates)]
     }
 
     fn expected(&self) -> (Vec<f64>, ReferenceGradients) {
@@ -195,12 +207,13 @@ fn all_combinations_agree_with_the_reference() {
             for dropout in [Dropout::None, Dropout::Shared, Dropout::PerGate] {
                 for warm in 0..3 {
                     let problem = Problem::new(cell, gate, 13, &[3, 7, 1, 4], 1).drop(dropout);
-                    match warm {
+                    let problem = match warm {
                         0 => problem,
                         1 => problem.warm(&[2, 0, 9, 1], false),
                         _ => problem.warm(&[4, 4, 4, 0], true),
-                    }
-                    .check();
+                    };
+                    problem.check();
+                    problem.sequence().check();
                 }
             }
         }
@@ -228,29 +241,31 @@ fn reference_gradients_are_finite_differences() {
     for (i, cell) in CELLS.into_iter().enumerate() {
         for gate in GATES {
             for dropout in [Dropout::None, Dropout::Shared, Dropout::PerGate] {
-                let problem =
+                let last =
                     Problem::new(cell, gate, 3, &[2, 4], 5 + i as u64).drop(dropout).warm(&[3, 1], true);
-                let (_, gradients) = problem.expected();
-                let [x, w, warm_x, dlast] = problem.wide();
-                let loss = |x: &[f64], w: &[f64], warm: &[f64]| -> f64 {
-                    let last = problem.reference().forward(x, &problem.batch(), w, warm);
-                    last.iter().zip(&dlast).map(|(a, b)| a * b).sum()
-                };
-                let check = |name: &str, at: &[f64], analytic: &[f64], f: &dyn Fn(&[f64]) -> f64| {
-                    let step = 1e-6;
-                    for k in 0..at.len() {
-                        let mut moved = at.to_vec();
-                        moved[k] = at[k] + step;
-                        let up = f(&moved);
-                        moved[k] = at[k] - step;
-                        let slope = (up - f(&moved)) / (2.0 * step);
-                        let error = (slope - analytic[k]).abs();
-                        assert!(error < 1e-8, "{name}[{k}]: {slope} not {} ({problem:?})", analytic[k]);
-                    }
-                };
-                check("x", &x, &gradients.x, &|x| loss(x, &w, &warm_x));
-                check("w", &w, &gradients.weights, &|w| loss(&x, w, &warm_x));
-                check("warm_x", &warm_x, &gradients.warm_x, &|warm| loss(&x, &w, warm));
+                for problem in [last.clone(), last.sequence()] {
+                    let (_, gradients) = problem.expected();
+                    let [x, w, warm_x, dlast] = problem.wide();
+                    let loss = |x: &[f64], w: &[f64], warm: &[f64]| -> f64 {
+                        let last = problem.reference().forward(x, &problem.batch(), w, warm);
+                        last.iter().zip(&dlast).map(|(a, b)| a * b).sum()
+                    };
+                    let check = |name: &str, at: &[f64], analytic: &[f64], f: &dyn Fn(&[f64]) -> f64| {
+                        let step = 1e-6;
+                        for k in 0..at.len() {
+                            let mut moved = at.to_vec();
+                            moved[k] = at[k] + step;
+                            let up = f(&moved);
+                            moved[k] = at[k] - step;
+                            let slope = (up - f(&moved)) / (2.0 * step);
+                            let error = (slope - analytic[k]).abs();
+                            assert!(error < 1e-8, "{name}[{k}]: {slope} not {} ({problem:?})", analytic[k]);
+                        }
+                    };
+                    check("x", &x, &gradients.x, &|x| loss(x, &w, &warm_x));
+                    check("w", &w, &gradients.weights, &|w| loss(&x, w, &warm_x));
+                    check("warm_x", &warm_x, &gradients.warm_x, &|warm| loss(&x, &w, warm));
+                }
             }
         }
     }
@@ -263,7 +278,8 @@ fn bits_do_not_depend_on_threads() {
     for cell in CELLS {
         let problem = Problem::new(cell, GateActivation::Sigmoid, 40, &lengths, 9)
             .drop(Dropout::PerGate)
-            .warm(&warm, true);
+            .warm(&warm, true)
+            .sequence();
         for isa in Isa::available() {
             let solve = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -311,6 +327,32 @@ fn wrong_sizes_are_refused() {
     let stale =
         recurrence.backward(&mut [0.0; 36], &Batch::new(&[2, 1]), &weights, &mut saved, &[0.0; 8], gradients);
     assert!(stale.is_err(), "backward without its forward");
+}
+
+#[test]
+fn the_last_of_a_sequence_is_the_last_state_bit_for_bit() {
+    for cell in CELLS {
+        let last = Problem::new(cell, GateActivation::Sigmoid, 37, &[5, 1, 9, 2], 13)
+            .drop(Dropout::PerGate)
+            .warm(&[0, 3, 1, 0], false);
+        // A gradient for the last states alone: the same gradients, too.
+        let mut sequence = last.clone().sequence();
+        sequence.dstates.fill(0.0);
+        let mut end = 0;
+        for (clip, length) in last.lengths.iter().enumerate() {
+            end += length;
+            sequence.dstates[(end - 1) * 37..end * 37].copy_from_slice(&last.dstates[clip * 37..][..37]);
+        }
+        for isa in Isa::available() {
+            let (one, all) = (last.solve(isa), sequence.solve(isa));
+            let mut end = 0;
+            for (clip, length) in last.lengths.iter().enumerate() {
+                end += length;
+                assert_eq!(one.last[clip * 37..][..37], all.last[(end - 1) * 37..end * 37], "{}", isa.name());
+            }
+            assert_eq!((&one.dx, &one.dweights), (&all.dx, &all.dweights), "{}", isa.name());
+        }
+    }
 }
 
 /// On every instruction set and by operators, a clip whose input is not a number ends in one; the others do not.
