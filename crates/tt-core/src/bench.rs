@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::apply::Isa;
+use crate::simd::{Choice, Isa};
 
 /// Register-only multiply-adds of one thread, in GFLOP/s (two operations each): the best of several rounds.
 pub fn fma_peak_gflops() -> f64 {
@@ -19,7 +19,7 @@ pub fn fma_peak_gflops() -> f64 {
 
 /// Runs `rounds` of register-only multiply-adds on this thread, and returns the operations done (two each).
 pub fn fma_flop(rounds: u64) -> u64 {
-    2 * rounds * CHAINS as u64 * fma_loop(Isa::detect(), rounds)
+    2 * rounds * CHAINS as u64 * fma_loop(Isa::best(), rounds)
 }
 
 /// Independent accumulators of the loop: enough to hide the latency of a multiply-add.
@@ -27,13 +27,13 @@ const CHAINS: usize = 12;
 
 /// Runs the loop and returns the lanes of its vectors.
 fn fma_loop(isa: Isa, rounds: u64) -> u64 {
-    match isa {
+    match isa.choice() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the instruction set was detected.
-        Isa::Avx512 => unsafe { x86::fma_512(rounds) },
+        Choice::Avx512 => unsafe { x86::fma_512(rounds) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the instruction set was detected.
-        Isa::Avx2 => unsafe { x86::fma_256(rounds) },
+        Choice::Avx2 => unsafe { x86::fma_256(rounds) },
         _ => fma_plain(rounds),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Storage, Tensor};
 
 use crate::apply::{Affine, Backend, Fused, Precision, Rows, Saved, check, halves, ops, reference};
-use crate::buffer::Pool;
+use crate::simd::Pool;
 use crate::{Error, Result, TtShape};
 
 /// `y = (scale * x + shift) W` with W in Tensor-Train form, on the backend of choice.

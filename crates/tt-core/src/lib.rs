@@ -8,8 +8,6 @@
 pub mod apply;
 #[doc(hidden)]
 pub mod bench;
-#[doc(hidden)]
-pub mod buffer;
 #[cfg(feature = "candle")]
 #[doc(hidden)]
 pub mod cuda;
@@ -27,6 +25,8 @@ pub mod rng;
 #[cfg(feature = "serde")]
 mod serial;
 mod shape;
+#[doc(hidden)]
+pub mod simd;
 
 /// The guide's code is run as tests, and the README's.
 #[cfg(all(doctest, feature = "candle"))]

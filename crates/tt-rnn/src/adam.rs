@@ -7,8 +7,8 @@
 #![expect(unsafe_code, reason = "vector loads and stores through pointers, each inside its slice")]
 
 use crate::error::{Result, check_size};
-use crate::simd::{Isa, Kernel, Simd};
 use rayon::prelude::*;
+use tt_core::simd::{Isa, Kernel, Simd};
 
 /// Values a work item; fixed, so that sums do not depend on the threads.
 const CHUNK: usize = 1 << 15;

@@ -11,11 +11,11 @@ pub mod ops;
 mod tests;
 
 use crate::error::{Result, check_size};
-use crate::simd::{Buffer, Isa};
 use kernels::{DEPTH, Forward, InputGradient, Source, Target, WeightGradient};
 pub use mask::InputMask;
 use rayon::prelude::*;
 use tt_core::apply::{Affine, Rows};
+use tt_core::simd::{Buffer, Isa};
 
 /// Frames of one tile of the forward pass.
 const ROWS: usize = 128;

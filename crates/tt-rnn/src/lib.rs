@@ -1,6 +1,7 @@
 //! Recurrent networks whose input projection is dense or a Tensor Train, on candle.
 //!
 //! Start with [`models::MODELS`]; [`layer`] is the one operator that all recurrent models run through.
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod adam;
 mod call;
@@ -15,7 +16,6 @@ pub mod parameters;
 pub mod projection;
 pub mod rates;
 pub mod recurrence;
-pub mod simd;
 mod sink;
 
 pub use error::{Error, Result};

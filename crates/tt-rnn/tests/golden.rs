@@ -6,13 +6,13 @@ use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
 use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
+use tt_core::simd::Isa;
 use tt_rnn::adam::{Adam, AdamConfig, AdamState};
 use tt_rnn::models::{Mode, ModelConfig, PackedFrames, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::Rates;
 use tt_rnn::recurrence::{Batch, Cell, GateActivation, Gradients, Recurrence, Saved};
-use tt_rnn::simd::Isa;
 
 struct Golden(Vec<u8>);
 

@@ -3,10 +3,10 @@
 #![expect(unsafe_code, reason = "tiles of one matrix are written from several threads, each tile from one")]
 
 use super::{Dense, FEATURES, InputMask};
-use crate::simd::product::{Operands, pack_row, prefetch, product};
-use crate::simd::{Buffer, Kernel, Simd};
 use std::ops::Range;
 use tt_core::apply::{Affine, Rows};
+use tt_core::simd::product::{Operands, pack_row, prefetch, product};
+use tt_core::simd::{Buffer, Kernel, Simd};
 
 /// Features multiplied at once in the forward pass.
 pub(super) const DEPTH: usize = 128;
@@ -75,6 +75,7 @@ impl Source<'_> {
     unsafe fn prefetch<S: Simd>(&self, row: usize, from: usize, count: usize) {
         let start = row * self.dense.features + from;
         for j in (0..count).step_by(64) {
+            // SAFETY: a hint, which faults on no address.
             unsafe {
                 match self.rows {
                     Rows::U8(frames) => S::prefetch(frames.as_ptr().wrapping_add(start + j)),
@@ -172,6 +173,8 @@ impl Forward<'_> {
             Some((_, column, _)) => depth.start * outputs + column,
             None => depth.end * outputs,
         };
+        // SAFETY: rows of `w` and of the result lie inside matrices of checked sizes, `a` and `b` are the parts of the
+        // scratch that the caller has sized, and prefetches fault on no address.
         unsafe {
             let w = self.w.as_ptr();
             let at = w.add(depth.start * outputs + column);

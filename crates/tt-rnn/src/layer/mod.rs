@@ -17,7 +17,7 @@ use candle_core::Tensor;
 use joined::{LayerOp, StepsOp};
 use std::sync::Arc;
 use storage::{floats, on_cpu, rows_of};
-use tt_core::buffer::Pool;
+use tt_core::simd::Pool;
 
 /// Projection and recurrence: rows `[sum T_b, M]` (u8 or f32) to last hidden states `[B, H]`, or to all of them,
 /// `[sum T_b, H]`, which another layer can read.

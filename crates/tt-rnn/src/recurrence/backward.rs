@@ -9,10 +9,10 @@ use super::batch::split;
 use super::forward::{load, store, units};
 use super::pack::Packed;
 use super::{Batch, Cell, Layout, Masks, Output, Saved, Workspace};
-use crate::simd::product::{Operands, prefetch, product};
-use crate::simd::{Buffer, Isa, Kernel, Simd, math};
 use rayon::prelude::*;
 use std::ops::Range;
+use tt_core::simd::product::{Operands, prefetch, product};
+use tt_core::simd::{Buffer, Isa, Kernel, Simd, math};
 
 /// One clip: its rows of everything.
 struct Lane<'a> {
@@ -163,6 +163,7 @@ impl Kernel for Group<'_, '_> {
 /// The derivative of a gate from its value, times `d`.
 #[inline(always)]
 unsafe fn slope<S: Simd>(hard: bool, a: S::V, d: S::V) -> S::V {
+    // SAFETY: arithmetic on registers; the caller has the instruction set.
     unsafe {
         let one = S::splat(1.0);
         if hard {
@@ -178,6 +179,7 @@ unsafe fn slope<S: Simd>(hard: bool, a: S::V, d: S::V) -> S::V {
 /// The derivative of tanh from its value, times `d`.
 #[inline(always)]
 unsafe fn tanh_slope<S: Simd>(a: S::V, d: S::V) -> S::V {
+    // SAFETY: arithmetic on registers; the caller has the instruction set.
     unsafe { S::mul(d, S::sub(S::splat(1.0), S::mul(a, a))) }
 }
 
@@ -186,6 +188,7 @@ impl Group<'_, '_> {
     unsafe fn step<S: Simd>(&mut self, scratch: Scratch, step: usize, active: usize) {
         let Layout { cell, hard, hidden, gates, .. } = *self.layout;
         let batch = self.batch;
+        // SAFETY: `active` is at most the number of lanes, and each of them has a row of every part of the scratch.
         unsafe {
             for r in 0..active {
                 self.prefetch::<S>(step, r);
@@ -243,6 +246,7 @@ impl Group<'_, '_> {
         active: usize,
     ) {
         let (hidden, batch, gate) = (self.layout.hidden, self.batch, gates.start);
+        // SAFETY: units below `hidden` of rows `padded` long; a mask holds `hidden` factors.
         unsafe {
             self.multiply::<S>(scratch, gates, active);
             for r in 0..active {
@@ -265,6 +269,7 @@ impl Group<'_, '_> {
         let Layout { hidden, panel, padded, .. } = *self.layout;
         let (from, k) = (gates.start * hidden, gates.len() * hidden);
         for q in 0..padded / panel {
+            // SAFETY: `active` rows of `d` and of the product, and the panels of all gates, packed for these sizes.
             unsafe {
                 product::<S>(&Operands {
                     rows: active,
@@ -287,6 +292,7 @@ impl Group<'_, '_> {
     unsafe fn prefetch<S: Simd>(&self, step: usize, r: usize) {
         let (lane, width) = (&self.lanes[r], self.layout.row());
         if step > lane.warm_up {
+            // SAFETY: a hint, which faults on no address.
             unsafe {
                 prefetch::<S>(lane.x.as_ptr().wrapping_add((step - 1 - lane.warm_up) * width), width);
                 let (hidden, extra) = (self.layout.hidden, self.layout.extra());
@@ -308,6 +314,7 @@ impl Group<'_, '_> {
         } else {
             lane.x[(step - lane.warm_up) * width..].as_mut_ptr()
         };
+        // SAFETY: `r` is a lane, which has a row in every part of the scratch.
         unsafe {
             Row {
                 x,
@@ -326,12 +333,14 @@ impl Group<'_, '_> {
 impl Row<'_> {
     #[inline(always)]
     unsafe fn activation<S: Simd>(&self, gate: usize, h: usize, j: usize, n: usize) -> S::V {
+        // SAFETY: unit `j + n` is at most H, the length of a gate in a row of activations.
         unsafe { load::<S>(self.x.add(gate * h + j), n) }
     }
 
     /// Writes the gradient of one gate's pre-activation to its two places.
     #[inline(always)]
     unsafe fn put<S: Simd>(&self, gate: usize, h: usize, j: usize, n: usize, v: S::V) {
+        // SAFETY: unit `j + n` is at most H; both rows hold G gates of H.
         unsafe {
             store::<S>(self.x.add(gate * h + j), v, n);
             store::<S>(self.d.add(gate * h + j), v, n);
@@ -341,6 +350,7 @@ impl Row<'_> {
 
 #[inline(always)]
 unsafe fn rnn<S: Simd>(row: &Row<'_>, h: usize) {
+    // SAFETY: `units` stays below H; rows of the scratch are whole vectors long.
     unsafe {
         units!(S, h, j, n, {
             let d = tanh_slope::<S>(row.activation::<S>(0, h, j, n), S::load(row.dh.add(j)));
@@ -352,6 +362,7 @@ unsafe fn rnn<S: Simd>(row: &Row<'_>, h: usize) {
 
 #[inline(always)]
 unsafe fn lstm<S: Simd>(row: &Row<'_>, hard: bool, h: usize) {
+    // SAFETY: `units` stays below H, the length of `extra`; rows of the scratch are whole vectors long.
     unsafe {
         units!(S, h, j, n, {
             let i = row.activation::<S>(0, h, j, n);
@@ -375,6 +386,7 @@ unsafe fn lstm<S: Simd>(row: &Row<'_>, hard: bool, h: usize) {
 /// Gradients of z and c; `dh` keeps the carry's part.
 #[inline(always)]
 unsafe fn gru_update<S: Simd>(row: &Row<'_>, hard: bool, h: usize) {
+    // SAFETY: `units` stays below H, the length of `hidden`; rows of the scratch are whole vectors long.
     unsafe {
         units!(S, h, j, n, {
             let z = row.activation::<S>(0, h, j, n);
@@ -392,6 +404,8 @@ unsafe fn gru_update<S: Simd>(row: &Row<'_>, hard: bool, h: usize) {
 /// Gradient of r, from the product of the candidate; `dh` gains the reset state's part.
 #[inline(always)]
 unsafe fn gru_reset<S: Simd>(row: &Row<'_>, hard: bool, h: usize, mask: Option<&[f32]>) {
+    // SAFETY: `units` stays below H, the length of `hidden` and of a mask; rows of the scratch are whole
+    // vectors long.
     unsafe {
         units!(S, h, j, n, {
             let r = row.activation::<S>(1, h, j, n);

@@ -8,9 +8,9 @@
 use super::batch::split;
 use super::pack::Packed;
 use super::{Batch, Cell, Layout, Output, Saved, Workspace};
-use crate::simd::product::{Operands, prefetch, product};
-use crate::simd::{Buffer, Isa, Kernel, Simd, math};
 use rayon::prelude::*;
+use tt_core::simd::product::{Operands, prefetch, product};
+use tt_core::simd::{Buffer, Isa, Kernel, Simd, math};
 
 /// One clip: its rows of everything.
 struct Lane<'a> {
@@ -169,17 +169,20 @@ pub(super) use units;
 /// `n` values, the other lanes zero.
 #[inline(always)]
 pub(super) unsafe fn load<S: Simd>(p: *const f32, n: usize) -> S::V {
+    // SAFETY: the caller vouches for `n` numbers; only a whole vector is read as one.
     unsafe { if n == S::LANES { S::load(p) } else { S::load_partial(p, n) } }
 }
 
 /// The first `n` lanes.
 #[inline(always)]
 pub(super) unsafe fn store<S: Simd>(p: *mut f32, v: S::V, n: usize) {
+    // SAFETY: the caller vouches for `n` numbers; only a whole vector is written as one.
     unsafe { if n == S::LANES { S::store(p, v) } else { S::store_partial(p, v, n) } }
 }
 
 #[inline(always)]
 unsafe fn gate<S: Simd>(hard: bool, x: S::V) -> S::V {
+    // SAFETY: arithmetic on registers; the caller has the instruction set.
     unsafe { if hard { math::hard_sigmoid::<S>(x) } else { math::sigmoid::<S>(x) } }
 }
 
@@ -214,6 +217,8 @@ impl Group<'_, '_> {
     unsafe fn step<S: Simd>(&mut self, scratch: Scratch, step: usize, active: usize) {
         let Layout { cell, hard, hidden, padded, .. } = *self.layout;
         let rows = self.lanes.len();
+        // SAFETY: `active` is at most the number of lanes, and each of them has a row of every part of the scratch; `extra` of
+        // a lane holds H numbers a step.
         unsafe {
             self.keep_and_mask::<S>(scratch, step, active);
             let per_gate = self.masks() > 1;
@@ -263,6 +268,7 @@ impl Group<'_, '_> {
         let Layout { cell, hidden, padded, .. } = *self.layout;
         let (rows, masks) = (self.lanes.len(), self.masks());
         for (r, lane) in self.lanes.iter_mut().enumerate().take(active) {
+            // SAFETY: `r` is a lane with rows `padded >= H` long in the scratch; saved rows and masks hold H numbers.
             unsafe {
                 let state = scratch.state.add(r * padded);
                 if self.save {
@@ -291,6 +297,7 @@ impl Group<'_, '_> {
         let Layout { hidden, gates, panel, padded, .. } = *self.layout;
         let panels = padded / panel;
         for q in 0..panels {
+            // SAFETY: `active` rows of `a` and of the sums, and panels packed for these sizes.
             unsafe {
                 product::<S>(&Operands {
                     rows: active,
@@ -313,6 +320,7 @@ impl Group<'_, '_> {
     unsafe fn prefetch<S: Simd>(&self, step: usize, r: usize) {
         let (lane, width) = (&self.lanes[r], self.layout.row());
         if step >= lane.warm_up {
+            // SAFETY: a hint, which faults on no address.
             unsafe { prefetch::<S>(lane.x.as_ptr().wrapping_add((step - lane.warm_up) * width), width) };
         }
     }
@@ -329,6 +337,7 @@ impl Group<'_, '_> {
             let row = lane.x[(step - lane.warm_up) * width..].as_mut_ptr();
             (row.cast_const(), self.save.then_some(row))
         };
+        // SAFETY: `r` is a lane, which has a row in every part of the scratch.
         unsafe {
             Row {
                 x,
@@ -346,6 +355,7 @@ impl Row {
     /// `x + h·U + b` of one gate at unit `j`.
     #[inline(always)]
     unsafe fn input<S: Simd>(&self, gate: usize, h: usize, padded: usize, j: usize, n: usize) -> S::V {
+        // SAFETY: unit `j + n` is at most H; bias and sums are padded to whole vectors.
         unsafe {
             let x = load::<S>(self.x.add(gate * h + j), n);
             let b = S::load(self.bias.add(gate * padded + j));
@@ -356,6 +366,7 @@ impl Row {
     #[inline(always)]
     unsafe fn keep<S: Simd>(&self, gate: usize, h: usize, j: usize, n: usize, v: S::V) {
         if let Some(out) = self.out {
+            // SAFETY: unit `j + n` is at most H, and the row holds G gates of H.
             unsafe { store::<S>(out.add(gate * h + j), v, n) };
         }
     }
@@ -363,6 +374,7 @@ impl Row {
 
 #[inline(always)]
 unsafe fn rnn<S: Simd>(row: &Row, h: usize) {
+    // SAFETY: `units` stays below H, and rows of the scratch are whole vectors long.
     unsafe {
         units!(S, h, j, n, {
             let y = math::tanh::<S>(row.input::<S>(0, h, 0, j, n));
@@ -374,6 +386,7 @@ unsafe fn rnn<S: Simd>(row: &Row, h: usize) {
 
 #[inline(always)]
 unsafe fn lstm<S: Simd>(row: &Row, hard: bool, h: usize, padded: usize) {
+    // SAFETY: `units` stays below H, and rows of the scratch are whole vectors long.
     unsafe {
         units!(S, h, j, n, {
             let i = gate::<S>(hard, row.input::<S>(0, h, padded, j, n));
@@ -394,6 +407,7 @@ unsafe fn lstm<S: Simd>(row: &Row, hard: bool, h: usize, padded: usize) {
 /// z and r; leaves z in `sums` and the masked r∘h in `extra`.
 #[inline(always)]
 unsafe fn gru_gates<S: Simd>(row: &Row, hard: bool, h: usize, padded: usize, mask: Option<&[f32]>) {
+    // SAFETY: `units` stays below H, the length of a mask; rows of the scratch are whole vectors long.
     unsafe {
         units!(S, h, j, n, {
             let z = gate::<S>(hard, row.input::<S>(0, h, padded, j, n));
@@ -413,6 +427,7 @@ unsafe fn gru_gates<S: Simd>(row: &Row, hard: bool, h: usize, padded: usize, mas
 /// c and the new state c + z∘(h - c).
 #[inline(always)]
 unsafe fn gru_candidate<S: Simd>(row: &Row, h: usize, padded: usize) {
+    // SAFETY: `units` stays below H, and rows of the scratch are whole vectors long.
     unsafe {
         units!(S, h, j, n, {
             let c = math::tanh::<S>(row.input::<S>(2, h, padded, j, n));

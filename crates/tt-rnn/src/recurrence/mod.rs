@@ -23,12 +23,12 @@ mod weight_gradient;
 
 pub use crate::call::Output;
 use crate::error::{Error, Result, check_size};
-use crate::simd::{Buffer, Isa};
 pub use batch::{Batch, Masks};
 use pack::Packed;
 pub(crate) use pack::each;
 use std::str::FromStr;
-use tt_core::buffer::Pool;
+use tt_core::simd::Pool;
+use tt_core::simd::{Buffer, Isa};
 
 /// The recurrent cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

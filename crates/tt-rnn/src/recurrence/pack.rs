@@ -1,8 +1,8 @@
 //! The weights in the order in which the kernels read them, packed once a call.
 
 use super::Layout;
-use crate::simd::Buffer;
 use rayon::prelude::*;
+use tt_core::simd::Buffer;
 
 /// `U` in panels, forward or transposed, and the rest padded to whole vectors.
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@
 use super::forward::load;
 use super::pack::each;
 use super::{Batch, Cell, Gradients, Layout, Masks, Saved, Workspace};
-use crate::simd::product::{Operands, pack_row, prefetch, product};
-use crate::simd::{Isa, Kernel, Simd};
+use tt_core::simd::product::{Operands, pack_row, prefetch, product};
+use tt_core::simd::{Isa, Kernel, Simd};
 
 /// Rows multiplied at once; every chunk adds to the gradient, in order.
 const CHUNK: usize = 256;
@@ -228,6 +228,7 @@ impl Columns<'_> {
     /// `out += sum of the chosen rows`
     #[inline(always)]
     unsafe fn add_sums<S: Simd>(&self, count: usize, out: *mut f32, chosen: impl Fn(&Row<'_>) -> bool) {
+        // SAFETY: a packed row is two vectors; the caller vouches for `count` numbers of `out`.
         unsafe {
             let mut sums = [S::splat(0.0); 2];
             for (row, b) in self.rows.iter().zip(self.b.chunks_exact(2 * S::LANES)) {

@@ -6,7 +6,7 @@ use super::forward::{Ahead, Call, Workspace, as_f32};
 use super::micro::{Lanewise, Product, Spread};
 use super::pack::{NARROW, transposed_width};
 use crate::apply::Rows;
-use crate::buffer::Buffer;
+use crate::simd::Buffer;
 
 impl Call<'_> {
     /// Adds `dG_k [(i, a), c] += sum over (q, rho) of T_{k+1}[q, i, rho, a] dT_k[q, rho, c]`.

@@ -6,7 +6,7 @@ use super::micro::{Kernels, Product};
 use super::pack::Packed;
 use super::plan::Plan;
 use crate::apply::Rows;
-use crate::buffer::Buffer;
+use crate::simd::Buffer;
 
 /// Scratch of one worker.
 #[derive(Debug, Default)]

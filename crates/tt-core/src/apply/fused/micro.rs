@@ -1,8 +1,7 @@
 //! The micro-kernels: two register-blocked products, instantiated for each instruction set.
 #![expect(unsafe_code, reason = "raw pointers into checked buffers, and instruction sets chosen at run time")]
 
-use super::Isa;
-use super::simd::Simd;
+use crate::simd::{Choice, Isa, Simd, bytes};
 
 /// A product of broadcast numbers with vectors: for every tile t, row (o, i) and vector v
 /// `C[t, o, i, v] (+)= sum over (p, q) of A[t, o, i, p, q] * B[p, q, v]`.
@@ -136,7 +135,7 @@ unsafe fn product<S: Simd, const O: usize, const I: usize, const V: usize>(m: &P
             prefetch::<S>(m.ahead.wrapping_add(t * O * I * m.ahead_row), O * I * m.ahead_row);
             let a = m.a.add(t * m.a_tile);
             let c = m.c.add(t * m.c_tile);
-            let mut acc = [[[S::zero(); V]; I]; O];
+            let mut acc = [[[S::splat(0.0); V]; I]; O];
             if m.add {
                 for o in 0..O {
                     for i in 0..I {
@@ -165,13 +164,13 @@ unsafe fn product<S: Simd, const O: usize, const I: usize, const V: usize>(m: &P
                 }
                 let mut b = m.b.add(p * m.b_p);
                 for _ in 0..m.qs {
-                    let mut row = [S::zero(); V];
+                    let mut row = [S::splat(0.0); V];
                     for v in 0..V {
                         row[v] = S::load(b.add(v * S::LANES));
                     }
                     for o in 0..O {
                         for i in 0..I {
-                            let x = S::splat(base[o].add(at[i]));
+                            let x = S::splat(*base[o].add(at[i]));
                             for v in 0..V {
                                 acc[o][i][v] = S::fma(x, row[v], acc[o][i][v]);
                             }
@@ -193,7 +192,7 @@ unsafe fn product<S: Simd, const O: usize, const I: usize, const V: usize>(m: &P
                     if m.last == S::LANES {
                         S::store(to, acc[o][i][V - 1]);
                     } else {
-                        S::store_first(to, acc[o][i][V - 1], m.last);
+                        S::store_partial(to, acc[o][i][V - 1], m.last);
                     }
                 }
             }
@@ -210,11 +209,11 @@ unsafe fn lanewise<S: Simd, const X: usize, const Y: usize, const NARROW: bool>(
     unsafe {
         for g in 0..m.groups {
             for v in 0..m.vectors {
-                let mut acc = [[S::zero(); Y]; X];
+                let mut acc = [[S::splat(0.0); Y]; X];
                 let mut x = m.x.add(v * S::LANES);
                 let mut y = m.y.add(g * Y * m.y_row + if NARROW { 0 } else { v * S::LANES });
                 for _ in 0..m.cs {
-                    let mut left = [S::zero(); X];
+                    let mut left = [S::splat(0.0); X];
                     for i in 0..X {
                         left[i] = S::load(x.add(i * m.x_row));
                     }
@@ -238,35 +237,12 @@ unsafe fn lanewise<S: Simd, const X: usize, const Y: usize, const NARROW: bool>(
     }
 }
 
-#[inline(always)]
-unsafe fn bytes<S: Simd>(from: *const u8, to: *mut f32, len: usize) {
-    // SAFETY: whole vectors of input are read; `to` has room for whole vectors.
-    unsafe {
-        let whole = len / S::LANES * S::LANES;
-        for k in (0..whole).step_by(S::LANES) {
-            S::store(to.add(k), S::bytes(from.add(k)));
-        }
-        if whole == len {
-            return;
-        }
-        if len >= S::LANES {
-            // The last vector overlaps the one before.
-            let k = len - S::LANES;
-            S::store(to.add(k), S::bytes(from.add(k)));
-            return;
-        }
-        for k in 0..len {
-            *to.add(k) = f32::from(*from.add(k));
-        }
-    }
-}
-
 /// Asks for a range of bytes, which need not exist.
 #[inline(always)]
 unsafe fn prefetch<S: Simd>(from: *const u8, len: usize) {
     for k in (0..len).step_by(64) {
         // SAFETY: a hint, which touches nothing.
-        unsafe { S::prefetch(from.wrapping_add(k)) }
+        unsafe { S::prefetch_near(from.wrapping_add(k)) }
     }
 }
 
@@ -297,7 +273,7 @@ unsafe fn spread<S: Simd>(m: &Spread) {
 macro_rules! kernels {
     ($module:ident, $simd:ident $(, $features:literal)?) => {
         mod $module {
-            use super::super::simd::{Simd, $simd as S};
+            use crate::simd::{Simd, $simd as S};
             use super::{Kernels, Lanewise, Product, Spread};
 
             $(#[target_feature(enable = $features)])?
@@ -315,7 +291,7 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn bytes(from: *const u8, to: *mut f32, len: usize) {
                 // SAFETY: passed on to the caller.
-                unsafe { super::bytes::<S>(from, to, len) }
+                unsafe { crate::simd::bytes::<S>(from, to, len) }
             }
 
             $(#[target_feature(enable = $features)])?
@@ -373,17 +349,17 @@ kernels!(narrow, Narrow, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
 #[cfg(target_arch = "aarch64")]
 kernels!(neon, Neon, "neon");
 
-/// The kernels of an instruction set that this machine has.
+/// The kernels of an instruction set.
 pub(super) fn kernels(isa: Isa) -> &'static Kernels {
-    match isa {
+    match isa.choice() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => &avx512::KERNELS,
+        Choice::Avx512 => &avx512::KERNELS,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Narrow => &narrow::KERNELS,
+        Choice::Narrow => &narrow::KERNELS,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => &avx2::KERNELS,
+        Choice::Avx2 => &avx2::KERNELS,
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => &neon::KERNELS,
-        _ => &scalar::KERNELS,
+        Choice::Neon => &neon::KERNELS,
+        Choice::Scalar => &scalar::KERNELS,
     }
 }

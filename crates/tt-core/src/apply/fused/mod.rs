@@ -17,11 +17,9 @@
 mod backward;
 mod drive;
 mod forward;
-mod isa;
 mod micro;
 mod pack;
 mod plan;
-mod simd;
 
 use rayon::prelude::*;
 
@@ -30,10 +28,10 @@ use self::micro::{Kernels, kernels};
 use self::pack::Packed;
 use self::plan::Plan;
 use super::{Affine, Rows, check, row_count};
-use crate::buffer::{Buffer, Pool};
+use crate::simd::{Buffer, Pool};
 use crate::{Result, TtShape};
 
-pub use self::isa::Isa;
+pub use crate::simd::Isa;
 
 /// What the forward pass keeps for the backward pass: the running tensor after each core but the first and
 /// the last. Reusable; grows to the largest batch seen.
@@ -70,28 +68,16 @@ fn item_rows(rows: usize) -> usize {
 impl Fused {
     /// The layer of a shape with the vectors that suit this machine and the shape best.
     pub fn new(shape: &TtShape, affine: Affine) -> Self {
-        let isa = match Isa::detect() {
-            // Half-width vectors were measured 1.2 times slower where nothing is padded.
-            Isa::Avx512
-                if Isa::splits_512()
-                    && 6 * Plan::padded_macs(shape, 8) < 5 * Plan::padded_macs(shape, 16) =>
-            {
-                Isa::Avx512Narrow
-            }
-            widest => widest,
+        let widest = Isa::best();
+        // Half-width vectors were measured 1.2 times slower where nothing is padded.
+        let pays = |half: &Isa| {
+            6 * Plan::padded_macs(shape, half.lanes()) < 5 * Plan::padded_macs(shape, widest.lanes())
         };
-        Self::build(shape, affine, isa)
+        Self::with_isa(shape, affine, widest.half().filter(pays).unwrap_or(widest))
     }
 
     /// The layer with a given instruction set.
-    ///
-    /// # Errors
-    /// [`crate::Error::Unavailable`] if this machine does not have it.
-    pub fn with_isa(shape: &TtShape, affine: Affine, isa: Isa) -> Result<Self> {
-        Ok(Self::build(shape, affine, isa.require()?))
-    }
-
-    fn build(shape: &TtShape, affine: Affine, isa: Isa) -> Self {
+    pub fn with_isa(shape: &TtShape, affine: Affine, isa: Isa) -> Self {
         let kernels = kernels(isa);
         Self {
             plan: Plan::new(shape, kernels.lanes),

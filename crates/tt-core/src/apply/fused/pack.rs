@@ -2,7 +2,7 @@
 
 use super::plan::{Plan, Step};
 use crate::apply::Affine;
-use crate::buffer::Buffer;
+use crate::simd::Buffer;
 
 /// Rank for which a transposed core is stored once instead of once per output.
 pub(super) const NARROW: usize = 4;

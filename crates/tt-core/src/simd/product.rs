@@ -10,6 +10,7 @@ use super::Simd;
 /// depend on how rows are grouped.
 #[inline(always)]
 unsafe fn block<S: Simd, const R: usize>(at: &Operands, a: *const f32, c: *mut f32) {
+    // SAFETY: the caller vouches for `R` rows of A and C, `k` rows of the panel and the instruction set.
     unsafe {
         let mut acc = [[S::splat(0.0); 2]; R];
         if at.add {
@@ -41,6 +42,7 @@ unsafe fn block<S: Simd, const R: usize>(at: &Operands, a: *const f32, c: *mut f
 
 #[inline(always)]
 unsafe fn write<S: Simd>(c: *mut f32, v: S::V, columns: usize, add: bool) {
+    // SAFETY: the caller vouches for `columns` numbers, at least one; fewer than a vector are written as such.
     unsafe {
         if columns >= S::LANES {
             S::store(c, if add { S::add(S::load(c), v) } else { v });
@@ -51,26 +53,29 @@ unsafe fn write<S: Simd>(c: *mut f32, v: S::V, columns: usize, add: bool) {
     }
 }
 
-/// The operands of [`product`].
-#[derive(Clone, Copy)]
-pub(crate) struct Operands {
+/// The operands of [`product`]; distances are in numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Operands {
     /// Rows of A and C.
-    pub(crate) rows: usize,
+    pub rows: usize,
     /// Columns of A, rows of the panel.
-    pub(crate) k: usize,
-    /// A, with the distance from row to row and from k to k.
-    pub(crate) a: *const f32,
-    pub(crate) a_row: usize,
-    pub(crate) a_k: usize,
+    pub k: usize,
+    /// A
+    pub a: *const f32,
+    /// From row to row of A.
+    pub a_row: usize,
+    /// From k to k of A.
+    pub a_k: usize,
     /// One panel.
-    pub(crate) b: *const f32,
-    /// C, with the distance from row to row.
-    pub(crate) c: *mut f32,
-    pub(crate) c_row: usize,
+    pub b: *const f32,
+    /// C
+    pub c: *mut f32,
+    /// From row to row of C.
+    pub c_row: usize,
     /// Columns of C to write, at most `2·LANES`.
-    pub(crate) columns: usize,
+    pub columns: usize,
     /// Add to C, or overwrite it.
-    pub(crate) add: bool,
+    pub add: bool,
 }
 
 /// `C (+)= A · panel` for any number of rows, in register blocks.
@@ -78,7 +83,8 @@ pub(crate) struct Operands {
 /// # Safety
 /// All addresses that the sizes imply are valid; the processor has the instruction set of `S`.
 #[inline(always)]
-pub(crate) unsafe fn product<S: Simd>(at: &Operands) {
+pub unsafe fn product<S: Simd>(at: &Operands) {
+    // SAFETY: `done` counts rows up to `rows`, for which the caller vouches; a block has at most eight.
     unsafe {
         // Blocks of nearly equal height: nine rows are 5 + 4, not 8 + 1.
         let blocks = at.rows.div_ceil(S::MR);
@@ -106,7 +112,8 @@ pub(crate) unsafe fn product<S: Simd>(at: &Operands) {
 /// # Safety
 /// The row and `2·LANES` values of the panel are valid; the processor has the instruction set of `S`.
 #[inline(always)]
-pub(crate) unsafe fn pack_row<S: Simd>(from: *const f32, columns: usize, panel: *mut f32) {
+pub unsafe fn pack_row<S: Simd>(from: *const f32, columns: usize, panel: *mut f32) {
+    // SAFETY: the caller vouches for `columns` numbers of the row and a whole panel; the second load starts inside the row.
     unsafe {
         if columns == 2 * S::LANES {
             S::store(panel, S::load(from));
@@ -126,8 +133,9 @@ pub(crate) unsafe fn pack_row<S: Simd>(from: *const f32, columns: usize, panel: 
 /// # Safety
 /// The processor has the instruction set of `S`; any address is allowed.
 #[inline(always)]
-pub(crate) unsafe fn prefetch<S: Simd>(from: *const f32, count: usize) {
+pub unsafe fn prefetch<S: Simd>(from: *const f32, count: usize) {
     for j in (0..count).step_by(16) {
+        // SAFETY: a hint, which faults on no address.
         unsafe { S::prefetch(from.wrapping_add(j)) };
     }
 }

@@ -1,7 +1,8 @@
 //! Vectors of four plain f32: what remains without an instruction set of our choice.
 
-use super::Simd;
+use super::{Simd, operations};
 
+/// 4 lanes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scalar;
 
@@ -23,28 +24,19 @@ impl Simd for Scalar {
     type V = V;
     const LANES: usize = 4;
     const MR: usize = 4;
+    const ACCUMULATORS: usize = 8;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> V {
         [x; 4]
     }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> V {
-        unsafe { p.cast::<V>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, v: V) {
-        unsafe { p.cast::<V>().write_unaligned(v) }
-    }
-    #[inline(always)]
-    unsafe fn load_partial(p: *const f32, n: usize) -> V {
-        lanes!(|i| if i < n { unsafe { *p.add(i) } } else { 0.0 })
-    }
-    #[inline(always)]
-    unsafe fn store_partial(p: *mut f32, v: V, n: usize) {
-        for (i, x) in v.iter().enumerate().take(n) {
-            unsafe { *p.add(i) = *x };
-        }
+    operations! {
+        fn load(p: *const f32) -> V { p.cast::<V>().read_unaligned() }
+        fn load4(p: *const f32) -> V { Self::load(p) }
+        fn store(p: *mut f32, v: V) { p.cast::<V>().write_unaligned(v) }
+        fn load_partial(p: *const f32, n: usize) -> V { lanes!(|i| if i < n { *p.add(i) } else { 0.0 }) }
+        fn store_partial(p: *mut f32, v: V, n: usize) { std::ptr::copy_nonoverlapping(v.as_ptr(), p, n) }
+        fn load_u8(p: *const u8) -> V { p.cast::<[u8; 4]>().read_unaligned().map(f32::from) }
     }
     #[inline(always)]
     unsafe fn add(a: V, b: V) -> V {
@@ -100,10 +92,4 @@ impl Simd for Scalar {
     unsafe fn select_lt(a: V, b: V, yes: V, no: V) -> V {
         lanes!(|i| if a[i] < b[i] { yes[i] } else { no[i] })
     }
-    #[inline(always)]
-    unsafe fn load_u8(p: *const u8) -> V {
-        lanes!(|i| f32::from(unsafe { *p.add(i) }))
-    }
-    #[inline(always)]
-    unsafe fn prefetch<T>(_: *const T) {}
 }

@@ -13,6 +13,7 @@ const P: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-
 /// (n, r, e^r - 1) with x = n ln 2 + r.
 #[inline(always)]
 unsafe fn reduce<S: Simd>(x: S::V) -> (S::V, S::V) {
+    // SAFETY: arithmetic on registers; the caller has the instruction set.
     unsafe {
         let n = S::round(S::mul(x, S::splat(LOG2_E)));
         let r = S::fma(n, S::splat(-LN2_HIGH), x);
@@ -28,8 +29,12 @@ unsafe fn reduce<S: Simd>(x: S::V) -> (S::V, S::V) {
 }
 
 /// 1 / (1 + e^-x).
+///
+/// # Safety
+/// The processor has the instruction set of `S`.
 #[inline(always)]
-pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
+pub unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: arithmetic on registers; the caller has the instruction set.
     unsafe {
         // Below -87 the result leaves the normal numbers and is flushed anyway.
         let x = S::max(S::splat(-87.0), S::min(S::splat(87.0), x));
@@ -41,8 +46,12 @@ pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
 }
 
 /// tanh x = E / (E + 2) with E = e^2|x| - 1, free of cancellation near zero.
+///
+/// # Safety
+/// The processor has the instruction set of `S`.
 #[inline(always)]
-pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
+pub unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: arithmetic on registers; the caller has the instruction set.
     unsafe {
         // From 9.02 on, tanh is 1 in f32.
         let a = S::min(S::splat(9.2), S::abs(x));
@@ -54,8 +63,12 @@ pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
 }
 
 /// clip(0.2 x + 0.5, 0, 1), the gate of the released code.
+///
+/// # Safety
+/// The processor has the instruction set of `S`.
 #[inline(always)]
-pub(crate) unsafe fn hard_sigmoid<S: Simd>(x: S::V) -> S::V {
+pub unsafe fn hard_sigmoid<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: arithmetic on registers; the caller has the instruction set.
     unsafe {
         let y = S::fma(x, S::splat(0.2), S::splat(0.5));
         S::max(S::splat(0.0), S::min(S::splat(1.0), y))
@@ -76,6 +89,7 @@ mod tests {
         #[inline(always)]
         unsafe fn run<S: Simd>(self) {
             for (x, y) in self.x.chunks(S::LANES).zip(self.y.chunks_mut(S::LANES)) {
+                // SAFETY: both pieces have the same length, at most one vector.
                 unsafe {
                     let v = S::load_partial(x.as_ptr(), x.len());
                     let v = match self.function {
