@@ -36,6 +36,10 @@ use crate::verbs::{
 };
 
 fn main() -> ExitCode {
+    if let Some((old, new)) = std::env::args().nth(1).and_then(|verb| cli::renamed(&verb)) {
+        eprintln!("error: `{old}` is called `{new}` now: say `cargo xtask {new}`");
+        return ExitCode::from(2);
+    }
     match run(&Cli::parse()) {
         Ok(code) => code,
         Err(error) if error.is::<Interrupted>() => {
@@ -64,9 +68,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Verb::Status { run } => status::status(&repo, run),
         Verb::Collect { run, out } => collect::collect(&repo, run, out.as_deref()),
         Verb::Cancel { run } => cancel::cancel(&repo, run),
-        Verb::Plan { experiment, selection, install, .. } => {
-            plan::plan(&repo, experiment, selection, *install)
-        }
+        Verb::Plan { experiment, selection, install } => plan::plan(&repo, experiment, selection, *install),
         Verb::Reproduce(args) => reproduce::reproduce(&repo, args),
         Verb::Figures { experiment, out } => figures::figures(&repo, out.as_deref(), experiment.as_deref()),
         Verb::Predict(args) => predict::predict(&repo, args),

@@ -179,7 +179,7 @@ impl Tally {
         format!("{clips},{unharmed},{refused},{flagged},{silent},{hangs},{crashes},{workers_lost}")
     }
 
-    /// The last line of `cargo xtask torture clips`.
+    /// The last line of `cargo xtask stress clips`.
     pub fn verdict(&self) -> String {
         let Self { clips, crashes, hangs, refused, flagged, silent, .. } = self;
         format!(

@@ -9,16 +9,16 @@ use crate::cli::flags::Install;
 /// The verbs. NAME is an experiment that reads the dataset.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Data {
-    /// Print which datasets are here, which are missing, and sizes now and after the import
+    /// Print which datasets are here and which are missing, with their sizes before and after an import
     #[command(after_help = "Examples:\n  cargo xtask data list")]
     List,
-    /// Download the official archive into data/downloads/; an interrupted download goes on
+    /// Download the official archive into data/downloads/; an interrupted download continues
     #[command(after_help = "Examples:\n  cargo xtask data fetch ucf11")]
     Fetch {
         /// ucf11, hollywood2 or youtube-celebrities
         name: String,
     },
-    /// Put a folder (linked) or an archive (.rar .7z .zip .tar .tar.gz) in place, check it, decode it
+    /// Link a folder or unpack an archive (.rar .7z .zip .tar .tar.gz), check it and decode it
     #[command(after_help = "\
 Examples:
   cargo xtask data import ucf11 data/downloads/UCF11_updated_mpg.rar
@@ -27,20 +27,20 @@ Examples:
     Import {
         /// An experiment that reads the dataset
         name: String,
-        /// Folder or archive; without it the clips are in place already
+        /// Folder or archive [default: the clips already in data/NAME/]
         path: Option<PathBuf>,
-        /// Import an official dataset that is not all there
+        /// Import an official dataset even if clips are missing
         #[arg(long)]
         allow_partial: bool,
         #[command(flatten)]
         install: Install,
     },
-    /// Compare every clip with what was imported: a CSV line each, exit code 65 when one differs
+    /// Compare every clip with what was imported; prints a CSV line each, exits with 65 if one differs
     #[command(after_help = "Examples:\n  cargo xtask data verify ucf11 --fast")]
     Verify {
         /// An experiment that reads the dataset
         name: String,
-        /// By SHA-256 of the files alone, decoding nothing
+        /// Compare the SHA-256 of the files only, and decode nothing
         #[arg(long)]
         fast: bool,
         #[command(flatten)]
@@ -57,7 +57,7 @@ Examples:
     Remove {
         /// An experiment that reads the dataset
         name: String,
-        /// Do it; without this only print what would go
+        /// Remove them; without this, only print what would be removed
         #[arg(long)]
         yes: bool,
     },
@@ -66,7 +66,7 @@ Examples:
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Results {
-    /// Print every run of an experiment, with its cells and how many of them the page shows
+    /// List the runs of an experiment, with their cells and how many of them the page shows
     #[command(after_help = "Examples:\n  cargo xtask results list ucf11-sample")]
     List {
         /// Folder under results/
@@ -75,17 +75,17 @@ pub(crate) enum Results {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
-    /// Remove a run's records for good, after asking, and draw the page anew
+    /// Remove a run's records for good, after asking, and redraw the page
     #[command(after_help = "\
 Examples:
   cargo xtask results remove ucf11-sample scaled-cpu-d312d35b
   cargo xtask results remove devices 2026-11-26-amd-epyc --yes")]
     Remove {
-        /// Folder under results/: an experiment, compression/NAME, ledger/NAME, devices or bench
+        /// Folder under results/: an experiment, compression/NAME, ablation/NAME, devices or bench
         experiment: String,
         /// The run's folder in it
         run: String,
-        /// Do it without asking
+        /// Remove it without asking
         #[arg(long)]
         yes: bool,
         /// Folder that holds the experiments' results [default: results/ of the repository]

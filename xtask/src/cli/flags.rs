@@ -27,10 +27,10 @@ pub(crate) struct Study {
     /// Device to train on: cpu, cuda, cuda:N, metal, auto
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: DeviceName,
-    /// Cells trained at the same time; with more than one, seconds per epoch stay empty
+    /// Cells trained at the same time; with more than one, no seconds per epoch are recorded
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub(crate) jobs: usize,
-    /// Folder for the results, in place of results/
+    /// Folder for the results, instead of results/
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
@@ -41,10 +41,10 @@ pub(crate) struct Study {
 
 #[derive(Debug, Args, Clone, Copy, Default)]
 pub(crate) struct Verbosity {
-    /// Only the first line, the last line and errors
+    /// Print only the first line, the last line and errors
     #[arg(long, short, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// More detail: the engine's debug lines, and every epoch above the bar
+    /// Print more: the engine's debug lines, and every epoch above the bar
     #[arg(long, short, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }

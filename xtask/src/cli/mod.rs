@@ -25,25 +25,33 @@ use studies::{Ablation, Rates, Tune};
 /// Examples under `cargo xtask help`, one per verb.
 const EXAMPLES: &str = "\
 Examples:
-  cargo xtask reproduce ucf11              the main job: video files to tables and charts
+  cargo xtask reproduce ucf11              the main job: from video files to tables and charts
   cargo xtask compare ucf11 --devices cpu  seconds per epoch and memory of the five models
-  cargo xtask ledger miracl-words --data D what the paper leaves open, one factor at a time
+  cargo xtask ablation miracl-words        what the paper leaves open, one factor at a time
   cargo xtask tune miracl-words --data D   every model tuned alike, by inner splits
-  cargo xtask rates miracl-words --data D  training loss against the rate, by size
+  cargo xtask rates miracl-words --data D  training loss against the learning rate, by size
   cargo xtask plan ucf11                   the missing cells as command lines, to run anywhere
   cargo xtask status ucf11                 cells done, running, waiting, failed
   cargo xtask collect ucf11                tables and charts from cells computed elsewhere
   cargo xtask cancel ucf11                 take a run's cells out of the queue
-  cargo xtask predict folder clip.mp4      what a trained model says of any video file
-  cargo xtask compress ucf11 --to tt --rank 4 a trained dense model as a Tensor Train
-  cargo xtask data list                    the datasets: what is here, what is missing
-  cargo xtask results list ucf11-sample    the runs behind a page; `remove` is the only way to lose one
+  cargo xtask predict folder clip.mp4      classes of any video file, by a trained model
+  cargo xtask compress ucf11 --rank 4      the input matrix of a trained model as a Tensor Train
+  cargo xtask data list                    which datasets are here and which are missing
+  cargo xtask results list ucf11-sample    the runs behind a page; `remove` removes one
   cargo xtask figures ucf11-sample         redraw tables, charts and report from the records
   cargo xtask setup --cuda                 build the engine for NVIDIA's cards
   cargo xtask test                         fmt, clippy, rustdoc and every test
-  cargo xtask torture resume --kills 20    kill runs at random instants, compare what they leave
+  cargo xtask stress resume --kills 20     kill runs at random instants, compare what they leave
   cargo xtask bench kernels                GFLOP/s, scaling and memory of the TT layer
   cargo xtask help reproduce               all flags of a verb, with more examples";
+
+/// Verbs that had another name, and the one that they have now.
+const RENAMED: [(&str, &str); 2] = [("ledger", "ablation"), ("torture", "stress")];
+
+/// A verb's old name and its new one, where it has an old one.
+pub(crate) fn renamed(verb: &str) -> Option<(&'static str, &'static str)> {
+    RENAMED.into_iter().find(|(old, _)| *old == verb)
+}
 
 /// Trains the models of the TT-RNN paper on video and draws its tables and figures.
 #[derive(Debug, Parser)]
@@ -67,7 +75,7 @@ Examples:
   cargo xtask reproduce folder --data my-clips --final
   cargo xtask reproduce ucf11 --on slurm --sbatch \"--partition=cpu --time=8:00:00\" --max-parallel 20")]
     Reproduce(Reproduce),
-    /// Print where every cell of a run stands
+    /// Print the state of every cell of a run
     #[command(after_help = "\
 Examples:
   cargo xtask status ucf11")]
@@ -75,18 +83,18 @@ Examples:
         /// Experiment, or the run's folder under data/runs/
         run: String,
     },
-    /// Write tables and charts from the finished cells of a run; fails, naming them, where cells are missing
+    /// Write tables and charts from the finished cells of a run; fails and names the cells that are missing
     #[command(after_help = "\
 Examples:
   cargo xtask collect ucf11")]
     Collect {
         /// Experiment, or the run's folder under data/runs/
         run: String,
-        /// Folder for the results, in place of results/
+        /// Folder for the results, instead of results/
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
-    /// Cancel the jobs of a run; finished cells stay
+    /// Cancel the jobs of a run; finished cells are kept
     #[command(after_help = "\
 Examples:
   cargo xtask cancel ucf11")]
@@ -97,15 +105,12 @@ Examples:
     /// Print the missing cells of an experiment as command lines, for GNU parallel, HyperQueue or Kubernetes
     #[command(after_help = "\
 Examples:
-  cargo xtask plan ucf11 --format lines | parallel --jobs 4")]
+  cargo xtask plan ucf11 | parallel --jobs 4")]
     Plan {
         /// Name of a TOML in experiments/
         experiment: String,
         #[command(flatten)]
         selection: Selection,
-        /// One command a line
-        #[arg(long, value_name = "F", default_value = "lines", value_parser = ["lines"])]
-        format: String,
         #[command(flatten)]
         install: Install,
     },
@@ -117,31 +122,30 @@ Examples:
         /// Line of plan.jsonl, from 0.
         line: usize,
     },
-    /// Measure the five models on one fold, per device
+    /// Measure the five models on one fold, on each device
     #[command(after_help = "\
 Examples:
   cargo xtask compare --devices cpu
   cargo xtask compare ucf11 --devices cpu --epochs 3 --dry-run")]
     Compare(Compare),
-    /// Vary one factor at a time on real clips, as experiments/ledger/<name>.toml says
+    /// Vary one factor at a time on real clips, as experiments/ablation/<name>.toml says
     #[command(after_help = "\
 Examples:
-  cargo xtask ledger miracl-words --data /videos/miracl_words
-  cargo xtask ledger miracl-words --data /videos/miracl_words --jobs 2")]
-    #[command(name = "ledger")]
+  cargo xtask ablation miracl-words --data /videos/miracl_words
+  cargo xtask ablation miracl-words --data /videos/miracl_words --jobs 2")]
     Ablation(Ablation),
-    /// Tune every model with the same budget, as experiments/tune/<name>.toml says, and score each choice once
+    /// Tune every model with the same budget, as experiments/tune/<name>.toml says; each choice is scored once
     #[command(after_help = "\
 Examples:
   cargo xtask tune miracl-words --data /videos/miracl_words
   cargo xtask tune miracl-words --data /videos/miracl_words --models tt-gru --folds 0 --jobs 2")]
     Tune(Tune),
-    /// Measure the training loss against the rate at several sizes, as experiments/rates/<name>.toml says
+    /// Measure the training loss against the learning rate at several sizes, as experiments/rates/<name>.toml says
     #[command(after_help = "\
 Examples:
   cargo xtask rates miracl-words --data /videos/miracl_words --jobs 2")]
     Rates(Rates),
-    /// Print the most probable classes of video files, by a model of a finished run
+    /// Print the most probable classes of video files, by a trained model
     #[command(after_help = "\
 Examples:
   cargo xtask predict folder clip.mp4 another.avi
@@ -151,13 +155,13 @@ Examples:
     /// Factorize the input matrix of a trained dense model and fine-tune it
     #[command(after_help = "\
 Examples:
-  cargo xtask compress miracl-words --to tt --rank 4,8,16
-  cargo xtask compress ucf11-sample --to tt --rank 64 --forms separate --epochs 0")]
+  cargo xtask compress miracl-words --rank 4,8,16
+  cargo xtask compress ucf11-sample --rank 64 --forms separate --epochs 0")]
     Compress(Compress),
     /// Fetch, import, verify, describe and remove datasets
     #[command(subcommand)]
     Data(Data),
-    /// Regenerate tables, charts and report from the committed records
+    /// Redraw tables, charts, reports and the pages written from them, from the records alone
     #[command(after_help = "\
 Examples:
   cargo xtask figures
@@ -172,13 +176,13 @@ Examples:
     /// List the runs behind a page, and remove one
     #[command(subcommand)]
     Results(Results),
-    /// Print what this machine has; build the engine for a graphics card
+    /// Print what this machine has, or build the engine for a graphics card
     #[command(after_help = "\
 Examples:
   cargo xtask setup
   cargo xtask setup --cuda")]
     Setup(Setup),
-    /// Run the whole suite: fmt, clippy, rustdoc, build, tests; warnings are errors
+    /// Run fmt, clippy, rustdoc, the build and all tests; warnings are errors
     #[command(after_help = "\
 Examples:
   cargo xtask test")]
@@ -186,8 +190,7 @@ Examples:
     /// Measure this machine
     #[command(subcommand)]
     Bench(Bench),
-    /// Show that nothing is lost or changed by kills
-    #[command(name = "torture")]
+    /// Kill and disturb runs, and show that nothing is lost or changed
     Stress(StressArguments),
 }
 
@@ -206,6 +209,15 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         insta::assert_snapshot!(cli.find_subcommand_mut("reproduce").unwrap().render_help());
+    }
+
+    #[test]
+    fn no_verb_has_the_old_name_of_another() {
+        let verbs: Vec<String> =
+            Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+        for (old, new) in RENAMED {
+            assert!(verbs.iter().all(|verb| verb != old) && verbs.iter().any(|verb| verb == new), "{old}");
+        }
     }
 
     #[test]

@@ -15,10 +15,10 @@ pub(crate) struct Reproduce {
     pub(crate) experiment: String,
     #[command(flatten)]
     pub(crate) selection: Selection,
-    /// Folder for the results, in place of results/: they land in DIR/<experiment>/
+    /// Folder to write DIR/<experiment>/ to, instead of results/
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Cells trained at the same time; with more than one, seconds per epoch stay empty
+    /// Cells trained at the same time; with more than one, no seconds per epoch are recorded
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub(crate) jobs: usize,
     /// Start even where the cells need more memory than this machine has
@@ -58,10 +58,10 @@ pub(crate) struct Compare {
     /// Devices to measure: cpu, cuda, cuda:N, metal, auto
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "cpu")]
     pub(crate) devices: Vec<DeviceName>,
-    /// Products on CUDA cards: f32, tf32 or bf16
+    /// Precision of products on CUDA cards: f32, tf32 or bf16
     #[arg(long, value_name = "P", default_value = "f32")]
     pub(crate) precision: Precision,
-    /// Epochs per model; the first is left out of the seconds
+    /// Epochs per model; the first is not timed
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) epochs: usize,
     /// Models to measure [default: the five of the paper]
@@ -73,7 +73,7 @@ pub(crate) struct Compare {
     /// Override a key of the experiment's TOML; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Folder for the results, in place of results/
+    /// Folder for the results, instead of results/
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Print cells, frames, parameters, expected memory and time; touch nothing
@@ -94,16 +94,16 @@ pub(crate) struct Predict {
     /// A model's file: from data/models/, or weights.safetensors of any finished cell
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "fold", "seed", "protocol"])]
     pub(crate) model_file: Option<PathBuf>,
-    /// Model to ask
+    /// Model to use
     #[arg(long, value_name = "M", default_value = "tt-gru")]
     pub(crate) model: String,
-    /// Fold whose training clips it saw
+    /// Fold whose training clips it was trained on
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) fold: usize,
-    /// Seed it was trained with [default: that of the cell finished last]
+    /// Seed it was trained with [default: that of the latest finished cell]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Protocol of the fold [default: that of the cell finished last]
+    /// Protocol of the fold [default: that of the latest finished cell]
     #[arg(long, value_name = "P")]
     pub(crate) protocol: Option<String>,
     /// Device to run on: cpu, cuda, cuda:N, metal, auto
@@ -122,9 +122,6 @@ pub(crate) struct Predict {
 pub(crate) struct Compress {
     /// Experiment of a finished run, or the run's folder under data/runs/
     pub(crate) run: String,
-    /// What the matrix becomes: a Tensor Train
-    #[arg(long, value_name = "FORMAT", value_parser = ["tt"])]
-    pub(crate) to: String,
     /// Inner TT ranks; larger ones than possible are clamped
     #[arg(long, value_name = "4,8", value_delimiter = ',', required = true, value_parser = at_least_one)]
     pub(crate) rank: Vec<usize>,
@@ -142,7 +139,7 @@ pub(crate) struct Compress {
     /// Device to train on: cpu, cuda, cuda:N, metal, auto
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: DeviceName,
-    /// Folder for the results, in place of results/
+    /// Folder for the results, instead of results/
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]

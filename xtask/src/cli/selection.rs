@@ -13,13 +13,13 @@ pub(crate) struct Selection {
     /// The dataset's folder or its parent [default: data/<experiment>/, else a rendered sample]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Folder under results/ [default: the experiment's name; of `folder`, that of the --data folder]
+    /// Folder under results/ [default: the experiment's name; for `folder`, the name of the --data folder]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// List of the clips to use, with labels, groups and split: a CSV, or UCF101's or HMDB51's own
+    /// List of the clips to use with labels, groups and split: a CSV, or the official lists of UCF101 and HMDB51
     #[arg(long, value_name = "FILE")]
     pub(crate) split: Option<PathBuf>,
-    /// The rendered sample, whatever lies in data/
+    /// Use the rendered sample, even where data/ holds clips
     #[arg(long, conflicts_with_all = ["data", "split", "allow_partial"])]
     pub(crate) sample: bool,
     /// Models to train: tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn; controls: mean-frame, stacked-frames,
@@ -35,16 +35,16 @@ pub(crate) struct Selection {
     /// Training recipe: scaled, scaled-single or paper-code
     #[arg(long, value_name = "R")]
     pub(crate) recipe: Option<String>,
-    /// Folds over clips (the paper's), groups, or the official split
+    /// How clips are split: clips (folds over clips, as in the paper), groups, or official
     #[arg(long, value_name = "P")]
     pub(crate) protocol: Option<String>,
-    /// Train on all clips, for use and without a score: the model [default: tt-gru] lands in data/models/
+    /// Train on all clips, without a score; the model [default: tt-gru] is kept in data/models/
     #[arg(long = "final", conflicts_with_all = ["folds", "protocol"])]
     pub(crate) final_model: bool,
     /// Seed of every random stream
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     pub(crate) seed: Option<u64>,
-    /// Several seeds; scores are averaged over them within a fold
+    /// Several seeds; scores are averaged over them within each fold
     #[arg(long, value_name = "0,1,2", value_delimiter = ',')]
     pub(crate) seeds: Vec<u64>,
     /// Override a key of the experiment's TOML; may be repeated
@@ -56,7 +56,7 @@ pub(crate) struct Selection {
     /// Device to train on: cpu, cuda, cuda:N, metal, or auto for a card where one is ready
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: DeviceName,
-    /// Products on a CUDA card: f32, or tf32 or bf16 for speed; their errors are in docs/performance.md
+    /// Precision of products on a CUDA card: f32, or tf32 or bf16 for speed (errors: docs/performance.md)
     #[arg(long, value_name = "P", default_value = "f32")]
     pub(crate) precision: Precision,
 }

@@ -11,7 +11,7 @@ pub(crate) struct Setup {
     /// Build the engine for Apple's cards
     #[arg(long)]
     pub(crate) metal: bool,
-    /// Oldest card that candle's kernels are for: 75, 80, 86, 89; from 90 on they run on that card alone
+    /// Compute capability of the oldest card to support: 75, 80, 86, 89; from 90 on only that card is supported
     #[arg(long, value_name = "N", default_value_t = 80, requires = "cuda")]
     pub(crate) compute_cap: u32,
 }

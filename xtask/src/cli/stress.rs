@@ -17,25 +17,25 @@ pub(crate) enum Stress {
     /// Kill runs of the five models at random instants and compare what they leave with an undisturbed run
     #[command(after_help = "\
 Examples:
-  cargo xtask torture resume
-  cargo xtask torture resume --kills 20 --seed 7")]
+  cargo xtask stress resume
+  cargo xtask stress resume --kills 20 --seed 7")]
     Resume(ResumeOptions),
-    /// Decode damaged clips of every codec: no crash, no hang, and little damage that goes unnoticed
+    /// Decode damaged clips of every codec: nothing may crash or hang, and damage should be noticed
     #[command(after_help = "\
 Examples:
-  cargo xtask torture clips --count 1000
-  cargo xtask torture clips --count 50 --seed 7")]
+  cargo xtask stress clips --count 1000
+  cargo xtask stress clips --count 50 --seed 7")]
     Clips(ClipOptions),
     /// Kill an import at random instants: it must end with the same frame store, byte for byte
     #[command(after_help = "\
 Examples:
-  cargo xtask torture import --kills 50")]
+  cargo xtask stress import --kills 50")]
     Import(ImportOptions),
     /// Disturb a Slurm of two nodes on this machine: nothing may be lost, computed twice or changed
     #[command(after_help = "\
 Examples:
-  cargo xtask torture cluster
-  cargo xtask torture cluster --scenarios node-killed,time-limit")]
+  cargo xtask stress cluster
+  cargo xtask stress cluster --scenarios node-killed,time-limit")]
     Cluster(ClusterOptions),
 }
 
@@ -44,14 +44,14 @@ pub(crate) struct ImportOptions {
     /// Kills to survive
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub(crate) kills: usize,
-    /// Seed of the instants
+    /// Seed of the instants of the kills
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ClipOptions {
-    /// Mutants of each codec
+    /// Damaged clips of each codec
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) count: usize,
     /// Seed of the damage
@@ -64,14 +64,14 @@ pub(crate) struct ResumeOptions {
     /// Kills to survive
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) kills: usize,
-    /// Seed of the instants, signals, thread counts and checkpoint intervals
+    /// Seed of the instants of the kills, signals, thread counts and checkpoint intervals
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ClusterOptions {
-    /// What happens [default: all of them]
+    /// Disturbances to try [default: all]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) scenarios: Vec<Scenario>,
 }
@@ -80,17 +80,17 @@ pub(crate) struct ClusterOptions {
 pub(crate) enum Scenario {
     /// Nothing happens
     Undisturbed,
-    /// A node is gone with everything on it
+    /// A node is killed with everything on it
     NodeKilled,
-    /// A node's daemon is gone and its cells live on: Slurm starts them a second time
+    /// A node's daemon is killed while its cells live on, so that Slurm starts them a second time
     DaemonKilled,
-    /// The controller is gone for a while
+    /// The controller is killed and comes back later
     ControllerKilled,
     /// No cell fits into the time limit
     TimeLimit,
     /// The same cells are submitted twice at the same time
     TwoSubmits,
-    /// A cell fails, is repaired and submitted again
+    /// A cell fails, is repaired and is submitted again
     FailingCell,
     /// Writes fail on the nodes
     FullDisk,

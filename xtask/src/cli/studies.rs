@@ -6,7 +6,7 @@ use crate::cli::flags::Study;
 
 #[derive(Debug, Args)]
 pub(crate) struct Ablation {
-    /// Name of a TOML in experiments/ledger/
+    /// Name of a TOML in experiments/ablation/
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) study: Study,
@@ -16,10 +16,10 @@ pub(crate) struct Ablation {
 pub(crate) struct Tune {
     /// Name of a TOML in experiments/tune/
     pub(crate) name: String,
-    /// Only these models of the search
+    /// Use only these models of the search
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) models: Vec<String>,
-    /// Only these folds of the search
+    /// Use only these folds of the search
     #[arg(long, value_name = "0,1", value_delimiter = ',')]
     pub(crate) folds: Vec<usize>,
     #[command(flatten)]

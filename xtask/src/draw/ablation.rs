@@ -10,15 +10,15 @@ use crate::results::ablation::{ABLATION_HEADER, Shown, shown};
 use crate::results::{RUNS, csv_bytes, holding, machines, shown_line, write_atomic};
 use crate::text::{md_table, score};
 
-/// Writes table, page and chart of a ledger from the run with the most cells.
+/// Writes table, page and chart of an ablation from the run with the most cells.
 pub(crate) fn derive(dir: &Path) -> Result<()> {
     let shown = shown(dir)?;
-    write_atomic(&dir.join("ledger.csv"), &csv_bytes(ABLATION_HEADER, &shown.table)?)?;
-    write_atomic(&dir.join("ledger.md"), page(&shown).as_bytes())?;
+    write_atomic(&dir.join("ablation.csv"), &csv_bytes(ABLATION_HEADER, &shown.table)?)?;
+    write_atomic(&dir.join("ablation.md"), page(&shown).as_bytes())?;
     charts::ablation(dir, &shown.about.title, &shown.table)
 }
 
-/// Derives every ledger below `root` again; how many there are.
+/// Derives every ablation below `root` again; how many there are.
 pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
     let dirs: Vec<PathBuf> = holding(root, RUNS)?.into_iter().map(|name| root.join(name)).collect();
     for dir in &dirs {
@@ -36,8 +36,8 @@ fn page(Shown { about, table, run, others }: &Shown) -> String {
          saturated: share of the gates' activations below 0.01 or above 0.99 at the initial weights, over the \
          first training batch. Split `inner` scores on a part of the training fold and is what a setting may be \
          chosen by; `test` is the test fold, and chooses nothing.\n\n- {}\n- {} clips, {} frames; data digest \
-         `{}`\n- {}\n- machine: {}\n\n![scores per level](ledger.svg)\n",
-        about.ledger,
+         `{}`\n- {}\n- machine: {}\n\n![scores per level](ablation.svg)\n",
+        about.ablation,
         about.protocol,
         about.data,
         about.clips,

@@ -2,6 +2,7 @@
 
 pub(crate) mod ablation;
 pub(crate) mod charts;
+pub(crate) mod commands;
 pub(crate) mod compression;
 pub(crate) mod devices;
 pub(crate) mod findings;

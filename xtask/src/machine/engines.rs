@@ -34,7 +34,7 @@ pub(crate) fn cuda(repo: &Repo, compute_cap: u32) -> Result<()> {
     let free = files::free_bytes(repo.root()).ok();
     if !target.is_dir() && free.is_some_and(|free| free < BUILD_BYTES) {
         let (need, free) = (text::bytes(BUILD_BYTES), text::bytes(free.unwrap_or_default()));
-        bail!("the build needs {need} of disk in {}, and {free} are free", repo.show(&target));
+        bail!("the build needs {need} of disk in {}, and only {free} are free", repo.show(&target));
     }
     let mut cargo = engine(repo, "cuda");
     toolkit.show_to(&mut cargo)?;
@@ -44,7 +44,7 @@ pub(crate) fn cuda(repo: &Repo, compute_cap: u32) -> Result<()> {
         cargo.env(NVCC_FLAGS, format!("{given} {option}").trim_start());
     }
     eprintln!(
-        "building bench-suite with CUDA (candle's kernels take nvcc 13 minutes of processor time at first)"
+        "building bench-suite with CUDA (the first time, candle's kernels take nvcc 13 minutes of processor time)"
     );
     timed(&mut cargo)?;
     finish(repo, "cuda")?;
@@ -59,7 +59,7 @@ pub(crate) fn cuda(repo: &Repo, compute_cap: u32) -> Result<()> {
     replace_link(stub, &lent.join("libcuda.so.1"))?;
     let mut program = Command::new(devices::program(repo, "cuda"));
     program.env("LD_LIBRARY_PATH", env::join_paths([toolkit.home.join("lib64"), lent])?);
-    starts(program, "no NVIDIA driver is here; with a stand-in for it the program starts")
+    starts(program, "no NVIDIA driver is installed; with a stand-in for it, the program starts")
 }
 
 /// Builds the engine for Metal.
@@ -107,7 +107,7 @@ fn finish(repo: &Repo, feature: &str) -> Result<()> {
 }
 
 fn replace_link(to: &Path, at: &Path) -> Result<()> {
-    // What is not there cannot be removed, and all else the next line says.
+    // Usually there is no old link; any other failure shows when the new one is made.
     let _ = fs::remove_file(at);
     std::os::unix::fs::symlink(to, at).with_context(|| format!("failed to make {}", at.display()))
 }

@@ -27,7 +27,7 @@ pub(crate) fn ensure(allowed: Install) -> Result<()> {
         (true, _) => Ok(()),
         (false, true) => bail!("{}", complaint(&still)),
         (false, false) => {
-            bail!("{}\n  or say --install    (Debian, Ubuntu; as root or with sudo)", complaint(&still))
+            bail!("{}\n  or give --install   (Debian, Ubuntu; as root or with sudo)", complaint(&still))
         }
     }
 }
@@ -57,7 +57,7 @@ pub(crate) fn ensure_slurm(allowed: Install) -> Result<()> {
     if still.is_empty() {
         return Ok(());
     }
-    bail!("Slurm is not installed: apt-get install {}, or say --install", still.join(" "))
+    bail!("Slurm is not installed: apt-get install {}, or give --install", still.join(" "))
 }
 
 /// Installs what is missing, where that is possible, and returns what still is.

@@ -1,4 +1,4 @@
-//! The records of a ledger, a row per cell, and the table that follows from them.
+//! The records of an ablation, a row per cell, and the table that follows from them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,12 +16,12 @@ use crate::results::scores::tidy;
 /// Header of `cells.csv`.
 pub(crate) const CELLS_HEADER: &str = "factor,level,split,model,fold,seed,epochs,value,train_clips,test_clips,\
                                        saturated_gates,params_input,epoch_s,run,hits,groups";
-/// Header of `ledger.csv`.
+/// Header of `ablation.csv`.
 pub(crate) const ABLATION_HEADER: &str = "factor,level,split,model,mean,std,ci_low,ci_high,difference,\
                                         difference_low,difference_high,folds,epochs,params_input,\
                                         saturated_gates,epoch_s";
 
-/// A finished cell of a ledger. Factor and level are empty for the base.
+/// A finished cell of an ablation. Factor and level are empty for the base.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CellRow {
     pub(crate) factor: String,
@@ -48,7 +48,7 @@ pub(crate) struct CellRow {
     pub(crate) groups: String,
 }
 
-/// A row of `ledger.csv`: a level of a factor for a model, against the default on the same folds.
+/// A row of `ablation.csv`: a level of a factor for a model, against the default on the same folds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AblationRow {
     pub(crate) factor: String,
@@ -70,14 +70,16 @@ pub(crate) struct AblationRow {
     pub(crate) epoch_s: Option<f64>,
 }
 
-/// The name of the default level per factor, in the ledger's order.
+/// The name of the default level per factor, in the file's order.
 pub(crate) type Defaults = Vec<(String, String)>;
 
-/// What the cells of a ledger's run have in common: `run.toml`.
+/// What the cells of a run have in common: `run.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct About {
-    pub(crate) ledger: String,
+    /// Name of the ablation. Records of before it was called so say `ledger`.
+    #[serde(alias = "ledger")]
+    pub(crate) ablation: String,
     pub(crate) title: String,
     pub(crate) protocol: String,
     pub(crate) data: String,
@@ -208,6 +210,7 @@ pub(crate) fn summary(
 ) -> Option<AblationRow> {
     let first = cells.first()?;
     let (values, folds) = by_fold(cells);
+    // The draws of an interval have kept the name that they had first: another one would change every record.
     let purpose = format!("ledger/{factor}/{level}/{}/{}", first.split, first.model);
     let interval = stats::interval(&folds, &purpose);
     let difference = base.and_then(|base| paired(cells, base, &purpose));

@@ -85,7 +85,7 @@ macro_rules! of_cell {
 }
 of_cell!(FoldRow, CurveRow, ClipRow);
 
-/// Order of the tables: protocol, recipe, model in the deck's order, fold, seed.
+/// Order of the tables: protocol, recipe, model in the paper's order, fold, seed.
 pub(crate) fn cell_order(a: CellKey<'_>, b: CellKey<'_>) -> Ordering {
     let order = |k: CellKey<'_>| {
         let model = MODEL_NAMES.iter().position(|m| *m == k.0).unwrap_or(usize::MAX);

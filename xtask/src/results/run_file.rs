@@ -19,7 +19,7 @@ use crate::results::rows::{CellKey, OfCell, cell_order};
 pub(crate) struct RunFile {
     /// Name of the folder under `results/`.
     pub(crate) experiment: String,
-    /// Whose rows of the deck stand beside the results.
+    /// Whose rows of the paper stand beside the results.
     pub(crate) dataset: String,
     /// One line that says which data this is.
     pub(crate) data: String,

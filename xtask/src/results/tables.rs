@@ -44,7 +44,7 @@ pub(crate) struct TableRow {
     pub(crate) paper_epoch_s: Option<f64>,
 }
 
-/// A row of `sota.csv`: a bar of the deck's Figures 3, 5, 7, or one of ours on the official data.
+/// A row of `sota.csv`: a bar of Figures 3, 5, 7, or one of ours on the official data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SotaCsvRow {
     pub(crate) dataset: String,
@@ -159,7 +159,7 @@ fn table_row(records: &Records, rows: &[&FoldRow], tested: &AllTested<'_>) -> Ta
     }
 }
 
-/// The deck's bars of the dataset, and ours beside them: the paper's model on all folds of the paper's protocol and on
+/// The published bars of the dataset, and ours beside them: the paper's model on all folds of the paper's protocol and on
 /// the complete official data. Which row that is was settled before any was computed, not by the test folds.
 fn sota_rows(records: &Records, table: &[TableRow]) -> Vec<SotaCsvRow> {
     let Some(dataset) = deck::dataset(&records.run_file.dataset) else { return Vec::new() };

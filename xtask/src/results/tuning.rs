@@ -80,7 +80,7 @@ pub(crate) struct FinalRow {
 }
 
 impl FinalRow {
-    /// The row as a ledger has it.
+    /// The row as an ablation has it.
     fn cell(&self) -> CellRow {
         CellRow {
             factor: "tuned".into(),

@@ -22,7 +22,7 @@ impl std::fmt::Display for StillLocked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "another run still computes {}: the same command, later, goes on from what is finished",
+            "another run is still computing {}: run the same command later to continue",
             self.0.join(", ")
         )
     }

@@ -64,7 +64,7 @@ fn verdict(left: &Cost, memory: Option<u64>, force: bool) -> Result<String> {
     match memory {
         Some(has) if wanted > has && !force => bail!(
             "{line}: that is more than there is. The largest cell takes about {}; run fewer at a time (--jobs), make \
-             batches smaller (--set train.batch=N), or start all the same with --force",
+             batches smaller (--set train.batch=N), or start anyway with --force",
             bytes(largest)
         ),
         _ => Ok(line),

@@ -36,7 +36,7 @@ pub(crate) fn check(repo: &Repo, name: &str, selection: &Selection) -> Result<Ch
         Ok(chosen(sample, format!("rendered sample, not {}{why}", spec.title)))
     };
     if let Some(list) = selection.split.as_deref().filter(|list| !list.is_file()) {
-        bail!("--split {}: there is no such file", list.display());
+        bail!("--split {}: no such file", list.display());
     }
     if !spec.data.render.is_empty() {
         if selection.data.is_some() {
@@ -63,7 +63,7 @@ pub(crate) fn check(repo: &Repo, name: &str, selection: &Selection) -> Result<Ch
         return Ok(chosen(name, format!("clips in {own}")));
     }
     if place.symlink_metadata().is_ok() {
-        bail!("{own} is a link to a folder that is not there, or no folder: mend or remove it");
+        bail!("{own} is a broken link or not a folder: repair or remove it");
     }
     let asked_for = if selection.allow_partial {
         Some("--allow-partial")
@@ -76,7 +76,7 @@ pub(crate) fn check(repo: &Repo, name: &str, selection: &Selection) -> Result<Ch
     };
     match asked_for {
         Some(flag) => bail!(
-            "{own} is not there, and {flag} asks for the clips of {name}: put them there, or say --data DIR"
+            "{own} does not exist, and {flag} needs the clips of {name}: put them there, or give --data DIR"
         ),
         None if spec.data.fallback.is_empty() => {
             bail!("{name} needs clips: give --data DIR, or put them into {own}")
@@ -86,7 +86,7 @@ pub(crate) fn check(repo: &Repo, name: &str, selection: &Selection) -> Result<Ch
 }
 
 /// Folders under `results/` that are no experiment's.
-const TAKEN: [&str; 6] = ["bench", "compression", "devices", "ledger", "rates", "tuning"];
+const TAKEN: [&str; 6] = ["ablation", "bench", "compression", "devices", "rates", "tuning"];
 
 /// The selection with the name of its results: `--name`, and for any folder of clips the folder's own, so that two such
 /// datasets have two names.

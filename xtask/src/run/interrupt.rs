@@ -15,7 +15,7 @@ pub(crate) struct Interrupted;
 
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("interrupted: finished cells are kept, the same command goes on from there")
+        f.write_str("interrupted: finished cells are kept, and the same command continues from there")
     }
 }
 

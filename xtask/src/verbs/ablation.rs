@@ -1,8 +1,8 @@
-//! `cargo xtask ledger`: what the paper leaves open, one factor at a time on real clips.
+//! `cargo xtask ablation`: what the paper leaves open, one factor at a time on real clips.
 //!
 //! Every level of a factor is a run of cells like any other, with its folder under `data/runs/`. All levels together, on
 //! one data and one kind of device, are a run of the ablation: its cells land in a folder below
-//! `results/ledger/<name>/runs/` as they are done.
+//! `results/ablation/<name>/runs/` as they are done.
 
 use anyhow::{Context, Result};
 use bench_suite::record::{Computed, Plan};
@@ -19,7 +19,7 @@ use crate::run::studies::ablation::{Ablation, Variant};
 use crate::run::trials::{Finished, Trials};
 use crate::run::{engine, experiments};
 
-/// Runs an ablation and writes `results/ledger/<name>/`.
+/// Runs an ablation and writes `results/ablation/<name>/`.
 pub(crate) fn ablation(repo: &Repo, args: &studies::Ablation) -> Result<()> {
     let ablation = Ablation::read(repo, &args.name)?;
     let device = devices::resolve(repo, args.study.device);
@@ -29,7 +29,7 @@ pub(crate) fn ablation(repo: &Repo, args: &studies::Ablation) -> Result<()> {
         experiments::check(repo, &ablation.experiment, &variant.selection)
             .with_context(|| format!("{} {}", variant.factor, variant.level))?;
     }
-    let dir = results_root(repo, args.study.out.as_deref())?.join("ledger").join(&args.name);
+    let dir = results_root(repo, args.study.out.as_deref())?.join("ablation").join(&args.name);
     check_writable(&dir)?;
     let base: &Selection = &variants[0].selection;
     let trials = Trials::open(repo, &ablation.experiment, std::slice::from_ref(base), &args.study)?;
@@ -94,7 +94,7 @@ fn row(cell: Finished, variant: &Variant, plan: &Plan, about: &mut About) -> Cel
 
 fn about_of(name: &str, ablation: &Ablation, plan: &Plan) -> About {
     About {
-        ledger: name.to_owned(),
+        ablation: name.to_owned(),
         title: plan.data.clone(),
         protocol: ablation.protocol.clone(),
         data: engine::data_line(plan),

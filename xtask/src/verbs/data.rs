@@ -29,7 +29,7 @@ pub(crate) struct BadData;
 
 impl std::fmt::Display for BadData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the data is not as it should be (see above)")
+        f.write_str("the data cannot be used as it is (see above)")
     }
 }
 
@@ -93,16 +93,16 @@ fn fetch(repo: &Repo, name: &str) -> Result<()> {
     let sources = sources(repo)?;
     let Some(source) = sources.get(name) else {
         let known: Vec<&str> = sources.keys().map(String::as_str).collect();
-        bail!("no address is known for {name:?}; {SOURCES} has {}", known.join(", "));
+        bail!("{SOURCES} has no address for {name:?}; it has {}", known.join(", "));
     };
     if source.archive.contains('/') || source.archive.starts_with('.') {
-        bail!("{SOURCES}: {:?} is no name of a file", source.archive);
+        bail!("{SOURCES}: {:?} is not a file name", source.archive);
     }
     let dir = repo.path(DOWNLOADS);
     fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
     let archive = dir.join(&source.archive);
     if archive.is_file() {
-        eprintln!("{} is here already", repo.show(&archive));
+        eprintln!("{} is already here", repo.show(&archive));
     } else {
         download(repo, source, &archive)?;
     }
@@ -121,11 +121,11 @@ fn download(repo: &Repo, source: &Source, archive: &Path) -> Result<()> {
         curl.args(["--fail", "--location", "--continue-at", "-", "--retry", "3", "--connect-timeout", "20"]);
         curl.args(["--progress-bar", "--proto", "=http,https,ftp", "--output"]).arg(&partial).arg(url);
         match curl.status() {
-            // What is no archive must not be gone on with from the next address.
+            // A download must not be continued from the next address when it is not an archive.
             Ok(status) if status.success() && is_web_page(&partial)? => {
                 fs::remove_file(&partial)
                     .with_context(|| format!("{} cannot be removed", partial.display()))?;
-                failures.push(format!("{url}: gave a web page, no archive"));
+                failures.push(format!("{url}: it sent a web page, not an archive"));
             }
             Ok(status) if status.success() => {
                 return fs::rename(&partial, archive)
@@ -162,15 +162,15 @@ fn check_archive(repo: &Repo, path: &Path) -> Result<()> {
         return Ok(());
     }
     if is_web_page(path)? {
-        bail!("{} is a web page, no archive: remove it and get the archive again", repo.show(path));
+        bail!("{} is a web page, not an archive: remove it and get the archive again", repo.show(path));
     }
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let found = files::digest(path).with_context(|| format!("{} cannot be read", path.display()))?;
     eprintln!("{found}  {}", repo.show(path));
     let wrong = |whose: &str, expected: &str| -> Result<()> {
         bail!(
-            "{} has another SHA-256 than {whose} says ({expected}): it is damaged or not the same archive; remove \
-             it and fetch it again",
+            "the SHA-256 of {} is not the one in {whose} ({expected}): it is damaged or another archive; remove it \
+             and fetch it again",
             repo.show(path)
         )
     };
@@ -256,7 +256,7 @@ mod tests {
             fetch(&repo, "clips")
         };
         let error = format!("{:#}", try_from(&["/page"]).unwrap_err());
-        assert!(error.contains("/page: gave a web page, no archive"), "{error}");
+        assert!(error.contains("/page: it sent a web page, not an archive"), "{error}");
         assert_eq!(fs::read_dir(&downloads).unwrap().count(), 0, "something is left");
         // One that was saved by hand is named, and leaves no digest that the archive would have to have.
         fs::write(downloads.join("a.rar"), "<html>").unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::draw::{ablation, compression, devices, findings, page, rates, readme, tuning};
+use crate::draw::{ablation, commands, compression, devices, findings, page, rates, readme, tuning};
 use crate::repo::Repo;
 use crate::results::Page;
 use crate::results::folders::results_root;
@@ -34,13 +34,14 @@ pub(crate) fn figures(repo: &Repo, out: Option<&Path>, experiment: Option<&str>)
     if experiment.is_none() {
         drawn += devices::redraw(repo, &root.join("devices"))?;
         drawn += compression::redraw(repo, &root.join("compression"))?;
-        drawn += ablation::redraw(repo, &root.join("ledger"))?;
+        drawn += ablation::redraw(repo, &root.join("ablation"))?;
         drawn += tuning::redraw(repo, &root.join("tuning"))?;
         drawn += rates::redraw(repo, &root.join("rates"))?;
     }
     if experiment.is_none_or(|name| name == readme::SHOWN) && *root == repo.path("results") {
         readme::splice(repo)?;
         findings::write(repo)?;
+        commands::write(repo)?;
     }
     if drawn == 0 {
         eprintln!("{} holds no records yet: cargo xtask reproduce ucf11 makes some", repo.show(root));

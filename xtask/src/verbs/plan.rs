@@ -33,9 +33,7 @@ fn print(repo: &Repo, run_dir: &Path, of: &Plan) -> Result<()> {
     let device = of.device;
     let program = devices::device_program(repo, device).or_else(|reason| {
         let plain = Command::new(devices::built(repo, device)?);
-        eprintln!(
-            "{reason:#}\nwhere the lines run, LD_LIBRARY_PATH has to name the folders of these libraries"
-        );
+        eprintln!("{reason:#}\nset LD_LIBRARY_PATH to the folders of these libraries where the commands run");
         anyhow::Ok(plain)
     })?;
     let mut lines = String::new();

@@ -15,7 +15,7 @@ pub(crate) struct BadClips;
 
 impl std::fmt::Display for BadClips {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("clips that cannot be used are named above")
+        f.write_str("some clips cannot be used; they are named above")
     }
 }
 
@@ -37,7 +37,10 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
         _ => bail!("no clip was given: cargo xtask predict RUN CLIP..., or --model-file FILE CLIP..."),
     };
     if !model.is_file() {
-        bail!("{} is no file: reproduce --final leaves models in data/models/", model.display());
+        bail!(
+            "{} is not a file: `cargo xtask reproduce --final` keeps models in data/models/",
+            model.display()
+        );
     }
     packages::require()?;
     repo.build(&["video-data"], "decoding, links FFmpeg", true)?;

@@ -67,7 +67,7 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
     let tables = Tables::new(repo, &run_dir, &plan, args.out.as_deref(), &command)?;
     let ended = || {
         if let Err(error) = tables.write() {
-            progress.say(&format!("no tables of the cells so far: {error:#}"));
+            progress.say(&format!("the tables could not be written yet: {error:#}"));
         }
     };
     let runner = Runner {

@@ -50,7 +50,7 @@ fn remove(repo: &Repo, (root, experiment): (&Path, &str), run: &str, yes: bool) 
         bail!("{} holds no run {run:?}; there are: {known}", repo.show(&parent));
     }
     let last = parent != dir && holding(&parent, "")?.len() == 1;
-    let with = if last { ", and with it the page, which shows no other" } else { "" };
+    let with = if last { ", and with it the page, which shows no other run" } else { "" };
     eprintln!("{} would be removed for good{with}", repo.show(&folder));
     if !yes && !confirmed()? {
         bail!("nothing was removed");
@@ -66,7 +66,7 @@ fn remove(repo: &Repo, (root, experiment): (&Path, &str), run: &str, yes: bool) 
         _ if last => Ok(()),
         Some("devices" | "bench") => Ok(()),
         Some("compression") => compression::derive(&dir),
-        Some("ledger") => ablation::derive(&dir),
+        Some("ablation") => ablation::derive(&dir),
         _ => page::derive(&dir),
     }
 }
@@ -74,7 +74,7 @@ fn remove(repo: &Repo, (root, experiment): (&Path, &str), run: &str, yes: bool) 
 /// Whether a person at the terminal says yes; without a terminal nobody does.
 fn confirmed() -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("no terminal to ask at: --yes removes it");
+        bail!("there is no terminal to ask on: give --yes to remove it");
     }
     eprint!("remove it? [y/N] ");
     std::io::stderr().flush()?;

@@ -18,7 +18,7 @@ use crate::text;
 pub(crate) fn status(repo: &Repo, name: &str) -> Result<()> {
     let run = Run::find(repo, name)?;
     let queue = slurm::queue(&run.dir).unwrap_or_else(|error| {
-        eprintln!("only the run's folder is looked at: {error:#}");
+        eprintln!("Slurm's queue could not be read, so only the run's folder was looked at: {error:#}");
         BTreeMap::new()
     });
     let logs: Vec<_> = slurm::submissions(&run.dir)?.into_iter().flat_map(|one| one.arrays).collect();

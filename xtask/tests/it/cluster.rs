@@ -7,7 +7,7 @@ use crate::fake::{Fake, stderr};
 #[test]
 fn lines_of_the_plan_are_commands_that_finish_the_run() {
     let fake = Fake::new();
-    let planned = fake.xtask("plan ucf11 --format lines");
+    let planned = fake.xtask("plan ucf11");
     let lines = String::from_utf8(planned.stdout.clone()).unwrap();
     assert_eq!(lines.lines().count(), 4, "{}", stderr(&planned));
     let status = fake.xtask("status ucf11-sample");

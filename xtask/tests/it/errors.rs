@@ -15,7 +15,7 @@ fn bad_input_is_refused_before_anything_is_built() {
         ("reproduce ucf11 --protocol clip", vec!["unknown protocol \"clip\"", "\"clips\""]),
         ("reproduce ucf11 --set model.rnak=5", vec!["model.rnak", "model.rank"]),
         ("reproduce ucf11 --device cuda", vec!["device cuda needs", "not built", "cargo xtask setup --cuda"]),
-        ("ledger miracl-words --device cuda:1", vec!["device cuda:1 needs", "cargo xtask setup --cuda"]),
+        ("ablation miracl-words --device cuda:1", vec!["device cuda:1 needs", "cargo xtask setup --cuda"]),
         ("compare --devices cpu,metal", vec!["device metal needs", "not built", "cargo xtask setup --metal"]),
         ("bench gpu", vec!["device cuda needs", "cargo xtask setup --cuda"]),
         ("bench kernels --device cuda", vec!["device cuda needs", "cargo xtask setup --cuda"]),
@@ -28,18 +28,18 @@ fn bad_input_is_refused_before_anything_is_built() {
         ("reproduce ucf11 --data nowhere", vec!["--data nowhere cannot be read"]),
         ("reproduce ucf11 --data file", vec!["--data file cannot be read"]),
         ("reproduce ucf11 --data empty", vec!["--data empty is empty"]),
-        (
-            "reproduce folder --data empty --split nowhere.csv",
-            vec!["--split nowhere.csv: there is no such file"],
-        ),
+        ("reproduce folder --data empty --split nowhere.csv", vec!["--split nowhere.csv: no such file"]),
         ("reproduce ucf11-sample --data empty", vec!["renders its own clips"]),
         ("reproduce ucf11 --data empty --sample", vec!["cannot be used with", "--sample"]),
         ("reproduce ut-interaction --sample", vec!["ut-interaction has no rendered sample"]),
         (
             "reproduce ucf11 --allow-partial",
-            vec!["data/ucf11/ is not there", "--allow-partial asks for the clips"],
+            vec!["data/ucf11/ does not exist", "--allow-partial needs the clips"],
         ),
-        ("reproduce ucf11 --set data.folder=mine", vec!["data/mine/ is not there", "--set data.folder asks"]),
+        (
+            "reproduce ucf11 --set data.folder=mine",
+            vec!["data/mine/ does not exist", "--set data.folder needs"],
+        ),
         ("compare ucf11 --data nowhere", vec!["--data nowhere cannot be read"]),
         ("reproduce ut-interaction", vec!["needs clips", "--data DIR", "data/ut-interaction/"]),
         ("reproduce ucf11 --out file", vec!["results folder", "file cannot be written"]),
@@ -48,9 +48,11 @@ fn bad_input_is_refused_before_anything_is_built() {
         ("reproduce ucf11 --on slurm --jobs 2", vec!["cannot be used with '--jobs <N>'"]),
         ("reproduce ucf11 --max-parallel 2", vec!["--on <ENGINE>"]),
         ("status ucf11", vec!["no run of \"ucf11\"", "cargo xtask reproduce ucf11"]),
-        ("predict --model-file nothing clip.mp4", vec!["nothing is no file", "data/models/"]),
+        ("predict --model-file nothing clip.mp4", vec!["nothing is not a file", "data/models/"]),
         ("predict ucf11", vec!["no clip was given", "--model-file FILE"]),
         ("figures nothing", vec!["nothing holds no records"]),
+        ("ledger miracl-words --data DIR", vec!["`ledger` is called `ablation` now", "cargo xtask ablation"]),
+        ("torture resume", vec!["`torture` is called `stress` now"]),
     ] {
         let output = fake.xtask(line);
         let text = stderr(&output);

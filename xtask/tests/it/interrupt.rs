@@ -25,7 +25,7 @@ fn a_stopped_run_exits_130_and_the_next_one_goes_on() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{name}: {}", stderr(&output));
         let last = stderr(&output).lines().last().unwrap().to_owned();
-        assert_eq!(last, "interrupted: finished cells are kept, the same command goes on from there");
+        assert_eq!(last, "interrupted: finished cells are kept, and the same command continues from there");
         assert!(!fake.path("results/ucf11-sample/table.csv").exists());
         fs::remove_file(fake.path("fake/slow")).unwrap();
         let output = fake.xtask("reproduce ucf11");
@@ -45,8 +45,8 @@ fn cells_that_another_run_holds_end_with_75_and_their_names() {
         text.contains("cell tt-gru.clips.scaled.f0.s0 is being computed by another run: waiting"),
         "{text}"
     );
-    assert!(text.lines().last().unwrap().starts_with("another run still computes "), "{text}");
-    assert!(text.contains(", gru.clips.scaled.f1.s0: the same command, later, goes on"), "{text}");
+    assert!(text.lines().last().unwrap().starts_with("another run is still computing "), "{text}");
+    assert!(text.contains(", gru.clips.scaled.f1.s0: run the same command later"), "{text}");
 }
 
 /// Files are limited to 1 KiB here, so that the records cannot be written.

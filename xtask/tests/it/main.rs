@@ -16,6 +16,6 @@ mod results;
 mod rooms;
 mod run;
 mod setup;
+mod stress;
 mod tidy;
-mod torture;
 mod tune;

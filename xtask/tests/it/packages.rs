@@ -26,15 +26,15 @@ fn only_the_two_commands_of_the_readme_install_unasked() {
     for line in [
         "plan ucf11",
         "compare ucf11",
-        "ledger miracl-words --data clips",
+        "ablation miracl-words --data clips",
         "data import folder clips",
         "data verify folder",
-        "torture clips --count 1",
+        "stress clips --count 1",
     ] {
         let output = fake.xtask(line);
         let text = stderr(&output);
         assert!(!output.status.success(), "{line} succeeds: {text}");
-        assert!(text.contains("libavcodec-dev") && text.contains("say --install"), "{line}: {text}");
+        assert!(text.contains("libavcodec-dev") && text.contains("give --install"), "{line}: {text}");
         assert!(!fake.path("fake/apt").exists(), "{line} installs something");
     }
     for (line, installs) in

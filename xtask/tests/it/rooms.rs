@@ -28,13 +28,11 @@ const LEVELS: [&[&str]; 6] =
     [&["repo", "text"], &["cli"], &["machine", "results"], &["draw"], &["run"], &["dev", "verbs"]];
 
 /// Where circles are still allowed: the package, and below which of its modules.
-const KNOWN: [(&str, &str); 6] = [
+const KNOWN: [(&str, &str); 4] = [
     ("tt-core", ""),
     ("tt-core", "decomposition"),
     ("tt-rnn", ""),
     ("tt-rnn", "recurrence"),
-    ("video-data", ""),
-    ("bench-suite", ""),
 ];
 
 /// A path of modules, and for an item its name, from the root of a crate.

@@ -59,6 +59,24 @@ fn no_absolute_path_of_a_machine() {
     }
 }
 
+/// A row with more or fewer cells than the header has loses or shifts what it says.
+#[test]
+fn tables_have_as_many_cells_as_their_header() {
+    let cells = |line: &str| line.replace("\\|", "").trim().trim_matches('|').matches('|').count() + 1;
+    let is_page = |name: &str| Path::new(name).extension().is_some_and(|ending| ending == "md");
+    for (name, text) in tracked().iter().filter(|(name, _)| is_page(name)) {
+        let mut header = None;
+        for (at, line) in text.lines().enumerate() {
+            if !line.starts_with('|') {
+                header = None;
+                continue;
+            }
+            let width = *header.get_or_insert_with(|| cells(line));
+            assert_eq!(cells(line), width, "{name}, line {}: {line}", at + 1);
+        }
+    }
+}
+
 /// Names that say nothing about what is inside.
 #[test]
 fn no_file_is_called_utils() {

@@ -4,9 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::Map;
 
-use crate::cli::bench::Cell;
 use crate::dev::measured::{Bench, load};
 use crate::dev::peers::plan::{BATCH, PHASES};
 use crate::dev::peers::rows::{Row, Sample, WorkerFacts};
@@ -177,6 +175,8 @@ fn median(sorted: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::bench::Cell;
+    use serde_json::Map;
 
     fn worker(peer: &'static str, ours: bool, dense: bool) -> WorkerFacts {
         WorkerFacts {

@@ -1,4 +1,4 @@
-//! `cargo xtask torture import`: an import killed at random instants must end with the same store, byte for byte.
+//! `cargo xtask stress import`: an import killed at random instants must end with the same store, byte for byte.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -23,7 +23,7 @@ const SPAN: f64 = 0.9;
 /// Kills imports until `kills` are done, and compares every finished store with the first.
 pub(super) fn import(repo: &Repo, kills: usize, seed: u64) -> Result<()> {
     let interrupt = Interrupt::install()?;
-    let base = repo.path("data/torture-import");
+    let base = repo.path("data/stress-import");
     remove(&base)?;
     let root = Root::new(repo, base.clone())?;
     let stores = root.path.join("data/stores");
@@ -45,7 +45,7 @@ pub(super) fn import(repo: &Repo, kills: usize, seed: u64) -> Result<()> {
     let reference = base.join("reference");
     fs::rename(&stores, &reference).with_context(|| format!("{} cannot be renamed", stores.display()))?;
     eprintln!("an undisturbed import takes {}", text::seconds(undisturbed.as_secs_f64()));
-    let mut draws = Draws::new(&format!("torture/import/seed{seed}"));
+    let mut draws = Draws::new(&format!("stress/import/seed{seed}"));
     let (mut done, mut pending, mut survived, mut mismatches) = (0, 0, 0, 0);
     while done < kills || pending > 0 {
         interrupt.check()?;

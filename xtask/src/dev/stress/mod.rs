@@ -1,4 +1,4 @@
-//! `cargo xtask torture`: runs killed at random instants or on a disturbed cluster must end as if they had not been,
+//! `cargo xtask stress`: runs killed at random instants or on a disturbed cluster must end as if they had not been,
 //! and damaged clips must cost themselves alone.
 
 mod cluster;
@@ -22,7 +22,7 @@ use crate::run::interrupt::Interrupt;
 use crate::text;
 use victim::{Attempt, End, Tally};
 
-/// The experiment that is tortured: five models, three folds, frames small enough for a cell a second.
+/// The experiment that is run: five models, three folds, frames small enough for a cell a second.
 const EXPERIMENT: &str = "folder-sample";
 /// Of so many rounds, one starts without clips and frame store, so that kills fall into making these too.
 const ROUNDS_PER_STORE: usize = 2;
@@ -82,18 +82,18 @@ fn clips(repo: &Repo, options: &ClipOptions) -> Result<()> {
         "--seed",
         &options.seed.to_string(),
     ]);
-    engine.arg("--dir").arg(repo.path("data/torture-clips"));
+    engine.arg("--dir").arg(repo.path("data/stress-clips"));
     run(&mut engine)
 }
 
 fn resume(repo: &Repo, options: &ResumeOptions) -> Result<()> {
     let interrupt = Interrupt::install()?;
-    let base = repo.path("data/torture");
+    let base = repo.path("data/stress");
     remove(&base)?;
     let reference = Root::new(repo, base.join("reference"))?;
     let killed = Root::new(repo, base.join("killed"))?;
     let log = base.join("engine.log");
-    let mut draws = Draws::new(&format!("torture/resume/seed{}", options.seed));
+    let mut draws = Draws::new(&format!("stress/resume/seed{}", options.seed));
     let mut tally = Tally::default();
     let started = Instant::now();
     let attempt = |root, draws: &mut Draws, tally: &mut Tally, kills| {

@@ -1,4 +1,4 @@
-//! The ledger of what the paper leaves open: a panel per factor, a row per level, a mark per model.
+//! What the paper leaves open: a panel per factor, a row per level, a mark per model.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::text::score;
 /// Height of a mark's row.
 const MARK: f64 = 17.0;
 
-/// Draws `ledger.svg` and `ledger.png` beside a ledger's `ledger.csv`.
+/// Draws `ablation.svg` and `ablation.png` beside `ablation.csv`.
 pub(crate) fn ablation(dir: &Path, data: &str, rows: &[AblationRow]) -> Result<()> {
     let mut factors: Vec<(String, Vec<&AblationRow>)> = Vec::new();
     for row in rows {
@@ -34,7 +34,7 @@ pub(crate) fn ablation(dir: &Path, data: &str, rows: &[AblationRow]) -> Result<(
     for ((name, rows), area) in factors.iter().zip(&areas) {
         panel(&mut canvas, *area, name, rows);
     }
-    canvas.write(dir, "ledger")
+    canvas.write(dir, "ablation")
 }
 
 fn panel(canvas: &mut Canvas, area: Area, name: &str, rows: &[&AblationRow]) {

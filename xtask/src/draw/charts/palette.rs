@@ -44,7 +44,7 @@ pub(crate) fn ink((r, g, b): Color) -> Color {
     (dark(r), dark(g), dark(b))
 }
 
-/// Style rules that turn a chart's colours into those of a dark page: of the paper's and the deck's models, and of
+/// Style rules that turn a chart's colours into those of a dark page: of the paper's models, and of
 /// `others` that the page shows.
 pub(crate) fn dark_style<'a>(others: impl Iterator<Item = &'a str>) -> String {
     let mut rules = String::new();

@@ -1,4 +1,4 @@
-//! Figure 1 of the deck: weights of the input-to-hidden product against the TT rank.
+//! Figure 1: weights of the input-to-hidden product against the TT rank.
 //!
 //! The fully connected layer has thousands of times more; a broken axis keeps the others apart.
 

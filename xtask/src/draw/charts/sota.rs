@@ -1,4 +1,4 @@
-//! State of the art (the deck's Figures 3, 5, 7). A bar of ours stands here only on the official data.
+//! State of the art (Figures 3, 5, 7). A bar of ours stands here only on the official data.
 
 use crate::draw::charts::Scene;
 use crate::draw::charts::axes::{Area, HEADER, LABEL, PANEL, Scale, header, x_axis};
@@ -22,7 +22,7 @@ pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
     };
     let mut canvas = Canvas::new(1000.0, area.bottom + 56.0);
     let title = format!(
-        "State of the art on {} (Figure {} of the deck)",
+        "State of the art on {} (Figure {})",
         scene.paper_title().unwrap_or(&first.dataset),
         first.figure
     );

@@ -1,4 +1,4 @@
-//! `report.md` and `report.html`: tables and charts in the order of the deck's figures, from the records alone.
+//! `report.md` and `report.html`: tables and charts in the order of the paper's figures, from the records alone.
 //!
 //! What they say is put together once, as [`blocks`]; two templates write it.
 
@@ -41,7 +41,7 @@ fn page(dir: &Path, shown: &results::Page, tables: &Tables, drawn: &[Drawn]) -> 
     let mut sections = vec![Section::new(2, "data", "Data", vec![data(run)])];
     let mut rank = vec![rank_table(records)];
     rank.extend(charts.block("params-rank")?);
-    let title = "Weights against the TT rank (the deck's Table 1 and Figure 1)";
+    let title = "Weights against the TT rank (Table 1 and Figure 1)";
     sections.push(Section::new(2, "rank", title, rank));
     let mut results = results(run, &tables.table);
     results.extend(charts.block("accuracy")?);
@@ -326,10 +326,7 @@ fn sota(run: &RunFile, tables: &Tables) -> Option<(String, Vec<Block>)> {
         .iter()
         .map(|row| vec![row.method.clone(), row.year.to_string(), score(row.value), row.source.clone()]);
     blocks.push(table(&["method", "year", "value", "source"], 1, rows.collect()));
-    Some((
-        format!("State of the art on {} (the deck's Figure {})", dataset.title, dataset.sota_figure),
-        blocks,
-    ))
+    Some((format!("State of the art on {} (Figure {})", dataset.title, dataset.sota_figure), blocks))
 }
 
 fn left_out(run: &RunFile) -> Section {

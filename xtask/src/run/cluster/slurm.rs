@@ -131,7 +131,7 @@ pub(crate) fn submit(
     }
     let line = shlex::try_join(words.iter().map(String::as_str))?;
     submission.report = submitted(&mut command, &format!("#!/bin/sh\nexec {line}\n"))?;
-    eprintln!("report {}: after them", submission.report);
+    eprintln!("report job {}: runs after them", submission.report);
     remember(dir, &submission, !submission.arrays.is_empty())?;
     eprintln!("cargo xtask status {0}; cargo xtask collect {0}; cargo xtask cancel {0}", plan.experiment);
     Ok(true)

@@ -1,4 +1,4 @@
-//! `experiments/ledger/<name>.toml`: a base experiment, and the levels of each factor as `--set` values.
+//! `experiments/ablation/<name>.toml`: a base experiment, and the levels of each factor as `--set` values.
 
 use std::path::Path;
 
@@ -77,8 +77,8 @@ pub(crate) struct Variant {
 impl Ablation {
     /// Reads the ablation of that name.
     pub(crate) fn read(repo: &Repo, name: &str) -> Result<Self> {
-        let folder = repo.path("experiments/ledger");
-        nearest_or("ledger", name, &stems(&folder)?)?;
+        let folder = repo.path("experiments/ablation");
+        nearest_or("ablation", name, &stems(&folder)?)?;
         let path = folder.join(format!("{name}.toml"));
         let shown = repo.show(&path);
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn every_level_of_every_ablation_is_a_valid_experiment() {
         let repo = Repo::find().unwrap();
-        for name in stems(&repo.path("experiments/ledger")).unwrap() {
+        for name in stems(&repo.path("experiments/ablation")).unwrap() {
             let ablation = Ablation::read(&repo, &name).unwrap();
             let variants = ablation.variants(None, DeviceName::Cpu);
             assert!(variants.len() > ablation.factors.len(), "{name}");

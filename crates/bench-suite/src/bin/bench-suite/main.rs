@@ -126,7 +126,7 @@ enum Verb {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Decode damaged clips: `cargo xtask torture clips`.
+    /// Decode damaged clips: `cargo xtask stress clips`.
     TortureClips {
         /// Mutants of each codec.
         #[arg(long)]

@@ -216,7 +216,7 @@ fn configuration(dir: &Path) -> Result<String> {
     let user = output(Command::new("id").arg("-un")).context("this user has no name")?;
     let dir = dir.display();
     Ok(format!(
-        "ClusterName=torture
+        "ClusterName=stress
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser={user}
 SlurmdUser={user}
@@ -246,7 +246,7 @@ KillWait=3
 SlurmdParameters=config_overrides
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={} CPUs=4 RealMemory=16000 State=UNKNOWN
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={} CPUs=4 RealMemory=16000 State=UNKNOWN
-PartitionName=torture Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+PartitionName=stress Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 ",
         ports[0], ports[1], ports[2]
     ))

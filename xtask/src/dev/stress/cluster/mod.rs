@@ -1,4 +1,4 @@
-//! `cargo xtask torture cluster`: whatever dies on a cluster, the tables are those of an undisturbed run on one machine.
+//! `cargo xtask stress cluster`: whatever dies on a cluster, the tables are those of an undisturbed run on one machine.
 
 mod daemons;
 
@@ -86,7 +86,7 @@ impl fmt::Display for Verdict {
 pub(super) fn stress(repo: &Repo, options: &ClusterOptions, install: Install) -> Result<()> {
     packages::ensure_slurm(install)?;
     let interrupt = Interrupt::install()?;
-    let base = repo.path("data/torture-cluster");
+    let base = repo.path("data/stress-cluster");
     remove(&base)?;
     let wanted = if options.scenarios.is_empty() { Scenario::value_variants() } else { &options.scenarios };
     for scenario in wanted {

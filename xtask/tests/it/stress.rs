@@ -21,17 +21,17 @@ fn with_engine() -> Option<Fake> {
 #[test]
 fn eight_kills_are_survived() {
     let Some(fake) = with_engine() else { return };
-    let output = fake.xtask("torture resume --kills 8 --seed 1");
+    let output = fake.xtask("stress resume --kills 8 --seed 1");
     let text = stderr(&output);
     assert!(output.status.success(), "{text}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "8 kills, 8 survived, 0 mismatches\n", "{text}");
-    assert!(!fake.path("data/torture").exists(), "it is left when nothing is to be looked at");
+    assert!(!fake.path("data/stress").exists(), "it is left when nothing is to be looked at");
 }
 
 #[test]
 fn a_disturbed_cluster_loses_and_changes_nothing() {
     let Some(fake) = with_engine() else { return };
-    let output = fake.xtask("torture cluster --install");
+    let output = fake.xtask("stress cluster --install");
     let text = stderr(&output);
     if text.contains("Slurm is not installed") {
         writeln!(std::io::stderr(), "SKIPPED a_disturbed_cluster_loses_and_changes_nothing: {text}").unwrap();
