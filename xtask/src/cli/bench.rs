@@ -20,7 +20,7 @@ pub(crate) enum Bench {
     Gpu(Gpu),
     /// Other libraries' TT layers beside ours, measured in turns (needs Python)
     #[command(after_help = "Examples:\n  cargo xtask bench peers --peers torch_merged,t3f --frames 16")]
-    Peers(Peers),
+    Peers(Comparison),
     /// TT-SVD, rounding and TT-matrix products: ours, tensorly, t3f (needs Python)
     #[command(after_help = "Examples:\n  cargo xtask bench decomposition --rounds 3")]
     Decomposition(Decomposition),
@@ -101,7 +101,7 @@ pub(crate) const PEERS: [&str; 13] = [
 
 /// What `cargo xtask bench peers` may be told.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Peers {
+pub(crate) struct Comparison {
     /// Compare only these peers, at every T [default: all, the slow ones only at T <= 16]
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = PEERS)]
     pub(crate) peers: Vec<String>,

@@ -87,21 +87,19 @@ fn takes_value(argument: &Arg) -> bool {
     matches!(argument.get_action(), ArgAction::Set | ArgAction::Append)
 }
 
-/// What an argument is for, what it is without being said, and what it may be.
+/// What an argument is for, its default and its possible values.
 fn meaning(argument: &Arg) -> String {
-    let help = argument.get_long_help().or(argument.get_help());
-    let mut text = help.map(ToString::to_string).unwrap_or_default();
-    let defaults: Vec<String> =
-        argument.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
-    if takes_value(argument) && !defaults.is_empty() && !argument.is_hide_default_value_set() {
-        text += &format!(" [default: {}]", defaults.join(","));
+    let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
+    if !takes_value(argument) {
+        return help;
     }
-    let possible: Vec<String> =
-        argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
-    if takes_value(argument) && !possible.is_empty() {
-        text += &format!(" [possible: {}]", possible.join(", "));
-    }
-    text
+    let defaults = argument.get_default_values().iter().map(|value| value.to_string_lossy().into_owned());
+    let defaults = if argument.is_hide_default_value_set() { Vec::new() } else { defaults.collect() };
+    let possible = argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+    let listed = |what: &str, values: Vec<String>| {
+        if values.is_empty() { String::new() } else { format!(" [{what}: {}]", values.join(", ")) }
+    };
+    help + &listed("default", defaults) + &listed("possible", possible)
 }
 
 /// Text in a cell of a table, with nothing that Markdown would take for a tag.

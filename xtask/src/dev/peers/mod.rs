@@ -26,14 +26,14 @@ use self::environment::Environments;
 use self::plan::Round;
 use self::report::Results;
 use self::session::Session;
-use crate::cli::bench::{Cell, Peers};
+use crate::cli::bench::{Cell, Comparison};
 use crate::dev::measured::Bench;
 
 /// Runs the whole comparison: `root` is the repository, `engine` the built `bench-suite`.
 ///
 /// # Errors
 /// If our own side fails or computes something else than the reference, or if a file cannot be written.
-pub(crate) fn run(root: &Path, engine: &Path, options: &Peers) -> Result<()> {
+pub(crate) fn run(root: &Path, engine: &Path, options: &Comparison) -> Result<()> {
     let data = root.join("data/peers");
     let machine = Bench::new(root, engine)?;
     let out = machine.folder(root, "peers", options.out.as_deref())?;
@@ -65,12 +65,12 @@ pub(crate) fn run(root: &Path, engine: &Path, options: &Peers) -> Result<()> {
 }
 
 /// The peers of one session.
-fn round(options: &Peers, cell: Cell, frames: usize, threads: usize) -> Round {
+fn round(options: &Comparison, cell: Cell, frames: usize, threads: usize) -> Round {
     Round::new(&options.peers, cell, frames, threads)
 }
 
 /// Cell and T of every case.
-fn shapes(options: &Peers) -> Vec<(Cell, usize)> {
+fn shapes(options: &Comparison) -> Vec<(Cell, usize)> {
     let shortest = options.frames.iter().min();
     let pairs =
         options.cells.iter().flat_map(|&cell| options.frames.iter().map(move |&frames| (cell, frames)));
@@ -78,7 +78,7 @@ fn shapes(options: &Peers) -> Vec<(Cell, usize)> {
 }
 
 /// Every environment that some session needs.
-fn wanted(options: &Peers) -> Vec<plan::Home> {
+fn wanted(options: &Comparison) -> Vec<plan::Home> {
     let mut homes: Vec<_> = shapes(options)
         .into_iter()
         .flat_map(|(cell, frames)| options.threads.iter().map(move |&threads| (cell, frames, threads)))
