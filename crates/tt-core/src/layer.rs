@@ -30,7 +30,7 @@ impl TtOperator {
         Self::with_precision(shape, affine, backend, Precision::F32)
     }
 
-    /// The same with products of another precision, which only CUDA kernels offer.
+    /// The same with products of another precision, where the backend has kernels for it.
     pub fn with_precision(shape: &TtShape, affine: Affine, backend: Backend, precision: Precision) -> Self {
         let fused = Fused::new(shape, affine);
         let inner = Inner { shape: shape.clone(), affine, backend, precision, fused, saved: Pool::default() };

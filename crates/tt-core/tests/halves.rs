@@ -3,8 +3,8 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use rand::RngExt;
+use tt_core::apply::Precision;
 use tt_core::apply::{Affine, halves, ops, reference};
-use tt_core::cuda::Precision;
 use tt_core::{TtShape, rng};
 
 struct Case {

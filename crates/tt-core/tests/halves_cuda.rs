@@ -8,8 +8,8 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use rand::RngExt;
+use tt_core::apply::Precision;
 use tt_core::apply::{Affine, halves};
-use tt_core::cuda::Precision;
 use tt_core::{TtShape, rng};
 
 fn gpu() -> Option<Device> {

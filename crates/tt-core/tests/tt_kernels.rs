@@ -6,11 +6,12 @@
 )]
 
 use rand::RngExt;
+use tt_core::apply::Precision;
 use tt_core::apply::halves::{Cut, Geometry};
+use tt_core::cuda::Source;
 use tt_core::cuda::emulation::{Argument, available, emulate};
 #[cfg(unix)]
 use tt_core::cuda::nvrtc::Nvrtc;
-use tt_core::cuda::{Precision, Source};
 use tt_core::{TtShape, rng};
 
 /// Shared memory of a block of an H100.

@@ -8,13 +8,14 @@
 
 use crate::error::{Result, check_size};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use tt_core::simd::{Isa, Kernel, Simd};
 
 /// Values a work item; fixed, so that sums do not depend on the threads.
 const CHUNK: usize = 1 << 15;
 
 /// The constants of Adam.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdamConfig {
     /// Decay of the first moment.
     pub beta1: f64,

@@ -22,7 +22,7 @@ pub struct InputDropout {
 }
 
 /// Which states a recurrent layer returns.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Output {
     /// The last of each clip, `[B, H]`.
     #[default]

@@ -2,17 +2,29 @@
 
 use crate::recurrence::GateActivation;
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::str::FromStr;
 use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 
 /// How the gates of a TT projection share cores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum GateLayout {
     /// One train whose first output mode carries the gates (the paper's TT-GRU and TT-LSTM).
     Concatenated,
     /// One train per gate (the deck's vanilla form).
     Separate,
+}
+
+impl fmt::Display for GateLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Concatenated => "concatenated",
+            Self::Separate => "separate",
+        })
+    }
 }
 
 impl FromStr for GateLayout {
@@ -32,7 +44,7 @@ impl FromStr for GateLayout {
 }
 
 /// Everything that fixes a model but its weights.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// Features of a frame M: rows of pixels, red, green and blue each.
     pub features: usize,
@@ -52,7 +64,7 @@ pub struct ModelConfig {
     pub core_init: CoreInit,
     /// Which implementation applies the train.
     pub backend: Backend,
-    /// Precision of the CUDA kernels.
+    /// How exact its products are at least.
     pub precision: Precision,
     /// Hidden units of the dense models.
     pub dense_hidden: usize,
@@ -78,4 +90,52 @@ pub struct ModelConfig {
     pub warm_up_to: usize,
     /// Penalty on the classifier's weights, `l2 · sum w²`.
     pub classifier_l2: f32,
+}
+
+impl ModelConfig {
+    /// Models of sequences of numbers: rows of as many as the input modes multiply to, a state of as many as the output
+    /// modes do, no dropout, sigmoid gates and numbers taken as they are.
+    pub fn new(input_modes: &[usize], output_modes: &[usize], rank: usize, classes: usize) -> Self {
+        let features = input_modes.iter().product();
+        Self {
+            features,
+            width: features,
+            classes,
+            input_modes: input_modes.to_vec(),
+            output_modes: output_modes.to_vec(),
+            rank,
+            gates: GateLayout::Concatenated,
+            core_init: CoreInit::VarianceMatched,
+            backend: Backend::Fused,
+            precision: Precision::F32,
+            dense_hidden: output_modes.iter().product(),
+            gate_activation: GateActivation::Sigmoid,
+            affine: Affine::IDENTITY,
+            mlp_frames: 1,
+            mlp_input_modes: input_modes.to_vec(),
+            mlp_rank: rank,
+            recurrent_dropout: 0.0,
+            dense_masks_per_gate: false,
+            dense_input_dropout: 0.0,
+            tt_input_dropout: 0.0,
+            warm_up_to: 0,
+            classifier_l2: 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_read_as_it_was_written() {
+        let config = ModelConfig { gates: GateLayout::Separate, ..ModelConfig::new(&[4, 6], &[2, 3], 2, 5) };
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(text.contains(r#""gates":"separate""#) && text.contains(r#""backend":"fused""#), "{text}");
+        assert_eq!(serde_json::from_str::<ModelConfig>(&text).unwrap(), config);
+        for layout in [GateLayout::Concatenated, GateLayout::Separate] {
+            assert_eq!(layout.to_string().parse::<GateLayout>().unwrap(), layout);
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// What can go wrong with a recurrent network.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A batch without clips, or with a clip that has no frame.
     #[error("empty batch: {0}")]

@@ -7,6 +7,7 @@ pub mod adam;
 mod call;
 pub mod checkpoint;
 mod config;
+#[doc(hidden)]
 pub mod dense;
 mod error;
 pub mod layer;
@@ -17,5 +18,10 @@ pub mod projection;
 pub mod rates;
 pub mod recurrence;
 mod sink;
+
+/// The README's code is run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 pub use error::{Error, Result};

@@ -16,12 +16,15 @@
 //! The paper and its code have one rate for all weights: [`RateRule::Single`].
 
 use crate::error::Error;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Fan-in of the matrix that `lr` is the rate of: the recurrent matrix of the paper's 256 units.
 pub const REFERENCE_FAN_IN: usize = 256;
 
 /// What a run of values is to the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// Biases: one weight a unit.
     Vector,
@@ -40,12 +43,23 @@ pub enum Kind {
 }
 
 /// How a rate depends on what a weight belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum RateRule {
     /// A matrix has `lr · 256 / fan_in`, all else `lr`.
     FanIn,
     /// Every weight has `lr`.
     Single,
+}
+
+impl fmt::Display for RateRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FanIn => "fan-in",
+            Self::Single => "single",
+        })
+    }
 }
 
 impl std::str::FromStr for RateRule {
@@ -65,7 +79,7 @@ impl std::str::FromStr for RateRule {
 }
 
 /// The rates of one model's weights.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
     /// See [`RateRule`].
     pub lr: f64,

@@ -10,9 +10,8 @@ pub mod halves;
 pub mod ops;
 pub mod reference;
 
-#[cfg(feature = "candle")]
 #[doc(inline)]
-pub use crate::cuda::Precision;
+pub use crate::precision::Precision;
 pub use fused::{Fused, Isa, Saved};
 
 /// Which implementation of the TT layer runs.
@@ -92,6 +91,7 @@ impl<'a> Rows<'a> {
 ///
 /// Gradients with respect to the input are taken with respect to the *stored* number p.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Affine {
     /// Factor of the stored number.
     pub scale: f32,

@@ -10,6 +10,7 @@ pub mod launch;
 #[cfg(unix)]
 pub mod nvrtc;
 
+use crate::precision::Precision;
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 
@@ -19,20 +20,10 @@ const DEVICE: &str = include_str!("device.h");
 /// The kernels of the TT layer; `apply::halves` defines its sizes.
 pub(crate) const TT: &str = include_str!("tt.cu");
 
-/// How exact the products of tensor cores are. Sums are f32 in all of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Precision {
-    /// Numbers split in two of f16: 22 bits, and errors like those of f32.
-    #[default]
-    F32,
-    /// Rounded to f16: the 11 bits of TF32.
-    Tf32,
-    /// Where bf16 would be enough: the same as TF32, because f16 costs no more than bf16.
-    Bf16,
-}
-
 impl Precision {
-    /// Numbers of f16 that stand for one of f32.
+    /// Numbers of f16 that stand for one of f32 in products of tensor cores: two have 22 bits, and errors like those of
+    /// f32; one has the 11 bits of TF32, and serves bf16 too, because f16 costs no more.
+    #[doc(hidden)]
     pub const fn terms(self) -> usize {
         match self {
             Self::F32 => 2,

@@ -12,10 +12,13 @@
 
 mod backward;
 mod batch;
+#[doc(hidden)]
 pub mod cuda;
 mod forward;
 pub mod ops;
+mod order;
 mod pack;
+mod products;
 pub mod reference;
 #[cfg(test)]
 mod tests;
@@ -26,12 +29,15 @@ use crate::error::{Error, Result, check_size};
 pub use batch::{Batch, Masks};
 use pack::Packed;
 pub(crate) use pack::each;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::str::FromStr;
 use tt_core::simd::Pool;
 use tt_core::simd::{Buffer, Isa};
 
 /// The recurrent cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Cell {
     /// `h' = tanh(x + h·U + b)`
     Rnn,
@@ -70,6 +76,12 @@ impl Cell {
     }
 }
 
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl FromStr for Cell {
     type Err = Error;
     fn from_str(name: &str) -> Result<Self> {
@@ -83,12 +95,23 @@ impl FromStr for Cell {
 }
 
 /// The squashing function of the gates; candidate, cell and output use tanh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum GateActivation {
     /// `clip(0.2 x + 0.5, 0, 1)`, of the released code (PyTorch's Hardsigmoid has slope 1/6).
     HardSigmoid,
     /// `1 / (1 + e^-x)`, of the paper.
     Sigmoid,
+}
+
+impl fmt::Display for GateActivation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HardSigmoid => "hard-sigmoid",
+            Self::Sigmoid => "sigmoid",
+        })
+    }
 }
 
 impl FromStr for GateActivation {

@@ -4,10 +4,12 @@
 //! gather before and one after. The passes are written by hand over detached tensors and joined to the graph as one
 //! node, so neither the depth of the graph nor the cost of a step's gradient grows with the length of a clip.
 
+use super::order::Order;
+use super::products::weight_gradient;
 use super::{Batch, Cell, GateActivation, Output};
 use crate::call::{LayerCall, RecurrentMasks};
 use crate::error::{Result, check_size};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use std::sync::Arc;
 use tt_core::graft::graft2;
 
@@ -117,91 +119,6 @@ impl Ops {
             active: order.active,
         })
     }
-}
-
-/// Which clip is where at which step.
-struct Order {
-    /// Clips, the longest first.
-    clips: Vec<usize>,
-    /// Clips that are still there at each step: always the first ones.
-    active: Vec<usize>,
-    lengths: Vec<usize>,
-    warm_up: Vec<usize>,
-}
-
-impl Order {
-    fn new(lengths: &[usize], warm_up: &[usize]) -> Self {
-        let warm_up = if warm_up.is_empty() { vec![0; lengths.len()] } else { warm_up.to_vec() };
-        let steps = |clip: usize| lengths[clip] + warm_up[clip];
-        let mut clips: Vec<usize> = (0..lengths.len()).collect();
-        clips.sort_by_key(|&clip| std::cmp::Reverse(steps(clip)));
-        let longest = clips.first().map_or(0, |&clip| steps(clip));
-        let active = (0..longest).map(|step| clips.partition_point(|&clip| steps(clip) > step)).collect();
-        Self { clips, active, lengths: lengths.to_vec(), warm_up }
-    }
-
-    /// `(clip, step)` of every row, step by step.
-    fn rows(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let at = |(step, &active)| self.clips[..active].iter().map(move |&clip| (clip, step));
-        self.active.iter().enumerate().flat_map(at)
-    }
-
-    fn starts(&self) -> Vec<usize> {
-        let mut starts = vec![0];
-        starts.extend(self.lengths.iter().scan(0, |end, length| {
-            *end += length;
-            Some(*end)
-        }));
-        starts
-    }
-
-    /// The packed row of every row in time; one past the last for steps before a clip.
-    fn gather(&self, device: &Device) -> Result<Tensor> {
-        let (starts, none) = (self.starts(), self.lengths.iter().sum::<usize>());
-        let row = |(clip, step): (usize, usize)| {
-            step.checked_sub(self.warm_up[clip]).map_or(none, |frame| starts[clip] + frame) as u32
-        };
-        index(self.rows().map(row).collect(), device)
-    }
-
-    /// The row in time of every packed row.
-    fn scatter(&self, device: &Device) -> Result<Tensor> {
-        let starts = self.starts();
-        let mut found = vec![0; self.lengths.iter().sum()];
-        for (at, (clip, step)) in self.rows().enumerate() {
-            if let Some(frame) = step.checked_sub(self.warm_up[clip]) {
-                found[starts[clip] + frame] = at as u32;
-            }
-        }
-        index(found, device)
-    }
-
-    /// The place in `clips` of every row in time.
-    fn clip_of_row(&self, device: &Device) -> Result<Tensor> {
-        index(self.active.iter().flat_map(|&active| 0..active as u32).collect(), device)
-    }
-
-    /// The place in `clips` of every clip.
-    fn unsort(&self, device: &Device) -> Result<Tensor> {
-        let mut places = vec![0; self.clips.len()];
-        for (place, &clip) in self.clips.iter().enumerate() {
-            places[clip] = place as u32;
-        }
-        index(places, device)
-    }
-
-    /// Masks `[B, H]` in the order of `clips`.
-    fn masks(&self, mask: &[f32], hidden: usize, device: &Device) -> Result<Tensor> {
-        check_size("dropout mask", self.clips.len() * hidden, mask.len())?;
-        let rows: Vec<f32> =
-            self.clips.iter().flat_map(|&clip| &mask[clip * hidden..(clip + 1) * hidden]).copied().collect();
-        Ok(Tensor::from_vec(rows, (self.clips.len(), hidden), device)?)
-    }
-}
-
-fn index(values: Vec<u32>, device: &Device) -> Result<Tensor> {
-    let count = values.len();
-    Ok(Tensor::from_vec(values, count, device)?)
 }
 
 /// Dropout factors `[B, H]` by place in the order.
@@ -488,37 +405,4 @@ impl Steps {
         let before = Tensor::cat(&saved.before, 0)?; // [sum A, H]
         weight_gradient(d, &before, reset.as_ref(), self.products[0].count, factors)
     }
-}
-
-/// Gradient of `[U | b]`, flat, from that of the pre-activations `d [n, G·H]`: products over all rows.
-///
-/// `before [n, H]` is the state before each step, and `reset` of a GRU the masked `r∘h` that met `U_c`. `each` gates side
-/// by side met the state with the same dropout factors, `factors(first gate) [n, H]`.
-pub(super) fn weight_gradient(
-    d: &Tensor,
-    before: &Tensor,
-    reset: Option<&Tensor>,
-    each: usize,
-    factors: impl Fn(usize) -> Result<Option<Tensor>>,
-) -> Result<Tensor> {
-    let hidden = before.dim(1)?;
-    let gates = d.dim(1)? / hidden;
-    let product = |left: &Tensor, first: usize, count: usize| -> Result<Tensor> {
-        let d = d.narrow(1, first * hidden, count * hidden)?.contiguous()?;
-        Ok(left.t()?.matmul(&d)?) // [H, count·H]
-    };
-    let on_state = if reset.is_some() { gates - 1 } else { gates };
-    let mut blocks = Vec::new();
-    for first in (0..on_state).step_by(each) {
-        let left = match factors(first)? {
-            Some(factors) => (before * factors)?,
-            None => before.clone(),
-        };
-        blocks.push(product(&left, first, each)?);
-    }
-    if let Some(reset) = reset {
-        blocks.push(product(reset, on_state, 1)?);
-    }
-    let matrix = Tensor::cat(&blocks, 1)?.flatten_all()?;
-    Ok(Tensor::cat(&[&matrix, &d.sum(0)?], 0)?)
 }

@@ -387,9 +387,11 @@ fn nan_passes_through_every_gate() {
 #[test]
 fn names() {
     for cell in CELLS {
-        assert_eq!(cell.name().parse::<Cell>().unwrap(), cell);
+        assert_eq!(cell.to_string().parse::<Cell>().unwrap(), cell);
     }
-    assert_eq!("hard-sigmoid".parse::<GateActivation>().unwrap(), GateActivation::HardSigmoid);
+    for gate in GATES {
+        assert_eq!(gate.to_string().parse::<GateActivation>().unwrap(), gate);
+    }
     assert!("gruu".parse::<Cell>().is_err());
 }
 

@@ -1,7 +1,8 @@
 //! How the kernels of `tt.cu` are cut into blocks and warps: the same for a GPU and for the emulation.
 
 use super::Cut;
-use crate::cuda::{Launch, Precision, Source, TT};
+use crate::apply::Precision;
+use crate::cuda::{Launch, Source, TT};
 
 /// Warps of a block of `tt_forward`: what 168 registers a thread allow.
 const WARPS: usize = 12;

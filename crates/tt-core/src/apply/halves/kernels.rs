@@ -5,8 +5,9 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, PushKernelArg as _};
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, bail};
 
 use super::{Cut, Geometry};
+use crate::apply::Precision;
+use crate::cuda::Launch;
 use crate::cuda::launch::{Kernel, alloc, has_tensor_products, multiprocessors, shared_limit, tensor, view};
-use crate::cuda::{Launch, Precision};
 
 /// The kernels of one cut on one device.
 pub(super) struct Kernels<'a> {

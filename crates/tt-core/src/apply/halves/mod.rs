@@ -16,8 +16,7 @@ mod product;
 
 use candle_core::{DType, Tensor};
 
-use super::{Affine, check, ops};
-use crate::cuda::Precision;
+use super::{Affine, Precision, check, ops};
 use crate::graft::graft2;
 use crate::{Error, Result, TtShape};
 

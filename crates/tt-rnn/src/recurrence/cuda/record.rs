@@ -1,7 +1,7 @@
 //! What a training pass keeps on the device, and the gradient of the weights from it.
 
 use super::super::Cell;
-use super::super::ops::weight_gradient;
+use super::super::products::weight_gradient;
 use super::Plan;
 use crate::error::Result;
 use candle_core::Tensor;
