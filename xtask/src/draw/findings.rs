@@ -168,7 +168,9 @@ impl Studies {
     }
 
     fn has(&self, study: &str, model: &str, kwargs: &Kwargs) -> Answer<bool> {
-        Ok(self.find(study, model, &Wanted::of(kwargs)?)?.is_some())
+        let wanted = Wanted::of(kwargs)?;
+        let is_there = self.results.join(study).join(RUNS).is_dir();
+        Ok(is_there && self.find(study, model, &wanted)?.is_some())
     }
 
     fn pair(&self, study: &str, model: &str, kwargs: &Kwargs) -> Answer<Value> {
@@ -325,6 +327,7 @@ mod tests {
         let render = |text: &str| render(text, studies.clone()).map_err(|error| format!("{error:#}"));
         let score = render("{{ row('a', 'tt-gru').mean }} {{ has('a', 'rnn') }}").unwrap();
         assert!(score.starts_with("0.") && score.ends_with(" False"), "{score}");
+        assert_eq!(render("{{ has('b', 'gru') }}").unwrap(), "False", "a study without records");
         let own = render("{{ pair('a', 'tt-gru').difference }}").unwrap();
         assert_eq!(own, render("{{ difference('a', 'tt-gru', 'gru').difference }}").unwrap());
         assert!(
