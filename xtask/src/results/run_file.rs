@@ -175,6 +175,10 @@ impl Run {
         }
         let mut settings = BTreeMap::new();
         walk("", &toml::from_str(&self.config).unwrap_or_default(), &mut settings);
+        // One key by one name, so that a run of before its renaming does not seem to differ in it.
+        if let Some(backend) = settings.remove("model.rung") {
+            settings.insert("model.backend".to_owned(), backend);
+        }
         settings
     }
 
