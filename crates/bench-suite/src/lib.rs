@@ -2,6 +2,7 @@
 //!
 //! Without features only the schema is built (specification, records, the paper's numbers): that is what `xtask`
 //! links. Feature `catalog` adds the datasets on this machine, `engine` the training.
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 #[cfg(feature = "engine")]
 pub mod bench;
@@ -15,7 +16,6 @@ pub mod cell;
 pub mod compress;
 #[cfg(feature = "engine")]
 pub mod data;
-pub mod deck;
 pub mod device;
 #[cfg(feature = "catalog")]
 pub mod duplicates;
@@ -27,6 +27,8 @@ pub mod lease;
 pub mod metrics;
 #[cfg(feature = "engine")]
 pub mod model_file;
+pub mod paper;
+pub use paper as deck;
 #[cfg(feature = "catalog")]
 pub mod places;
 #[cfg(feature = "engine")]

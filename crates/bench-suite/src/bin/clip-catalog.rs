@@ -99,9 +99,9 @@ fn run(root: &Path, verb: &Data, jobs: usize) -> Result<()> {
                 println!("{}", path.display());
             }
             match (paths.is_empty(), yes) {
-                (true, _) => println!("nothing of {name} is here"),
+                (true, _) => println!("{name} has no files here"),
                 (false, true) => catalog::remove(&paths)?,
-                (false, false) => anyhow::bail!("nothing was removed: say --yes to remove the above"),
+                (false, false) => anyhow::bail!("nothing was removed: repeat with --yes to remove the above"),
             }
         }
     }

@@ -23,19 +23,19 @@ mod statistics;
 pub use entry::{Entry, Listed, list, size};
 pub use statistics::statistics;
 
-/// A clip differs from its record; each was named.
+/// Clips differ from their records; each was reported.
 #[derive(Debug)]
 pub struct Differs(pub usize);
 
 impl std::fmt::Display for Differs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} clips are not as they should be, see above", self.0)
+        write!(f, "{} clips are not as recorded, see above", self.0)
     }
 }
 
 impl std::error::Error for Differs {}
 
-/// 65 for data that cannot be used, 75 to try again later, else 1: a disk that takes no more is no fault of the data.
+/// 65 for unusable data, 75 to try again later, otherwise 1: a full disk is not the data's fault.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match error.downcast_ref() {
@@ -53,12 +53,12 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 /// Puts a folder or an archive in the dataset's place, checks its layout and decodes it into the store.
 ///
-/// A folder is linked, not copied. Without `path` the clips must be in place already. What was decoded before an
-/// interruption is kept.
+/// A folder is linked, not copied. Without `path` the clips must be in place already. Clips decoded before an
+/// interruption are kept.
 ///
 /// # Errors
-/// The layout is not the dataset's, or the dataset is incomplete and `allow_partial` was not given; then nothing
-/// was put in place.
+/// The layout is not the dataset's, or the dataset is incomplete without `allow_partial`; then nothing was
+/// put in place.
 pub fn import(entry: &Entry, path: Option<&Path>, allow_partial: bool, jobs: usize) -> Result<()> {
     let dataset = match path {
         None => checked(entry, &entry.folder, allow_partial)?,
@@ -151,7 +151,7 @@ fn unpack(entry: &Entry, path: &Path, allow_partial: bool) -> Result<()> {
         extracted.ignored
     );
     checked(entry, partial, allow_partial)
-        .with_context(|| format!("what was unpacked stays in {}", partial.display()))?;
+        .with_context(|| format!("the unpacked files stay in {}", partial.display()))?;
     fs::rename(partial, &entry.folder).with_context(|| format!("cannot rename {}", partial.display()))
 }
 
@@ -180,10 +180,10 @@ pub fn verify(entry: &Entry, fast: bool, jobs: usize, tell: &mut dyn FnMut(&Chec
     if bad > 0 { Err(Differs(bad).into()) } else { Ok(()) }
 }
 
-/// What `remove` takes away: the clips (only the link, where they are linked), stores and statistics.
+/// What `remove` deletes: the clips (or the link to them), stores and statistics.
 pub fn removable(entry: &Entry) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    // A layout of anyone's clips is called after its folder.
+    // Datasets of loader `folder` are named after their folder.
     let mut names = match (entry.kind, entry.folder.file_name()) {
         (Kind::Folder, Some(folder)) => vec![folder.to_string_lossy().into_owned()],
         _ => vec![entry.kind.name().to_owned()],
@@ -206,7 +206,7 @@ pub fn removable(entry: &Entry) -> Result<Vec<PathBuf>> {
 /// Removes what [`removable`] lists.
 pub fn remove(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
-        let meta = path.symlink_metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+        let meta = path.symlink_metadata().with_context(|| format!("cannot read {}", path.display()))?;
         let removed = if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         removed.with_context(|| format!("cannot remove {}", path.display()))?;
     }

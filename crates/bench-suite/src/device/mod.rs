@@ -1,4 +1,4 @@
-//! Devices by name, in one place: which there are, how one is opened, and what training took of it.
+//! Devices: their names, opening one, and feeding it frames.
 
 #[cfg(feature = "cuda")]
 mod cuda;

@@ -66,9 +66,9 @@ fn what_is_not_taken_is_named() {
     let remarks = dataset.remarks();
     let expected = [
         "not taken: 2 files, hidden: its name begins with a dot: .git/, run/.8.avi",
-        "not taken: 2 files, no clip by its ending .png: jump/frames/0001.png, jump/frames/0002.png",
-        "not taken: 1 file, no clip by its ending .txt: jump/notes.txt",
-        "not taken: 1 file, no clip: its name has no ending: README",
+        "not taken: 2 files, not a clip by its extension .png: jump/frames/0001.png, jump/frames/0002.png",
+        "not taken: 1 file, not a clip by its extension .txt: jump/notes.txt",
+        "not taken: 1 file, not a clip, without an extension: README",
     ];
     assert_eq!(remarks, expected);
     let error = scan(Kind::Folder, folder(&["a.avi", "x/y/z/b.avi"]).path()).unwrap_err().to_string();
