@@ -28,7 +28,6 @@ pub mod metrics;
 #[cfg(feature = "engine")]
 pub mod model_file;
 pub mod paper;
-pub use paper as deck;
 #[cfg(feature = "catalog")]
 pub mod places;
 #[cfg(feature = "engine")]
