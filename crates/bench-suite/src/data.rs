@@ -212,6 +212,12 @@ impl Clips {
         self.with_errors
     }
 
+    /// Names of the clips with the same frames, in sets.
+    pub fn copies(&self) -> Vec<Vec<String>> {
+        let names = |same: &Vec<usize>| same.iter().map(|clip| self.name(*clip).to_owned()).collect();
+        self.duplicates().iter().map(names).collect()
+    }
+
     /// Digest of everything that a model can see.
     pub fn data_digest(&self) -> &str {
         self.store.data_digest()

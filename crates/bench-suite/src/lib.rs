@@ -17,6 +17,7 @@ pub mod compress;
 #[cfg(feature = "engine")]
 pub mod data;
 pub mod device;
+mod device_name;
 #[cfg(feature = "catalog")]
 pub mod duplicates;
 pub mod events;

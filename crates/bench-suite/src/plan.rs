@@ -81,6 +81,7 @@ pub fn plan(
         frame_bytes: spec.features(),
         left_out,
         with_errors: if let Frames::Known(clips) = frames { clips.with_errors() } else { 0 },
+        copies: if let Frames::Known(clips) = frames { clips.copies() } else { Vec::new() },
         cells,
         config: spec.to_toml(),
         // A run does not depend on which card of a kind computes it.

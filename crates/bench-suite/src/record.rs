@@ -1,6 +1,6 @@
 //! The record schema: one row per number, base units. bench-suite writes it, xtask reads it.
 
-use crate::device::name::{CardUse, DeviceName, Precision};
+use crate::device_name::{CardUse, DeviceName, Precision};
 use crate::provenance::{Code, Provenance};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -323,6 +323,9 @@ pub struct Plan {
     /// Clips kept although their decoder reported errors.
     #[serde(default)]
     pub with_errors: usize,
+    /// Sets of clips with the same frames.
+    #[serde(default)]
+    pub copies: Vec<Vec<String>>,
     /// The cells in the order they will run.
     pub cells: Vec<PlannedCell>,
     /// The resolved configuration as TOML.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::kind::{Kind, Metric, Split};
-use crate::sample::info::SampleInfo;
+use crate::sample_info::SampleInfo;
 
 /// One clip on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -61,6 +61,8 @@ pub mod rate;
 #[cfg(feature = "clips")]
 pub mod sample;
 #[cfg(feature = "clips")]
+mod sample_info;
+#[cfg(feature = "clips")]
 mod seen;
 #[cfg(feature = "clips")]
 pub mod split;

@@ -106,8 +106,9 @@ pub fn require_groups<'a>(clips: impl Iterator<Item = (&'a str, &'a str)>) -> Re
     }
     Err(Error::Invalid(format!(
         "protocol groups needs the group of every clip (its person, scene or source video), and {without} of {all} \
-         clips have none, the first {first}: give each group a folder of its own, DIR/<class>/<group>/<clip>, or run \
-         protocol clips, whose test clips may be near-copies of training clips"
+         clips have none, the first {first}: give each group its own folder, DIR/<class>/<group>/<clip>, or name it in \
+         the column group of a list (--split FILE), or run protocol clips, whose test clips may be near-copies of \
+         training clips"
     )))
 }
 

@@ -160,6 +160,7 @@ fn empty() -> Records {
             classes: vec!["walking".into(), "biking".into()],
             left_out: Vec::new(),
             with_errors: 0,
+            copies: Vec::new(),
             runs: Vec::new(),
         },
         folds: Vec::new(),

@@ -41,6 +41,9 @@ pub(crate) struct RunFile {
     /// Clips kept although their decoder reported errors.
     #[serde(default, skip_serializing_if = "is_none")]
     pub(crate) with_errors: usize,
+    /// Sets of clips with the same frames.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) copies: Vec<Vec<String>>,
     /// The runs: one in a file.
     #[serde(default, rename = "run")]
     pub(crate) runs: Vec<Run>,

@@ -49,12 +49,17 @@ pub(crate) fn data(repo: &Repo, verb: &Data) -> Result<()> {
     match verb {
         Data::List => command.arg("list"),
         Data::Fetch { .. } => return Ok(()),
-        Data::Import { name, path, allow_partial, .. } => {
+        Data::Import { name, path, allow_partial, split, .. } => {
             command.args(["import", name]);
             if let Some(path) = path {
                 let path = std::path::absolute(path).context("the current folder cannot be read")?;
                 check_archive(repo, &path)?;
                 command.arg(path);
+            }
+            if let Some(list) = split {
+                command
+                    .arg("--split")
+                    .arg(std::path::absolute(list).context("the current folder cannot be read")?);
             }
             command.args(allow_partial.then_some("--allow-partial"))
         }

@@ -51,6 +51,30 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
+/// How clips to be imported are read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reading<'a> {
+    /// The list that names them, with labels, groups and split.
+    pub list: Option<&'a Path>,
+    /// Accept an official or listed dataset that is incomplete.
+    pub allow_partial: bool,
+}
+
+impl Reading<'_> {
+    fn scan(&self, entry: &Entry, dir: &Path) -> Result<Dataset> {
+        match self.list {
+            None => Ok(datasets::scan(entry.kind, dir)?),
+            Some(list) if entry.kind == Kind::Folder => Ok(datasets::scan_listed(dir, list)?),
+            Some(_) => {
+                bail!(
+                    "--split goes with clips of loader folder: {} has labels and a split of its own",
+                    entry.name
+                )
+            }
+        }
+    }
+}
+
 /// Puts a folder or an archive in the dataset's place, checks its layout and decodes it into the store.
 ///
 /// A folder is linked, not copied. Without `path` the clips must be in place already. Clips decoded before an
@@ -59,9 +83,9 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 /// # Errors
 /// The layout is not the dataset's, or the dataset is incomplete without `allow_partial`; then nothing was
 /// put in place.
-pub fn import(entry: &Entry, path: Option<&Path>, allow_partial: bool, jobs: usize) -> Result<()> {
+pub fn import(entry: &Entry, path: Option<&Path>, reading: Reading<'_>, jobs: usize) -> Result<()> {
     let dataset = match path {
-        None => checked(entry, &entry.folder, allow_partial)?,
+        None => checked(entry, &entry.folder, reading)?,
         Some(path) => {
             fs::create_dir_all(&entry.places.data)
                 .with_context(|| format!("cannot create {}", entry.places.data.display()))?;
@@ -75,15 +99,15 @@ pub fn import(entry: &Entry, path: Option<&Path>, allow_partial: bool, jobs: usi
                 );
             }
             if path.is_file() {
-                unpack(entry, &path, allow_partial)?;
+                unpack(entry, &path, reading)?;
             } else {
-                checked(entry, &path, allow_partial)?;
+                checked(entry, &path, reading)?;
                 if !in_place {
                     std::os::unix::fs::symlink(&path, &entry.folder)
                         .with_context(|| format!("cannot link {}", entry.folder.display()))?;
                 }
             }
-            entry.scan()?
+            reading.scan(entry, &entry.folder)?
         }
     };
     let started = Instant::now();
@@ -112,13 +136,13 @@ pub fn import(entry: &Entry, path: Option<&Path>, allow_partial: bool, jobs: usi
 }
 
 /// Scans `dir` and says what differs from the official distribution.
-fn checked(entry: &Entry, dir: &Path, allow_partial: bool) -> Result<Dataset> {
-    let dataset = datasets::scan(entry.kind, dir)?;
+fn checked(entry: &Entry, dir: &Path, reading: Reading<'_>) -> Result<Dataset> {
+    let dataset = reading.scan(entry, dir)?;
     tracing::info!("{}: {} clips of {} classes", entry.name, dataset.clips.len(), dataset.classes.len());
     for remark in dataset.remarks() {
         tracing::warn!("{remark}");
     }
-    if allow_partial {
+    if reading.allow_partial {
         for line in dataset.official.iter().flat_map(|official| &official.differences) {
             tracing::warn!("{line}");
         }
@@ -130,7 +154,7 @@ fn checked(entry: &Entry, dir: &Path, allow_partial: bool) -> Result<Dataset> {
     Ok(dataset)
 }
 
-fn unpack(entry: &Entry, path: &Path, allow_partial: bool) -> Result<()> {
+fn unpack(entry: &Entry, path: &Path, reading: Reading<'_>) -> Result<()> {
     let staging = Staging::open(path, &entry.folder)?;
     let partial = staging.dir();
     let mut told = 0;
@@ -150,7 +174,7 @@ fn unpack(entry: &Entry, path: &Path, allow_partial: bool) -> Result<()> {
         extracted.refused.len(),
         extracted.ignored
     );
-    checked(entry, partial, allow_partial)
+    checked(entry, partial, reading)
         .with_context(|| format!("the unpacked files stay in {}", partial.display()))?;
     fs::rename(partial, &entry.folder).with_context(|| format!("cannot rename {}", partial.display()))
 }
@@ -254,16 +278,32 @@ mod tests {
         let bytes = tar(&a, &["old/1.avi", "run/1.avi", "run/2.avi"]);
         // Cut within the last file, as a download that broke off; then the same name holds another archive.
         fs::write(&a, &bytes[..bytes.len() - 3000]).unwrap();
-        assert!(unpack(&entry, &a, true).is_err());
+        let reading = Reading { allow_partial: true, ..Reading::default() };
+        assert!(unpack(&entry, &a, reading).is_err());
         let left = Staging::leftovers(&entry.folder).unwrap();
         assert!(left.iter().any(|path| path.join("old/1.avi").is_file()), "{left:?}");
         assert_eq!(removable(&entry).unwrap(), left, "`data remove` takes away what is left");
         tar(&b, &["run/1.avi", "jump/1.avi"]);
-        unpack(&entry, &b, true).unwrap();
+        unpack(&entry, &b, reading).unwrap();
         let dataset = datasets::scan(Kind::Folder, &entry.folder).unwrap();
         assert_eq!(dataset.classes, ["jump", "run"]);
         assert_eq!(dataset.clips.len(), 2);
         assert!(Staging::leftovers(&entry.folder).unwrap().iter().all(|path| !path.is_dir()));
+    }
+
+    #[test]
+    fn clips_to_import_are_read_by_a_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let (clips, list) = (dir.path().join("folder"), dir.path().join("list.csv"));
+        fs::create_dir_all(&clips).unwrap();
+        fs::write(clips.join("1.avi"), "").unwrap();
+        fs::write(&list, "clip,label,group\n1.avi,run,anna\n").unwrap();
+        let reading = Reading { list: Some(&list), ..Reading::default() };
+        let dataset = checked(&entry(dir.path()), &clips, reading).unwrap();
+        assert_eq!((dataset.classes, dataset.clips[0].group.as_str()), (vec!["run".to_owned()], "anna"));
+        let ucf11 = Entry { kind: Kind::Ucf11, name: "ucf11".into(), ..entry(dir.path()) };
+        let error = checked(&ucf11, &clips, reading).unwrap_err().to_string();
+        assert!(error.contains("ucf11 has labels and a split of its own"), "{error}");
     }
 
     #[test]

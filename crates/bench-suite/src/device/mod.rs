@@ -4,12 +4,11 @@
 mod cuda;
 #[cfg(feature = "engine")]
 mod feed;
-pub(crate) mod name;
 #[cfg(feature = "engine")]
 mod open;
 
+pub use crate::device_name::{CardUse, DeviceName, NotOffered, Precision, UnknownName};
 #[cfg(feature = "engine")]
 pub use feed::Feed;
-pub use name::{CardUse, DeviceName, NotOffered, Precision, UnknownName};
 #[cfg(feature = "engine")]
 pub use open::{Opened, open};

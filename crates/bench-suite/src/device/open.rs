@@ -1,6 +1,6 @@
 //! The only place that opens a device.
 
-use super::name::{CardUse, DeviceName, Precision};
+use crate::device_name::{CardUse, DeviceName, Precision};
 use anyhow::{Result, bail};
 use candle_core::Device;
 

@@ -24,6 +24,11 @@ use crate::name;
 pub fn scan(dir: &Path) -> Result<Dataset> {
     let found = walk(Kind::Folder, dir)?;
     let places = Places::of(&found);
+    if places.has_no_class(&found) {
+        let reason = "its folders are the parts of a split and hold clips, but no classes: expected \
+                      train/<class>/<clip> or <class>/train/<clip>";
+        return Err(layout(Kind::Folder, dir, reason));
+    }
     let above = places.wrapper.iter().map(OsString::as_os_str);
     let root: PathBuf = std::iter::once(dir.as_os_str()).chain(above).collect();
     let named = || found.iter().filter(|file| file.unfit.is_none() && is_video(file.name()));
@@ -87,7 +92,25 @@ impl Places {
                 return Self { wrapper, split: Some(at), parts };
             }
         }
+        // The only folder, with the parts of a split and no class below it: it is the class.
+        if first > 0
+            && let Some(parts) = split_parts(found, first - 1, first, 1)
+        {
+            let wrapper = wrapper[..first - 1].to_vec();
+            return Self { wrapper, split: Some(first), parts };
+        }
         Self { wrapper, split: None, parts: Parts::default() }
+    }
+
+    /// Whether what would be the classes are the parts of a split.
+    fn has_no_class(&self, found: &[Found]) -> bool {
+        let mut parts = Parts::default();
+        let clips = found.iter().filter(|file| file.is_clip());
+        for place in clips.filter_map(|file| self.of_clip(file)) {
+            let Some(part) = Part::of(place.class) else { return false };
+            parts.add(part);
+        }
+        self.split.is_none() && parts.is_split()
     }
 
     fn of_clip<'a>(&self, file: &'a Found) -> Option<Place<'a>> {

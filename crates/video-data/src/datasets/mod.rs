@@ -12,7 +12,7 @@ pub use crate::dataset::{ClipRef, Dataset, LeftOut, NotTaken, Official};
 use crate::error::{Error, Result};
 pub use crate::kind::{FrameSpec, Kind, Metric, Split};
 use crate::name;
-use crate::sample::info::SampleInfo;
+use crate::sample_info::SampleInfo;
 use entries::{EntryKind, layout};
 
 mod entries;

@@ -2,11 +2,11 @@
 
 use rand::RngExt;
 
-use super::info::Layout;
 use super::random::stream;
 use super::scene::Motion;
 use crate::datasets::{hollywood2, ucf11};
 use crate::kind::Split;
+use crate::sample_info::Layout;
 
 /// One clip to be rendered.
 #[derive(Debug, Clone, PartialEq)]

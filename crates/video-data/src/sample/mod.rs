@@ -18,12 +18,11 @@ use crate::error::{Error, Result};
 use crate::kind::Split;
 use crate::store::{lock, temporary, write_whole};
 
-pub(crate) mod info;
 mod layouts;
 mod random;
 mod scene;
 
-pub use info::{INFO, Layout, SampleInfo, VERSION};
+pub use crate::sample_info::{INFO, Layout, SampleInfo, VERSION};
 pub use layouts::{SampleClip, plan};
 pub(crate) use random::stream;
 pub use scene::{Motion, Scene};

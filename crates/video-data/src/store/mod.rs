@@ -4,7 +4,8 @@
 //! <name>-<digest12>/frames.bin    u8 [sum T, H, W, C], clips in manifest order
 //!                   manifest.csv  a row per clip, left-out ones too
 //!                   store.json    what the frames are; written last, so it marks a complete store
-//! ``` Opening only maps the file: it takes no time and no memory, whatever the size.
+//! ```
+//! Opening only maps the file: it takes no time and no memory, whatever the size.
 
 mod disk;
 mod format;

@@ -152,6 +152,13 @@ fn data(run: &RunFile) -> Block {
             )),
         );
     }
+    if !run.copies.is_empty() {
+        let copies: usize = run.copies.iter().map(|same| same.len() - 1).sum();
+        items.push(words(&format!(
+            "{} of the clips used have the same frames as others (`copies` in `run.toml`)",
+            thousands(copies)
+        )));
+    }
     if let Some(d) = paper::dataset(&run.dataset) {
         items.push(words(&format!(
             "the paper's {}: {} clips, {} classes, {}×{} RGB at {} frames/s, {} to {} frames a clip",

@@ -1,4 +1,4 @@
-//! Names of devices and precisions, and a card's share in a cell.
+//! Names of devices and precisions, and what a cell used of a card.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

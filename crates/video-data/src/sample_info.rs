@@ -61,7 +61,7 @@ impl Layout {
     }
 
     /// What every record of the sample says.
-    pub(super) fn note(self) -> &'static str {
+    pub(crate) fn note(self) -> &'static str {
         match self {
             Self::Ucf11 => "rendered sample, not UCF11",
             Self::Hollywood2 => "rendered sample, not Hollywood2",
