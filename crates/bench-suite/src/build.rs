@@ -23,7 +23,7 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
         rank: model.rank,
         gates: model.gates.parse()?,
         core_init: model.core_init.parse()?,
-        backend: model.rung.parse()?,
+        backend: model.backend.parse()?,
         precision: Precision::F32,
         dense_hidden: model.dense_hidden,
         gate_activation: model.gate_activation.parse()?,
@@ -43,7 +43,7 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
 /// Gives a model the weights of these names.
 ///
 /// # Errors
-/// When one is missing or has another shape; the message names it.
+/// If one is missing or has another shape; the message names it.
 pub(crate) fn set_weights(model: &dyn Model, weights: &HashMap<String, Tensor>) -> Result<()> {
     for parameter in model.parameters() {
         let misfit = || format!("{:?} does not fit", parameter.name);
@@ -100,7 +100,7 @@ fn classifier(config: &ModelConfig, inputs: usize) -> usize {
     inputs * config.classes + config.classes
 }
 
-/// A linear classifier of so many numbers.
+/// A linear classifier with this many inputs.
 fn linear(config: &ModelConfig, inputs: usize) -> Size {
     Size {
         params_input: inputs * config.classes,
@@ -129,7 +129,7 @@ fn recurrent(
     }
 }
 
-/// The deck's Figure 1: input-to-hidden weights against the rank, UCF11 shapes, read off built models.
+/// The paper's Figure 1: input-to-hidden weights against the rank, UCF11 shapes, read off built models.
 pub fn figure_1() -> Result<Vec<ParamsRow>> {
     let mut rows = Vec::new();
     let (inputs, outputs) = ([8, 20, 20, 18], [4, 4, 4, 4]);

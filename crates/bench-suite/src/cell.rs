@@ -23,13 +23,13 @@ pub struct CellOptions {
     pub run_dir: PathBuf,
     /// Which cell.
     pub id: String,
-    /// Other cells run beside this one: its times say nothing.
+    /// Other cells run at the same time: its times are meaningless.
     pub shared: bool,
     /// How long to wait for another process that computes this cell.
     pub wait: Duration,
     /// Shortest time between two checkpoints.
     pub checkpoint_every: Duration,
-    /// Which device of the kind that the run was planned for.
+    /// The device to use, of the kind that the run was planned for.
     pub device: Option<DeviceName>,
 }
 
@@ -41,7 +41,7 @@ pub fn run(options: &CellOptions) -> Result<()> {
     sweep(&folder)?;
     if folder.join("cell.json").exists() {
         tracing::info!("{}: done already", options.id);
-        // A kill between the record and this leaves it.
+        // A kill after the record was written leaves the checkpoint.
         return Snapshot::new(&folder).remove();
     }
     let plan_path = options.run_dir.join("plan.json");
@@ -69,7 +69,7 @@ fn compute(
     let kind = plan.device;
     let name = options.device.unwrap_or(kind);
     if name.kind() != kind.kind() {
-        bail!("the run was planned for {kind}, and {name} is another device: plan one for it");
+        bail!("the run was planned for {kind}, not {name}: plan another run for that");
     }
     let device = open(name, plan.precision)?;
     let fold = clips.fold(spec, planned.fold)?;
@@ -153,7 +153,7 @@ fn origin(plan: &Plan, held: &Held) -> Origin {
     }
 }
 
-/// The record is written last: with it the cell is done.
+/// The record is written last and marks the cell as done.
 fn finish(folder: &Path, id: &str, record: &impl Serialize, held: &Held) -> Result<()> {
     held.check(id)?;
     write(&folder.join("cell.json"), &serde_json::to_vec_pretty(record)?)?;
@@ -161,8 +161,8 @@ fn finish(folder: &Path, id: &str, record: &impl Serialize, held: &Held) -> Resu
     Snapshot::new(folder).remove()
 }
 
-/// What computes here and now: the code that the run was planned with, this machine, this program, and the libav that
-/// decoded the clips.
+/// The provenance of this computation: the code the run was planned with, this machine, this program, and the
+/// libav that decoded the clips.
 pub(crate) fn computed(plan: &Plan, clips: &Clips) -> Result<Computed> {
     let program = std::env::current_exe().and_then(|program| crate::files::digest(&program));
     let program = program.context("this program's file cannot be read")?;

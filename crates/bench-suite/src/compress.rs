@@ -31,24 +31,24 @@ pub struct CompressOptions {
     pub id: String,
     /// One train for all gates, or one per gate.
     pub form: GateLayout,
-    /// Inner TT rank; clamped where a rank so large is not possible.
+    /// Inner TT rank; reduced to the largest possible one.
     pub rank: usize,
-    /// Epochs of fine-tuning, and of the twin that starts from nothing.
+    /// Epochs of fine-tuning, and of the twin trained from scratch.
     pub epochs: usize,
-    /// How long to wait for another process that computes the same.
+    /// How long to wait for another process that computes the same case.
     pub wait: Duration,
     /// Shortest time between two checkpoints.
     pub checkpoint_every: Duration,
-    /// Where models are trained and scored; the factorization is the CPU's.
+    /// Where models are trained and scored; the factorization runs on the CPU.
     pub device: DeviceName,
 }
 
-/// Factorizes, scores, fine-tunes, and trains the twin from nothing; the record lands in
-/// `<run>/compress/<cell>.<form>.r<rank>.e<epochs>/case.json`, beside it in `computed.json` what computed it, and nothing
-/// is done where it is there.
+/// Factorizes, scores, fine-tunes, and trains the twin from scratch. Writes the record to
+/// `<run>/compress/<cell>.<form>.r<rank>.e<epochs>/case.json` and its provenance to `computed.json` beside
+/// it; does nothing if the record exists.
 ///
-/// The fold, seed and recipe are those of the cell; rates are those of the TT model. The test fold scores, and
-/// chooses nothing.
+/// The fold, seed and recipe are those of the cell; rates are those of the TT model. The test fold only
+/// scores; nothing is chosen on it.
 ///
 /// # Cost
 /// Memory: three copies of the input matrix (177 MB each for a GRU on 160×120×3 frames).
@@ -104,9 +104,9 @@ pub fn compress(options: &CompressOptions) -> Result<()> {
     write(&path, &serde_json::to_vec_pretty(&record)?)
 }
 
-/// Singular values of the unfoldings of a finished dense cell's input matrix, of its initial values, and of what
-/// training changed; they land in `<run>/compress/<cell>.unfoldings/singular_values.csv` unless they are there. Of
-/// long unfoldings the first 64 are kept, and then every twentieth part more.
+/// Singular values of the unfoldings of a finished dense cell's input matrix, of its initial values, and of
+/// what training changed; written to `<run>/compress/<cell>.unfoldings/singular_values.csv` unless that
+/// exists. Long unfoldings keep the first 64 values, then indices that grow by a twentieth.
 ///
 /// # Cost
 /// Three singular value decompositions per unfolding, the largest of `12·8·80 × 80·72` numbers for a GRU on
@@ -185,7 +185,7 @@ impl Dense {
         let record: CellRecord = read_json(&cell_dir.join("cell.json"))?;
         ensure!(
             ["gru", "lstm", "rnn"].contains(&record.model.as_str()),
-            "{id}: {} has no dense input matrix to factorize; gru, lstm and rnn have",
+            "{id}: {} has no dense input matrix to factorize; only gru, lstm and rnn do",
             record.model
         );
         let mut spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
@@ -217,7 +217,7 @@ struct Factorized {
     params: usize,
 }
 
-/// A finished cell and what is needed to train its Tensor-Train twin.
+/// A finished dense cell and everything needed to train its TT twin.
 struct Source {
     plan: Plan,
     record: CellRecord,
@@ -285,7 +285,7 @@ impl Source {
         Ok(Factorized { start: twin, rel_error, params: count })
     }
 
-    /// The twin's score on the test fold after so many epochs.
+    /// The twin's score on the test fold after this many epochs.
     fn value(
         &self,
         options: &CompressOptions,

@@ -11,7 +11,7 @@ use video_data::batch::{BatchLoader, Frames as ClipFrames, Pick, Sampling, even_
 use video_data::split;
 use video_data::store::Store;
 
-/// What the plan counts clips and frames from.
+/// The clips and frames of a run, as far as they are known.
 #[derive(Debug)]
 pub enum Frames<'a> {
     /// A built store.
@@ -27,7 +27,7 @@ pub enum Frames<'a> {
     },
 }
 
-/// Batches that wait in memory.
+/// Batches read ahead.
 const BATCHES_AHEAD: usize = 1;
 
 /// Which frames of each clip a batch holds.
@@ -35,21 +35,21 @@ const BATCHES_AHEAD: usize = 1;
 pub enum FramePick<'a> {
     /// All frames.
     All,
-    /// So many at even distances.
+    /// This many, evenly spaced.
     EvenlySpaced(usize),
-    /// So many, drawn in time order from a named stream per clip.
+    /// This many, drawn in time order from a named stream per clip.
     Random {
         /// Frames per clip.
         n: usize,
         /// Seed of the streams.
         seed: u64,
-        /// Purpose of the streams; the clip is added to it.
+        /// Purpose of the streams; the clip's number is appended.
         purpose: &'a str,
     },
 }
 
 impl FramePick<'_> {
-    /// What a model sees of a clip that it is not trained on.
+    /// The frames that a model sees in evaluation.
     pub(crate) fn evaluation(choice: FrameChoice) -> Self {
         match choice {
             FrameChoice::All => Self::All,
@@ -118,12 +118,12 @@ impl Clips {
         self.store.dir().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Reads batches ahead of their use, in this order; `pick` says which frames of each clip.
+    /// Batches of clips in this order, read ahead; `pick` selects the frames of each clip.
     pub fn batches(&self, order: &[usize], pick: &FramePick<'_>) -> BatchLoader {
         BatchLoader::new(Arc::clone(&self.store), self.picks(order, pick), BATCHES_AHEAD)
     }
 
-    /// What each batch holds.
+    /// The content of each batch.
     pub(crate) fn picks(&self, order: &[usize], pick: &FramePick<'_>) -> Vec<Vec<Pick>> {
         let pick_of = |clip: usize| {
             let length = self.length(clip);
@@ -157,17 +157,17 @@ impl Clips {
         self.store.clips().len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Frames of all clips as they are batched.
+    /// Total frames of all clips, as batched.
     pub fn frames(&self) -> usize {
         (0..self.len()).map(|clip| self.length(clip)).sum()
     }
 
-    /// Frames of a clip as it is batched.
+    /// Frames of a clip, as batched.
     pub fn length(&self, clip: usize) -> usize {
         self.sampling.count(self.store.clips()[clip].frames)
     }
@@ -212,7 +212,13 @@ impl Clips {
         self.with_errors
     }
 
-    /// Digest of what a model can see.
+    /// Names of the clips with the same frames, in sets.
+    pub fn copies(&self) -> Vec<Vec<String>> {
+        let names = |same: &Vec<usize>| same.iter().map(|clip| self.name(*clip).to_owned()).collect();
+        self.duplicates().iter().map(names).collect()
+    }
+
+    /// Digest of everything that a model can see.
     pub fn data_digest(&self) -> &str {
         self.store.data_digest()
     }
@@ -257,7 +263,7 @@ impl Clips {
             test = parts.into_iter().next().unwrap_or_default();
             train.retain(|clip| !test.contains(clip));
         }
-        // The released Hollywood2 script trains on all but the last share of its training rows.
+        // The released Hollywood2 script holds out the end of its list of training rows.
         train.truncate((train.len() as f64 * (1.0 - spec.protocol.hold_out)) as usize);
         if train.is_empty() || test.is_empty() {
             bail!(

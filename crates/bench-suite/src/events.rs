@@ -25,8 +25,8 @@ pub struct Events {
 }
 
 impl Events {
-    /// Opens the file of a cell whose finished epochs are `curve`: records that say just that are kept with their
-    /// times, whatever follows them is cut off, and what is missing is added.
+    /// Opens the file of a cell whose finished epochs are `curve`: keeps the records that match, with their
+    /// times, cuts off the rest and adds what is missing.
     ///
     /// # Errors
     /// The file cannot be read or written.
@@ -60,7 +60,7 @@ impl Events {
         self.file.write_all(&record(&event(point, &self.metric, wall_time())))
     }
 
-    /// Makes sure that the file outlives a loss of power.
+    /// Syncs the file to disk.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -69,7 +69,7 @@ impl Events {
     }
 }
 
-/// An event file with every wall time zero: what two runs of one cell have in common.
+/// An event file with all wall times set to zero: identical for two runs of one cell.
 pub fn without_times(bytes: &[u8]) -> Vec<u8> {
     let (mut rest, mut text) = (bytes, Vec::with_capacity(bytes.len()));
     while let Some(found) = record_at(rest) {
@@ -84,7 +84,7 @@ fn wall_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// The first record of some bytes, with its frame; none where they hold no whole one.
+/// The first record of `bytes`, with its frame; none if it is incomplete.
 fn record_at(bytes: &[u8]) -> Option<&[u8]> {
     let length = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
     let whole = usize::try_from(length).ok()?.checked_add(FRAME)?;

@@ -1,4 +1,4 @@
-//! One process per cell: a lock that the system frees with its holder, and a lease for other hosts.
+//! One process per cell: a lock that the system frees when its holder ends, and a lease for other hosts.
 
 use crate::record::{Lease, host};
 use crate::stop::{STOP, Stopped};
@@ -18,10 +18,10 @@ pub struct Locked {
     waited_s: u64,
 }
 
-/// How often a locked cell is looked at.
+/// How often a locked cell is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// A cell that is held until this is dropped or the process dies.
+/// A held cell; dropping this or ending the process releases it.
 #[derive(Debug)]
 pub struct Held {
     file: File,
@@ -30,14 +30,14 @@ pub struct Held {
     beats: Option<(Sender<()>, std::thread::JoinHandle<u64>)>,
 }
 
-/// Holds the cell of `folder`, waiting up to `wait` for whoever does now.
+/// Takes hold of the cell in `folder`, waiting up to `wait` for its current holder.
 pub fn hold(folder: &Path, id: &str, wait: Duration) -> Result<Held> {
     let path = folder.join("lock");
     let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
     let mut file = file.with_context(|| format!("cannot create {}", path.display()))?;
     let started = Instant::now();
     let mut told = false;
-    // What another host's lease said, and since when it says that.
+    // The last lease of another host, and when it was first seen.
     let mut seen: Option<(Lease, Instant)> = None;
     let before = loop {
         let free = match file.try_lock() {
@@ -49,7 +49,7 @@ pub fn hold(folder: &Path, id: &str, wait: Duration) -> Result<Held> {
                 match &seen {
                     Some((known, since)) if *known == lease => {
                         if since.elapsed().as_secs() >= Lease::STALE_S {
-                            tracing::warn!("{id}: {} gives no sign of life: taken over", lease.host);
+                            tracing::warn!("{id}: no sign of life from {}: taking over", lease.host);
                             break lease;
                         }
                     }
@@ -68,7 +68,7 @@ pub fn hold(folder: &Path, id: &str, wait: Duration) -> Result<Held> {
             return Err(Stopped.into());
         }
         if !told {
-            tracing::info!("{id}: another process computes it; waits up to {} s", wait.as_secs());
+            tracing::info!("{id}: another process computes it; waiting up to {} s", wait.as_secs());
             told = true;
         }
         std::thread::sleep(LOOK_EVERY.min(wait.saturating_sub(started.elapsed())));
@@ -96,12 +96,12 @@ pub fn hold(folder: &Path, id: &str, wait: Duration) -> Result<Held> {
 }
 
 impl Held {
-    /// How often the cell was begun before.
+    /// How often the cell was started before.
     pub fn restarts(&self) -> u64 {
         self.lease.starts - 1
     }
 
-    /// Fails where another host took the cell over meanwhile: nothing may be written any more.
+    /// Fails if another host has taken over the cell: this process must not write any more.
     pub fn check(&self, id: &str) -> Result<()> {
         if is_ours(&self.path, &self.lease) {
             return Ok(());
@@ -113,8 +113,9 @@ impl Held {
         put(&mut self.file, &self.lease).with_context(|| format!("cannot write {}", self.path.display()))
     }
 
-    /// Beats until dropped. A lease that another host took over ends the process at once: every file of a cell is
-    /// written whole or not at all, and the other host goes on from the last checkpoint.
+    /// Renews the lease until dropped. If another host has taken it over, the process ends at once; that is
+    /// safe, since files of a cell are written atomically and the other host resumes from the last
+    /// checkpoint.
     fn start_beats(&mut self, id: &str) -> Result<()> {
         let (stop, stopped) = channel();
         let (path, mut lease, id) = (self.path.clone(), self.lease.clone(), id.to_owned());
@@ -127,7 +128,7 @@ impl Held {
                 }
                 lease.beat += 1;
                 if let Err(error) = put(&mut file, &lease) {
-                    // Whether the cell can be written is for the training to find out.
+                    // Training will notice if the cell cannot be written.
                     tracing::warn!("{}: {error}", path.display());
                 }
             }
@@ -146,14 +147,14 @@ impl Drop for Held {
         }
         if is_ours(&self.path, &self.lease) {
             self.lease.ended = true;
-            // Not given back, it only takes other hosts longer.
+            // On failure, other hosts wait until the lease is stale.
             let _ = put(&mut self.file, &self.lease);
         }
     }
 }
 
 fn is_ours(path: &Path, lease: &Lease) -> bool {
-    // Half a write of our own is no sign of another host.
+    // A file read in the middle of our own write does not mean another host.
     let Some(found) = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Lease>(&text).ok())
     else {
         return true;
@@ -161,7 +162,7 @@ fn is_ours(path: &Path, lease: &Lease) -> bool {
     (&found.host, found.pid, found.starts) == (&lease.host, lease.pid, lease.starts)
 }
 
-/// An empty or damaged file is nobody's lease.
+/// Nobody holds an empty or damaged lease.
 fn read(file: &mut File) -> std::io::Result<Lease> {
     let mut text = String::new();
     file.rewind()?;

@@ -2,6 +2,7 @@
 //!
 //! Without features only the schema is built (specification, records, the paper's numbers): that is what `xtask`
 //! links. Feature `catalog` adds the datasets on this machine, `engine` the training.
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 #[cfg(feature = "engine")]
 pub mod bench;
@@ -15,8 +16,8 @@ pub mod cell;
 pub mod compress;
 #[cfg(feature = "engine")]
 pub mod data;
-pub mod deck;
 pub mod device;
+mod device_name;
 #[cfg(feature = "catalog")]
 pub mod duplicates;
 pub mod events;
@@ -27,6 +28,7 @@ pub mod lease;
 pub mod metrics;
 #[cfg(feature = "engine")]
 pub mod model_file;
+pub mod paper;
 #[cfg(feature = "catalog")]
 pub mod places;
 #[cfg(feature = "engine")]

@@ -2,7 +2,7 @@
 
 use crate::stats::Outcomes;
 
-/// Index of the largest value; the first of equals.
+/// Index of the largest value; the first among equals.
 pub fn argmax(values: &[f64]) -> usize {
     values.iter().enumerate().fold(0, |best, (i, v)| if *v > values[best] { i } else { best })
 }

@@ -1,4 +1,4 @@
-//! A trained model as one file: its weights, and in the header all that is needed to use them elsewhere.
+//! A trained model in one file: its weights, and in the header everything needed to use them elsewhere.
 
 use crate::build::{model_config, set_weights};
 use crate::record::{Plan, PlannedCell};
@@ -24,7 +24,7 @@ pub struct About {
     pub data: String,
     /// Names of the classes in the order of the model's outputs.
     pub classes: Vec<String>,
-    /// Whether a clip can be of several classes: then every class has a probability of its own.
+    /// Whether a clip can have several classes, each with its own probability.
     pub multi_label: bool,
     /// The cell that trained it: model, protocol, recipe, fold and seed.
     pub cell: String,
@@ -39,7 +39,7 @@ pub struct About {
 }
 
 impl About {
-    /// Of the model that a cell of a plan trains.
+    /// Describes the model of a planned cell.
     pub fn of(plan: &Plan, cell: &PlannedCell) -> Self {
         Self {
             format: FORMAT,
@@ -55,10 +55,10 @@ impl About {
         }
     }
 
-    /// Of the weights in a cell's folder that were written before their header said anything: the run's plan knows.
+    /// Describes weights in a cell's folder that were written without a header, from the run's plan.
     fn of_run(weights: &Path) -> Result<Self> {
         let cell = weights.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-        let Some(run_dir) = weights.ancestors().nth(3) else { bail!("it lies in no run's folder") };
+        let Some(run_dir) = weights.ancestors().nth(3) else { bail!("it is not in a run's folder") };
         let path = run_dir.join("plan.json");
         let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let plan: Plan = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
@@ -83,10 +83,10 @@ pub fn load(path: &Path, device: &Device) -> Result<(About, Spec, Box<dyn Model>
     let (weights, header) = tt_rnn::checkpoint::load(path)?;
     let name = || path.display().to_string();
     let about: About = if header.is_empty() {
-        About::of_run(path).with_context(|| format!("{} says nothing of its model", name()))?
+        About::of_run(path).with_context(|| format!("{} does not describe its model", name()))?
     } else {
         serde_json::from_str(&header)
-            .with_context(|| format!("{} is no model of this version of the program", name()))?
+            .with_context(|| format!("{} is not a model of this version of the program", name()))?
     };
     let spec = Spec::from_toml(&about.config, &name())?;
     let config = model_config(&spec, about.classes.len())?;

@@ -1,4 +1,4 @@
-//! Where things are kept, and what an experiment wants of its clips.
+//! Folders and files of a repository, and the frames of an experiment.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use video_data::rate::Rate;
 
 use crate::spec::Spec;
 
-/// Where things are kept, relative to the root of the repository.
+/// The folders of a repository.
 #[derive(Debug, Clone)]
 pub struct Places {
     /// `data/`.
@@ -48,12 +48,12 @@ pub(crate) fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
     Ok(FrameSpec { width: spec.data.width as u32, height: spec.data.height as u32, rate, strict })
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     crate::files::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Removes temporary files of a run that was killed: ours (`*.tmp`) and safetensors' own (`.tmp*`).
+/// Removes the temporary files of a killed run: ours (`*.tmp`) and safetensors' (`.tmp*`).
 pub fn sweep(folder: &Path) -> Result<()> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
     for entry in entries.with_context(|| format!("cannot list {}", folder.display()))? {

@@ -81,16 +81,17 @@ pub fn plan(
         frame_bytes: spec.features(),
         left_out,
         with_errors: if let Frames::Known(clips) = frames { clips.with_errors() } else { 0 },
+        copies: if let Frames::Known(clips) = frames { clips.copies() } else { Vec::new() },
         cells,
         config: spec.to_toml(),
-        // Which card of its kind is no matter of the run.
+        // A run does not depend on which card of a kind computes it.
         device: if let DeviceName::Cuda(_) = device { DeviceName::Cuda(0) } else { device },
         precision,
         code: Code::default(),
     })
 }
 
-/// Says which classes the clips and the folds to be run leave out.
+/// Warns of classes without clips, and of folds without training clips of a class.
 fn warn(spec: &Spec, clips: &Clips) -> Result<()> {
     for warning in sound::decoded(&all_labels(clips), clips.classes(), clips.multi_label())? {
         tracing::warn!("{warning}");
@@ -127,7 +128,7 @@ pub struct SplitCounts {
     pub train_frames: usize,
     /// Frames of the test clips.
     pub test_frames: usize,
-    /// Frames of the longest batch that can occur.
+    /// Frames of the longest possible batch.
     pub batch_frames: usize,
 }
 
@@ -164,7 +165,7 @@ fn estimate_split(spec: &Spec, clips: usize, frames: usize) -> SplitCounts {
 
 fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts, size: Size) -> PlannedCell {
     let epochs = spec.epochs(model);
-    // Frames that are taken of every clip, where not all are.
+    // Frames taken of every clip, for models that do not take all.
     let taken = match model {
         "tt-mlp" => Some(spec.model.mlp_frames),
         "stacked-frames" => Some(STACKED),
@@ -205,8 +206,8 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     }
 }
 
-/// Leaves the plan in the run's folder, with the cells that were planned there before. The folder itself is
-/// locked meanwhile, so that two runs that plan at once keep each other's cells.
+/// Saves the plan in the run's folder, together with the cells planned there before. The folder is locked
+/// meanwhile, so that two runs planning at once keep each other's cells.
 pub fn keep(folder: &Path, plan: &Plan) -> Result<()> {
     let held = File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
     let _held = held.with_context(|| format!("cannot lock {}", folder.display()))?;
@@ -222,7 +223,7 @@ pub fn keep(folder: &Path, plan: &Plan) -> Result<()> {
     write(&path, &serde_json::to_vec_pretty(&whole)?)
 }
 
-/// What of a specification names a run.
+/// The part of a specification that names a run.
 #[derive(Serialize)]
 struct Identity<'a> {
     name: &'a str,
@@ -234,8 +235,8 @@ struct Identity<'a> {
     train: &'a TrainSpec,
 }
 
-/// Names a run: the configuration without the selection of cells, the data, and where numbers are not the CPU's, the
-/// kind of device and its precision.
+/// Names a run by the configuration without the selection of cells, by the data and, except on the CPU, by
+/// the kind of device and its precision.
 pub fn run_digest(spec: &Spec, data_digest: &str, device: DeviceName, precision: Precision) -> String {
     let mut identity = spec.clone();
     identity.model.names.clear();
@@ -245,8 +246,10 @@ pub fn run_digest(spec: &Spec, data_digest: &str, device: DeviceName, precision:
     // How clips are decoded shows in the data's digest.
     let Spec { name, title, recipe, data, decode: _, model, protocol, train } = &identity;
     let identity = Identity { name, title, recipe, data, model, protocol, train };
+    // The key was called so when runs were first named.
+    let identity = toml::to_string(&identity).unwrap_or_default().replace("\nbackend = ", "\nrung = ");
     let mut hash = Sha256::new();
-    hash.update(toml::to_string(&identity).unwrap_or_default());
+    hash.update(identity);
     hash.update(data_digest);
     if device != DeviceName::Cpu {
         hash.update(format!("{} {precision}", device.kind()));

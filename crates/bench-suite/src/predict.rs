@@ -1,4 +1,4 @@
-//! A trained model on any video files: decoded as its training clips were, scored, ranked.
+//! Applies a trained model to video files, decoded as its training clips were.
 
 use crate::device::{DeviceName, Precision, open};
 use crate::model_file;
@@ -14,7 +14,7 @@ use video_data::batch::{Sampling, even_frames};
 use video_data::decode::{Decoder, Limits, find_worker};
 use video_data::name::escape;
 
-/// Some clips could not be used; each was named where its prediction would have been.
+/// Some clips could not be used; each was reported in place of its prediction.
 #[derive(Debug, thiserror::Error)]
 #[error("{bad} of {all} clips cannot be used")]
 pub struct BadClips {
@@ -42,7 +42,7 @@ pub struct Prediction {
     pub clip: String,
     /// Frames that the model saw.
     pub frames: usize,
-    /// The most probable classes, in falling order; empty for a clip that cannot be used.
+    /// The most probable classes first; empty for a clip that cannot be used.
     pub classes: Vec<ClassProbability>,
     /// Why the clip cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub struct ClassProbability {
 /// Predicts clip after clip and shows each answer as it comes.
 ///
 /// # Errors
-/// [`BadClips`] after the last clip when some could not be used; anything else ends the call at once.
+/// [`BadClips`] after the last clip if some could not be used; any other error ends the call at once.
 pub fn predict(options: &PredictOptions, show: &mut dyn FnMut(&Prediction)) -> Result<()> {
     let trained = Trained::load(options)?;
     let mut decoder = Decoder::new(&find_worker()?, Limits::default());

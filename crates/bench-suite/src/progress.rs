@@ -1,11 +1,11 @@
-//! Progress with an estimate of the time left: a bar on a terminal, a line every tenth otherwise.
+//! Progress with an estimate of the time left: a bar on a terminal, otherwise a line every ten per cent.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// Sends messages to standard error: warnings alone where `quiet`, details too where `verbose`.
+/// Sends messages to standard error: only warnings if `quiet`, details too if `verbose`.
 pub fn log(quiet: bool, verbose: bool) {
     let level = if quiet {
         "warn"

@@ -16,10 +16,11 @@ pub struct Provenance {
     pub commit: Option<String>,
     /// Whether the tree differed from the commit.
     pub dirty: bool,
-    /// SHA-256 of the program file; none in records of before it was kept.
+    /// SHA-256 of the program file; none in old records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
-    /// Records of before a cell kept these itself: all of them are those of the day when the records were collected.
+    /// For old records, whose cells did not keep this: everything is as of the day the records were
+    /// collected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_collecting: bool,
     /// Where it was computed.
@@ -81,7 +82,7 @@ pub struct Machine {
     pub cpu: String,
     /// Cores that the system offers to this process.
     pub cores: usize,
-    /// Memory of the machine; none where the system does not tell.
+    /// Memory of the machine; none if the system does not report it.
     pub memory_bytes: Option<u64>,
     /// Operating system and architecture.
     pub os: String,
@@ -114,7 +115,8 @@ impl Machine {
         }
     }
 
-    /// The processor as a part of a folder's name: small letters and dashes, without words that every name has.
+    /// The processor as part of a folder's name: lower-case letters and dashes, without words common to all
+    /// names.
     pub fn slug(&self) -> String {
         const NOISE: [&str; 6] = ["", "r", "tm", "cpu", "processor", "with"];
         let name = self.cpu.to_lowercase();
@@ -136,13 +138,13 @@ fn field(text: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// Standard output of a command that succeeds; none where it is missing or fails.
+/// Standard output of a command; none if it is missing or fails.
 fn output(command: &mut Command) -> Option<String> {
     let out = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
-/// This second as `YYYY-MM-DDThh:mm:ssZ`. Such texts are ordered as the times are, and their first ten letters are the
+/// The current time as `YYYY-MM-DDThh:mm:ssZ`. Such texts sort by time, and the first ten letters are the
 /// day.
 pub fn now_utc() -> String {
     utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()))

@@ -1,6 +1,6 @@
 //! The record schema: one row per number, base units. bench-suite writes it, xtask reads it.
 
-use crate::device::name::{CardUse, DeviceName, Precision};
+use crate::device_name::{CardUse, DeviceName, Precision};
 use crate::provenance::{Code, Provenance};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -29,7 +29,7 @@ pub struct CellRecord {
     pub train_clips: usize,
     /// Clips in the test fold.
     pub test_clips: usize,
-    /// Mean wall seconds of an epoch, the first left out; none unless the cell ran alone on all cores.
+    /// Mean wall seconds of an epoch, without the first; none unless the cell ran alone on all cores.
     pub epoch_s: Option<f64>,
     /// Peak resident memory of the cell's process in bytes.
     pub peak_rss_bytes: u64,
@@ -46,10 +46,10 @@ pub struct CellRecord {
     pub split_digest: String,
     /// One row per epoch.
     pub curve: Vec<CurvePoint>,
-    /// Of which run it is, and who finished it; none in records of before it was kept.
+    /// The run it belongs to, and who finished it; none in old records.
     #[serde(default, alias = "provenance")]
     pub origin: Option<Origin>,
-    /// What computed it and when; none in records of before it was kept.
+    /// What computed it and when; none in old records.
     #[serde(default)]
     pub computed: Option<Computed>,
     /// The graphics card that it was trained on; none for the CPU.
@@ -57,11 +57,11 @@ pub struct CellRecord {
     pub card: Option<CardUse>,
 }
 
-/// The protocol that holds no clip back: a model for use, without a score.
+/// The protocol that holds out no clip: a model for use, without a score.
 pub const FINAL: &str = "final";
 
-/// What a finished cell of protocol [`FINAL`] leaves as `cell.json`: no clip was left to test it on, so it has a training
-/// curve and no score.
+/// What a finished cell of protocol [`FINAL`] leaves as `cell.json`: with no clip left to test on, it has a
+/// training curve and no score.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FinalRecord {
@@ -79,26 +79,26 @@ pub struct FinalRecord {
     pub peak_rss_bytes: u64,
     /// One row per epoch, none with a test value.
     pub curve: Vec<CurvePoint>,
-    /// Of which run it is, and who finished it.
+    /// The run it belongs to, and who finished it.
     pub origin: Origin,
     /// What computed it and when.
     pub computed: Computed,
 }
 
-/// Which run a cell belongs to. It stays in `data/runs/`: host names are nobody's business.
+/// The run a cell belongs to. It stays in `data/runs/`, to keep host names private.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// Of configuration and data: the run's name.
+    /// Digest of configuration and data: the run's name.
     pub run_digest: String,
     /// SHA-256 over the store's manifest.
     pub data_digest: String,
     /// Host that finished it.
     pub host: String,
-    /// How often it was begun again after a kill, a signal or a failure.
+    /// How often it was restarted after a kill, a signal or a failure.
     pub restarts: u64,
 }
 
-/// What computed a cell, as it was computed.
+/// The provenance of a cell, recorded as it was computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Computed {
@@ -108,33 +108,33 @@ pub struct Computed {
     pub by: Provenance,
 }
 
-/// The content of a cell's file `lock`: who computes the cell, or computed it last.
+/// The content of a cell's `lock` file: who computes the cell, or computed it last.
 ///
-/// On one host the file's lock decides. File systems that several hosts share need not pass locks on, so another
-/// host's lease counts until it is given back or no beat has come for [`Lease::STALE_S`] seconds.
+/// On one host, the file lock decides. Shared file systems may not propagate locks, so another host's lease
+/// counts until it is returned or has not been renewed for [`Lease::STALE_S`] seconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lease {
     /// Host of the process.
     pub host: String,
-    /// Its number there.
+    /// Its process id.
     pub pid: u32,
-    /// Slurm's name of the job, `123_4` for a task of an array; empty elsewhere.
+    /// Slurm's job id, `123_4` for an array task; empty without Slurm.
     pub job: String,
-    /// Seconds since 1970 when it began.
+    /// Start time in seconds since 1970.
     pub since: u64,
-    /// How many processes began the cell so far.
+    /// How many processes have started the cell so far.
     pub starts: u64,
-    /// Rises every [`Lease::BEAT_S`] seconds.
+    /// Increases every [`Lease::BEAT_S`] seconds.
     pub beat: u64,
-    /// Whether it was given back.
+    /// Whether it was returned.
     pub ended: bool,
 }
 
 impl Lease {
     /// Seconds between beats.
     pub const BEAT_S: u64 = 10;
-    /// Seconds without a beat after which another host's lease is void.
+    /// Another host's lease is void after this many seconds without a beat.
     pub const STALE_S: u64 = 60;
 }
 
@@ -146,7 +146,7 @@ pub struct CompressionCase {
     pub model: String,
     /// `concatenated` (one train for all gates) or `separate` (one per gate).
     pub form: String,
-    /// Inner TT rank asked for.
+    /// Requested inner TT rank.
     pub rank: usize,
     /// Fold index.
     pub fold: usize,
@@ -207,7 +207,7 @@ pub struct CurvePoint {
     pub train_loss: f64,
     /// Score on the training clips as seen while training (with dropout).
     pub train_value: f64,
-    /// Score on the test fold, where it was evaluated; never used to choose anything.
+    /// Score on the test fold, if it was evaluated; never used to choose anything.
     pub test_value: Option<f64>,
     /// Wall seconds of the epoch's training part.
     pub wall_s: f64,
@@ -227,13 +227,13 @@ pub struct PredictionRow {
     pub predicted: String,
     /// Probabilities in class order, joined by `;`.
     pub probabilities: String,
-    /// Clips of one group share person and scene; empty where nothing is known, and in files of before it was kept.
+    /// Clips of one group share person and scene; empty if unknown, and in old files.
     #[serde(default)]
     pub group: String,
 }
 
-/// A class name as a member of a list joined by `;`: a `;` within it as `\x3B`. Class names hold no other escapes than
-/// those of file names, whose backslashes are doubled, so [`class_of`] reads it back.
+/// A class name as an item of a list joined by `;`, with `;` written as `\x3B`. Class names are escaped like
+/// file names, with doubled backslashes, so [`class_of`] can read it back.
 pub fn listed_class(class: &str) -> String {
     class.replace(';', r"\x3B")
 }
@@ -249,7 +249,7 @@ pub fn class_of(listed: &str) -> String {
             class.push(';');
             rest = after;
         } else {
-            // A doubled backslash is passed over as a whole.
+            // Skip a doubled backslash as a whole.
             let length = if escape.starts_with(r"\\") { 2 } else { 1 };
             class.push_str(&escape[..length]);
             rest = &escape[length..];
@@ -258,7 +258,7 @@ pub fn class_of(listed: &str) -> String {
     class + rest
 }
 
-/// Whether a class is among those of a label of [`PredictionRow`].
+/// Whether a label of [`PredictionRow`] contains a class.
 pub fn has_class(label: &str, class: &str) -> bool {
     label.split(';').any(|listed| class_of(listed) == class)
 }
@@ -299,7 +299,7 @@ pub struct Plan {
     pub data: String,
     /// Where the clips come from.
     pub data_kind: DataKind,
-    /// Whose rows of the deck stand beside the results: `ucf11`, `hollywood2`, `youtube-celebrities`; any
+    /// Whose rows of the paper stand beside the results: `ucf11`, `hollywood2`, `youtube-celebrities`; any
     /// other name has none.
     pub dataset: String,
     /// Folder of the frame store under `data/stores/`; empty where a dry run found none.
@@ -312,7 +312,7 @@ pub struct Plan {
     pub run_digest: String,
     /// SHA-256 over the store's manifest.
     pub data_digest: String,
-    /// Clips usable.
+    /// Usable clips.
     pub clips: usize,
     /// Frames of all usable clips together.
     pub frames: usize,
@@ -323,6 +323,9 @@ pub struct Plan {
     /// Clips kept although their decoder reported errors.
     #[serde(default)]
     pub with_errors: usize,
+    /// Sets of clips with the same frames.
+    #[serde(default)]
+    pub copies: Vec<Vec<String>>,
     /// The cells in the order they will run.
     pub cells: Vec<PlannedCell>,
     /// The resolved configuration as TOML.
@@ -387,7 +390,7 @@ impl PlannedCell {
     }
 }
 
-/// A row of `params.csv` (the deck's Figure 1), computed from the built models.
+/// A row of `params.csv` (the paper's Figure 1), computed from the built models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParamsRow {

@@ -17,7 +17,7 @@ use video_data::store::Store;
 /// Seed of rendered samples: part of what a sample is, not of a run.
 const SAMPLE_SEED: u64 = 0;
 
-/// An experiment with its clips found.
+/// An experiment and its clips.
 #[derive(Debug)]
 pub struct Resolved {
     /// The experiment.
@@ -28,16 +28,17 @@ pub struct Resolved {
     pub data: String,
     /// What the clips are, in one word.
     pub data_kind: DataKind,
-    /// Clips listed, and how many the dataset has if it is official; 0 before a sample is rendered.
+    /// Clips listed, and how many an official dataset should have; 0 before a sample is rendered.
     pub clips: ClipCount,
     /// Whether clips can have several labels.
     pub multi_label: bool,
-    /// Whether the clips are to be rendered first.
+    /// The sample to render first, if any.
     pub render: Option<Layout>,
 }
 
 impl Resolved {
-    /// What a run is of, in a sentence and in a word, where `usable` clips of `classes` classes could be decoded.
+    /// The run's data, in a sentence and in a word, given that `usable` clips of `classes` classes could be
+    /// decoded.
     pub(crate) fn data_used(&self, usable: usize, classes: usize) -> (String, DataKind) {
         let (found, expected) = (self.clips.found, self.clips.expected);
         let title = &self.spec.title;
@@ -60,21 +61,21 @@ pub struct ClipCount {
     pub expected: usize,
 }
 
-/// What the command line says of the clips.
+/// What the command line says about the clips.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Choice<'a> {
     /// `--data`: their folder or its parent.
     pub data: Option<&'a Path>,
     /// `--split`: the list that names them.
     pub split: Option<&'a Path>,
-    /// `--allow-partial`: not all need be there.
+    /// `--allow-partial`: accept an incomplete dataset.
     pub allow_partial: bool,
 }
 
 /// Finds the clips of an experiment: `--data`, else its folder under `data/`.
 ///
-/// Where the clips come with a split of their own (folders `train` and `test`, a list), and neither the experiment nor
-/// the command line says otherwise, it is the protocol.
+/// If the clips come with their own split (folders `train` and `test`, or a list), it is the protocol unless
+/// the experiment or the command line says otherwise.
 pub fn resolve(
     root: &Path,
     name: &str,
@@ -117,7 +118,7 @@ pub fn resolve(
     if !choice.allow_partial {
         dataset
             .require_complete()
-            .context("the dataset is not whole (--allow-partial would run on what is there)")?;
+            .context("the dataset is incomplete (--allow-partial runs on what is there)")?;
     }
     let asked =
         overrides.protocol.is_some() || overrides.set.iter().any(|set| set.starts_with("protocol.kind"));
@@ -137,7 +138,7 @@ pub fn resolve(
     Ok((Resolved { spec, folder, data, data_kind, clips, multi_label, render: None }, Some(dataset)))
 }
 
-/// Gives a specification that leaves them open (`[]`) input modes as equal as the frame's size allows.
+/// Fills in input modes left open (`[]`), as equal as the frame's size allows.
 fn plan_modes(spec: &mut Spec) -> Result<()> {
     let (features, order) = (spec.features(), spec.model.output_modes.len());
     let frames = spec.model.mlp_frames;
@@ -163,7 +164,7 @@ fn clips_listed(spec: &Spec, dataset: &Dataset) -> (String, DataKind) {
     let clips = dataset.clips.len();
     let kind = match &dataset.official {
         None => DataKind::Folder,
-        // All that a list of one's own names is no official dataset.
+        // A user's list, even if complete, is not an official dataset.
         Some(official) if official.is_complete() && dataset.kind == Kind::Folder => DataKind::Folder,
         Some(official) if official.is_complete() => DataKind::Official,
         Some(_) => DataKind::Partial,
@@ -178,12 +179,12 @@ fn clips_listed(spec: &Spec, dataset: &Dataset) -> (String, DataKind) {
     (format!("{}: {which}", spec.title), kind)
 }
 
-/// Makes sure that the frames of an experiment are stored, and opens them.
+/// Opens the store of an experiment's frames, building it if necessary.
 pub fn prepare(places: &Places, resolved: &Resolved, dataset: Option<Dataset>, jobs: usize) -> Result<Store> {
     let dataset = match (resolved.render, dataset) {
         (None, Some(dataset)) => dataset,
         (render, _) => {
-            let layout = render.context("clips that were neither found nor are to be rendered")?;
+            let layout = render.context("the clips were neither found nor rendered")?;
             let meter = Meter::new("rendering");
             let mut show = |done, total| meter.show(done, total);
             sample::ensure(layout, &resolved.folder, SAMPLE_SEED, jobs, None, &mut show)?;
@@ -196,7 +197,7 @@ pub fn prepare(places: &Places, resolved: &Resolved, dataset: Option<Dataset>, j
     Ok(ensure_store(&dataset, &spec, &places.data, &options, &|p| meter.show(p.done, p.total))?)
 }
 
-/// The store of an experiment's clips, if it is built and still fits them.
+/// The store of an experiment's clips, if it exists and is up to date.
 pub fn built_store(places: &Places, resolved: &Resolved, dataset: Option<&Dataset>) -> Result<Option<Store>> {
     let scanned;
     let dataset = match (resolved.render, dataset) {
@@ -210,8 +211,8 @@ pub fn built_store(places: &Places, resolved: &Resolved, dataset: Option<&Datase
     Ok(import::built_store(dataset, &frame_spec(&resolved.spec)?, &places.data)?)
 }
 
-/// What a dry run says of clips that are not decoded yet: clips as listed, frames at the paper's mean length
-/// for the official datasets, as planned for rendered ones, and none known for others.
+/// An estimate for clips that are not decoded yet: clips as listed; frames by the paper's mean length for
+/// official datasets, as planned for samples, unknown for others.
 pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Frames<'static> {
     match (dataset, resolved.render) {
         (None, Some(layout)) => {

@@ -1,5 +1,5 @@
-//! Whether clips can carry the claim that is made of them: classes to tell apart, groups to keep whole, a dataset that
-//! is all there.
+//! Whether the clips support the claim made about them: several classes, groups to keep whole, a complete
+//! dataset.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use video_data::{Error, Result, split};
 
 use crate::spec::Spec;
 
-/// Refuses, before anything is decoded, what no decoding could mend.
+/// Refuses clips that no decoding could make usable, before any is decoded.
 ///
 /// # Errors
 /// Clips of a single class; protocol `groups` where a clip has no group.
@@ -21,8 +21,7 @@ pub(crate) fn scanned(spec: &Spec, dataset: &Dataset) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what is left after decoding if it has a single class, and answers what must be said of the rest: classes
-/// of which nothing is left.
+/// Refuses clips of a single class after decoding; returns warnings about classes without usable clips.
 ///
 /// # Errors
 /// Clips of a single class.
@@ -36,13 +35,15 @@ pub(crate) fn decoded(labels: &[&[usize]], classes: &[String], multi_label: bool
     Ok(gone.map(warning).collect())
 }
 
-/// What must be said of a fold: test clips of a class that no training clip has cannot be right.
+/// A warning about a fold: test clips of a class without training clips cannot be right.
 pub(crate) fn untrained(train: &[&[usize]], test: &[&[usize]], classes: &[String]) -> Option<String> {
     let (trained, tested) = (used(train), used(test));
     let names: Vec<&str> = tested.difference(&trained).map(|class| classes[*class].as_str()).collect();
     let lost = test.iter().filter(|labels| labels.iter().any(|label| !trained.contains(label))).count();
-    let said =
-        format!("no training clip of {}: its {lost} test clips of them cannot be right", names.join(", "));
+    let said = format!(
+        "no training clips of {}: its {lost} test clips of these classes cannot be right",
+        names.join(", ")
+    );
     (lost > 0).then_some(said)
 }
 
@@ -107,6 +108,6 @@ mod tests {
         assert!(said.len() == 1 && said[0].contains("\"jump\" has no usable clip"), "{said:?}");
         assert_eq!(untrained(&[&[0], &[1]], &[&[1], &[0]], &classes), None);
         let said = untrained(&[&[0]], &[&[1], &[2], &[2], &[0]], &classes).unwrap();
-        assert_eq!(said, "no training clip of run, walk: its 3 test clips of them cannot be right");
+        assert_eq!(said, "no training clips of run, walk: its 3 test clips of these classes cannot be right");
     }
 }

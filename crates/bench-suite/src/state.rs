@@ -1,4 +1,4 @@
-//! Exact resume: parameters, moments and position of a cell under way.
+//! Exact resume: parameters, moments and position of an unfinished cell.
 //!
 //! Random streams need no saving: each is named by seed, fold, epoch and step.
 
@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use tt_rnn::checkpoint;
 use tt_rnn::parameters::Optimizer;
 
-/// Where a cell stands.
+/// The position of an unfinished cell.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Finished epochs.
     pub curve: Vec<CurvePoint>,
-    /// Steps done in the epoch under way.
+    /// Steps done in the current epoch.
     pub step: usize,
     /// Sum of the losses of that epoch's clips.
     pub loss_sum: f64,
@@ -62,7 +62,7 @@ impl Snapshot {
         Ok(checkpoint::save(&self.path, &tensors, &serde_json::to_string(&progress)?)?)
     }
 
-    /// Restores the optimiser and its parameters, if there is a checkpoint.
+    /// Restores the optimiser and its parameters from the checkpoint, if there is one.
     pub fn load(&self, optimizer: &mut Optimizer) -> Result<Option<Progress>> {
         if !self.path.exists() {
             return Ok(None);

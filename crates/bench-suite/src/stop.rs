@@ -1,9 +1,9 @@
-//! Being told to stop.
+//! The flag that stops training.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock};
 
-/// Set by SIGINT and SIGTERM: stop at the next step, leaving a checkpoint.
+/// Set by signals: stop at the next step with a checkpoint.
 pub static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// The run was told to stop; a checkpoint was written.

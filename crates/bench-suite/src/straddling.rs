@@ -1,11 +1,11 @@
-//! Clips of which one copy is trained on and another scored.
+//! Clips with copies on both sides of a fold.
 
 use crate::data::{Clips, Fold};
 use crate::spec::Spec;
 use anyhow::Result;
 use std::collections::BTreeSet;
 
-/// Says which test clips of an experiment's folds have a copy among the training clips.
+/// Warns of test clips with a copy among the training clips of their fold.
 ///
 /// # Errors
 /// As [`Clips::fold`].
@@ -29,7 +29,7 @@ pub fn warn(clips: &Clips, spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// Test clips with the same frames as a training clip, each with one.
+/// Test clips with the same frames as a training clip, each paired with one.
 fn straddling(clips: &Clips, fold: &Fold) -> Vec<(usize, usize)> {
     let train: BTreeSet<usize> = fold.train.iter().copied().collect();
     let test: BTreeSet<usize> = fold.test.iter().copied().collect();

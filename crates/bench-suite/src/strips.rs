@@ -1,4 +1,4 @@
-//! Strips of frames for reports: small JPEGs of clips that may be shown.
+//! Strips of frames for reports: small JPEGs of redistributable clips.
 
 use crate::data::Clips;
 use crate::places::{self, Places};
@@ -16,7 +16,7 @@ const WIDTH: usize = 96;
 /// Quality of the JPEG, of 100: a strip takes about 5 kB.
 const QUALITY: u8 = 70;
 
-/// Writes a strip into `out` for each of the clips of a planned run.
+/// Writes a strip for each of these clips of a planned run into `out`.
 ///
 /// # Errors
 /// The experiment does not say `redistributable = true`; a clip that the run's store lacks.

@@ -21,7 +21,7 @@ use tt_rnn::models::{FrameChoice, Mode, Model};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::rates::Rates;
 
-/// What training one cell needs.
+/// Everything that training one cell needs.
 #[derive(Debug)]
 pub struct Training<'a> {
     /// The resolved experiment.
@@ -40,17 +40,17 @@ pub struct Training<'a> {
     pub seed: u64,
     /// Folder of the cell: the checkpoint lives here.
     pub folder: &'a Path,
-    /// Shortest time between two checkpoints; a signal asks for one at once.
+    /// Shortest time between two checkpoints; a signal triggers one at once.
     pub checkpoint_every: Duration,
     /// Label of progress lines.
     pub label: &'a str,
-    /// Weights by name to start from, in place of initial ones.
+    /// Weights by name to start from instead of initial ones.
     pub start: Option<&'a [(String, Tensor)]>,
     /// Where to train.
     pub device: &'a Opened,
 }
 
-/// What training leaves.
+/// The result of training.
 #[derive(Debug)]
 pub struct Outcome {
     /// One point per epoch.
@@ -63,7 +63,7 @@ pub struct Outcome {
     pub frames_wait: Option<f64>,
     /// Final weights by name.
     pub weights: Vec<(String, Tensor)>,
-    /// What was used of a card.
+    /// Use of a graphics card, if any.
     pub card: Option<CardUse>,
 }
 
@@ -74,12 +74,12 @@ struct Run<'a> {
     optimizer: Optimizer,
     classes: usize,
     multi_label: bool,
-    /// Time spent in training, and of that in waiting for frames.
+    /// Time spent training, and how much of it waiting for frames.
     trained: Duration,
     waited: Duration,
 }
 
-/// Trains to the final epoch, going on from a checkpoint where there is one.
+/// Trains to the final epoch, resuming from a checkpoint if there is one.
 pub fn train(cell: &Training<'_>) -> Result<Outcome> {
     let classes = cell.clips.classes().len();
     let entry = tt_rnn::models::find(cell.model)?;
@@ -148,7 +148,7 @@ impl Run<'_> {
         })
     }
 
-    /// At the initial weights: a checkpoint must not be loaded yet.
+    /// Must run at the initial weights, before a checkpoint is loaded.
     fn saturated_gates(&self) -> Result<Option<f64>> {
         let first = &self.cell.train[..self.cell.spec.train.batch.min(self.cell.train.len())];
         let pick = FramePick::evaluation(self.model.frames());
@@ -256,7 +256,7 @@ impl Run<'_> {
         Ok(self.score(&scores, &labels))
     }
 
-    /// Probabilities of the test clips. Progress is for the checkpoint that a signal asks for meanwhile.
+    /// Probabilities of the test clips. `progress` goes into the checkpoint if a signal stops the evaluation.
     fn evaluate(&self, progress: &Progress, snapshot: &Snapshot) -> Result<Vec<Vec<f64>>> {
         let clips = self.cell.test;
         let pick = FramePick::evaluation(self.model.frames());
@@ -274,7 +274,7 @@ impl Run<'_> {
     }
 }
 
-/// Epochs before which a loss cannot count as settled: the last fifth of fewer is no trend.
+/// A loss cannot count as settled earlier: a fifth of fewer epochs shows no trend.
 const SETTLES_FROM: usize = 20;
 
 fn losses(curve: &[CurvePoint]) -> Vec<f64> {

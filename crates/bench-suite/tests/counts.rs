@@ -1,8 +1,8 @@
-//! Every number of the deck's tables that follows from a shape, and the errors of a wrong specification.
+//! Every number of the paper's tables that follows from a shape, and the errors of a wrong specification.
 
 use bench_suite::build::{figure_1, model_config, size};
-use bench_suite::deck;
 use bench_suite::device::{DeviceName, Precision};
+use bench_suite::paper;
 use bench_suite::plan::run_digest;
 use bench_suite::spec::{Overrides, Spec};
 use std::path::Path;
@@ -74,12 +74,12 @@ fn the_controls_counts_stand_beside_tt_gru_s() {
 }
 
 #[test]
-fn figure_1_is_the_decks() {
+fn figure_1_is_the_papers() {
     let rows = figure_1().unwrap();
     assert_eq!(rows.len(), 18);
     for row in rows {
-        let (_, counts) = deck::RANK_TABLE.iter().find(|(rank, _)| *rank == row.rank).unwrap();
-        let column = deck::RANK_LAYERS.iter().position(|layer| *layer == row.layer).unwrap();
+        let (_, counts) = paper::RANK_TABLE.iter().find(|(rank, _)| *rank == row.rank).unwrap();
+        let column = paper::RANK_LAYERS.iter().position(|layer| *layer == row.layer).unwrap();
         assert_eq!(counts[column], row.params, "{row:?}");
     }
 }
@@ -128,6 +128,24 @@ fn a_runs_name_does_not_depend_on_strictness() {
     assert_ne!(digest(&lenient), digest(&with("data.fps=12")));
 }
 
+/// As the program named it when the key was called `rung`. A new key or another value of the recipe names another run.
+#[test]
+fn runs_keep_their_names() {
+    let spec = load("ucf11-sample", &[]).unwrap();
+    assert_eq!(run_digest(&spec, "", DeviceName::Cpu, Precision::F32), "818b392b3358a3b9");
+}
+
+#[test]
+fn a_file_may_call_the_backend_by_its_old_name_and_a_flag_may_not() {
+    let spec = load("ucf11", &["model.backend=ops"]).unwrap();
+    let old = spec.to_toml().replace("\nbackend = ", "\nrung = ");
+    assert!(old.contains("\nrung = \"ops\""), "{old}");
+    assert_eq!(Spec::from_toml(&old, "text").unwrap(), spec);
+    let both = old.replace("\nrung = ", "\nbackend = \"fused\"\nrung = ");
+    assert!(Spec::from_toml(&both, "text").unwrap_err().to_string().contains("unknown key \"model.rung\""));
+    assert!(load("ucf11", &["model.rung=ops"]).unwrap_err().contains("now called model.backend"));
+}
+
 #[test]
 fn paper_code_is_the_released_script() {
     let of = |name: &str| {
@@ -161,7 +179,7 @@ fn wrong_specifications_say_what_is_right() {
             "must multiply to 57600 (160 x 120 x 3), but their product is 54400",
         ),
         (vec!["train.lr=-1.0"], "must be a positive number"),
-        (vec!["train.weight_decay=-0.1"], "must be a number from 0"),
+        (vec!["train.weight_decay=-0.1"], "must be a number of at least 0"),
         (vec!["model.names=[\"tt-gro\"]"], "did you mean \"tt-gru\"?"),
         (vec!["protocol.kind=clip"], "did you mean \"clips\"?"),
         (vec!["protocol.folds=1"], "must be at least 2"),

@@ -1,4 +1,4 @@
-//! Batches of packed frames, read ahead of training on a thread of their own.
+//! Batches of packed frames, read ahead of training on a separate thread.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
@@ -12,9 +12,9 @@ use crate::store::Store;
 /// Thinning in time, without decoding again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sampling {
-    /// Every how manieth frame is kept, from the first on; at least 1.
+    /// Keep every n-th frame, starting with the first; at least 1.
     pub every: usize,
-    /// Frames kept at most, from the start of the clip; `None` keeps all.
+    /// Keep at most this many frames from the start of the clip; `None` keeps all.
     pub max_frames: Option<usize>,
 }
 
@@ -25,13 +25,13 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Number of frames that remain of `total`.
+    /// Number of frames kept out of `total`.
     pub fn count(&self, total: usize) -> usize {
         total.div_ceil(self.every.max(1)).min(self.max_frames.unwrap_or(usize::MAX))
     }
 }
 
-/// `n` of `total` frames drawn at random, in time order; the last is repeated where a clip is shorter.
+/// `n` of `total` frames drawn at random, in time order; the last is repeated if the clip is shorter.
 ///
 /// # Paper
 /// Input of the TT-MLP baseline, n = 6.
@@ -47,8 +47,8 @@ pub fn random_frames(total: usize, n: usize, rng: &mut impl rand::Rng) -> Vec<u3
     repeat_last(frames, n)
 }
 
-/// `n` of `total` frames at even distances (the middles of `n` equal parts); the last is repeated where a clip
-/// is shorter.
+/// `n` evenly spaced frames of `total` (the middles of `n` equal parts); the last is repeated if the clip is
+/// shorter.
 pub fn even_frames(total: usize, n: usize) -> Vec<u32> {
     if total <= n {
         return repeat_last((0..total as u32).collect(), n);
@@ -65,7 +65,7 @@ fn repeat_last(mut frames: Vec<u32>, n: usize) -> Vec<u32> {
 /// Which frames of a clip go into a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frames {
-    /// All that this sampling leaves.
+    /// All that this sampling keeps.
     Sampled(Sampling),
     /// These, in this order; each below the clip's number of frames.
     Listed(Vec<u32>),
@@ -133,8 +133,8 @@ impl Batch {
 
 /// Reads the batches of one pass ahead of their use.
 ///
-/// At most `ahead` batches wait, one is being read, one is in the caller's hands; give used ones back with
-/// [`BatchLoader::recycle`] so that their memory is used again.
+/// At most `ahead` batches wait while one is being read and one is in use; return used ones with
+/// [`BatchLoader::recycle`] so that their memory is reused.
 #[derive(Debug)]
 pub struct BatchLoader {
     batches: Option<Receiver<Batch>>,
@@ -162,7 +162,7 @@ impl BatchLoader {
 
     /// Takes back the buffers of a batch that is done with.
     pub fn recycle(&self, batch: Batch) {
-        // The thread may have ended; then the buffers are simply freed.
+        // If the thread has ended, the buffers are freed.
         let _ = self.used.send(batch);
     }
 
@@ -176,7 +176,7 @@ impl Iterator for BatchLoader {
     type Item = Batch;
 
     /// # Panics
-    /// When the reading thread panicked, for one over a pick that is not in the store.
+    /// If the reading thread panicked, for example on a pick that is not in the store.
     fn next(&mut self) -> Option<Batch> {
         let start = Instant::now();
         let batch = self.batches.as_ref().and_then(|batches| batches.recv().ok());
@@ -195,7 +195,7 @@ impl Drop for BatchLoader {
         // Closing the channel ends the thread at its next batch.
         self.batches = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has no one left to go to.
+            // Nobody is left to see a panic of the thread.
             let _ = thread.join();
         }
     }

@@ -32,7 +32,7 @@ pub const CODECS: [(&str, &str); 4] = [("mpeg1", "mpg"), ("mpeg4", "avi"), ("h26
 const FRAMES: u32 = 48;
 /// Every frame, small: damage shows at any size.
 const SPEC: FrameSpec = FrameSpec { width: 80, height: 60, rate: Rate::Native, strict: false };
-/// Silent mutants of so many that the bar allows: what the `ffmpeg` command line lets pass.
+/// Silent mutants allowed, and out of how many: the rate of the `ffmpeg` command line.
 const SILENT_BAR: (u64, u64) = (29, 480);
 /// What a mutant may cost.
 const LIMITS: Limits = Limits {
@@ -42,7 +42,7 @@ const LIMITS: Limits = Limits {
     max_frames: 2_000,
     max_pixels: 4096 * 4096,
 };
-/// Time beyond the limits after which an answer counts as a hang.
+/// An answer this long after the limits counts as a hang.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Ways to damage a clip's bytes.
@@ -120,7 +120,7 @@ impl Mutation {
     }
 }
 
-/// Where the picture's size stands in the file, and what to put there: a million where it fits.
+/// Offsets of the picture's size in the file, and what to write there: a million where it fits.
 fn size_fields(clip: &[u8], (width, height): (usize, usize)) -> Vec<(usize, Vec<u8>)> {
     const MILLION: u32 = 1_000_000;
     let mut fields = Vec::new();
@@ -315,7 +315,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Things named like clips: nothing, a folder, a FIFO, sound alone, one frame's worth of bytes.
+    /// Files named like clips that are none: empty, a folder, a FIFO, audio only, raw bytes.
     fn no_clips(&self) -> Result<Vec<PathBuf>> {
         let at = |name: &str| self.home.join(format!("{name}.{}", self.ending));
         let [empty, folder, fifo, sound] = ["empty", "folder", "fifo", "sound"].map(at);
@@ -335,7 +335,7 @@ impl Bench<'_> {
 fn make_fifo(path: &Path) -> Result<()> {
     let name =
         CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::Invalid("a NUL in a path".into()))?;
-    // SAFETY: `name` is NUL-terminated and outlives the call.
+    // SAFETY: `name` is a C string that outlives the call, and mkfifo only reads it.
     if unsafe { libc::mkfifo(name.as_ptr(), 0o600) } == 0 {
         Ok(())
     } else {
@@ -343,7 +343,7 @@ fn make_fifo(path: &Path) -> Result<()> {
     }
 }
 
-/// Digest of the frames, with what the decoder said.
+/// Digest of the frames, and the decoder's verdict.
 fn decode(decoder: &mut Decoder, path: &Path) -> Result<(crate::decode::Outcome, String)> {
     let mut hash = Sha256::new();
     let outcome = decoder.decode(path, &SPEC, &mut |frames| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::kind::{Kind, Metric, Split};
-use crate::sample::info::SampleInfo;
+use crate::sample_info::SampleInfo;
 
 /// One clip on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +75,11 @@ pub struct Dataset {
     pub multi_label: bool,
     /// The clips, in byte order of their names.
     pub clips: Vec<ClipRef>,
-    /// What is named like a clip but is no regular file, or lies where the layout has none.
+    /// Files named like clips that are not regular files or lie where the layout has no clips.
     pub left_out: Vec<LeftOut>,
     /// Everything else below the folder.
     pub not_taken: Vec<NotTaken>,
-    /// What was made of the folders, where it is not plain.
+    /// How the folders were interpreted, where that is not obvious.
     pub notes: Vec<String>,
     /// Comparison with the official counts; `None` for `folder` and for rendered samples.
     pub official: Option<Official>,
@@ -88,7 +88,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Fails with the counts when an official dataset is not all there.
+    /// Fails with the counts if an official dataset is incomplete.
     ///
     /// # Errors
     /// [`Error::Incomplete`], listing what differs.
@@ -104,7 +104,8 @@ impl Dataset {
         }
     }
 
-    /// What to tell of the scan: what was made of the folders, and what was not taken, by reason.
+    /// What to report about the scan: how the folders were interpreted, and which files were not taken, by
+    /// reason.
     pub fn remarks(&self) -> Vec<String> {
         const NAMED: usize = 3;
         let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();

@@ -17,8 +17,8 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
-    /// The folder is not laid out like the dataset it is said to hold.
-    #[error("{} is no {dataset} folder: {reason}", dir.display())]
+    /// The folder does not have the layout of the expected dataset.
+    #[error("{} is not a {dataset} folder: {reason}", dir.display())]
     Layout {
         /// Which dataset was looked for.
         dataset: &'static str,
@@ -27,7 +27,7 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
-    /// An official dataset with clips missing, and the caller did not allow that.
+    /// An official dataset lacks clips, and the caller did not allow that.
     #[error("{dataset} is incomplete: expected {expected} clips, found {found}\n{differences}")]
     Incomplete {
         /// Which dataset.
@@ -39,7 +39,7 @@ pub enum Error {
         /// One line per difference.
         differences: String,
     },
-    /// A file of ours (store, journal, class list) whose content does not hold together.
+    /// A file of ours (store, journal, class list) is inconsistent.
     #[error("{}: {reason}", path.display())]
     Corrupt {
         /// The file.
@@ -47,7 +47,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A worker process that cannot be started or does not speak our protocol.
+    /// A worker process cannot be started or does not speak our protocol.
     #[error("video worker {}: {reason}", program.display())]
     Worker {
         /// The program.
@@ -55,7 +55,7 @@ pub enum Error {
         /// What went wrong.
         reason: String,
     },
-    /// Another process holds the lock and did not let go in time.
+    /// Another process held the lock for too long.
     #[error("{} is being written by another process (waited {waited_s} s)", path.display())]
     Busy {
         /// What is locked.
@@ -63,7 +63,7 @@ pub enum Error {
         /// How long we waited, in seconds.
         waited_s: u64,
     },
-    /// The disk has no room for the frames.
+    /// The disk is too full for the frames.
     #[error("not enough disk space at {}: about {need_bytes} bytes needed, {free_bytes} free", path.display())]
     Space {
         /// The folder to be written to.

@@ -1,4 +1,4 @@
-//! Files that survive: written whole or not at all, their digests, and the room for them.
+//! Writing files atomically, their digests, and free disk space.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -7,38 +7,39 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 
-/// The name that a file has until it is whole, where one program at a time makes it: its own and `.tmp`. The next
-/// program finds under it what a killed one left.
+/// The temporary name of a file that only the holder of a lock writes: its own with `.tmp`. The next holder
+/// finds what a killed one left there.
 pub fn temporary(path: &Path) -> PathBuf {
     path.with_added_extension("tmp")
 }
 
-/// Another name at every call and in every process.
+/// A temporary name that is unique per call and process.
 fn unique(path: &Path) -> PathBuf {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
     path.with_added_extension(format!("{}-{call}.tmp", std::process::id()))
 }
 
-/// Makes a file whole or not at all: `make` writes it under another name, then it is [settled](settle). A crash
-/// leaves the old file or the new one, never a part. Of two that write it at the same time, the later one's stays.
+/// Creates or replaces a file atomically: `make` writes it under a temporary name, then it is
+/// [settled](settle). A crash leaves the old file or the new one, never a part. Of two concurrent writers,
+/// the last one wins.
 ///
 /// # Errors
-/// Of `make` and of the system; nothing is left of the temporary file then.
+/// Those of `make` and of the system; the temporary file is removed.
 pub fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let temporary = unique(path);
     let made = make(&temporary).and_then(|()| settle(&temporary, path));
     if made.is_err() {
-        // Half a file only takes room where room may be what is missing; the error says what failed.
+        // A partial file only wastes space; the error says what failed.
         let _ = fs::remove_file(&temporary);
     }
     made
 }
 
-/// Gives a file that was written under a temporary name its own: syncs it, renames it, syncs its folder.
+/// Gives a complete temporary file its final name: syncs it, renames it, syncs its folder.
 ///
 /// # Errors
-/// Of the system.
+/// Those of the system.
 pub fn settle(temporary: &Path, path: &Path) -> io::Result<()> {
     File::open(temporary)?.sync_all()?;
     fs::rename(temporary, path)?;
@@ -46,7 +47,7 @@ pub fn settle(temporary: &Path, path: &Path) -> io::Result<()> {
     sync_folder(folder.unwrap_or(Path::new(".")))
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically.
 ///
 /// # Errors
 /// As [`replace`].
@@ -54,10 +55,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, |temporary| fs::write(temporary, bytes))
 }
 
-/// Makes the entries of a folder last.
+/// Syncs the entries of a folder.
 ///
 /// # Errors
-/// Of the system.
+/// Those of the system.
 pub fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
@@ -65,7 +66,7 @@ pub fn sync_folder(dir: &Path) -> io::Result<()> {
 /// SHA-256 of a file as hexadecimal text, read in bounded memory.
 ///
 /// # Errors
-/// Of the system.
+/// Those of the system.
 pub fn digest(path: &Path) -> io::Result<String> {
     let (mut file, mut hash, mut block) = (File::open(path)?, Sha256::new(), vec![0; 1 << 17]);
     loop {
@@ -76,7 +77,7 @@ pub fn digest(path: &Path) -> io::Result<String> {
     }
 }
 
-/// The hexadecimal text of a finished hash.
+/// A hash as hexadecimal text.
 pub fn hex(hash: Sha256) -> String {
     use std::fmt::Write as _;
     hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
@@ -89,7 +90,7 @@ pub fn hex(hash: Sha256) -> String {
 /// Bytes that an ordinary user can still write below `dir`.
 ///
 /// # Errors
-/// Of the system.
+/// Those of the system.
 pub fn free_bytes(dir: &Path) -> io::Result<u64> {
     let room = rustix::fs::statvfs(dir)?;
     Ok(room.f_bavail.saturating_mul(room.f_frsize))

@@ -1,7 +1,7 @@
-//! From clips to a store: a pool of worker processes, one writer, clips in order.
+//! Builds a store from clips: a pool of worker processes, one writer, clips in order.
 //!
-//! Every thread runs its own [`Decoder`]. The clip whose turn it is streams straight to the disk; clips ahead of
-//! it wait in memory, all together under [`Options::buffer_bytes`]. So the store's bytes do not depend on the
+//! Every thread runs its own [`Decoder`]. The clip whose turn it is streams straight to disk; later clips
+//! wait in memory, together at most [`Options::buffer_bytes`]. So the store's bytes do not depend on the
 //! number of workers, and memory does not depend on the clips.
 
 use std::collections::BTreeMap;
@@ -20,9 +20,9 @@ use crate::kind::{FrameSpec, Split};
 use crate::seen::Contents;
 use crate::store::{self, FORMAT, Row, Store, StoreInfo, Writer, store_dirs};
 
-/// Clips whose headers are read to foresee the size of the store.
+/// Number of clips whose headers are read to estimate the size of the store.
 const PROBED: usize = 32;
-/// Room left free on the disk, in bytes.
+/// Disk space left free, in bytes.
 const SPARE_BYTES: u64 = 64 << 20;
 
 /// How to build a store.
@@ -52,7 +52,7 @@ impl Default for Options {
     }
 }
 
-/// One clip that has just gone in or been left out.
+/// A clip that was just stored or left out.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
     /// Clips done, this one included; clips of an earlier, interrupted build count.
@@ -69,12 +69,12 @@ pub struct Progress<'a> {
 
 /// The folder that the store of these clips has below `data_root`: `stores/<name>-<digest12>`.
 ///
-/// The digest covers names, contents (by SHA-256), labels, groups and split of the clips and everything that decides
-/// the frames, so that a store is found again exactly when nothing changed. Clips that were touched since they were
-/// last imported are read.
+/// The digest covers names, contents (by SHA-256), labels, groups and split of the clips and everything that
+/// decides the frames, so that a store is found again exactly if nothing changed. Clips touched since their
+/// last import are read.
 ///
 /// # Errors
-/// [`Error::Invalid`] when the identity cannot be written down, which no dataset causes.
+/// [`Error::Invalid`] if the identity cannot be serialized, which no dataset causes.
 pub fn store_dir(dataset: &Dataset, spec: &FrameSpec, data_root: &Path) -> Result<PathBuf> {
     let identity = identity(dataset, &Contents::of(dataset, data_root), spec)?;
     Ok(dir_of(dataset, &identity, data_root))
@@ -84,7 +84,8 @@ fn dir_of(dataset: &Dataset, identity: &str, data_root: &Path) -> PathBuf {
     data_root.join("stores").join(format!("{}-{}", dataset.name, &identity[..12]))
 }
 
-/// The complete store of just these clips, if there is one. No clip is read where the dataset has no store at all.
+/// The complete store of exactly these clips, if there is one. No clip is read if the dataset has no store at
+/// all.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Corrupt`].
@@ -140,7 +141,7 @@ fn identity<'a>(dataset: &'a Dataset, contents: &'a Contents, spec: &'a FrameSpe
 /// Opens the store of a dataset, building what is missing of it.
 ///
 /// `progress` is called for every clip, in order, from one thread at a time. A clip that cannot be decoded is
-/// left out with its reason and stops nothing. A build that was killed goes on after its last finished clip.
+/// left out with its reason; the build continues. A killed build resumes after its last finished clip.
 ///
 /// # Errors
 /// [`Error::Worker`] without a working `video-worker`, [`Error::Space`], [`Error::Busy`], [`Error::Io`];
@@ -160,7 +161,7 @@ pub fn ensure_store(
     let dir = dir_of(dataset, &identity, data_root);
     if !Store::exists(&dir) {
         let _lock = store::lock(&dir.with_extension("lock"), options.lock_wait)?;
-        // Whoever held the lock before may have finished the store.
+        // The previous holder of the lock may have finished the store.
         if !Store::exists(&dir) {
             build(dataset, &contents, &identity, spec, &dir, options, progress)?;
         }
@@ -190,7 +191,7 @@ fn build(
     let program = options.worker.clone().map_or_else(find_worker, Ok)?;
     let mut decoder = Decoder::new(&program, options.limits);
     let libav = decoder.libav()?;
-    // Frames of two versions of libav are never mixed.
+    // Never mix frames of two versions of libav.
     let writer = Writer::open(dir, &format!("{identity} {libav}"), spec.frame_bytes())?;
     let info = StoreInfo {
         format: FORMAT,
@@ -255,7 +256,7 @@ fn build(
     state.writer.finish(info, extra.collect())
 }
 
-/// Foresees the size of the store from the headers of a few clips.
+/// Estimates the size of the store from the headers of a few clips.
 fn check_space(clips: &[ClipRef], spec: &FrameSpec, dir: &Path, decoder: &mut Decoder) -> Result<()> {
     let size = |clip: &ClipRef| std::fs::metadata(&clip.path).map_or(0, |meta| meta.len());
     let mut frames_per_byte = Vec::new();
@@ -275,7 +276,7 @@ fn check_space(clips: &[ClipRef], spec: &FrameSpec, dir: &Path, decoder: &mut De
     Ok(())
 }
 
-/// What most clips say: where time jumps, a header may promise hours. 0 for no numbers.
+/// The median, since a header may promise hours where time jumps. 0 for no numbers.
 fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or(0.0)
@@ -377,7 +378,7 @@ impl Pool<'_> {
         self.deliver(index, Parked { row, frames: waiting })
     }
 
-    /// Takes frames of clip `index`: to the disk when it is its turn, else to memory as far as that goes.
+    /// Takes frames of clip `index`: to disk if it is its turn, else to memory within the limit.
     fn offer(&self, index: usize, frames: &[u8], waiting: &mut Vec<u8>) -> Result<()> {
         let mut state = self.lock();
         loop {
@@ -401,7 +402,7 @@ impl Pool<'_> {
         }
     }
 
-    /// Takes a finished clip, and writes all whose turn has come.
+    /// Takes a finished clip, and writes all clips whose turn has come.
     fn deliver(&self, index: usize, parked: Parked) -> Result<()> {
         let mut state = self.lock();
         state.parked.insert(index, parked);

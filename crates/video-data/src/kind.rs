@@ -60,7 +60,8 @@ pub struct FrameSpec {
     /// Which frames are kept.
     #[serde(flatten)]
     pub rate: Rate,
-    /// Whether a clip with any decoder error is left out; else one is kept where its frames are usable, and flagged.
+    /// Whether to leave out a clip with any decoder error; otherwise it is kept and flagged if its frames are
+    /// usable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub strict: bool,
 }

@@ -31,6 +31,7 @@
 //!
 //! Nothing in this library links FFmpeg: frames come from the program `video-worker` over pipes
 //! ([`decode`]), so that whatever a clip does to libav costs that clip alone.
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 #[cfg(feature = "clips")]
 pub mod archive;
@@ -59,6 +60,8 @@ pub mod name;
 pub mod rate;
 #[cfg(feature = "clips")]
 pub mod sample;
+#[cfg(feature = "clips")]
+mod sample_info;
 #[cfg(feature = "clips")]
 mod seen;
 #[cfg(feature = "clips")]

@@ -1,4 +1,4 @@
-//! File names as text, without loss: any byte string of a file system survives a round trip through CSV.
+//! File names as text without loss: any name survives a round trip through CSV.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -39,7 +39,7 @@ fn push_hex(text: &mut String, byte: u8) {
     let _ = write!(text, "\\x{byte:02X}");
 }
 
-/// The path that [`escape`] was given, or `None` for a text that it cannot have written.
+/// The path that was given to [`escape`], or `None` for text it cannot have written.
 pub fn unescape(text: &str) -> Option<OsString> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -65,7 +65,7 @@ pub fn unescape(text: &str) -> Option<OsString> {
     Some(OsString::from_vec(bytes))
 }
 
-/// Text for messages of a single name, escaped.
+/// A single name for messages, escaped.
 pub(crate) fn show(name: &OsStr) -> String {
     escape(Path::new(name))
 }

@@ -31,7 +31,7 @@ pub enum Rate {
     Native,
     /// Resampled to this many frames a second, as the `fps` filter does (frames may repeat).
     Exactly(u32),
-    /// The clip's own rate, brought down to this many frames a second where it is higher.
+    /// The clip's own rate, reduced to this many frames a second if it is higher.
     AtMost(u32),
 }
 
@@ -77,7 +77,7 @@ pub struct FpsSampler {
 }
 
 impl FpsSampler {
-    /// A new frame at `pts` output ticks: how often the held frame is put out before it.
+    /// Takes a frame at `pts` output ticks; returns how often to output the held frame before it.
     pub fn push(&mut self, pts: i64) -> usize {
         let due = self.next.get_or_insert(pts);
         let copies = if self.held { pts.saturating_sub(*due).max(0) } else { 0 };
@@ -86,7 +86,7 @@ impl FpsSampler {
         copies as usize
     }
 
-    /// The end of the stream at `end` output ticks: how often the last frame is put out.
+    /// Ends the stream at `end` output ticks; returns how often to output the last frame.
     pub fn finish(&mut self, end: i64) -> usize {
         let Some(due) = self.next else { return 0 };
         if self.held { end.saturating_sub(due).max(0) as usize } else { 0 }
@@ -101,12 +101,12 @@ impl FpsSampler {
 /// Longest gap between two pictures that counts as a pause, in seconds: `ffmpeg -dts_delta_threshold`.
 const LONGEST_GAP_S: i64 = 10;
 
-/// Puts pictures on one line of time without jumps, so that none is shown for longer than ten seconds.
+/// Puts pictures on one timeline without jumps, so that none is shown for longer than ten seconds.
 ///
 /// Where the next picture comes more than ten seconds after the one before, or more than a second before it,
-/// two recordings were joined or a clock was set anew: it then follows one frame after the one before, and so do
-/// all after it. The `ffmpeg` command line fills such a gap with copies, and drops pictures until time has caught
-/// up.
+/// two recordings were joined or a clock was reset: it then follows one frame after the one before, and later
+/// pictures keep that shift. The `ffmpeg` command line fills such a gap with copies, and drops pictures until
+/// time has caught up.
 ///
 /// # Examples
 /// ```
@@ -128,14 +128,14 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// A line with ticks of `tick` seconds, `frame` of which are the length of a picture as far as is known.
+    /// A timeline with ticks of `tick` seconds; a picture is thought to last `frame` of them.
     pub fn new(tick: Fraction, frame: i64) -> Self {
         let ticks = |seconds| rescale(seconds, Fraction::new(1, 1), tick).max(1);
         let second = ticks(1);
         Self {
             longest_gap: ticks(LONGEST_GAP_S),
             second,
-            // Gaps lower the mean rate, so that it may say that a frame lasts for minutes.
+            // Gaps lower the mean rate, by which a frame may seem to last minutes.
             frame: frame.clamp(1, second),
             shift: 0,
             last: None,
@@ -143,7 +143,7 @@ impl Timeline {
         }
     }
 
-    /// When the picture is shown that the clip puts at `time`.
+    /// When to show the picture that the clip has at `time`.
     pub fn place(&mut self, time: i64) -> i64 {
         let mut shown = time.saturating_add(self.shift);
         if let Some(last) = self.last {
@@ -160,7 +160,7 @@ impl Timeline {
         shown
     }
 
-    /// When the last picture ends that the clip ends at `time`.
+    /// When the last picture ends, if the clip ends at `time`.
     pub fn end(&mut self, time: i64) -> i64 {
         let end = time.saturating_add(self.shift);
         match self.last {
@@ -172,7 +172,7 @@ impl Timeline {
         }
     }
 
-    /// Jumps that were taken out.
+    /// Number of jumps removed.
     pub fn jumps(&self) -> u64 {
         self.jumps
     }

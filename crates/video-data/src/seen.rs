@@ -1,8 +1,8 @@
-//! What the clips hold: SHA-256 of every file, remembered as long as the file is untouched.
+//! SHA-256 of every clip's file, remembered as long as the file is untouched.
 //!
-//! A file is taken to be untouched while its size, its times of change and its inode are what they were when it was
-//! read. A time of change cannot be set back by a program, so two files exchanged under each other's names are
-//! noticed also where sizes and modification times are the same.
+//! A file counts as untouched while its size, its times and its inode are what they were when it was read. No
+//! program can set back the time of the last status change, so two files that swapped names are noticed even
+//! if their sizes and modification times are equal.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -18,8 +18,8 @@ use crate::digest;
 use crate::error::{Error, Result};
 use crate::store::write_whole;
 
-/// File systems count time in steps as long as this: a file changed so shortly before it was read may have changed
-/// after it without a new time.
+/// Time resolution of file systems: a file changed this shortly before it was read may change again without a
+/// new time.
 const STEP_NS: i64 = 2_000_000_000;
 
 /// A clip's file as it was when it was read.
@@ -55,13 +55,13 @@ fn times(meta: &Metadata) -> (i64, i64) {
 #[derive(Debug)]
 pub(crate) struct Contents {
     file: PathBuf,
-    /// The digest, or why there is none.
+    /// Digests, or why there is none.
     pub(crate) digests: Vec<std::result::Result<String, String>>,
     seen: Vec<Option<Seen>>,
 }
 
 impl Contents {
-    /// Reads the clips that are not known to be untouched, on all cores.
+    /// Reads the clips that may have changed, on all cores.
     pub(crate) fn of(dataset: &Dataset, data_root: &Path) -> Self {
         let root = dataset.root.canonicalize().unwrap_or_else(|_| dataset.root.clone());
         let place = digest::of_bytes(root.as_os_str().as_encoded_bytes());
@@ -73,15 +73,15 @@ impl Contents {
         Self { file, digests, seen }
     }
 
-    /// Whether clip `index` still is what was read.
+    /// Whether clip `index` is still what was read.
     pub(crate) fn holds(&self, index: usize, clip: &ClipRef) -> bool {
         let seen = self.seen[index].as_ref();
         let stands = fs::metadata(&clip.path).is_ok_and(|meta| seen.is_some_and(|seen| seen.is_of(&meta)));
-        // Other rights or another link change the file's times too.
+        // Permissions and links change the file's times, too.
         stands || digest::of_regular_file(&clip.path) == self.digests[index]
     }
 
-    /// Remembers what was read.
+    /// Saves the digests.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -91,7 +91,7 @@ impl Contents {
             out.serialize(seen).map_err(|error| Error::Invalid(error.to_string()))?;
         }
         let text = out.into_inner().map_err(|error| Error::Invalid(error.to_string()))?;
-        // Most runs find what the last one left.
+        // Usually nothing changed.
         if fs::read(&self.file).is_ok_and(|there| there == text) {
             Ok(())
         } else {
@@ -101,7 +101,7 @@ impl Contents {
 }
 
 fn look(clip: &ClipRef, known: Option<&Seen>) -> (std::result::Result<String, String>, Option<Seen>) {
-    // Before the file is read: what changes meanwhile has another time.
+    // Taken before reading: a later change has a later time.
     let read_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i64);
     let Ok(meta) = fs::metadata(&clip.path) else { return (digest::of_regular_file(&clip.path), None) };
     if let Some(seen) = known.filter(|seen| seen.is_of(&meta) && seen.is_old()) {
@@ -121,7 +121,7 @@ fn look(clip: &ClipRef, known: Option<&Seen>) -> (std::result::Result<String, St
     (sha256, seen)
 }
 
-/// What is remembered; nothing where the file cannot be read, which costs time alone.
+/// The saved digests; none if the file cannot be read, which only costs time.
 fn read(file: &Path) -> BTreeMap<String, Seen> {
     let Ok(reader) = csv::Reader::from_path(file) else { return BTreeMap::new() };
     let rows = reader.into_deserialize::<Seen>();

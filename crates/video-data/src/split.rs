@@ -1,4 +1,4 @@
-//! Folds: which clips are tested on while the others are trained on.
+//! Folds: which clips are tested while the others are trained on.
 
 use rand::seq::SliceRandom;
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::kind::Split;
 use crate::store::StoredClip;
 
-/// Folds over shuffled clips; answers the test clips of each fold, ascending.
+/// Folds over shuffled clips; returns the test clips of each fold, ascending.
 ///
 /// A permutation cut into `k` parts, the first `n mod k` of them one clip longer. Clips of one source video land
 /// in different folds: this is the paper's protocol, and it leaks.
@@ -32,11 +32,11 @@ pub fn folds_by_clips(n: usize, k: usize, rng: &mut impl rand::Rng) -> Result<Ve
     Ok(folds.collect())
 }
 
-/// Folds that keep groups whole, with the classes spread as evenly as that allows; answers the test clips of
+/// Folds that keep groups whole, with the classes spread as evenly as possible; returns the test clips of
 /// each fold, ascending.
 ///
-/// Groups in random order, larger ones first, each go to the fold where they make the class counts most even.
-/// Every clip has a group ([`require_groups`]); `labels` has one list of class indices per clip.
+/// Groups are taken in random order, larger ones first; each goes to the fold where it keeps the class counts
+/// most even. Every clip has a group ([`require_groups`]); `labels` has one list of class indices per clip.
 ///
 /// # Errors
 /// [`Error::Invalid`] unless `2 <= k <=` number of groups.
@@ -67,7 +67,7 @@ pub fn folds_by_groups(
         for label in unit.iter().flat_map(|clip| &labels[*clip]) {
             own[*label] += 1.0;
         }
-        // How much the sum over classes of squared shares grows: smallest where these classes are scarce.
+        // Growth of the sum of squared class shares: smallest where these classes are scarce.
         let growth = |fold: usize| -> f64 {
             let class =
                 |c: usize| own[c] * (2.0 * counts[fold][c] + own[c]) / (totals[c] * totals[c]).max(1.0);
@@ -87,11 +87,11 @@ pub fn folds_by_groups(
     Ok(folds)
 }
 
-/// Refuses clips without a group: dealt one by one they would be a split by clips under a leak-free one's name.
-/// `clips` are names and groups.
+/// Refuses clips without a group: dealt one by one, they would make a split by clips under the name of a
+/// leak-free one. `clips` are names and groups.
 ///
 /// # Errors
-/// [`Error::Invalid`] that counts them, names the first and says how groups are given.
+/// [`Error::Invalid`] with their number, the first one and how to give groups.
 pub fn require_groups<'a>(clips: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
     let (mut all, mut without, mut first) = (0, 0, "");
     for (name, group) in clips {
@@ -106,15 +106,16 @@ pub fn require_groups<'a>(clips: impl Iterator<Item = (&'a str, &'a str)>) -> Re
     }
     Err(Error::Invalid(format!(
         "protocol groups needs the group of every clip (its person, scene or source video), and {without} of {all} \
-         clips have none, the first {first}: give each group a folder of its own, DIR/<class>/<group>/<clip>, or run \
-         protocol clips, whose test clips may be near-copies of training clips"
+         clips have none, the first {first}: give each group its own folder, DIR/<class>/<group>/<clip>, or name it in \
+         the column group of a list (--split FILE), or run protocol clips, whose test clips may be near-copies of \
+         training clips"
     )))
 }
 
 /// The official split as one fold: its test clips.
 ///
 /// # Errors
-/// [`Error::Invalid`] when a clip has no place in the split, or one part is empty.
+/// [`Error::Invalid`] if a clip is not in the split, or one part is empty.
 pub fn official(clips: &[StoredClip]) -> Result<Vec<Vec<usize>>> {
     if let Some(clip) = clips.iter().find(|clip| clip.split.is_none()) {
         return Err(Error::Invalid(format!("no official split: {} has no place in it", clip.name)));
@@ -127,7 +128,7 @@ pub fn official(clips: &[StoredClip]) -> Result<Vec<Vec<usize>>> {
     Ok(vec![test])
 }
 
-/// The clips that are in no list of `test`: what a fold trains on.
+/// The clips that are not in `test`: what a fold trains on.
 pub fn train_clips(n: usize, test: &[usize]) -> Vec<usize> {
     let mut is_test = vec![false; n];
     for clip in test {

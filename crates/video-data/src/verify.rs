@@ -1,4 +1,4 @@
-//! What has become of the clips since they were imported.
+//! Compares clips with their state at the import.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -15,10 +15,10 @@ use crate::import::Options;
 use crate::kind::FrameSpec;
 use crate::store::{Row, Store};
 
-/// How a clip was found.
+/// What became of a clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// As recorded; without a record: it can be decoded.
+    /// As recorded or, without a record, decodable.
     Ok,
     /// Left out at the import, and still the same file.
     LeftOut,
@@ -34,7 +34,7 @@ pub enum Verdict {
     Missing,
     /// The file came after the import.
     New,
-    /// No clip of the dataset, whatever it is.
+    /// Not a clip of the dataset.
     NotTaken,
 }
 
@@ -54,7 +54,7 @@ impl Verdict {
         }
     }
 
-    /// Whether all is as it was.
+    /// Whether nothing is wrong.
     pub fn is_fine(self) -> bool {
         matches!(self, Self::Ok | Self::LeftOut | Self::NotTaken)
     }
@@ -74,7 +74,7 @@ pub struct Checked {
 /// Compares every clip with the record in `store`: SHA-256 of the file and, unless `fast`, the frames that it
 /// decodes to and the frames in the store. Without a store every clip is decoded.
 ///
-/// `progress` is called for every clip, in any order. The answer is in byte order of the names.
+/// `progress` is called for every clip, in any order. The result is sorted by name.
 ///
 /// # Errors
 /// [`Error::Worker`] without a working `video-worker`, [`Error::Io`] where the manifest cannot be read.

@@ -32,6 +32,9 @@ Examples:
         /// Import an official dataset even if clips are missing
         #[arg(long)]
         allow_partial: bool,
+        /// List of clips with labels, groups and split, as `reproduce --split` takes it
+        #[arg(long, value_name = "FILE")]
+        split: Option<PathBuf>,
         #[command(flatten)]
         install: Install,
     },

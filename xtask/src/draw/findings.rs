@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use bench_suite::deck;
+use bench_suite::paper;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
@@ -68,7 +68,7 @@ fn render(template: &str, studies: Arc<Studies>) -> Result<String> {
         .add_function("has", move |study: &str, model: &str, kwargs: Kwargs| of.has(study, model, &kwargs));
     environment.add_function("table", move |study: &str, kwargs: Kwargs| studies.table(study, &kwargs));
     environment.add_function("paper", |dataset: &str, model: &str| {
-        let row = deck::result(dataset, model)
+        let row = paper::result(dataset, model)
             .ok_or_else(|| missing(&format!("{dataset} {model} in the paper")))?;
         Ok(score(row.mean))
     });

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bench_suite::deck;
 use bench_suite::device::{DeviceName, Precision};
+use bench_suite::paper;
 use bench_suite::provenance::{Machine, Provenance};
 use bench_suite::record::{CellRecord, DataKind, ParamsRow, PlannedCell};
 
@@ -140,8 +140,8 @@ pub(crate) fn five_models() -> Records {
 }
 
 fn empty() -> Records {
-    let params = deck::RANK_TABLE.iter().flat_map(|(rank, counts)| {
-        deck::RANK_LAYERS.iter().zip(counts).map(|(layer, &params)| ParamsRow {
+    let params = paper::RANK_TABLE.iter().flat_map(|(rank, counts)| {
+        paper::RANK_LAYERS.iter().zip(counts).map(|(layer, &params)| ParamsRow {
             rank: *rank,
             layer: (*layer).into(),
             params,
@@ -160,6 +160,7 @@ fn empty() -> Records {
             classes: vec!["walking".into(), "biking".into()],
             left_out: Vec::new(),
             with_errors: 0,
+            copies: Vec::new(),
             runs: Vec::new(),
         },
         folds: Vec::new(),
@@ -219,7 +220,7 @@ fn add_cell(records: &mut Records, (model, protocol): (&str, &str), fold: usize,
         test_clips: CLIPS,
         epoch_s: Some(if dense { 20.5 } else { 1.75 + fold as f64 / 8.0 }),
     });
-    let paper = deck::result("ucf11", model).map_or(0, |row| row.params_input);
+    let paper = paper::result("ucf11", model).map_or(0, |row| row.params_input);
     CellMeta {
         model: m,
         protocol: p,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bench_suite::deck;
+use bench_suite::paper;
 use bench_suite::stats;
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +48,7 @@ struct Training {
 
 /// The pair of a TT model's rows with its twin's; none where the twin has no fold or seed of them.
 pub(crate) fn row(records: &Records, rows: &[&FoldRow], tested: &AllTested<'_>) -> Option<PairedRow> {
-    let (_, twin) = deck::TWINS.iter().find(|(tt, _)| *tt == rows[0].model)?;
+    let (_, twin) = paper::TWINS.iter().find(|(tt, _)| *tt == rows[0].model)?;
     between(records, rows, twin, tested)
 }
 

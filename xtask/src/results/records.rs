@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use bench_suite::deck;
+use bench_suite::paper;
 use bench_suite::record::ParamsRow;
 
 use crate::results::file::{csv_bytes, read_csv, write_atomic};
@@ -60,8 +60,9 @@ impl Records {
         self.folds.sort_by(|a, b| cell_order(a.key(), b.key()));
         self.curves.sort_by(|a, b| cell_order(a.key(), b.key()).then(a.epoch.cmp(&b.epoch)));
         self.predictions.sort_by(|a, b| cell_order(a.key(), b.key()).then_with(|| a.clip.cmp(&b.clip)));
-        self.params
-            .sort_by_key(|p| (p.rank, deck::RANK_LAYERS.iter().position(|l| *l == p.layer), p.layer.clone()));
+        self.params.sort_by_key(|p| {
+            (p.rank, paper::RANK_LAYERS.iter().position(|l| *l == p.layer), p.layer.clone())
+        });
         self.run_file.sort();
     }
 

@@ -41,6 +41,9 @@ pub(crate) struct RunFile {
     /// Clips kept although their decoder reported errors.
     #[serde(default, skip_serializing_if = "is_none")]
     pub(crate) with_errors: usize,
+    /// Sets of clips with the same frames.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) copies: Vec<Vec<String>>,
     /// The runs: one in a file.
     #[serde(default, rename = "run")]
     pub(crate) runs: Vec<Run>,
@@ -175,6 +178,10 @@ impl Run {
         }
         let mut settings = BTreeMap::new();
         walk("", &toml::from_str(&self.config).unwrap_or_default(), &mut settings);
+        // One key by one name, so that a run of before its renaming does not seem to differ in it.
+        if let Some(backend) = settings.remove("model.rung") {
+            settings.insert("model.backend".to_owned(), backend);
+        }
         settings
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use bench_suite::deck;
+use bench_suite::paper;
 use bench_suite::record::DataKind;
 use bench_suite::stats;
 use serde::{Deserialize, Serialize};
@@ -134,7 +134,7 @@ fn table_row(records: &Records, rows: &[&FoldRow], tested: &AllTested<'_>) -> Ta
         .filter(|c| rows.iter().any(|r| r.key() == c.key()))
         .collect();
     let seconds: Vec<f64> = rows.iter().filter_map(|r| r.epoch_s).collect();
-    let paper = deck::result(&records.run_file.dataset, &first.model);
+    let paper = paper::result(&records.run_file.dataset, &first.model);
     let scores = paper.filter(|_| first.protocol == paper_protocol(&records.run_file.dataset));
     TableRow {
         model: first.model.clone(),
@@ -162,7 +162,7 @@ fn table_row(records: &Records, rows: &[&FoldRow], tested: &AllTested<'_>) -> Ta
 /// The published bars of the dataset, and ours beside them: the paper's model on all folds of the paper's protocol and on
 /// the complete official data. Which row that is was settled before any was computed, not by the test folds.
 fn sota_rows(records: &Records, table: &[TableRow]) -> Vec<SotaCsvRow> {
-    let Some(dataset) = deck::dataset(&records.run_file.dataset) else { return Vec::new() };
+    let Some(dataset) = paper::dataset(&records.run_file.dataset) else { return Vec::new() };
     let row = |method: String, year, value, source| SotaCsvRow {
         dataset: dataset.name.to_owned(),
         figure: dataset.sota_figure,
@@ -172,8 +172,8 @@ fn sota_rows(records: &Records, table: &[TableRow]) -> Vec<SotaCsvRow> {
         value,
         source,
     };
-    let mut rows: Vec<SotaCsvRow> = deck::sota_rows(dataset.name)
-        .map(|s| row(s.method.to_owned(), s.year, s.value, deck::sota_source(dataset)))
+    let mut rows: Vec<SotaCsvRow> = paper::sota_rows(dataset.name)
+        .map(|s| row(s.method.to_owned(), s.year, s.value, paper::sota_source(dataset)))
         .collect();
     if records.run_file.data_kind == DataKind::Official {
         let days = records.run_file.runs.iter().map(Run::finished).max().unwrap_or_default();

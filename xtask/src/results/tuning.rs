@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bench_suite::deck;
+use bench_suite::paper;
 use bench_suite::provenance::Provenance;
 use bench_suite::stats;
 use serde::{Deserialize, Serialize};
@@ -204,7 +204,7 @@ impl Rows {
 
     fn row(&self, model: &str) -> Option<TuningRow> {
         let cells = self.cells(model);
-        let dense = deck::TWINS.iter().find(|(tt, _)| *tt == model).map(|(_, dense)| *dense);
+        let dense = paper::TWINS.iter().find(|(tt, _)| *tt == model).map(|(_, dense)| *dense);
         let twin = self.cells(dense.unwrap_or_default());
         let (cells, twin): (Vec<&CellRow>, Vec<&CellRow>) = (cells.iter().collect(), twin.iter().collect());
         let row = summary("tuned", "tuned", &cells, (!twin.is_empty()).then_some(&twin[..]))?;

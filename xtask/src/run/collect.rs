@@ -30,6 +30,7 @@ pub(crate) fn collect(run_dir: &Path, plan: &Plan, params: Vec<ParamsRow>) -> Re
             classes: plan.classes.clone(),
             left_out: plan.left_out.clone(),
             with_errors: plan.with_errors,
+            copies: plan.copies.clone(),
             runs: Vec::new(),
         },
         folds: Vec::new(),

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bench_suite::deck;
 use bench_suite::device::DeviceName;
+use bench_suite::paper;
 use bench_suite::record::{DataKind, ParamsRow, Plan, PlannedCell, strip_file};
 
 use crate::cli::flags::Verbosity;
@@ -171,7 +171,7 @@ pub(crate) fn data_line(plan: &Plan) -> String {
 
 /// Which data a run uses, in few words; a rendered sample says so.
 pub(crate) fn data_of(plan: &Plan) -> String {
-    let title = deck::dataset(&plan.dataset).map_or("a dataset of the paper", |d| d.title);
+    let title = paper::dataset(&plan.dataset).map_or("a dataset of the paper", |d| d.title);
     match plan.data_kind {
         DataKind::Sample => format!("rendered sample, not {title}"),
         _ => plan.data.clone(),

@@ -178,6 +178,7 @@ mod tests {
             frame_bytes: 57_600,
             left_out: Vec::new(),
             with_errors: 0,
+            copies: Vec::new(),
             cells: vec![cell("gru", 0, 44_236_800), cell("tt-gru", 0, 3232), cell("tt-gru", 1, 3232)],
             config: String::new(),
             device: bench_suite::device::DeviceName::Cpu,

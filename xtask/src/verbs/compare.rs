@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use bench_suite::deck::PAPER_MODELS;
 use bench_suite::device::{DeviceName, Precision};
+use bench_suite::paper::PAPER_MODELS;
 use bench_suite::provenance::{Machine, Provenance, date_utc};
 use bench_suite::record::{CellRecord, Plan};
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use bench_suite::deck;
 use bench_suite::files;
+use bench_suite::paper;
 use serde::Deserialize;
 
 use crate::cli::data::Data;
@@ -49,12 +49,17 @@ pub(crate) fn data(repo: &Repo, verb: &Data) -> Result<()> {
     match verb {
         Data::List => command.arg("list"),
         Data::Fetch { .. } => return Ok(()),
-        Data::Import { name, path, allow_partial, .. } => {
+        Data::Import { name, path, allow_partial, split, .. } => {
             command.args(["import", name]);
             if let Some(path) = path {
                 let path = std::path::absolute(path).context("the current folder cannot be read")?;
                 check_archive(repo, &path)?;
                 command.arg(path);
+            }
+            if let Some(list) = split {
+                command
+                    .arg("--split")
+                    .arg(std::path::absolute(list).context("the current folder cannot be read")?);
             }
             command.args(allow_partial.then_some("--allow-partial"))
         }
@@ -204,7 +209,7 @@ fn stats(repo: &Repo, name: &str, command: &mut Command) -> Result<()> {
     let dir = repo.path(String::from_utf8_lossy(&output.stdout).trim());
     let clips: Vec<Length> = read_csv(&dir.join("clips.csv"))?;
     let lengths: Vec<usize> = clips.iter().map(|clip| clip.frames).collect();
-    charts::lengths(&dir, name, &lengths, deck::dataset(name))?;
+    charts::lengths(&dir, name, &lengths, paper::dataset(name))?;
     let table = dir.join("classes.csv");
     eprint!("{}", fs::read_to_string(&table).with_context(|| format!("{} cannot be read", table.display()))?);
     eprintln!("written to {}", repo.show(&dir));

@@ -197,6 +197,7 @@ fn plan() -> Plan {
         frame_bytes: 57_600,
         left_out: vec![LeftOut { clip: "bad\n.mpg".into(), reason: "no stream".into() }],
         with_errors: 0,
+        copies: Vec::new(),
         cells: cells.collect(),
         config: "name = \"ucf11-sample\"\nrecipe = \"scaled\"\n".into(),
         device: bench_suite::device::DeviceName::Cpu,

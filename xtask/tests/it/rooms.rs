@@ -28,15 +28,13 @@ const LEVELS: [&[&str]; 6] =
     [&["repo", "text"], &["cli"], &["machine", "results"], &["draw"], &["run"], &["dev", "verbs"]];
 
 /// Circles that are still there: the package, and below which of its modules, or among [`FILES`].
-const KNOWN: [(&str, &str); 8] = [
+const KNOWN: [(&str, &str); 6] = [
     ("tt-core", FILES),
     ("tt-core", ""),
     ("tt-core", "decomposition"),
     ("tt-rnn", FILES),
     ("tt-rnn", ""),
     ("tt-rnn", "recurrence"),
-    ("video-data", ""),
-    ("bench-suite", ""),
 ];
 /// A package's files, in whatever folders.
 const FILES: &str = "its files";

@@ -22,8 +22,8 @@ pub struct DecompositionOptions {
     ranks: Vec<usize>,
 }
 
-/// Does everything once and prints `{"op/rank": [seconds, relative error]}`; an operation that has no error of its
-/// own says none.
+/// Runs everything once and prints `{"op/rank": [seconds, relative error]}`, without an error for operations
+/// that have none.
 ///
 /// # Errors
 /// A file that cannot be read or has another size.

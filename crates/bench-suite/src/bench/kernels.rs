@@ -1,7 +1,7 @@
-//! `bench-suite bench`: how far our kernels are from the arithmetic floor of this machine.
+//! `bench-suite bench`: our kernels against the arithmetic floor of this machine.
 //!
-//! Every case runs in a process of its own, so that its peak memory is its own. Times are the smallest and the
-//! median process CPU time at one thread, wall time at more.
+//! Every case runs in its own process, for its own peak memory. Times are the smallest and the median of
+//! process CPU time with one thread, of wall time with more.
 
 use super::case::{Case, Sizes, Values};
 use crate::places::write;
@@ -134,7 +134,7 @@ pub fn kernels(options: &KernelOptions) -> Result<()> {
             continue;
         }
         let output = std::process::Command::new(&program)
-            // candle's own threads know no other way.
+            // candle's own threads take no other setting.
             .env("RAYON_NUM_THREADS", case.threads.to_string())
             .args(["bench", "--threads", &case.threads.to_string(), "--case", &serde_json::to_string(&case)?])
             .stderr(std::process::Stdio::inherit())
@@ -188,7 +188,7 @@ fn train_macs(shape: &TtShape) -> [usize; 2] {
     let (d, inputs) = (shape.order(), shape.in_features());
     let forward = shape.macs_per_row();
     let last = inputs * shape.core_matrix(d - 1).1;
-    // Every core's product comes twice more, but for the last core, whose input needs no gradient.
+    // Every core's product occurs twice more, except the last core's, whose input needs no gradient.
     let mut backward = 2 * forward - last;
     if d > 1 {
         // Large ranks: the gradient of the last two cores' product instead of theirs.

@@ -35,7 +35,7 @@ struct Entry {
 /// Rounds of multiply-adds in one pass of the floor: 20 ms at 120 GFLOP/s.
 const PEAK_ROUNDS: u64 = 6_000_000;
 
-/// Every how many rows of a dense gradient are compared.
+/// Every n-th row of a dense gradient is compared.
 const ROW_STRIDE: usize = 64;
 
 /// Answers commands until standard input closes.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use bench_suite::catalog::{self, Entry};
+use bench_suite::catalog::{self, Entry, Reading};
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
@@ -29,6 +29,9 @@ enum Data {
         /// Import an official dataset that is not all there.
         #[arg(long)]
         allow_partial: bool,
+        /// List of clips with labels, groups and split, as `reproduce --split` takes it.
+        #[arg(long)]
+        split: Option<PathBuf>,
     },
     /// Compare the clips with their records; print a CSV line per clip.
     Verify {
@@ -77,8 +80,9 @@ fn run(root: &Path, verb: &Data, jobs: usize) -> Result<()> {
                 println!("{:name$}  {:clips$}  {:store$}  {}", row.name, row.clips, row.store, row.folder);
             }
         }
-        Data::Import { name, path, allow_partial } => {
-            catalog::import(&entry(name)?, path.as_deref(), *allow_partial, jobs)?;
+        Data::Import { name, path, allow_partial, split } => {
+            let reading = Reading { list: split.as_deref(), allow_partial: *allow_partial };
+            catalog::import(&entry(name)?, path.as_deref(), reading, jobs)?;
         }
         Data::Verify { name, fast } => {
             let mut out = csv::Writer::from_writer(std::io::stdout().lock());
@@ -99,9 +103,9 @@ fn run(root: &Path, verb: &Data, jobs: usize) -> Result<()> {
                 println!("{}", path.display());
             }
             match (paths.is_empty(), yes) {
-                (true, _) => println!("nothing of {name} is here"),
+                (true, _) => println!("{name} has no files here"),
                 (false, true) => catalog::remove(&paths)?,
-                (false, false) => anyhow::bail!("nothing was removed: say --yes to remove the above"),
+                (false, false) => anyhow::bail!("nothing was removed: repeat with --yes to remove the above"),
             }
         }
     }

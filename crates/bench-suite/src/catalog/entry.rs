@@ -8,7 +8,7 @@ use video_data::datasets::{self, Dataset, FrameSpec, Kind};
 use video_data::import::built_store;
 use video_data::store::{Store, find_store};
 
-use crate::deck;
+use crate::paper;
 use crate::places::{Places, frame_spec, kind_of};
 use crate::spec::{Overrides, Spec};
 
@@ -79,7 +79,7 @@ impl Entry {
 
     /// Frames that the official dataset has in all, at the mean length that the paper gives.
     fn official_frames(&self) -> Option<u64> {
-        let dataset = deck::dataset(self.kind.name())?;
+        let dataset = paper::dataset(self.kind.name())?;
         Some((dataset.clips as f64 * dataset.mean_frames) as u64)
     }
 

@@ -23,19 +23,19 @@ mod statistics;
 pub use entry::{Entry, Listed, list, size};
 pub use statistics::statistics;
 
-/// A clip differs from its record; each was named.
+/// Clips differ from their records; each was reported.
 #[derive(Debug)]
 pub struct Differs(pub usize);
 
 impl std::fmt::Display for Differs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} clips are not as they should be, see above", self.0)
+        write!(f, "{} clips are not as recorded, see above", self.0)
     }
 }
 
 impl std::error::Error for Differs {}
 
-/// 65 for data that cannot be used, 75 to try again later, else 1: a disk that takes no more is no fault of the data.
+/// 65 for unusable data, 75 to try again later, otherwise 1: a full disk is not the data's fault.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match error.downcast_ref() {
@@ -51,17 +51,41 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
+/// How clips to be imported are read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reading<'a> {
+    /// The list that names them, with labels, groups and split.
+    pub list: Option<&'a Path>,
+    /// Accept an official or listed dataset that is incomplete.
+    pub allow_partial: bool,
+}
+
+impl Reading<'_> {
+    fn scan(&self, entry: &Entry, dir: &Path) -> Result<Dataset> {
+        match self.list {
+            None => Ok(datasets::scan(entry.kind, dir)?),
+            Some(list) if entry.kind == Kind::Folder => Ok(datasets::scan_listed(dir, list)?),
+            Some(_) => {
+                bail!(
+                    "--split goes with clips of loader folder: {} has labels and a split of its own",
+                    entry.name
+                )
+            }
+        }
+    }
+}
+
 /// Puts a folder or an archive in the dataset's place, checks its layout and decodes it into the store.
 ///
-/// A folder is linked, not copied. Without `path` the clips must be in place already. What was decoded before an
-/// interruption is kept.
+/// A folder is linked, not copied. Without `path` the clips must be in place already. Clips decoded before an
+/// interruption are kept.
 ///
 /// # Errors
-/// The layout is not the dataset's, or the dataset is incomplete and `allow_partial` was not given; then nothing
-/// was put in place.
-pub fn import(entry: &Entry, path: Option<&Path>, allow_partial: bool, jobs: usize) -> Result<()> {
+/// The layout is not the dataset's, or the dataset is incomplete without `allow_partial`; then nothing was
+/// put in place.
+pub fn import(entry: &Entry, path: Option<&Path>, reading: Reading<'_>, jobs: usize) -> Result<()> {
     let dataset = match path {
-        None => checked(entry, &entry.folder, allow_partial)?,
+        None => checked(entry, &entry.folder, reading)?,
         Some(path) => {
             fs::create_dir_all(&entry.places.data)
                 .with_context(|| format!("cannot create {}", entry.places.data.display()))?;
@@ -75,15 +99,15 @@ pub fn import(entry: &Entry, path: Option<&Path>, allow_partial: bool, jobs: usi
                 );
             }
             if path.is_file() {
-                unpack(entry, &path, allow_partial)?;
+                unpack(entry, &path, reading)?;
             } else {
-                checked(entry, &path, allow_partial)?;
+                checked(entry, &path, reading)?;
                 if !in_place {
                     std::os::unix::fs::symlink(&path, &entry.folder)
                         .with_context(|| format!("cannot link {}", entry.folder.display()))?;
                 }
             }
-            entry.scan()?
+            reading.scan(entry, &entry.folder)?
         }
     };
     let started = Instant::now();
@@ -112,13 +136,13 @@ pub fn import(entry: &Entry, path: Option<&Path>, allow_partial: bool, jobs: usi
 }
 
 /// Scans `dir` and says what differs from the official distribution.
-fn checked(entry: &Entry, dir: &Path, allow_partial: bool) -> Result<Dataset> {
-    let dataset = datasets::scan(entry.kind, dir)?;
+fn checked(entry: &Entry, dir: &Path, reading: Reading<'_>) -> Result<Dataset> {
+    let dataset = reading.scan(entry, dir)?;
     tracing::info!("{}: {} clips of {} classes", entry.name, dataset.clips.len(), dataset.classes.len());
     for remark in dataset.remarks() {
         tracing::warn!("{remark}");
     }
-    if allow_partial {
+    if reading.allow_partial {
         for line in dataset.official.iter().flat_map(|official| &official.differences) {
             tracing::warn!("{line}");
         }
@@ -130,7 +154,7 @@ fn checked(entry: &Entry, dir: &Path, allow_partial: bool) -> Result<Dataset> {
     Ok(dataset)
 }
 
-fn unpack(entry: &Entry, path: &Path, allow_partial: bool) -> Result<()> {
+fn unpack(entry: &Entry, path: &Path, reading: Reading<'_>) -> Result<()> {
     let staging = Staging::open(path, &entry.folder)?;
     let partial = staging.dir();
     let mut told = 0;
@@ -150,8 +174,8 @@ fn unpack(entry: &Entry, path: &Path, allow_partial: bool) -> Result<()> {
         extracted.refused.len(),
         extracted.ignored
     );
-    checked(entry, partial, allow_partial)
-        .with_context(|| format!("what was unpacked stays in {}", partial.display()))?;
+    checked(entry, partial, reading)
+        .with_context(|| format!("the unpacked files stay in {}", partial.display()))?;
     fs::rename(partial, &entry.folder).with_context(|| format!("cannot rename {}", partial.display()))
 }
 
@@ -180,10 +204,10 @@ pub fn verify(entry: &Entry, fast: bool, jobs: usize, tell: &mut dyn FnMut(&Chec
     if bad > 0 { Err(Differs(bad).into()) } else { Ok(()) }
 }
 
-/// What `remove` takes away: the clips (only the link, where they are linked), stores and statistics.
+/// What `remove` deletes: the clips (or the link to them), stores and statistics.
 pub fn removable(entry: &Entry) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    // A layout of anyone's clips is called after its folder.
+    // Datasets of loader `folder` are named after their folder.
     let mut names = match (entry.kind, entry.folder.file_name()) {
         (Kind::Folder, Some(folder)) => vec![folder.to_string_lossy().into_owned()],
         _ => vec![entry.kind.name().to_owned()],
@@ -206,7 +230,7 @@ pub fn removable(entry: &Entry) -> Result<Vec<PathBuf>> {
 /// Removes what [`removable`] lists.
 pub fn remove(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
-        let meta = path.symlink_metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+        let meta = path.symlink_metadata().with_context(|| format!("cannot read {}", path.display()))?;
         let removed = if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         removed.with_context(|| format!("cannot remove {}", path.display()))?;
     }
@@ -254,16 +278,32 @@ mod tests {
         let bytes = tar(&a, &["old/1.avi", "run/1.avi", "run/2.avi"]);
         // Cut within the last file, as a download that broke off; then the same name holds another archive.
         fs::write(&a, &bytes[..bytes.len() - 3000]).unwrap();
-        assert!(unpack(&entry, &a, true).is_err());
+        let reading = Reading { allow_partial: true, ..Reading::default() };
+        assert!(unpack(&entry, &a, reading).is_err());
         let left = Staging::leftovers(&entry.folder).unwrap();
         assert!(left.iter().any(|path| path.join("old/1.avi").is_file()), "{left:?}");
         assert_eq!(removable(&entry).unwrap(), left, "`data remove` takes away what is left");
         tar(&b, &["run/1.avi", "jump/1.avi"]);
-        unpack(&entry, &b, true).unwrap();
+        unpack(&entry, &b, reading).unwrap();
         let dataset = datasets::scan(Kind::Folder, &entry.folder).unwrap();
         assert_eq!(dataset.classes, ["jump", "run"]);
         assert_eq!(dataset.clips.len(), 2);
         assert!(Staging::leftovers(&entry.folder).unwrap().iter().all(|path| !path.is_dir()));
+    }
+
+    #[test]
+    fn clips_to_import_are_read_by_a_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let (clips, list) = (dir.path().join("folder"), dir.path().join("list.csv"));
+        fs::create_dir_all(&clips).unwrap();
+        fs::write(clips.join("1.avi"), "").unwrap();
+        fs::write(&list, "clip,label,group\n1.avi,run,anna\n").unwrap();
+        let reading = Reading { list: Some(&list), ..Reading::default() };
+        let dataset = checked(&entry(dir.path()), &clips, reading).unwrap();
+        assert_eq!((dataset.classes, dataset.clips[0].group.as_str()), (vec!["run".to_owned()], "anna"));
+        let ucf11 = Entry { kind: Kind::Ucf11, name: "ucf11".into(), ..entry(dir.path()) };
+        let error = checked(&ucf11, &clips, reading).unwrap_err().to_string();
+        assert!(error.contains("ucf11 has labels and a split of its own"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ const ROWS: usize = 4;
 /// Pixels between pictures.
 const GAP: usize = 4;
 
-/// A PNG of the middle frames of `clips`, evenly chosen where there are more than fit.
+/// A PNG of the middle frames of `clips`, evenly selected if there are too many.
 pub(super) fn png(store: &Store, clips: &[usize]) -> Result<Vec<u8>> {
     let spec = store.info().spec;
     let (w, h) = (spec.width as usize, spec.height as usize);

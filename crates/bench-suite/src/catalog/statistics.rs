@@ -9,7 +9,7 @@ use video_data::store::Store;
 
 use super::entry::{Entry, file_bytes};
 use super::sheet;
-use crate::deck;
+use crate::paper;
 use crate::places::write;
 
 /// A clip of `clips.csv`.
@@ -25,7 +25,7 @@ struct ClipRow {
     file_bytes: u64,
 }
 
-/// A class of `classes.csv`; `all` closes the table, `paper` follows where the paper says something.
+/// A class of `classes.csv`; a row `all` follows, and one of the paper's numbers where it has any.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct ClassRow {
     class: String,
@@ -39,7 +39,7 @@ struct ClassRow {
     frame_bytes: Option<u64>,
 }
 
-/// Where the statistics of a dataset lie: pictures of clips must not be committed.
+/// The folder of a dataset's statistics, outside git: pictures of clips must not be committed.
 pub(super) fn folder(entry: &Entry) -> PathBuf {
     entry.places.data.join("stats").join(&entry.name)
 }
@@ -84,7 +84,7 @@ pub fn statistics(entry: &Entry) -> Result<PathBuf> {
     }
     let everything: Vec<usize> = (0..rows.len()).collect();
     table.extend(class_row("all", &everything, &rows, &store));
-    if let Some(paper) = deck::dataset(entry.kind.name()) {
+    if let Some(paper) = paper::dataset(entry.kind.name()) {
         table.push(ClassRow {
             class: "paper".into(),
             clips: paper.clips,

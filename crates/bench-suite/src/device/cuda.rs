@@ -87,8 +87,8 @@ impl Card {
         found.ok().map(|()| bytes)
     }
 
-    /// Keeps memory that tensors gave back, in place of returning it to the system whenever the host waits for the card:
-    /// the next step wants it again.
+    /// Keeps freed memory in the pool for the next step, instead of returning it to the system whenever the
+    /// host waits for the card.
     fn keep_memory(&self) {
         let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
         if let Some(pool) = self.pool() {
@@ -157,7 +157,7 @@ impl Uploader {
             sent.synchronize()?;
         }
         if place.as_ref().is_none_or(|slot| slot.buffer.len() < frames.len()) {
-            // Some room more: the longest batch of an epoch comes seldom first.
+            // Allocate a little more: the first batch of an epoch is seldom the longest.
             let rows = (frames.len() / features).next_multiple_of(256);
             // SAFETY: bytes may be anything, and what is sent below is written first.
             let buffer = unsafe { self.stream.context().alloc_pinned(rows * features)? };
@@ -168,7 +168,7 @@ impl Uploader {
         // The memory is candle's stream's, on which everything that reads or frees it is ordered.
         // SAFETY: written whole by the copy that follows.
         let mut there = unsafe { self.device.alloc::<u8>(frames.len())? };
-        // What that memory was used for before comes first.
+        // Wait for earlier uses of that memory.
         self.stream.join(&self.device.cuda_stream())?;
         self.stream.memcpy_htod(&slot.buffer.as_slice()?[..frames.len()], &mut there)?;
         slot.sent = Some(self.stream.record_event(None)?);

@@ -1,4 +1,4 @@
-//! From clips to batches on a device: out of its own memory where all frames fit, else read ahead and copied.
+//! Batches on a device: from its own memory if all frames fit, otherwise read ahead and copied.
 
 use super::open::Opened;
 use crate::data::{Clips, FramePick};
@@ -9,12 +9,12 @@ use std::time::Duration;
 use tt_rnn::models::PackedFrames;
 use video_data::batch::{Batch, BatchLoader, Frames, Pick};
 
-/// The frames of some clips, and the way to the device.
+/// The frames of some clips, and how they get to the device.
 #[derive(Debug)]
 pub struct Feed<'a> {
     clips: &'a Clips,
     device: Device,
-    /// u8 `[T, M]` by clip, where they are on the device for good.
+    /// u8 `[T, M]` by clip, if all of them stay on the device.
     resident: Option<HashMap<usize, Tensor>>,
     #[cfg(feature = "cuda")]
     uploader: std::cell::RefCell<Option<super::cuda::Uploader>>,
@@ -41,7 +41,7 @@ struct Ready {
 }
 
 impl<'a> Feed<'a> {
-    /// A feed of all that `wanted` names; their frames go to the device once if they fit.
+    /// A feed of the clips in `wanted`, whose frames are copied to the device once if they fit.
     ///
     /// # Errors
     /// A failed copy.
@@ -77,7 +77,7 @@ impl<'a> Feed<'a> {
         Pass { feed: self, source }
     }
 
-    /// Sends what was read; elsewhere than on a CUDA card the copy is done when this returns.
+    /// Sends a batch to the device; except on CUDA, the copy is complete when this returns.
     fn send(&self, batch: &Batch) -> Result<Ready> {
         let features = self.clips.features();
         let rows: usize = batch.lengths.iter().sum();
@@ -119,7 +119,7 @@ impl Pass<'_> {
                     loader.recycle(batch);
                     Ok(Some(ready))
                 };
-                // On a card the next batch travels while this one is computed.
+                // On a card, the next batch is copied while this one is computed.
                 let now = match ready.take() {
                     Some(now) => Some(now),
                     None => read()?,
@@ -154,7 +154,7 @@ fn upload(clips: &Clips, wanted: &[&[usize]], device: &Device) -> Result<HashMap
         .collect()
 }
 
-/// The frames of a clip that a batch wants, `[T_b, M]`.
+/// The picked frames of a clip, `[T_b, M]`.
 fn picked(clip: &Tensor, frames: &Frames) -> Result<Tensor> {
     let total = clip.dim(0)?;
     Ok(match frames {

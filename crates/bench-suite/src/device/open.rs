@@ -1,10 +1,10 @@
 //! The only place that opens a device.
 
-use super::name::{CardUse, DeviceName, Precision};
+use crate::device_name::{CardUse, DeviceName, Precision};
 use anyhow::{Result, bail};
 use candle_core::Device;
 
-/// An open device, and what is needed to say what was used of it.
+/// An open device that keeps track of its use.
 #[derive(Debug)]
 pub struct Opened {
     /// For candle.
@@ -17,8 +17,8 @@ pub struct Opened {
 /// Opens a device for products of this precision.
 ///
 /// # Errors
-/// A device that this program was not built for or that the machine does not have, with what to do; a precision that
-/// the device does not offer.
+/// The program was not built for the device, the machine does not have it, or it does not offer the
+/// precision; the message says what to do.
 pub fn open(name: DeviceName, precision: Precision) -> Result<Opened> {
     precision.check(name)?;
     match name {
@@ -70,7 +70,7 @@ fn metal(_: Precision) -> Result<Opened> {
 }
 
 impl Opened {
-    /// Changes the precision of candle's own products; kernels of ours are told theirs when they are made.
+    /// Changes the precision of candle's own products; our kernels get theirs when they are built.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
         #[cfg(feature = "cuda")]
@@ -82,8 +82,8 @@ impl Opened {
         self.precision
     }
 
-    /// Bytes of frames that may lie on the device for good: none on the CPU, where the page cache has them, and none on
-    /// Metal, which does not say what is free.
+    /// Bytes of frames that may stay on the device: none on the CPU, where the page cache holds them, and
+    /// none on Metal, which does not report free memory.
     pub fn room_for_frames(&self) -> u64 {
         #[cfg(feature = "cuda")]
         if let Some(card) = &self.card {
@@ -92,7 +92,7 @@ impl Opened {
         0
     }
 
-    /// Waits until all work that was started is done.
+    /// Waits for all started work.
     ///
     /// # Errors
     /// A failure of that work.
@@ -100,7 +100,7 @@ impl Opened {
         Ok(self.device.synchronize()?)
     }
 
-    /// What was used of a card since it was opened; none on the CPU.
+    /// The use of a card since it was opened; none on the CPU.
     pub fn card_use(&self, resident: bool) -> Option<CardUse> {
         if self.device.is_cpu() {
             return None;
@@ -120,7 +120,7 @@ impl Opened {
         Some(use_of("metal", "Metal".to_owned(), None, None))
     }
 
-    /// Brings batches that do not lie on the device.
+    /// Uploads batches that are not on the device.
     #[cfg(feature = "cuda")]
     pub(super) fn uploader(&self) -> Result<Option<super::cuda::Uploader>> {
         self.card.as_ref().map(super::cuda::Card::uploader).transpose()

@@ -1,4 +1,4 @@
-//! Values that no run can use are refused before anything is built.
+//! Checks values before anything is built.
 
 use super::error::{Result, SpecError, nearest_or};
 use super::fields::{MODEL_NAMES, Spec};
@@ -22,7 +22,7 @@ impl Spec {
             &self.model.core_init,
             &["glorot1d", "orthogonal", "variance-matched"],
         )?;
-        nearest_or("model.rung", &self.model.rung, &["fused", "ops", "reference"])?;
+        nearest_or("model.backend", &self.model.backend, &["fused", "ops", "reference"])?;
         nearest_or("model.gate_activation", &self.model.gate_activation, &["hard-sigmoid", "sigmoid"])?;
         nearest_or("train.dense_masks", &self.train.dense_masks, &["shared", "per-gate"])?;
         nearest_or("train.lr_rule", &self.train.lr_rule, &["fan-in", "single"])?;
@@ -34,7 +34,7 @@ impl Spec {
         let frame = self.features();
         let product = |key, modes: &[usize], expected: usize, of: &str| {
             let found: usize = modes.iter().product();
-            // Left open: planned when the run is.
+            // Left open: filled in when the run is planned.
             if found == expected || modes.is_empty() {
                 return Ok(());
             }
@@ -91,7 +91,7 @@ impl Spec {
         }
         let decay = self.train.weight_decay;
         if !(decay.is_finite() && decay >= 0.0) {
-            let (key, reason) = ("train.weight_decay", "must be a number from 0".into());
+            let (key, reason) = ("train.weight_decay", "must be a number of at least 0".into());
             return Err(SpecError::Value { key, value: decay.to_string(), reason });
         }
         let mut positive =
@@ -103,7 +103,7 @@ impl Spec {
                 return Err(SpecError::Value { key, value: value.to_string(), reason });
             }
         }
-        // Neither deals clips into folds, and all of them leaves no share to hold out.
+        // Neither protocol deals folds, and `final` holds nothing out.
         let split_or_all = ["official", FINAL].contains(&self.protocol.kind.as_str());
         if !split_or_all && self.protocol.hold_out > 0.0 {
             let reason =

@@ -19,7 +19,7 @@ pub enum SpecError {
         /// What the parser says.
         message: String,
     },
-    /// A key that nothing reads.
+    /// An unknown key.
     #[error("unknown key {key:?} in {path}; the nearest valid key is {nearest:?}")]
     UnknownKey {
         /// The file or flag.
@@ -29,7 +29,7 @@ pub enum SpecError {
         /// The valid key nearest to it.
         nearest: String,
     },
-    /// A name that is not in the list of choices.
+    /// A name that is not a valid choice.
     #[error("unknown {what} {name:?}; did you mean {nearest:?}? valid: {choices}")]
     UnknownName {
         /// What was being chosen.

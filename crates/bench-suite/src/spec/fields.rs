@@ -4,7 +4,7 @@ use crate::record::FINAL;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Names of all models, in the order of tables and charts: the paper's, the deck's plain cells, controls.
+/// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls.
 pub const MODEL_NAMES: [&str; 13] = [
     "tt-mlp",
     "gru",
@@ -49,9 +49,9 @@ pub struct Spec {
 pub struct DataSpec {
     /// Loader: `ucf11`, `hollywood2`, `youtube-celebrities` or `folder`.
     pub dataset: String,
-    /// Folder under `data/` that is looked at where `--data` is not given.
+    /// Folder under `data/` to use without `--data`.
     pub folder: String,
-    /// Experiment to run instead where there is no data and no `--data`; empty for none.
+    /// Experiment to run instead if there is no data and no `--data`; empty for none.
     pub fallback: String,
     /// Layout in which the program renders the folder itself: a loader's name, or empty for real clips.
     pub render: String,
@@ -73,7 +73,8 @@ pub struct DataSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecodeSpec {
-    /// Leave out a clip with any decoder error; else one is kept where its frames are usable, and counted.
+    /// Leave out clips with any decoder error; otherwise they are kept and counted if their frames are
+    /// usable.
     pub strict: bool,
 }
 
@@ -81,7 +82,7 @@ pub struct DecodeSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Models to run where `--models` is not given.
+    /// Models to run without `--models`.
     pub names: Vec<String>,
     /// Input modes of the train; their product is width · height · 3. Empty: planned.
     pub input_modes: Vec<usize>,
@@ -94,7 +95,7 @@ pub struct ModelSpec {
     /// `glorot1d`, `orthogonal` or `variance-matched`.
     pub core_init: String,
     /// `fused`, `ops` or `reference`.
-    pub rung: String,
+    pub backend: String,
     /// Hidden units of the dense models.
     pub dense_hidden: usize,
     /// `hard-sigmoid` or `sigmoid`.
@@ -111,7 +112,7 @@ pub struct ModelSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProtocolSpec {
-    /// `clips`, `groups`, `official`, or `final` for none held back.
+    /// `clips`, `groups`, `official`, or `final`, which holds out no clip.
     pub kind: String,
     /// Number of folds k.
     pub folds: usize,
@@ -121,8 +122,8 @@ pub struct ProtocolSpec {
     pub run_folds: BTreeMap<String, Vec<usize>>,
     /// Share of the training rows held out at their end and not trained on (the Hollywood2 script's 0.15).
     pub hold_out: f64,
-    /// Split each training fold again by the same protocol, train on all but its first part and score on that
-    /// part: what chooses settings. The test fold is not touched.
+    /// Split each training fold again by the same protocol, train on all but the first part and score on that
+    /// part, to choose settings. The test fold is not touched.
     pub inner: bool,
 }
 
@@ -132,20 +133,20 @@ pub struct ProtocolSpec {
 pub struct TrainSpec {
     /// Epochs per model, at most.
     pub epochs: BTreeMap<String, usize>,
-    /// Training ends before its last epoch where the training loss has settled: where its lowest value of the last
-    /// fifth of the epochs so far is less than this share below the lowest before. 0: never.
+    /// End training early once the training loss has settled: once its minimum over the last fifth of the
+    /// epochs is less than this share below the minimum before. 0: never.
     pub settled: f64,
     /// Seeds of initial values, shuffles and masks.
     pub seeds: Vec<u64>,
     /// Clips per step.
     pub batch: usize,
-    /// Adam's rate: of every weight, or by `lr_rule` of a matrix with the reference fan-in of 256.
+    /// Adam's rate: for every weight or, by `lr_rule`, for a matrix with the reference fan-in of 256.
     pub lr: f64,
     /// `fan-in` (a matrix's rate falls with its fan-in) or `single` (one rate for every weight).
     pub lr_rule: String,
-    /// Models with a rate of their own in place of `lr`.
+    /// Rates of models that have their own in place of `lr`.
     pub model_lr: BTreeMap<String, f64>,
-    /// Factor on the rate of the input-to-hidden weights, dense or cores.
+    /// Factor on the rate of the input-to-hidden weights, dense matrix or cores.
     pub input_lr_factor: f64,
     /// Pixel value p becomes `pixel_scale · p + pixel_shift`.
     pub pixel_scale: f64,
@@ -159,22 +160,23 @@ pub struct TrainSpec {
     pub dense_input_dropout: f64,
     /// Dropout probability of the TT models' input features, one mask for all gates.
     pub tt_input_dropout: f64,
-    /// Clips shorter than this run that many bias-only steps first (front padding without masking).
+    /// Pad shorter clips at the front to this many frames with steps that see only the bias (the scripts'
+    /// padding without masking).
     pub warm_up_to: usize,
     /// Penalty `l2 · sum w²` on the classifier's weights.
     pub classifier_l2: f64,
-    /// AdamW's decay: every step takes this share of every weight, times the weight's rate. 0 for none.
+    /// AdamW's decay: every step subtracts this share of every weight, times the weight's rate. 0 for none.
     pub weight_decay: f64,
     /// Bound of the gradients' global norm; 0 for none.
     pub clip_norm: f64,
-    /// Evaluate the test fold every so many epochs (for the curve; the final epoch always).
+    /// Evaluate the test fold every this many epochs, for the curve; always after the final epoch.
     pub eval_every: usize,
 }
 
 /// What the command line changes.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// Recipe other than the experiment's own.
+    /// Recipe, if not the experiment's own.
     pub recipe: Option<String>,
     /// Models to run.
     pub models: Vec<String>,
@@ -249,7 +251,7 @@ impl Spec {
                 rank: 0,
                 gates: String::new(),
                 core_init: String::new(),
-                rung: String::new(),
+                backend: String::new(),
                 dense_hidden: 0,
                 gate_activation: String::new(),
                 mlp_frames: 0,

@@ -8,7 +8,30 @@ use toml::{Table, Value};
 pub(super) fn read(path: &Path, shown: &str) -> Result<Table> {
     let text =
         std::fs::read_to_string(path).map_err(|source| SpecError::Read { path: shown.to_owned(), source })?;
-    text.parse::<Table>().map_err(|e| SpecError::Parse { path: shown.to_owned(), message: e.to_string() })
+    table(&text, shown)
+}
+
+/// Parses TOML and gives renamed keys their current names.
+pub(super) fn table(text: &str, shown: &str) -> Result<Table> {
+    let parsed = text.parse::<Table>();
+    let mut table =
+        parsed.map_err(|e| SpecError::Parse { path: shown.to_owned(), message: e.to_string() })?;
+    rename_keys(&mut table);
+    Ok(table)
+}
+
+/// `model.backend` was called `model.rung` until November 2026; files of that time still say so.
+fn rename_keys(table: &mut Table) {
+    for (name, value) in table.iter_mut() {
+        let Value::Table(inner) = value else { continue };
+        if name == "model"
+            && !inner.contains_key("backend")
+            && let Some(value) = inner.remove("rung")
+        {
+            inner.insert("backend".to_owned(), value);
+        }
+        rename_keys(inner);
+    }
 }
 
 pub(super) fn take_table(table: &mut Table, key: &str) -> Table {
@@ -35,6 +58,9 @@ pub(super) fn apply_sets(table: &mut Table, overrides: &Overrides) -> Result<()>
     for pair in &overrides.set {
         let bad = |message: &str| SpecError::Parse { path: format!("--set {pair}"), message: message.into() };
         let (key, text) = pair.split_once('=').ok_or_else(|| bad("expected key=value"))?;
+        if key.trim() == "model.rung" {
+            return Err(bad("the key is now called model.backend"));
+        }
         let value = format!("v = {text}")
             .parse::<Table>()
             .ok()
@@ -67,7 +93,7 @@ pub(super) fn apply_sets(table: &mut Table, overrides: &Overrides) -> Result<()>
 fn set_path(table: &mut Table, path: &str, value: Value) -> Option<()> {
     match path.split_once('.') {
         None => {
-            // An integer literal for a number that is a float elsewhere stays usable.
+            // Accept an integer for a number that is a float elsewhere.
             let value = match (table.get(path), value) {
                 (Some(Value::Float(_)), Value::Integer(whole)) => Value::Float(whole as f64),
                 (_, value) => value,

@@ -2,7 +2,7 @@
 
 use super::error::{Result, SpecError, nearest_or};
 use super::fields::{Overrides, Spec};
-use super::layers::{apply_sets, merge, parse, read, take_table};
+use super::layers::{apply_sets, merge, parse, read, table, take_table};
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -46,10 +46,7 @@ impl Spec {
     /// # Errors
     /// As [`Spec::load`].
     pub fn from_toml(text: &str, path: &str) -> Result<Self> {
-        let table = text
-            .parse::<Table>()
-            .map_err(|error| SpecError::Parse { path: path.to_owned(), message: error.to_string() })?;
-        let spec = parse(table, path)?;
+        let spec = parse(table(text, path)?, path)?;
         spec.check()?;
         Ok(spec)
     }

@@ -1,4 +1,4 @@
-//! 95 % intervals by bootstrap: what is drawn again, and how wide the few draws of a small sample must be made.
+//! 95 % bootstrap intervals: what is resampled, and the correction for small samples.
 //!
 //! # Method
 //! - **Clips** (protocols that do not keep groups whole): in each replicate every fold's test clips are drawn again
@@ -87,7 +87,7 @@ fn bootstrap(a: &[Fold], b: Option<&[Fold]>, purpose: &str) -> Option<Interval> 
 
 /// Student's quantile over the normal one.
 fn student(freedom: f64) -> Option<f64> {
-    // Beyond, both are the same to four digits, and the search for the quantile need not end.
+    // Beyond, both agree to four digits, and the search for the quantile may not end.
     let student = StudentsT::new(0.0, 1.0, freedom.min(10_000.0)).ok()?;
     Some(student.inverse_cdf(1.0 - TAIL) / NORMAL)
 }

@@ -8,8 +8,8 @@ use crate::run::{Run, stderr};
 fn a_cell_by_candles_operators_learns_what_the_kernels_learn() {
     for model in ["tt-gru", "lstm", "tt-mlp"] {
         let names = format!("model.names=[\"{model}\"]");
-        let [kernels, operators] = ["fused", "ops"].map(|rung| {
-            let run = Run::new(&[&names, &format!("model.rung=\"{rung}\"")]);
+        let [kernels, operators] = ["fused", "ops"].map(|backend| {
+            let run = Run::new(&[&names, &format!("model.backend=\"{backend}\"")]);
             let cell = run.cells().remove(0);
             run.finish(&cell, "");
             run.outcome(&cell).losses()
@@ -27,7 +27,7 @@ fn a_cell_goes_to_the_kind_of_device_that_it_was_planned_for() {
     let run = Run::new(&[]);
     let output = run.command(&run.cells()[0], "--device cuda").output().unwrap();
     assert!(!output.status.success());
-    assert!(stderr(&output).contains("planned for cpu, and cuda is another device"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("planned for cpu, not cuda"), "{}", stderr(&output));
 }
 
 #[test]

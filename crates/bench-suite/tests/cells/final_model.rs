@@ -61,5 +61,5 @@ fn a_models_file_is_enough_to_build_it() {
     assert_eq!(values(same.as_ref()), values(model.as_ref()));
     tt_rnn::checkpoint::save(&file, &silent, "").unwrap();
     let error = format!("{:#}", load(&file, &Device::Cpu).unwrap_err());
-    assert!(error.contains("model.safetensors says nothing of its model"), "{error}");
+    assert!(error.contains("model.safetensors does not describe its model"), "{error}");
 }

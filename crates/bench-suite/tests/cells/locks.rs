@@ -43,7 +43,7 @@ fn the_wait_is_bounded_and_says_for_which_cell() {
     // Let go while another waits: it computes the cell.
     let mut child = run.command(cell, "--wait 60 --threads 1").spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("another process computes it; waits up to 60 s")));
+    assert!(lines.any(|line| line.unwrap().contains("another process computes it; waiting up to 60 s")));
     lock.unlock().unwrap();
     for line in lines {
         line.unwrap();
@@ -54,7 +54,7 @@ fn the_wait_is_bounded_and_says_for_which_cell() {
     lock.lock().unwrap();
     let mut child = run.command(cell, "--wait 60").spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("waits up to")));
+    assert!(lines.any(|line| line.unwrap().contains("waiting up to")));
     signal(&child, "TERM");
     for line in lines {
         line.unwrap();

@@ -8,7 +8,7 @@ use crate::run::{Run, signal, stderr};
 
 #[test]
 fn a_killed_cell_goes_on_from_its_checkpoint_and_ends_the_same() {
-    // The deck's plain cells are those of the paper's models, simpler.
+    // The plain cells are those of the paper's models, simpler.
     let models: Vec<&str> = MODEL_NAMES.into_iter().filter(|name| !name.ends_with("rnn")).collect();
     let mut settings = vec![format!("model.names={models:?}")];
     settings.extend(models.iter().map(|model| format!("train.epochs.{model}=40")));

@@ -24,12 +24,12 @@ impl Meter {
         self.read.get()
     }
 
-    /// Lets `content` bytes that are to be passed over be read, and one entry's headers.
+    /// Allows `content` bytes to be skipped, and one entry's headers to be read.
     pub(super) fn expect_headers(&self, content: u64) {
         self.stop.set(self.read().saturating_add(content).saturating_add(HEADERS));
     }
 
-    /// Lets anything be read.
+    /// Lifts the limit.
     pub(super) fn expect_content(&self) {
         self.stop.set(u64::MAX);
     }

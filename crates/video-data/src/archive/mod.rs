@@ -1,4 +1,4 @@
-//! Clips out of an archive, without trusting it.
+//! Extracts clips from an archive without trusting it.
 //!
 //! Entries are written here, one at a time: regular files with the extension of a clip or of its lists, below one
 //! folder, within caps that count what arrives and not what the archive declares. Nothing else is ever created:
@@ -28,15 +28,15 @@ mod staging;
 use metered::{Meter, Metered};
 pub use staging::Staging;
 
-/// Endings of the files beside the clips that a loader reads.
+/// Extensions of the other files that a loader reads.
 const LISTS: [&str; 2] = ["txt", "sht"];
-/// What `bsdtar` says when it gives an archive up, which is an error whatever came out before.
+/// What `bsdtar` says when it gives up on an archive: an error, whatever came out before.
 const ENDS: [&str; 2] = ["Error reading archive", "Error opening archive"];
-/// Bytes that are shown of a refused name.
+/// A refused name is shown up to this many bytes.
 const SHOWN_BYTES: usize = 400;
-/// Room left free on the disk, in bytes.
+/// Disk space left free, in bytes.
 const SPARE_BYTES: u64 = 256 << 20;
-/// Bytes written between two looks at the disk.
+/// Free space is checked whenever this many bytes were written.
 const LOOK_BYTES: u64 = 64 << 20;
 
 /// What one archive may cost.
@@ -51,7 +51,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Room for Hollywood2, the largest of the three datasets, several times over.
+    /// Several times the size of Hollywood2, the largest of the three datasets.
     fn default() -> Self {
         Self { entries: 200_000, file_bytes: 4 << 30, total_bytes: 128 << 30 }
     }
@@ -60,7 +60,7 @@ impl Default for Limits {
 /// What came out of an archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extracted {
-    /// Files written, or there already from an interrupted extraction.
+    /// Files written now or by an interrupted extraction.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -75,9 +75,9 @@ pub fn is_archive(path: &Path) -> bool {
     Format::of(path).is_some()
 }
 
-/// Writes the clips and lists of `archive` below `out`. An interrupted extraction goes on where it stopped: files
-/// of the right name and size are taken to be the archive's own, so `out` must hold nothing of another archive
-/// ([`Staging`] sees to that).
+/// Writes the clips and lists of `archive` below `out`. An interrupted extraction continues where it stopped:
+/// a file of the right name and size counts as extracted, so `out` must hold nothing of another archive
+/// ([`Staging`] ensures that).
 ///
 /// # Errors
 /// [`Error::Corrupt`] for what is no archive, ends early or breaks a cap; [`Error::Space`], [`Error::Io`];
@@ -90,7 +90,7 @@ pub fn extract(
     progress: &mut dyn FnMut(&Extracted),
 ) -> Result<Extracted> {
     let format = Format::of(archive).ok_or_else(|| {
-        Error::corrupt(archive, "no archive by its name: expected .rar, .7z, .zip, .tar, .tar.gz or .tgz")
+        Error::corrupt(archive, "unknown type of archive: expected .rar, .7z, .zip, .tar, .tar.gz or .tgz")
     })?;
     fs::create_dir_all(out).map_err(Error::io("create", out))?;
     let mut sink = Sink {
@@ -147,7 +147,7 @@ struct Sink<'a> {
     out: &'a Path,
     limits: &'a Limits,
     progress: &'a mut dyn FnMut(&Extracted),
-    /// Paths written in this run: a second entry of the same name is refused.
+    /// Paths written in this run, to refuse a second entry of the same name.
     seen: HashSet<PathBuf>,
     entries: u64,
     looked_at: u64,
@@ -159,7 +159,7 @@ impl Sink<'_> {
         Error::corrupt(self.archive, format!("cannot be unpacked: {reason}"))
     }
 
-    /// Takes the entries of a tar stream, and says whether it ended as a whole one does.
+    /// Extracts the entries of a tar stream; returns whether the stream ended with the end mark.
     fn tar(&mut self, reader: impl Read) -> Result<bool> {
         let meter = Meter::default();
         let mut archive = tar::Archive::new(Metered { inner: reader, meter: meter.clone() });
@@ -172,29 +172,30 @@ impl Sink<'_> {
                 tar::EntryType::Regular | tar::EntryType::Continuous => EntryKind::File,
                 tar::EntryType::Directory => EntryKind::Folder,
                 tar::EntryType::Symlink | tar::EntryType::Link => EntryKind::Other("a link"),
-                _ => EntryKind::Other("no regular file"),
+                _ => EntryKind::Other("not a regular file"),
             };
             let size = entry.size();
             let begun = meter.read();
             meter.expect_content();
             self.take(&name, kind, size, &mut entry)?;
-            // What was not read is passed over, up to the next full block.
+            // Skip what was not read, up to the next full block.
             meter.expect_headers(size.saturating_sub(meter.read() - begun).saturating_add(512));
         }
         Ok(meter.is_whole())
     }
 
-    /// Takes the entries of a tar file; one that was cut between two entries reads like a whole one but for its end.
+    /// Extracts the entries of a tar file. One cut between two entries differs from a whole one only by the
+    /// missing end mark.
     fn tar_file(&mut self, reader: impl Read) -> Result<()> {
         if !self.tar(reader)? {
-            tracing::warn!("{} has no mark of its end: it may be cut off", self.archive.display());
+            tracing::warn!("{} has no end mark: it may be cut off", self.archive.display());
         }
         Ok(())
     }
 
     fn zip(&mut self) -> Result<()> {
         let mut archive = zip::ZipArchive::new(open(self.archive)?).map_err(|error| self.bad(error))?;
-        // Some programs of Windows write folders so, against the format.
+        // Some Windows programs separate folders this way, against the format.
         let any = |letter: char| archive.file_names().flatten().any(|name| name.contains(letter));
         let backslashes = any('\\') && !any('/');
         for at in 0..archive.len() {
@@ -216,7 +217,7 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Lets libarchive's `bsdtar` read the archive and hand its entries on as a tar stream.
+    /// Has libarchive's `bsdtar` convert the archive to a tar stream.
     fn libarchive(&mut self) -> Result<()> {
         let missing = |error: io::Error| Error::Worker {
             program: "bsdtar".into(),
@@ -228,7 +229,7 @@ impl Sink<'_> {
         let mut source = OsString::from("@");
         source.push(std::path::absolute(self.archive).map_err(Error::io("find", self.archive))?);
         let mut child = Command::new("bsdtar")
-            // In another locale it stops at the first name that is no ASCII.
+            // In other locales it stops at the first name that is not ASCII.
             .env("LC_ALL", if cfg!(target_os = "macos") { "en_US.UTF-8" } else { "C.UTF-8" })
             .args(["-c", "-f", "-", "--format=pax"])
             .arg(source)
@@ -243,7 +244,7 @@ impl Sink<'_> {
             Some(stdout) => {
                 let mut stdout = BufReader::with_capacity(1 << 20, stdout);
                 let read = self.tar(&mut stdout);
-                // Its last block may be longer than what ends an archive; a reader that leaves would be an error.
+                // Read to the end: bsdtar reports an error if the reader goes away early.
                 read.and_then(|whole| match io::copy(&mut stdout, &mut io::sink()) {
                     Ok(_) => Ok(whole),
                     Err(error) => Err(self.bad(error)),
@@ -252,7 +253,7 @@ impl Sink<'_> {
             None => Err(self.bad("bsdtar has no output")),
         };
         if read.is_err() {
-            // It may wait for a reader that is gone.
+            // It may be blocked on a pipe that nobody reads any more.
             let _ = child.kill();
         }
         let status = child.wait().map_err(Error::io("wait for bsdtar on", self.archive))?;
@@ -262,7 +263,7 @@ impl Sink<'_> {
         if !status.success() && (!whole || ended.is_some()) {
             return Err(self.bad(ended.or(said.lines().next()).unwrap_or("bsdtar failed")));
         }
-        // Whatever else it has to say of an entry, it went on to the end.
+        // Other messages concern single entries: the archive was read to its end.
         for line in said.lines().take(10) {
             tracing::warn!("{}: {line}", self.archive.display());
         }
@@ -294,7 +295,7 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Writes one file; a reason where it is refused.
+    /// Writes one file, or returns why it is refused.
     fn file(&mut self, path: &Path, size: u64, content: &mut dyn Read) -> Result<Option<String>> {
         if size > self.limits.file_bytes {
             return Ok(Some(format!("declares {size} bytes, over the cap of {}", self.limits.file_bytes)));
@@ -361,10 +362,10 @@ impl Sink<'_> {
     }
 }
 
-/// The first 4 kB of a program's messages; the rest is read too, so that the program is not stopped by it.
+/// The first 4 kB of a program's messages. The rest is drained, so that the program never blocks on it.
 fn first_words(mut stderr: impl Read) -> String {
     let mut words = Vec::new();
-    // What cannot be read of a message is left out of it.
+    // A message that cannot be read is shown as far as it was read.
     let _ = stderr.by_ref().take(4096).read_to_end(&mut words);
     let _ = io::copy(&mut stderr, &mut io::sink());
     String::from_utf8_lossy(&words).into_owned()

@@ -1,4 +1,4 @@
-//! Where an archive is unpacked before its clips take their place.
+//! The folder in which an archive is unpacked before its clips are put in place.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,11 +8,12 @@ use crate::digest;
 use crate::error::{Error, Result};
 use crate::store::lock;
 
-/// What the name of every such folder has after that of the clips' folder.
+/// Suffix of every such folder's name, after that of the clips' folder.
 const MARK: &str = ".unpacking";
 
-/// A folder beside the clips' own, bound to one archive: its name holds the archive's digest. What a failed or
-/// killed import left there is gone on with by the same archive; another archive's import removes it.
+/// A folder beside the clips' own, bound to one archive: its name holds the archive's digest. An import of
+/// the same archive continues what a failed or killed one left there; an import of another archive removes
+/// it.
 ///
 /// One process at a time unpacks for a folder; the lock ends with the value.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Staging {
         &self.dir
     }
 
-    /// Everything that imports of archives have left beside `folder`, the lock's file too.
+    /// Everything that archive imports left beside `folder`, including the lock file.
     ///
     /// # Errors
     /// [`Error::Io`].

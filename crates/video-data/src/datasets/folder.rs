@@ -24,6 +24,11 @@ use crate::name;
 pub fn scan(dir: &Path) -> Result<Dataset> {
     let found = walk(Kind::Folder, dir)?;
     let places = Places::of(&found);
+    if places.has_no_class(&found) {
+        let reason = "its folders are the parts of a split and hold clips, but no classes: expected \
+                      train/<class>/<clip> or <class>/train/<clip>";
+        return Err(layout(Kind::Folder, dir, reason));
+    }
     let above = places.wrapper.iter().map(OsString::as_os_str);
     let root: PathBuf = std::iter::once(dir.as_os_str()).chain(above).collect();
     let named = || found.iter().filter(|file| file.unfit.is_none() && is_video(file.name()));
@@ -65,12 +70,12 @@ pub fn scan(dir: &Path) -> Result<Dataset> {
 /// Which of the folders above a clip are its class, its group and its part of the split.
 struct Places {
     wrapper: Vec<OsString>,
-    /// Which folder names the part of the split, counted from the one that was walked.
+    /// Depth of the folder that names the part of the split, below the one that was walked.
     split: Option<usize>,
     parts: Parts,
 }
 
-/// What the place of a clip says of it.
+/// What a clip's place says about it.
 struct Place<'a> {
     class: &'a OsString,
     group: Option<&'a OsString>,
@@ -87,7 +92,25 @@ impl Places {
                 return Self { wrapper, split: Some(at), parts };
             }
         }
+        // The only folder, with the parts of a split and no class below it: it is the class.
+        if first > 0
+            && let Some(parts) = split_parts(found, first - 1, first, 1)
+        {
+            let wrapper = wrapper[..first - 1].to_vec();
+            return Self { wrapper, split: Some(first), parts };
+        }
         Self { wrapper, split: None, parts: Parts::default() }
+    }
+
+    /// Whether what would be the classes are the parts of a split.
+    fn has_no_class(&self, found: &[Found]) -> bool {
+        let mut parts = Parts::default();
+        let clips = found.iter().filter(|file| file.is_clip());
+        for place in clips.filter_map(|file| self.of_clip(file)) {
+            let Some(part) = Part::of(place.class) else { return false };
+            parts.add(part);
+        }
+        self.split.is_none() && parts.is_split()
     }
 
     fn of_clip<'a>(&self, file: &'a Found) -> Option<Place<'a>> {
@@ -106,7 +129,7 @@ impl Places {
         }
     }
 
-    /// Why a file that is named like a clip is none at its place.
+    /// Why a file named like a clip is not taken from its place.
     fn misplaced(&self, file: &Found) -> &'static str {
         if file.parts.len() < self.wrapper.len() + usize::from(self.split.is_some()) + 2 {
             "lies in no class's folder: expected <class>/<clip> or <class>/<group>/<clip>"
@@ -138,7 +161,8 @@ fn nothing(left_out: &[LeftOut]) -> String {
     reason
 }
 
-/// The folders between the one given and that of the classes: each of them the only one, with no clip beside it.
+/// The folders between the given one and the classes: each is the only folder at its level, with no clip
+/// beside it.
 fn wrapper(found: &[Found]) -> Vec<OsString> {
     let mut files: Vec<&Found> = found.iter().filter(|file| file.unfit.is_none()).collect();
     let mut chain: Vec<OsString> = Vec::new();
@@ -158,8 +182,8 @@ fn wrapper(found: &[Found]) -> Vec<OsString> {
     }
 }
 
-/// The parts of a split that the folders at `at` are; none unless all of them are, with something to train on and
-/// something to score on. Clips that lie in no folder below `first` say nothing.
+/// The parts of a split named by the folders at depth `at`; none unless every folder there names one and
+/// there are clips both to train on and to score on. Clips above the folders at `first` do not count.
 fn split_parts(found: &[Found], first: usize, at: usize, follow: usize) -> Option<Parts> {
     let mut parts = Parts::default();
     for file in found.iter().filter(|file| file.is_clip() && file.parts.len() > first + 1) {
@@ -171,8 +195,8 @@ fn split_parts(found: &[Found], first: usize, at: usize, follow: usize) -> Optio
     parts.is_split().then_some(parts)
 }
 
-/// Names that look the same and are not, since their accents are written in two ways. In folders that are told
-/// apart by that, no more is said.
+/// Names that look the same but differ, because their accents are encoded in two ways. Below folders that
+/// differ so, nothing more is reported.
 fn twins(clips: &[ClipRef]) -> Vec<String> {
     let mut by_look: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for clip in clips {

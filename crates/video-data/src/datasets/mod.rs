@@ -12,7 +12,7 @@ pub use crate::dataset::{ClipRef, Dataset, LeftOut, NotTaken, Official};
 use crate::error::{Error, Result};
 pub use crate::kind::{FrameSpec, Kind, Metric, Split};
 use crate::name;
-use crate::sample::info::SampleInfo;
+use crate::sample_info::SampleInfo;
 use entries::{EntryKind, layout};
 
 mod entries;
@@ -44,14 +44,14 @@ pub fn scan(kind: Kind, dir: &Path) -> Result<Dataset> {
         dataset.name = format!("{}-sample", kind.name());
         dataset.official = None;
     } else {
-        dataset.not_taken = not_taken(&dataset, dir, "not at the place of a clip in this layout")?;
+        dataset.not_taken = not_taken(&dataset, dir, "not where this layout has clips")?;
     }
     Ok(dataset)
 }
 
-/// Lists the clips of anyone's folder that a list names, with the labels, groups and split that it gives them: a CSV
-/// of columns `clip,label` and, if known, `group` and `split`; or the official lists of UCF101 or HMDB51, any file of
-/// the split.
+/// Lists the clips below `dir` that a list names, with the labels, groups and split it gives them. The list
+/// is a CSV with columns `clip,label` and optionally `group` and `split`, or any file of an official split of
+/// UCF101 or HMDB51.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Layout`]; [`Error::Corrupt`] for what is no such list.
@@ -73,8 +73,8 @@ fn sort(clips: &mut [ClipRef]) {
     clips.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
 }
 
-/// What lies below the folder and is neither clip nor left out. Of an official dataset, only what is named like a
-/// clip: it comes with files of its own.
+/// Files below the folder that are neither clips nor left out. For an official dataset, which comes with
+/// other files, only those named like clips.
 fn not_taken(dataset: &Dataset, dir: &Path, elsewhere: &str) -> Result<Vec<NotTaken>> {
     let taken: HashSet<&Path> = dataset.clips.iter().map(|clip| clip.path.as_path()).collect();
     let left_out: HashSet<&str> = dataset.left_out.iter().map(|out| out.name.as_str()).collect();
@@ -94,8 +94,8 @@ fn not_taken(dataset: &Dataset, dir: &Path, elsewhere: &str) -> Result<Vec<NotTa
             (None, EntryKind::Other(what)) => what.to_owned(),
             _ if is_video => elsewhere.to_owned(),
             _ => match Path::new(file.name()).extension() {
-                Some(ending) => format!("no clip by its ending .{}", name::show(ending)),
-                None => "no clip: its name has no ending".to_owned(),
+                Some(ending) => format!("not a clip by its extension .{}", name::show(ending)),
+                None => "not a clip, without an extension".to_owned(),
             },
         };
         let mut name = name::escape(file.path.strip_prefix(below).unwrap_or(&file.path));

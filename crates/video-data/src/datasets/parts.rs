@@ -19,7 +19,7 @@ const SPLITS: [(&str, Part); 9] = [
     ("eval", Part::Test),
 ];
 
-/// Who a clip is for.
+/// The part of a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     Train,
@@ -48,8 +48,8 @@ impl Parts {
         self.0.len() > 1 && self.0.contains_key(&Part::Train)
     }
 
-    /// The side of a part. Nothing is chosen on validation clips here, so where there are test clips they are
-    /// trained on; where there are none, they are the test clips.
+    /// The side a part is on. Nothing is chosen on validation clips here: they are trained on if there are
+    /// test clips, and are the test clips otherwise.
     pub(super) fn side(&self, part: Part) -> Split {
         match part {
             Part::Train => Split::Train,

@@ -10,19 +10,19 @@ use super::entries::{EntryKind, is_video, layout, list_all};
 use crate::error::Result;
 use crate::kind::Kind;
 
-/// Folders that are looked into below one another.
+/// Nested folders that are searched.
 const DEPTH: usize = 16;
-/// Files that no dataset's folder holds so many of.
+/// No dataset has more files than this.
 const FILES: usize = 2_000_000;
 
-/// Something that is no folder to be looked into.
+/// A file, or a folder that is not searched.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     pub(crate) path: PathBuf,
     /// Names of the folders above it, below the folder that was walked, and its own.
     pub(crate) parts: Vec<OsString>,
     pub(crate) kind: EntryKind,
-    /// Why nothing here can be a clip, whatever the layout.
+    /// Why it cannot be a clip in any layout.
     pub(crate) unfit: Option<&'static str>,
 }
 
@@ -66,7 +66,7 @@ impl Walk<'_> {
                 }
                 unfit => {
                     if self.found.len() == FILES {
-                        let reason = format!("more than {FILES} files lie below it");
+                        let reason = format!("it holds more than {FILES} files");
                         return Err(layout(self.kind, self.root, reason));
                     }
                     let (path, parts, kind) = (entry.path, self.parts.clone(), entry.kind);
@@ -79,7 +79,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// A class may be called anything; below it, a folder that is named like a clip is no group.
+    /// A class may have any name; below it, a folder named like a clip is not a group.
     fn is_named_like_a_clip(&self) -> bool {
         self.parts.len() > 1 && self.parts.last().is_some_and(|name| is_video(name))
     }

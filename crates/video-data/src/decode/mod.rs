@@ -1,7 +1,7 @@
-//! Frames of a clip, through a worker process: nothing in this library links FFmpeg.
+//! Decodes clips in worker processes: nothing in this library links FFmpeg.
 //!
-//! A crash, a hang or a bomb in libav costs the worker and that clip alone; the clip is named with the reason
-//! and the next one gets a fresh worker. A healthy worker lives for many clips.
+//! A crash, a hang or a decompression bomb costs only the worker and that clip; the clip is reported with the
+//! reason and the next one gets a new worker. A healthy worker decodes many clips.
 
 use std::io::BufReader;
 use std::os::unix::process::ExitStatusExt;
@@ -25,9 +25,9 @@ pub const SCALE_FLAGS: &str = "bicubic";
 /// What one clip may cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Time without a sign of life after which the worker counts as hung.
+    /// Silence after which the worker counts as hung.
     pub stall: Duration,
-    /// Wall-clock time in all; generous, so that the verdict does not depend on how busy the machine is.
+    /// Total wall-clock time; generous, so that the verdict does not depend on the machine's load.
     pub wall: Duration,
     /// Address space of the worker, in bytes.
     pub memory_bytes: u64,
@@ -77,14 +77,14 @@ impl Decoder {
         Self { program: program.to_path_buf(), limits, worker: None }
     }
 
-    /// The libav versions of the worker, which is started for that.
+    /// The libav versions of the worker, which is started if necessary.
     pub fn libav(&mut self) -> Result<String> {
         Ok(self.worker()?.libav.clone())
     }
 
     /// Decodes the clip at `path`, handing whole frames, u8 `[n, H, W, C]`, to `sink` as they come.
     ///
-    /// Frames handed over before a clip turned out bad are to be thrown away by the caller.
+    /// The caller discards frames delivered before a clip turned out to be bad.
     ///
     /// # Errors
     /// [`Error::Worker`] when no worker can be started; errors of `sink`. A bad clip is no error: see
@@ -142,7 +142,7 @@ impl Decoder {
     }
 }
 
-/// Why a path is not even handed to a worker.
+/// Why a path is not passed to a worker at all.
 fn refuse(path: &Path) -> Option<String> {
     match std::fs::metadata(path) {
         Err(error) => Some(format!("cannot be read: {error}")),
@@ -161,7 +161,7 @@ struct Worker {
     libav: String,
 }
 
-/// How a worker took a clip.
+/// What came of a clip.
 enum Ended {
     Answered(Outcome),
     Lost(String),
@@ -181,7 +181,7 @@ impl Worker {
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(fail("has no pipes".into()));
         };
-        // Two messages wait at most: a slow reader holds the worker back instead of filling memory.
+        // At most two messages wait: a slow reader blocks the worker instead of filling memory.
         let (send, messages) = sync_channel(2);
         std::thread::spawn(move || {
             let mut stdout = BufReader::new(stdout);
@@ -195,15 +195,15 @@ impl Worker {
         match worker.messages.recv_timeout(limits.stall) {
             Ok((wire::HELLO, body)) => {
                 let hello: wire::Hello =
-                    serde_json::from_slice(&body).map_err(|e| fail(format!("said no hello: {e}")))?;
+                    serde_json::from_slice(&body).map_err(|e| fail(format!("sent no hello: {e}")))?;
                 if hello.protocol != wire::VERSION {
                     return Err(fail(format!("speaks protocol {}, not {}", hello.protocol, wire::VERSION)));
                 }
                 worker.libav = hello.libav;
                 Ok(worker)
             }
-            Ok((tag, _)) => Err(fail(format!("began with message {tag:#x}"))),
-            Err(_) => Err(fail(format!("did not come up: {}", worker.end()))),
+            Ok((tag, _)) => Err(fail(format!("started with message {tag:#x}"))),
+            Err(_) => Err(fail(format!("did not start: {}", worker.end()))),
         }
     }
 
@@ -235,7 +235,7 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {
                     let (stall, wall) = (limits.stall.as_secs_f64(), limits.wall.as_secs_f64());
                     return Ok(Ended::Lost(if left.is_zero() {
-                        format!("the decoder was stopped: no end after {wall} s")
+                        format!("the decoder was stopped after {wall} s")
                     } else {
                         format!("the decoder hung: silent for {stall} s")
                     }));
@@ -249,7 +249,7 @@ impl Worker {
 
     /// Ends the process and says how it ended.
     fn end(&mut self) -> String {
-        // A process that closed its pipe is about to be gone; give its own status a moment before killing it.
+        // A process that closed its pipe is about to exit: wait a moment for its status before killing it.
         let deadline = Instant::now() + Duration::from_secs(2);
         let status = loop {
             match self.child.try_wait() {
@@ -270,7 +270,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Either call fails only when the process is gone already.
+        // Either call fails only if the process has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

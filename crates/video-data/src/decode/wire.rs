@@ -23,10 +23,10 @@ pub const FRAMES: u8 = b'F';
 pub const OUTCOME: u8 = b'O';
 /// Version of this protocol.
 pub const VERSION: u32 = 2;
-/// Longest message that is believed, in bytes.
+/// Longest message accepted, in bytes.
 const LONGEST: u32 = 1 << 30;
 
-/// The worker's first words.
+/// The worker's first message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Hello {
     /// [`VERSION`] that the worker speaks.
@@ -35,20 +35,20 @@ pub struct Hello {
     pub libav: String,
 }
 
-/// What is wanted from one clip.
+/// A request for one clip.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// Size and rate of the frames.
     pub spec: FrameSpec,
-    /// More frames than this refuse the clip.
+    /// A clip with more frames is refused.
     pub max_frames: u64,
-    /// Larger pictures than this refuse the clip, in pixels.
+    /// A clip with larger pictures is refused, in pixels.
     pub max_pixels: u64,
     /// Only look at the header: no frames come back, [`Outcome::frames`] is an estimate.
     pub probe: bool,
 }
 
-/// How a clip went.
+/// The result for one clip.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Outcome {
     /// Frames per second of the frames sent.
@@ -86,7 +86,7 @@ pub fn read_message(input: &mut impl Read) -> io::Result<Option<(u8, Vec<u8>)>> 
     if length > LONGEST {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {length} bytes")));
     }
-    // Room for what is likely; a length that lies gets no more memory than there are bytes.
+    // Reserve a likely size; a false length gets no more memory than there are bytes.
     let mut body = Vec::with_capacity(length.min(4 << 20) as usize);
     input.by_ref().take(u64::from(length)).read_to_end(&mut body)?;
     if body.len() != length as usize {
@@ -102,7 +102,7 @@ pub fn write_request(out: &mut impl Write, job: &Job, path: &std::path::Path) ->
     write_message(out, REQUEST, &[&length, &json, path.as_os_str().as_bytes()])
 }
 
-/// Takes a request's body apart.
+/// Parses a request's body.
 pub fn parse_request(body: &[u8]) -> io::Result<(Job, PathBuf)> {
     let short = || io::Error::new(io::ErrorKind::InvalidData, "a request that is too short");
     let (length, rest) = body.split_first_chunk::<4>().ok_or_else(short)?;

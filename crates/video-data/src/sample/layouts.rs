@@ -2,11 +2,11 @@
 
 use rand::RngExt;
 
-use super::info::Layout;
 use super::random::stream;
 use super::scene::Motion;
 use crate::datasets::{hollywood2, ucf11};
 use crate::kind::Split;
+use crate::sample_info::Layout;
 
 /// One clip to be rendered.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +27,7 @@ pub struct SampleClip {
 
 /// Pixels a second of a moving ball at 320 pixels a row: nearly once across the frame.
 const SPEED: f64 = 300.0;
-/// Seconds a turn of a circle takes.
+/// Seconds per turn of a circle.
 const TURN_S: f64 = 1.0;
 /// Groups of the UCF11 sample, and clips of each class in a group.
 const UCF11_GROUPS: u32 = 20;
@@ -48,7 +48,7 @@ const FOLDER_CLASSES: [(&str, Motion); 4] = [
 ];
 const FOLDER_GROUPS: u32 = 3;
 const FOLDER_CLIPS: u32 = 3;
-/// Persons that genuine clips are known of; the others are numbered.
+/// Persons known from the real dataset; the others are numbered.
 const PERSONS: [&str; 14] = [
     "al_pacino",
     "alanis_morissette",
@@ -93,7 +93,7 @@ fn forty_seven() -> Vec<Motion> {
     motions
 }
 
-/// All clips of the sample, in byte order of their names within each part.
+/// All clips of the sample, sorted by name within each part.
 pub fn plan(layout: Layout, seed: u64) -> Vec<SampleClip> {
     match layout {
         Layout::Ucf11 => ucf11(seed),
@@ -103,7 +103,7 @@ pub fn plan(layout: Layout, seed: u64) -> Vec<SampleClip> {
     }
 }
 
-/// A clip's own number of frames, drawn without a look at its class.
+/// A clip's number of frames, drawn independently of its class.
 fn frames(seed: u64, name: &str, from: u32, to: u32) -> u32 {
     stream(seed, &format!("sample/frames/{name}")).random_range(from..=to)
 }

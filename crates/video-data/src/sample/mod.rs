@@ -1,6 +1,6 @@
 //! The embedded default data: rendered samples in the layouts that can be read.
 //!
-//! A sample is for trying the machinery, never for a number about the real dataset: `sample.json` says
+//! A sample is for trying the program, never for a number about the real dataset: `sample.json` says
 //! "rendered sample, not …" and every record made from it repeats that.
 
 use std::collections::BTreeMap;
@@ -18,12 +18,11 @@ use crate::error::{Error, Result};
 use crate::kind::Split;
 use crate::store::{lock, temporary, write_whole};
 
-pub(crate) mod info;
 mod layouts;
 mod random;
 mod scene;
 
-pub use info::{INFO, Layout, SampleInfo, VERSION};
+pub use crate::sample_info::{INFO, Layout, SampleInfo, VERSION};
 pub use layouts::{SampleClip, plan};
 pub(crate) use random::stream;
 pub use scene::{Motion, Scene};
@@ -100,7 +99,7 @@ pub fn ensure(
     Ok(info)
 }
 
-/// Clears what another seed or version left, sweeps temporary files, makes the folders and lists.
+/// Removes what another seed or version left and temporary files; creates the folders and lists.
 fn prepare(layout: Layout, dir: &Path, seed: u64, clips: &[SampleClip]) -> Result<()> {
     let marker = dir.join(RENDERING);
     let identity = format!("{{\"layout\":{:?},\"seed\":{seed},\"version\":{VERSION}}}", layout.kind().name());
@@ -124,7 +123,7 @@ fn prepare(layout: Layout, dir: &Path, seed: u64, clips: &[SampleClip]) -> Resul
         let path = dir.join(&clip.name);
         let folder = path.parent().unwrap_or(dir);
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        // A leftover of a renderer that was killed; most often there is none.
+        // Left by a killed renderer; usually there is none.
         let _ = fs::remove_file(temporary(&path));
     }
     if layout == Layout::Hollywood2 { write_clip_sets(dir, clips) } else { Ok(()) }
@@ -150,20 +149,20 @@ fn write_clip_sets(dir: &Path, clips: &[SampleClip]) -> Result<()> {
     Ok(())
 }
 
-/// Ends renderers that are still running when an error ends the parent's wait.
+/// Kills the renderers that are still running when an error ends the wait.
 struct Renderers(Vec<Child>);
 
 impl Drop for Renderers {
     fn drop(&mut self) {
         for child in &mut self.0 {
-            // Either call fails only when the process is gone already.
+            // Either call fails only if the process has already exited.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-/// Runs the renderers; answers libav's versions and the digest of each clip's raw frames.
+/// Runs the renderers; returns libav's versions and the digest of each clip's raw frames.
 fn render(
     layout: Layout,
     dir: &Path,

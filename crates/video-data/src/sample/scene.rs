@@ -1,9 +1,9 @@
 //! What a rendered clip shows: bright balls on a mild texture, on a frame that wraps round.
 //!
-//! The class is the ball's path over time and nothing else. The start of every path is uniform over the frame,
-//! and the frame wraps round, so at every instant the ball's position is uniform whatever the class: no single
-//! frame tells anything. The background comes from the scene number alone; the ball's size and colour are drawn
-//! per clip without a look at the class.
+//! The class is the ball's path over time and nothing else. The start of every path is uniform over the
+//! frame, and the frame wraps round, so at every instant the ball's position is uniform whatever the class:
+//! no single frame reveals it. The background depends on the scene number alone; the ball's size and colour
+//! are drawn per clip, independently of the class.
 
 use rand::RngExt;
 

@@ -1,4 +1,4 @@
-//! Free space, locks, and files that survive a crash.
+//! Free space, locks and atomic writes, with this crate's errors.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
@@ -14,12 +14,12 @@ pub(crate) fn free_bytes(dir: &Path) -> Result<u64> {
     files::free_bytes(dir).map_err(Error::io("ask for free space of", dir))
 }
 
-/// Locks the file at `path` for this process; the lock ends with the value, or with the process.
+/// Locks the file at `path`; dropping the value or ending the process unlocks it.
 ///
-/// A lock whose owner was killed is free at once, because the system holds it.
+/// The system holds the lock, so a killed owner's is free at once.
 ///
 /// # Errors
-/// [`Error::Busy`] when a living process holds it for longer than `wait`.
+/// [`Error::Busy`] if a live process holds it for longer than `wait`.
 pub(crate) fn lock(path: &Path, wait: Duration) -> Result<File> {
     let mut options = OpenOptions::new();
     let file =
@@ -39,12 +39,12 @@ pub(crate) fn lock(path: &Path, wait: Duration) -> Result<File> {
     }
 }
 
-/// Writes a file so that after a crash there is the old one or the new one, whole.
+/// Writes a file atomically.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     files::write(path, bytes).map_err(Error::io("write", path))
 }
 
-/// Makes the entries of a folder last.
+/// Syncs the entries of a folder.
 pub(crate) fn sync_folder(dir: &Path) -> Result<()> {
     files::sync_folder(dir).map_err(Error::io("sync", dir))
 }

@@ -1,4 +1,4 @@
-//! The files of a store, and what they say of its frames.
+//! The files of a store and what they hold.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,8 @@ pub struct StoreInfo {
     pub metric: Metric,
     /// Whether a clip can have several labels, or none.
     pub multi_label: bool,
-    /// What differs from the official dataset, one line each; empty when nothing does or there is no official.
+    /// Differences from the official dataset, one line each; empty if there are none or there is no official
+    /// one.
     pub differences: Vec<String>,
     /// "rendered sample, not …" where the clips were rendered by this project.
     pub sample: Option<String>,

@@ -7,8 +7,8 @@ use super::format::StoredClip;
 use crate::digest;
 use crate::kind::{FrameSpec, Split};
 
-/// Columns of `manifest.csv`. Labels are indices separated by blanks, `classes` their names for the reader's
-/// eye; `offset` and `frames` count frames; `verdict` is `ok` or `left-out`.
+/// Columns of `manifest.csv`. Labels are indices separated by spaces, `classes` their names for human
+/// readers; `offset` and `frames` count frames; `verdict` is `ok` or `left-out`.
 pub const COLUMNS: [&str; 13] = [
     "clip",
     "labels",
@@ -36,7 +36,7 @@ pub struct Row {
     pub clip: String,
     /// Indices into the classes.
     pub labels: Vec<usize>,
-    /// Names of these classes, for the reader's eye.
+    /// Names of these classes, for human readers.
     pub classes: String,
     /// The group, empty where nothing is known.
     pub group: String,
@@ -53,7 +53,7 @@ pub struct Row {
     pub offset: u64,
     /// SHA-256 of the stored frames; empty for a clip left out.
     pub frame_digest: String,
-    /// What was noticed while decoding, blank-separated `name=value`.
+    /// What was noticed while decoding, as space-separated `name=value`.
     pub flags: String,
     /// Why the clip was left out; empty for a good one.
     pub reason: String,
@@ -83,58 +83,51 @@ impl Row {
         }
     }
 
-    fn fields(&self) -> [String; 13] {
-        let split = match self.split {
-            None => "",
-            Some(Split::Train) => "train",
-            Some(Split::Test) => "test",
-        };
-        [
-            self.clip.clone(),
-            join(&self.labels),
-            self.classes.clone(),
-            self.group.clone(),
-            split.into(),
-            self.sha256.clone(),
-            self.fps.to_string(),
-            self.frames.to_string(),
-            self.offset.to_string(),
-            self.frame_digest.clone(),
-            self.flags.clone(),
-            if self.is_ok() { "ok" } else { "left-out" }.into(),
-            self.reason.clone(),
-        ]
+    fn verdict(&self) -> &'static str {
+        if self.is_ok() { "ok" } else { "left-out" }
     }
 
-    fn parse(record: &csv::StringRecord) -> Option<Self> {
-        let field = |i: usize| record.get(i).map(String::from);
-        let labels =
-            record.get(1)?.split_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
-        let split = match record.get(4)? {
-            "" => None,
-            "train" => Some(Split::Train),
-            "test" => Some(Split::Test),
-            _ => return None,
-        };
-        let row = Self {
-            clip: field(0)?,
+    /// The row from the fields of its line; none if they contradict each other.
+    fn of(fields: Fields) -> Option<Self> {
+        let (
+            clip,
             labels,
-            classes: field(2)?,
-            group: field(3)?,
+            classes,
+            group,
             split,
-            sha256: field(5)?,
-            fps: record.get(6)?.parse().ok()?,
-            frames: record.get(7)?.parse().ok()?,
-            offset: record.get(8)?.parse().ok()?,
-            frame_digest: field(9)?,
-            flags: field(10)?,
-            reason: field(12)?,
+            sha256,
+            fps,
+            frames,
+            offset,
+            frame_digest,
+            flags,
+            verdict,
+            reason,
+        ) = fields;
+        let labels = labels.split_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
+        let row = Self {
+            clip,
+            labels,
+            classes,
+            group,
+            split,
+            sha256,
+            fps,
+            frames,
+            offset,
+            frame_digest,
+            flags,
+            reason,
         };
-        (record.get(11)? == if row.is_ok() { "ok" } else { "left-out" }).then_some(row)
+        (verdict == row.verdict()).then_some(row)
     }
 }
 
-/// Numbers as text: serde_json's own float parser may be off by the last bit, Rust's is not.
+/// The fields of a line, in the order of [`COLUMNS`].
+type Fields =
+    (String, String, String, String, Option<Split>, String, f64, u64, u64, String, String, String, String);
+
+/// Numbers as text: serde_json's float parser may be off by one bit, Rust's is exact.
 mod exact {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -155,10 +148,39 @@ fn join(labels: &[usize]) -> String {
 /// The text of `manifest.csv`.
 pub(super) fn write(rows: &[Row]) -> Vec<u8> {
     let mut out = csv::Writer::from_writer(Vec::new());
-    // Writing to memory cannot fail, and every record has as many fields as the header.
+    // Writing to memory cannot fail, and every line has as many fields as the header.
     let _ = out.write_record(COLUMNS);
     for row in rows {
-        let _ = out.write_record(row.fields());
+        let Row {
+            clip,
+            labels,
+            classes,
+            group,
+            split,
+            sha256,
+            fps,
+            frames,
+            offset,
+            frame_digest,
+            flags,
+            reason,
+        } = row;
+        let (labels, fps, verdict) = (join(labels), fps.to_string(), row.verdict());
+        let _ = out.serialize((
+            clip,
+            labels,
+            classes,
+            group,
+            split,
+            sha256,
+            fps,
+            frames,
+            offset,
+            frame_digest,
+            flags,
+            verdict,
+            reason,
+        ));
     }
     out.into_inner().unwrap_or_default()
 }
@@ -173,12 +195,13 @@ pub fn read(text: &[u8]) -> Result<Vec<Row>, String> {
     let parse = |record: Result<csv::StringRecord, csv::Error>| {
         let record = record.map_err(|error| error.to_string())?;
         let line = record.position().map_or(0, csv::Position::line);
-        Row::parse(&record).ok_or_else(|| format!("line {line} is no row of a manifest"))
+        let row = record.deserialize(None).ok().and_then(Row::of);
+        row.ok_or_else(|| format!("line {line} is not a row of a manifest"))
     };
     reader.records().map(parse).collect()
 }
 
-/// Digest of what a model can see.
+/// Digest of everything that a model can see.
 pub(super) fn data_digest(rows: &[Row], spec: &FrameSpec) -> String {
     let mut hash = Sha256::new();
     hash.update(format!("{}x{}\n", spec.width, spec.height));

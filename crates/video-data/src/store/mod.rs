@@ -5,7 +5,7 @@
 //!                   manifest.csv  a row per clip, left-out ones too
 //!                   store.json    what the frames are; written last, so it marks a complete store
 //! ```
-//! Opening maps the file: it takes no time and no memory, whatever the size.
+//! Opening only maps the file: it takes no time and no memory, whatever the size.
 
 mod disk;
 mod format;

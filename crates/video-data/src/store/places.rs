@@ -8,7 +8,7 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::kind::FrameSpec;
 
-/// The newest complete store of this dataset and frame size, also where files have changed since.
+/// The newest complete store of this dataset and frame size, even if files have changed since.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Corrupt`].
@@ -39,8 +39,7 @@ pub fn store_dirs(name: &str, data_root: &Path) -> Result<Vec<PathBuf>> {
     Ok(dirs)
 }
 
-/// Everything below `stores/` that belongs to the dataset called `name`: stores, their locks, and what is
-/// remembered of its clips.
+/// Everything below `stores/` that belongs to the dataset called `name`: stores, locks and saved digests.
 ///
 /// # Errors
 /// [`Error::Io`].

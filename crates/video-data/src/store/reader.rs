@@ -32,7 +32,7 @@ impl Store {
     /// Opens the store in `dir`.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when its files do not belong together.
+    /// [`Error::Corrupt`] if its files do not belong together.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(INFO);
         let text = fs::read(&path).map_err(Error::io("read", &path))?;
@@ -91,7 +91,7 @@ impl Store {
         &self.left_out
     }
 
-    /// Rows of good clips about which something was noticed.
+    /// Rows of good clips with flags.
     pub fn flagged(&self) -> &[Row] {
         &self.flagged
     }
@@ -121,7 +121,7 @@ impl Store {
         &self.info.data_digest
     }
 
-    /// Every row of the manifest, read anew.
+    /// Every row of the manifest, read from disk.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Corrupt`].
@@ -148,7 +148,7 @@ impl Store {
 #[expect(unsafe_code, reason = "a memory map is unsafe by nature")]
 fn map(path: &Path) -> Result<Mmap> {
     let file = File::open(path).map_err(Error::io("open", path))?;
-    // SAFETY: a complete store is never written again; it is only ever replaced as a whole folder. Whoever
-    // truncates the file under a running program gets SIGBUS, which no store of this size can exclude.
+    // SAFETY: nobody writes to a complete store: `store.json`, read before, was written last, and a store of other clips
+    // has another folder. If someone truncates the file all the same, reading gets SIGBUS.
     unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))
 }

@@ -1,7 +1,7 @@
-//! Builds a store clip after clip; a build that was killed goes on where it stopped.
+//! Builds a store clip by clip; a killed build resumes where it stopped.
 //!
-//! Frames go to `frames.bin`; a clip counts once its row is in the journal. At the start everything after the
-//! last journaled clip is cut off, so the finished store is the same, byte for byte, however often it was
+//! Frames go to `frames.bin`; a clip counts once its row is in the journal. On opening, everything after the
+//! last journaled clip is cut off, so the finished store has the same bytes however often the build was
 //! interrupted.
 
 use std::fs::{self, File, OpenOptions};
@@ -18,11 +18,11 @@ use super::reader::Store;
 use crate::digest;
 use crate::error::{Error, Result};
 
-/// Bytes after which frames and journal are forced to the disk.
+/// Frames and journal are synced after this many bytes.
 const SYNC_BYTES: u64 = 256 << 20;
-/// Time after which they are.
+/// And after this time.
 const SYNC_TIME: Duration = Duration::from_secs(5);
-/// Journal line that says: everything before is on the disk.
+/// Journal line that marks everything before it as synced.
 const SYNCED: &str = "synced";
 
 /// A store being built. One process at a time: the caller holds the lock.
@@ -35,7 +35,7 @@ pub struct Writer {
     rows: Vec<Row>,
     /// Bytes of journaled clips.
     committed: u64,
-    /// Bytes of the clip in work.
+    /// Bytes of the current clip.
     pending: u64,
     unsynced: u64,
     synced_at: Instant,
@@ -49,7 +49,7 @@ impl Writer {
     pub fn open(dir: &Path, identity: &str, frame_bytes: usize) -> Result<Self> {
         fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
         for name in [MANIFEST, INFO] {
-            // A leftover of a kill between write and rename.
+            // Left by a kill between write and rename.
             let _ = fs::remove_file(temporary(&dir.join(name)));
         }
         let frame_bytes = frame_bytes as u64;
@@ -82,25 +82,25 @@ impl Writer {
         &self.rows
     }
 
-    /// Adds frames, u8 `[n, H, W, C]`, to the clip in work.
+    /// Adds frames, u8 `[n, H, W, C]`, to the current clip.
     ///
     /// # Errors
-    /// [`Error::Io`], for one when the disk is full; the clips before stay intact.
+    /// [`Error::Io`], for example if the disk is full; earlier clips stay intact.
     pub fn append(&mut self, frames: &[u8]) -> Result<()> {
         self.frames.write_all(frames).map_err(Error::io("write", &self.dir.join(FRAMES)))?;
         self.pending += frames.len() as u64;
         Ok(())
     }
 
-    /// Ends the clip in work: fills `frames` and `offset` of its row and journals it. The frames of a clip that
-    /// is left out are cut off again.
+    /// Ends the current clip: fills `frames` and `offset` of its row and journals it. The frames of a clip
+    /// that is left out are cut off again.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Invalid`] when the bytes are no whole number of frames.
+    /// [`Error::Io`]; [`Error::Invalid`] if the bytes are not a whole number of frames.
     pub fn commit(&mut self, mut row: Row) -> Result<&Row> {
         if row.is_ok() {
             if !self.pending.is_multiple_of(self.frame_bytes) || self.pending == 0 {
-                let reason = format!("{}: {} bytes are no whole number of frames", row.clip, self.pending);
+                let reason = format!("{}: {} bytes are not a whole number of frames", row.clip, self.pending);
                 return Err(Error::Invalid(reason));
             }
         } else {
@@ -121,7 +121,7 @@ impl Writer {
         Ok(&self.rows[self.rows.len() - 1])
     }
 
-    /// Completes the store: `extra` rows (things that are no clips) close the manifest.
+    /// Completes the store; `extra` rows (files that are not clips) end the manifest.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Corrupt`].

@@ -103,7 +103,7 @@ impl Clock {
         (self.times.may_jump && (back || !(-JUMP_US..=JUMP_US).contains(&delta))).then_some(delta)
     }
 
-    /// Takes back the overflow of a time stamp near the clip's start.
+    /// Undoes the overflow of a time stamp near the clip's start.
     fn unwrap(&mut self, packet: &mut Packet) {
         let (bits, start) = (self.times.wrap_bits, self.ticks(self.times.start_us));
         let late = |time: &i64| *time > start.saturating_add(1 << (bits - 1));
@@ -119,19 +119,19 @@ impl Clock {
         packet.set_pts(packet.pts().map(|pts| pts.saturating_add(by)));
     }
 
-    /// Before the decoder is asked again on behalf of one packet.
+    /// To be called before the decoder is asked again for the same packet.
     pub(crate) fn expect(&mut self) {
         (self.dts, self.pts) = (self.next_dts, self.next_pts);
     }
 
-    /// Before the drained decoder is asked for a frame.
+    /// To be called before the drained decoder is asked for a frame.
     pub(crate) fn drain(&mut self) {
         self.expect();
         self.drained.extend(self.dts.map(|dts| self.ticks(dts)));
     }
 
-    /// After the decoder was asked for a frame on behalf of `packet`, or drained. `frame_us` is the length of
-    /// a frame as the decoder knows it.
+    /// To be called after the decoder was asked for a frame of `packet`, or drained. `frame_us` is the length
+    /// of a frame as the decoder knows it.
     pub(crate) fn asked(&mut self, packet: Option<&Packet>, frame_us: Option<i64>) {
         self.frame_us = frame_us.or(self.frame_us);
         let duration = self.duration(packet);

@@ -23,7 +23,7 @@ use crate::{log, os};
 const CHUNK: usize = 1 << 20;
 /// Frames gathered before a message is sent: small frames are signs of life, too.
 const CHUNK_FRAMES: usize = 64;
-/// Errors in a row after which a draining decoder is given up.
+/// Draining stops after this many consecutive errors.
 const MAX_DRAIN_ERRORS: u32 = 1000;
 
 /// Serves requests until stdin closes.
@@ -54,7 +54,7 @@ pub(crate) fn serve(arguments: &[OsString]) -> Result<(), String> {
     talk().map_err(|error| error.to_string())
 }
 
-/// Why a clip stops: the pipe broke (end the worker) or the clip is bad (say so).
+/// Why a clip ended early: the pipe broke (end the worker) or the clip is bad (report it).
 enum Stop {
     Pipe(io::Error),
     Clip(String),
@@ -178,7 +178,7 @@ impl<W: Write> Clip<'_, W> {
             self.health.corrupt_packets += u64::from(packet.is_corrupt());
             self.clock.packet(&mut packet);
             if packet.size() == 0 {
-                // A picture that repeats the one before; to a decoder it would mean the end.
+                // Repeats the picture before; a decoder would take it for the end.
                 self.asked(Some(&packet));
                 continue;
             }
@@ -254,7 +254,7 @@ impl<W: Write> Clip<'_, W> {
     }
 }
 
-/// Chooses which decoded frames are put out.
+/// Chooses which decoded frames are output.
 struct Picker {
     target: Option<u32>,
     sampler: FpsSampler,
@@ -263,7 +263,7 @@ struct Picker {
 }
 
 impl Picker {
-    /// Takes a frame; answers how many pictures were shown for more than a second before it: 0 or 1.
+    /// Takes a frame; returns how many pictures before it were shown for more than a second: 0 or 1.
     fn push(
         &mut self,
         frame: &mut frame::Video,
@@ -286,7 +286,7 @@ impl Picker {
         let end = clock.end();
         let mut copies = self.sampler.finish(clock.output(end, fps));
         if self.frames == 0 && self.sampler.holds() {
-            // A clip that is shorter than half a frame of the output: the filter would leave nothing of it.
+            // The clip is shorter than half an output frame: the filter would drop it all.
             copies = copies.max(1);
         }
         self.put(copies, sink)

@@ -27,7 +27,7 @@ struct Arguments {
     parts: usize,
     /// Instead of the layout's own codec.
     codec: Option<Coding>,
-    /// Frames of a clip at most.
+    /// Most frames of a clip.
     frames: u32,
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn render(arguments: &[OsString]) -> Result<(), String> {
     os::die_with_parent();
     ffmpeg_next::init().map_err(|error| error.to_string())?;
     log::capture();
-    // From here on names are relative and plain ASCII, whatever bytes the folder's own name holds.
+    // Names are now relative and ASCII, whatever bytes the folder's name holds.
     std::env::set_current_dir(&out).map_err(|error| format!("failed to enter {}: {error}", out.display()))?;
     let mut stdout = io::stdout().lock();
     let mut say =
@@ -117,7 +117,7 @@ fn raw_digest(layout: Layout, clip: &SampleClip, scene: &Scene) -> String {
     digest::hex(hash)
 }
 
-/// Draws and encodes one clip; it appears under its name only when it is whole.
+/// Draws and encodes one clip; it gets its name only when it is complete.
 fn encode(
     layout: Layout,
     (container, id): Coding,

@@ -12,8 +12,8 @@ use crate::log;
 /// What was noticed about one clip.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    /// Frames that the container's header names, 0 where it does not: a hint, since cuts and null frames are
-    /// counted there, too.
+    /// Frames according to the container's header, 0 if it does not say: a hint, since it counts cut and null
+    /// frames, too.
     pub(crate) expected: u64,
     /// Frames decoded.
     pub(crate) found: u64,
@@ -26,11 +26,11 @@ pub(crate) struct Health {
     pub(crate) pauses: u64,
     /// Video streams to choose from, cover pictures not counted.
     pub(crate) streams: u64,
-    /// The angle of a picture that is to be turned by something else than quarters.
+    /// The rotation of a picture in degrees, if it is not a quarter turn.
     pub(crate) odd_angle: Option<i64>,
     /// Pictures of the container's index that lie beyond the end of the file, and all in the index.
     pub(crate) beyond_end: (u64, u64),
-    /// Bytes of the file, and those that its header names, where it names more.
+    /// Bytes of the file, and those that its header promises, if they are more.
     pub(crate) short: Option<(u64, u64)>,
     corrupt_frames: u64,
     interlaced: u64,
@@ -81,7 +81,8 @@ impl Health {
         };
     }
 
-    /// Says so where a tenth of the pictures, or with `strict` any, lies beyond the end of the file.
+    /// Why the clip is truncated: a tenth of the pictures, or with `strict` any, lies beyond the end of the
+    /// file.
     fn truncated(&self, strict: bool) -> Option<String> {
         let (missing, all) = self.beyond_end;
         if missing * 10 > all || strict && missing > 0 {
@@ -96,7 +97,7 @@ impl Health {
         })
     }
 
-    /// Says so where half of the frames, or with `strict` any, had errors.
+    /// Why the clip is damaged: half of the frames, or with `strict` any, had errors.
     fn damaged(&self, strict: bool, because: &str) -> Option<String> {
         let errors = self.decode_errors + self.read_errors;
         let (found, corrupt, cut) = (self.found, self.corrupt_frames, self.corrupt_packets);
@@ -109,12 +110,12 @@ impl Health {
         } else {
             return None;
         };
-        // An incomplete packet most often is the reason of an error or a corrupt frame: it counts once.
+        // An incomplete packet usually causes an error or a corrupt frame: count it once.
         (strict || (errors + corrupt).max(cut) * 2 > found).then_some(reason)
     }
 }
 
-/// Bytes of the file and those that its RIFF (AVI) header names, where those are more: the end is missing.
+/// Bytes of the file and those that its RIFF (AVI) header promises, if those are more: the end is missing.
 pub(crate) fn shorter_than_riff(path: &Path) -> Option<(u64, u64)> {
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();

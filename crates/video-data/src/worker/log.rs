@@ -23,7 +23,8 @@ const KEPT: usize = 2;
 
 /// Sends libav's log here, for the whole process.
 pub(crate) fn capture() {
-    // SAFETY: `on_line` has the C signature that libav asks for and lives as long as the process. Its last
+    // SAFETY: `on_line` has the C signature that libav expects, is valid for the life of the process and may run on any
+    // thread. Its last
     // parameter, a `va_list`, is passed in one register on every platform and never looked at.
     unsafe {
         ffi::av_log_set_callback(Some(on_line));

@@ -2,6 +2,7 @@
 //!
 //! Verbs: `decode [MEMORY_BYTES]` (serves requests on stdin until it closes), `render` (writes a part of a
 //! rendered sample), `version`.
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            // Nothing is left to do when stderr is gone too.
+            // Nothing can be done if stderr is gone, too.
             let _ = writeln!(std::io::stderr(), "video-worker: {reason}");
             ExitCode::FAILURE
         }

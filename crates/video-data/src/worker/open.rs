@@ -28,7 +28,7 @@ const DEMUXERS: &str = "mpeg,mpegvideo,mpegts,mpegtsraw,m4v,h264,hevc,avi,mov,mp
 /// Versions of the libav libraries in use.
 pub(crate) fn libav() -> String {
     let part = |version: u32| format!("{}.{}.{}", version >> 16, (version >> 8) & 0xff, version & 0xff);
-    // SAFETY: these functions read constants.
+    // SAFETY: these functions take nothing and return constants.
     let (codec, format, scale, util) = unsafe {
         (ffi::avcodec_version(), ffi::avformat_version(), ffi::swscale_version(), ffi::avutil_version())
     };
@@ -72,8 +72,8 @@ pub(crate) fn input(path: &Path) -> Result<Input, Error> {
 
 /// The video stream that the command line takes, and how many there are; cover pictures are none.
 ///
-/// It takes the one with the most pixels; one that packets were seen of goes before one without, and one that
-/// is marked as the default has five million pixels' advantage.
+/// It takes the one with the most pixels. Streams with packets come before those without, and the default
+/// stream counts five million pixels more.
 pub(crate) fn video_stream(input: &Input) -> Option<(usize, u64)> {
     let is_film = |stream: &Stream<'_>| {
         stream.parameters().medium() == media::Type::Video
@@ -81,14 +81,14 @@ pub(crate) fn video_stream(input: &Input) -> Option<(usize, u64)> {
     };
     let score = |stream: &Stream<'_>| {
         let (width, height) = picture_size(input, stream.index());
-        // SAFETY: the stream is alive as long as `input`.
+        // SAFETY: `input` owns the stream and is borrowed here, so the pointer is valid; one integer is read.
         let has_packets =
             unsafe { (*stream.as_ptr()).event_flags } & ffi::AVSTREAM_EVENT_FLAG_NEW_PACKETS != 0;
         let is_default = stream.disposition().contains(Disposition::DEFAULT);
         width * height + 100_000_000 * i64::from(has_packets) + 5_000_000 * i64::from(is_default)
     };
     let films = || input.streams().filter(is_film);
-    // The first of equals, which `max_by_key` would not give.
+    // The first of equals; `max_by_key` returns the last.
     let best = films().min_by_key(|stream| Reverse(score(stream)))?;
     Some((best.index(), films().count() as u64))
 }
@@ -96,16 +96,19 @@ pub(crate) fn video_stream(input: &Input) -> Option<(usize, u64)> {
 /// Lets the demuxer skip all streams but `index`, as the command line does.
 pub(crate) fn skip_others(input: &mut Input, index: usize) {
     for other in (0..input.streams().count()).filter(|other| *other != index) {
-        // SAFETY: there are so many streams, and nothing else refers to them now.
+        // SAFETY: `other` is below the number of streams, whose pointers are valid while `input` is; the borrow is
+        // exclusive, so nobody reads the field meanwhile.
         unsafe { (**(*input.as_mut_ptr()).streams.add(other)).discard = ffi::AVDiscard::AVDISCARD_ALL };
     }
 }
 
-/// What the container says of the times of `stream`; `delay` is what its decoder holds back.
+/// What the container says about the times of `stream`; `delay` is the number of frames its decoder holds
+/// back.
 pub(crate) fn times(input: &Input, stream: &Stream<'_>, native: Option<Fraction>, delay: i64) -> Times {
     let known = |time: i64| if time == ffi::AV_NOPTS_VALUE { 0 } else { time };
     let tick = fraction(stream.time_base());
-    // SAFETY: context, format and stream are alive as long as `input`.
+    // SAFETY: an opened context has a format, and it and the stream live as long as `input`, which is borrowed; plain
+    // numbers are read.
     let (start, flags, wrap_bits) = unsafe {
         let context = input.as_ptr();
         ((*context).start_time, (*(*context).iformat).flags, (*stream.as_ptr()).pts_wrap_bits)
@@ -122,14 +125,15 @@ pub(crate) fn times(input: &Input, stream: &Stream<'_>, native: Option<Fraction>
 
 /// Frames that a decoder holds back to put them in order.
 pub(crate) fn delay(decoder: &decoder::Video) -> i64 {
-    // SAFETY: the decoder is open.
+    // SAFETY: `decoder` owns its context and is borrowed; one integer is read.
     i64::from(unsafe { (*decoder.as_ptr()).has_b_frames })
 }
 
 /// Pictures of the index of stream `index` that lie beyond the end of the file, and all in the index.
 pub(crate) fn beyond_end(input: &Input, index: usize) -> (u64, u64) {
     let (Some(length), Some(stream)) = (input.io_size(), input.stream(index)) else { return (0, 0) };
-    // SAFETY: the stream is alive as long as `input`; an entry is read before anything can change the index.
+    // SAFETY: `input` owns the stream and is borrowed. Both functions only read it, although they take it as mutable;
+    // the index changes only when packets are read, and no entry outlives this block.
     unsafe {
         let stream = stream.as_ptr().cast_mut();
         let all = ffi::avformat_index_get_entries_count(stream);
@@ -160,7 +164,7 @@ fn parse_matrix(bytes: &[u8]) -> Option<Matrix> {
 /// Width and height that the container gives for stream `index`.
 pub(crate) fn picture_size(input: &Input, index: usize) -> (i64, i64) {
     let Some(stream) = input.stream(index) else { return (0, 0) };
-    // SAFETY: a stream always has codec parameters.
+    // SAFETY: a stream has codec parameters from its creation on, and lives as long as `input`, which is borrowed.
     unsafe {
         let parameters = (*stream.as_ptr()).codecpar;
         (i64::from((*parameters).width), i64::from((*parameters).height))
@@ -180,7 +184,7 @@ pub(crate) struct Look {
 impl Look {
     /// The look of a decoded frame.
     pub(crate) fn of(frame: &frame::Video) -> Self {
-        // SAFETY: the frame is alive; both fields are plain C enums, read as the integers they are.
+        // SAFETY: the frame is borrowed, so its pointer is valid; both fields are C enums, read as integers.
         let (space, range) = unsafe {
             let frame = frame.as_ptr();
             ((*frame).colorspace as i32, (*frame).color_range as i32)
@@ -208,7 +212,8 @@ pub(crate) fn scaler(
         (ffi::AVColorRange::AVCOL_RANGE_JPEG as i32, ffi::AVColorRange::AVCOL_RANGE_MPEG as i32);
     // Matrices 1 to 10 are known to swscale, but for YCgCo (8); the rest is read as BT.601, as the filter does.
     let space = if (1..=10).contains(&look.space) && look.space != 8 { look.space } else { 5 };
-    // SAFETY: the context is valid and all out-pointers are alive during the calls. A conversion without a
+    // SAFETY: `context` was just created, and the out-pointers are to variables of this block. The tables come from
+    // libswscale itself, which keeps them. A conversion without a
     // matrix (RGB to RGB) makes either call answer -1 and change nothing.
     unsafe {
         let (mut inverse, mut table) = (ptr::null_mut(), ptr::null_mut());

@@ -1,10 +1,10 @@
 //! The process's own limits.
 #![expect(unsafe_code, reason = "setrlimit and prctl have no safe form in std")]
 
-/// Makes the pipe to the parent hold `bytes`, so that the two wait for each other less often.
+/// Enlarges the pipe to the parent to `bytes`, so that the two wait for each other less often.
 pub(crate) fn widen_stdout(bytes: usize) {
     #[cfg(target_os = "linux")]
-    // SAFETY: F_SETPIPE_SZ takes one integer and touches no memory; it fails on what is no pipe.
+    // SAFETY: F_SETPIPE_SZ takes one integer and touches no memory of ours; it fails on anything but a pipe.
     unsafe {
         libc::fcntl(libc::STDOUT_FILENO, libc::F_SETPIPE_SZ, bytes as libc::c_int);
     }
@@ -12,15 +12,15 @@ pub(crate) fn widen_stdout(bytes: usize) {
     let _ = bytes;
 }
 
-/// Caps the address space at `bytes`, so that a bomb fails to allocate instead of filling the machine.
+/// Caps the address space at `bytes`, so that a decompression bomb fails to allocate instead of filling the machine.
 ///
-/// Linux only: elsewhere the limit is refused or ignored, and wall time, frames and pixels must do.
+/// Linux only: other systems refuse or ignore the limit, and only wall time, frames and pixels are bounded.
 pub(crate) fn limit_memory(bytes: u64) -> std::io::Result<()> {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     if !cfg!(target_os = "linux") {
         return Ok(());
     }
-    // SAFETY: `limit` is a valid rlimit that outlives the call.
+    // SAFETY: setrlimit only reads `limit`, which outlives the call.
     if unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) } == 0 {
         Ok(())
     } else {
@@ -31,7 +31,7 @@ pub(crate) fn limit_memory(bytes: u64) -> std::io::Result<()> {
 /// Asks to be killed when the parent dies, so that a hung decoder does not outlive a killed run.
 pub(crate) fn die_with_parent() {
     #[cfg(target_os = "linux")]
-    // SAFETY: PR_SET_PDEATHSIG takes one integer and touches no memory.
+    // SAFETY: PR_SET_PDEATHSIG takes one integer and touches no memory of ours.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
     }
@@ -40,7 +40,7 @@ pub(crate) fn die_with_parent() {
 /// Leaves no core files behind.
 pub(crate) fn no_core_dumps() {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `none` is a valid rlimit that outlives the call.
+    // SAFETY: setrlimit only reads `none`, which outlives the call.
     unsafe {
         libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
     }

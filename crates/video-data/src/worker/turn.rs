@@ -1,4 +1,4 @@
-//! Turns pictures upright, as the `ffmpeg` command line does on its own (`-autorotate`).
+//! Turns pictures upright, as the `ffmpeg` command line does by default (`-autorotate`).
 #![expect(unsafe_code, reason = "ffmpeg-next has neither display matrices nor pixel format descriptors")]
 
 use std::ptr;
@@ -18,10 +18,10 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// The turn that the command line makes of a display matrix, or the angle in degrees where that is none
-    /// in quarters.
+    /// The turn that the command line derives from a display matrix, or the angle in degrees if it is not a
+    /// quarter turn.
     pub(crate) fn of(matrix: &Matrix) -> Result<Self, i64> {
-        // SAFETY: the function reads nine numbers.
+        // SAFETY: the function reads nine numbers, and `matrix` has nine.
         let angle = -unsafe { ffi::av_display_rotation_get(matrix.as_ptr()) }.round();
         let angle = angle - 360.0 * (angle / 360.0 + 0.9 / 360.0).floor();
         let near = |quarter: f64| (angle - quarter).abs() < 1.0;
@@ -71,7 +71,7 @@ impl Turner {
         if turned.format() != format || (turned.width(), turned.height()) != size {
             *turned = frame::Video::new(format, size.0, size.1);
         }
-        // SAFETY: both frames are alive.
+        // SAFETY: both frames are borrowed, `turned` exclusively, so they are valid and distinct.
         unsafe { ffi::av_frame_copy_props(turned.as_mut_ptr(), frame.as_ptr()) };
         let bytes = pixel_bytes(format);
         for (plane, bytes) in bytes.into_iter().enumerate().take(frame.planes()) {
@@ -96,7 +96,7 @@ fn convert<'a>(
         }
     };
     scaler.run(frame, converted)?;
-    // SAFETY: both frames are alive.
+    // SAFETY: both frames are borrowed, `converted` exclusively, so they are valid and distinct.
     unsafe { ffi::av_frame_copy_props(converted.as_mut_ptr(), frame.as_ptr()) };
     *converter = Some((look, format, scaler));
     Ok(converted)
@@ -105,7 +105,8 @@ fn convert<'a>(
 /// Bytes from one pixel to the next, in each plane.
 fn pixel_bytes(format: Pixel) -> [usize; 4] {
     let mut steps = [0; 4];
-    // SAFETY: a frame's format has a descriptor, which is constant; the function writes four numbers.
+    // SAFETY: the function writes four numbers, for which `steps` has room. The format of a decoded frame has a
+    // descriptor, a constant.
     unsafe {
         ffi::av_image_fill_max_pixsteps(
             steps.as_mut_ptr(),
@@ -148,7 +149,8 @@ fn takes(descriptor: &ffi::AVPixFmtDescriptor, turn: Turn) -> bool {
 fn nearest(format: Pixel, turn: Turn) -> Pixel {
     let wanted = format.into();
     let mut best = ffi::AVPixelFormat::AV_PIX_FMT_NONE;
-    // SAFETY: a frame's format has a descriptor; descriptors are constants; their list ends with null.
+    // SAFETY: the format of a decoded frame has a descriptor. Descriptors are constants in a list that null ends, so
+    // references to them stay valid.
     unsafe {
         let own = &*ffi::av_pix_fmt_desc_get(wanted);
         if takes(own, turn) {

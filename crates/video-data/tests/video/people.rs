@@ -66,9 +66,9 @@ fn what_is_not_taken_is_named() {
     let remarks = dataset.remarks();
     let expected = [
         "not taken: 2 files, hidden: its name begins with a dot: .git/, run/.8.avi",
-        "not taken: 2 files, no clip by its ending .png: jump/frames/0001.png, jump/frames/0002.png",
-        "not taken: 1 file, no clip by its ending .txt: jump/notes.txt",
-        "not taken: 1 file, no clip: its name has no ending: README",
+        "not taken: 2 files, not a clip by its extension .png: jump/frames/0001.png, jump/frames/0002.png",
+        "not taken: 1 file, not a clip by its extension .txt: jump/notes.txt",
+        "not taken: 1 file, not a clip, without an extension: README",
     ];
     assert_eq!(remarks, expected);
     let error = scan(Kind::Folder, folder(&["a.avi", "x/y/z/b.avi"]).path()).unwrap_err().to_string();
@@ -92,6 +92,13 @@ fn wrapper_folders_are_passed_through() {
     // One class is one class, with a group or without.
     assert_eq!(scanned(&["only/1.avi", "only/2.avi"]).classes, ["only"]);
     assert_eq!(places(&scanned(&["only/anna/1.avi"])), [("only", "anna", None)]);
+    // The parts of a split are no classes.
+    let dataset = scanned(&["run/train/1.avi", "run/train/2.avi", "run/test/3.avi"]);
+    let (train, test) = (("run", "", Some(Split::Train)), ("run", "", Some(Split::Test)));
+    assert_eq!(places(&dataset), [test, train, train]);
+    assert_eq!(dataset.notes, ["its folders are a split: 2 clips to train on, 1 to score on"]);
+    let error = scan(Kind::Folder, folder(&["train/1.avi", "test/2.avi"]).path()).unwrap_err().to_string();
+    assert!(error.contains("but no classes: expected train/<class>/<clip>"), "{error}");
     // A class whose clips have endings that are not taken keeps the other from being passed through.
     assert_eq!(scanned(&["run/anna/1.avi", "run/ben/1.avi", "jump/1.xyz"]).classes, ["run"]);
 }
@@ -136,7 +143,6 @@ fn folders_of_a_split_are_the_split() {
     // Vehicles.
     let dataset = scanned(&["train/1.avi", "car/1.avi", "test/a/1.avi"]);
     assert_eq!((dataset.classes.len(), dataset.has_split()), (3, false));
-    assert_eq!(scanned(&["train/1.avi", "test/1.avi"]).classes, ["test", "train"]);
 }
 
 #[test]
@@ -239,7 +245,7 @@ fn a_list_of_ones_own_gives_labels_groups_and_split() {
     );
     let error = dataset.require_complete().unwrap_err();
     assert!(matches!(error, Error::Incomplete { expected: 3, found: 2, .. }), "{error}");
-    assert!(error.to_string().contains("gone.avi: in "), "{error}");
+    assert!(error.to_string().contains("gone.avi: listed in "), "{error}");
     write(&list, "clip,label\nrun/1.avi,run\nall/run/1.avi,run\n");
     assert!(scan_listed(dir.path(), &list).unwrap_err().to_string().contains("is listed twice"));
     write(&dir.path().join("more/run/1.avi"), "");

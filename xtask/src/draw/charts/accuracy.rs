@@ -1,6 +1,6 @@
 //! Score per model, with error bars; the paper's values in a panel of their own.
 
-use bench_suite::deck;
+use bench_suite::paper;
 
 use crate::draw::charts::axes::{Area, LABEL, PANEL, Scale, TICK, header, panel_title, panels, x_axis};
 use crate::draw::charts::canvas::{Align, Canvas, text_width};
@@ -30,7 +30,7 @@ pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
         return None;
     }
     if let Some(panel) = scene.paper_panel() {
-        let classes = deck::dataset(&scene.records.run_file.dataset).map(|d| d.classes as f64);
+        let classes = paper::dataset(&scene.records.run_file.dataset).map(|d| d.classes as f64);
         groups.push((panel, paper(scene), scene.chance().and(classes).map(|k| 1.0 / k)));
     }
     let rows = groups.iter().map(|(_, bars, _)| bars.len()).max().unwrap_or_default();
@@ -47,7 +47,7 @@ pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
 
 fn paper(scene: &Scene<'_>) -> Vec<Bar> {
     let dataset = &scene.records.run_file.dataset;
-    let rows = deck::PAPER_MODELS.iter().filter_map(|m| deck::result(dataset, m));
+    let rows = paper::PAPER_MODELS.iter().filter_map(|m| paper::result(dataset, m));
     rows.map(|r| Bar { model: r.model.to_owned(), value: r.mean, std: r.std }).collect()
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use bench_suite::deck;
+use bench_suite::paper;
 
 use crate::draw::charts::axes::{header, panels};
 use crate::draw::charts::canvas::Canvas;
@@ -88,7 +88,7 @@ fn speedup(dir: &Path, rows: &[DeviceRow], names: &[&str]) -> Result<()> {
     if shown.is_empty() {
         return Ok(());
     }
-    let paper = |model: &str| deck::result("ucf11", model).map(|row| row.epoch_s);
+    let paper = |model: &str| paper::result("ucf11", model).map(|row| row.epoch_s);
     shown.push(("the paper, UCF11".into(), speedups(paper)));
     let all: Vec<f64> =
         shown.iter().flat_map(|(_, marks)| marks.iter().filter_map(|m| m.1)).chain([1.0]).collect();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use bench_suite::deck;
+use bench_suite::paper;
 
 use crate::draw::charts::axes::{Area, HEADER, LABEL, Scale, header, x_axis, y_axis};
 use crate::draw::charts::canvas::{Align, Canvas};
@@ -13,7 +13,12 @@ use crate::draw::charts::palette::{INK, MUTED, NEUTRAL};
 const BARS: usize = 40;
 
 /// Writes `lengths.svg` and `lengths.png` into `dir`.
-pub(crate) fn lengths(dir: &Path, name: &str, frames: &[usize], paper: Option<&deck::Dataset>) -> Result<()> {
+pub(crate) fn lengths(
+    dir: &Path,
+    name: &str,
+    frames: &[usize],
+    paper: Option<&paper::Dataset>,
+) -> Result<()> {
     let (width, height) = (760.0, 380.0);
     let longest = frames.iter().copied().chain(paper.map(|paper| paper.max_frames)).max().unwrap_or(1).max(1);
     let mut bars = [0_usize; BARS];

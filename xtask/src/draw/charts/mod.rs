@@ -23,7 +23,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bench_suite::deck;
+use bench_suite::paper;
 
 use crate::results::Records;
 use crate::results::tables::{TableRow, Tables};
@@ -97,7 +97,7 @@ impl Scene<'_> {
 
     /// The paper's name of the dataset that stands beside; none for data of one's own.
     fn paper_title(&self) -> Option<&'static str> {
-        deck::dataset(&self.records.run_file.dataset).map(|d| d.title)
+        paper::dataset(&self.records.run_file.dataset).map(|d| d.title)
     }
 
     /// Title of the panel with the paper's values.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use bench_suite::deck::RANK_LAYERS;
+use bench_suite::paper::RANK_LAYERS;
 use bench_suite::record::ParamsRow;
 
 use crate::draw::charts::Scene;

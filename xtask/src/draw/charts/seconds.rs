@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bench_suite::deck;
+use bench_suite::paper;
 
 use crate::draw::charts::Scene;
 use crate::draw::charts::axes::{Area, LABEL, PANEL, Scale, header, panel_title, panels, x_axis};
@@ -26,7 +26,7 @@ pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
     }
     if let Some(panel) = scene.paper_panel() {
         let dataset = &scene.records.run_file.dataset;
-        let rows = deck::PAPER_MODELS.iter().filter_map(|m| deck::result(dataset, m));
+        let rows = paper::PAPER_MODELS.iter().filter_map(|m| paper::result(dataset, m));
         groups.push((panel, rows.map(|r| (r.model.to_owned(), Some(r.epoch_s))).collect()));
     }
     let rows = groups.iter().map(|(_, marks)| marks.len()).max().unwrap_or_default();

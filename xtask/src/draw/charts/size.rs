@@ -1,6 +1,6 @@
 //! Input-to-hidden weights (logarithmic) against score.
 
-use bench_suite::deck;
+use bench_suite::paper;
 
 use crate::draw::charts::axes::{Area, Labels, Scale, header, panel_title, panels, x_axis, y_axis};
 use crate::draw::charts::canvas::Canvas;
@@ -24,7 +24,7 @@ pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
     }
     if let Some(panel) = scene.paper_panel() {
         let dataset = &scene.records.run_file.dataset;
-        let rows = deck::PAPER_MODELS.iter().filter_map(|m| deck::result(dataset, m));
+        let rows = paper::PAPER_MODELS.iter().filter_map(|m| paper::result(dataset, m));
         groups.push((panel, rows.map(|r| (r.model.to_owned(), r.params_input, r.mean, r.std)).collect()));
     }
     let (height, areas) = panels(1000.0, groups.len(), 320.0, 78.0, 24.0);

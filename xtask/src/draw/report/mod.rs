@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bench_suite::deck;
+use bench_suite::paper;
 use bench_suite::record::DataKind;
 use bench_suite::stats;
 
@@ -94,7 +94,7 @@ impl Charts<'_> {
 
 /// What must be said before any number: the first words, and the rest.
 fn warning(run: &RunFile) -> (String, String) {
-    let title = deck::dataset(&run.dataset).map_or(run.dataset.as_str(), |d| d.title);
+    let title = paper::dataset(&run.dataset).map_or(run.dataset.as_str(), |d| d.title);
     let (first, rest) = match run.data_kind {
         DataKind::Sample => (
             format!("Rendered sample, not {title}."),
@@ -109,7 +109,7 @@ fn warning(run: &RunFile) -> (String, String) {
             format!(
                 "{} not be decoded: not comparable with published values as they stand, and no bar in a chart of the \
                  state of the art.",
-                match deck::dataset(&run.dataset).map(|d| (d.clips.saturating_sub(run.clips), d.clips)) {
+                match paper::dataset(&run.dataset).map(|d| (d.clips.saturating_sub(run.clips), d.clips)) {
                     Some((missing, all)) if missing > 0 =>
                         format!("{missing} of its {} clips are not there or could", thousands(all)),
                     _ => "Clips are not there or could".to_owned(),
@@ -152,7 +152,14 @@ fn data(run: &RunFile) -> Block {
             )),
         );
     }
-    if let Some(d) = deck::dataset(&run.dataset) {
+    if !run.copies.is_empty() {
+        let copies: usize = run.copies.iter().map(|same| same.len() - 1).sum();
+        items.push(words(&format!(
+            "{} of the clips used have the same frames as others (`copies` in `run.toml`)",
+            thousands(copies)
+        )));
+    }
+    if let Some(d) = paper::dataset(&run.dataset) {
         items.push(words(&format!(
             "the paper's {}: {} clips, {} classes, {}×{} RGB at {} frames/s, {} to {} frames a clip",
             d.title,
@@ -175,9 +182,9 @@ fn rank_table(records: &Records) -> Block {
             let row = records.params.iter().find(|p| p.rank == rank && p.layer == **layer);
             row.map_or_else(String::new, |p| thousands(p.params))
         };
-        std::iter::once(rank.to_string()).chain(deck::RANK_LAYERS.iter().map(count)).collect()
+        std::iter::once(rank.to_string()).chain(paper::RANK_LAYERS.iter().map(count)).collect()
     };
-    let head = std::iter::once("rank").chain(deck::RANK_LAYERS);
+    let head = std::iter::once("rank").chain(paper::RANK_LAYERS);
     Block::Table {
         head: head.map(str::to_owned).collect(),
         left: 1,
@@ -237,7 +244,7 @@ fn results(run: &RunFile, rows: &[TableRow]) -> Vec<Block> {
 
 /// The paper's numbers beside ours; none for data of one's own.
 fn beside_the_paper(run: &RunFile, rows: &[TableRow]) -> Option<Section> {
-    let dataset = deck::dataset(&run.dataset)?;
+    let dataset = paper::dataset(&run.dataset)?;
     let (ours, theirs) = (format!("{}, ours", metric(run)), format!("{}, paper", metric(run)));
     let head = [
         "model",
@@ -267,7 +274,7 @@ fn beside_the_paper(run: &RunFile, rows: &[TableRow]) -> Option<Section> {
         "The paper's values are for {}{} and stand beside rows of its own protocol only. Its machines: {}.",
         dataset.title,
         if run.is_sample() { ", ours for other data," } else { "" },
-        deck::PAPER_MACHINES
+        paper::PAPER_MACHINES
     );
     let blocks = vec![table(&head, 3, rows.iter().map(row).collect()), Block::Text { text: words(&note) }];
     Some(Section::new(2, "paper", "The paper beside ours", blocks))
@@ -308,7 +315,7 @@ fn protocols(rows: &[TableRow]) -> Option<Block> {
 }
 
 fn sota(run: &RunFile, tables: &Tables) -> Option<(String, Vec<Block>)> {
-    let dataset = deck::dataset(&run.dataset)?;
+    let dataset = paper::dataset(&run.dataset)?;
     let mut blocks = Vec::new();
     if run.data_kind != DataKind::Official {
         let text = "Published values only: this run was not on the complete official data.";

@@ -41,6 +41,14 @@ fn clips_kept_with_errors_are_counted() {
 }
 
 #[test]
+fn copies_are_counted() {
+    let mut records = fixture::five_models();
+    assert!(!written(&records, false).0.contains("same frames"));
+    records.run_file.copies = vec![vec!["a".into(), "b".into(), "c".into()], vec!["d".into(), "e".into()]];
+    assert!(written(&records, false).0.contains("3 of the clips used have the same frames as others"));
+}
+
+#[test]
 fn report_of_the_fixture() {
     insta::assert_snapshot!(written(&hostile(), true).0);
 }

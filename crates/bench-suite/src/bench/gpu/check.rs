@@ -42,7 +42,7 @@ impl CheckRow {
     }
 }
 
-/// Largest relative error that a precision may have.
+/// Largest relative error allowed for a precision.
 fn bar(precision: Precision) -> f64 {
     match precision {
         Precision::F32 => 1e-5,
@@ -160,7 +160,7 @@ impl Bench<'_> {
     /// Twenty steps of every model, the losses beside those on the CPU.
     fn check_training(&self, rows: &mut Vec<CheckRow>) -> Result<()> {
         for name in ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm"] {
-            // Dense matrices of full size say no more and take long on the CPU.
+            // Dense matrices of full size take long on the CPU and show nothing more.
             let config = config(Precision::F32, self.options.quick || !name.starts_with("tt-"));
             let lengths: Vec<usize> = if name == "tt-mlp" { vec![6; 8] } else { (1..9).collect() };
             let losses = |device: &Device| -> Result<Vec<f64>> {
@@ -298,7 +298,7 @@ fn compared(
     bar: f64,
 ) -> CheckRow {
     let scale = expected.iter().fold(f64::MIN_POSITIVE, |most, value| most.max(value.abs()));
-    // A number that is none must not pass as no difference.
+    // NaN must not pass as no difference.
     let worse =
         |most: f64, difference: f64| if difference > most || difference.is_nan() { difference } else { most };
     let error = if found.len() == expected.len() {

@@ -1,8 +1,8 @@
 //! `bench-suite bench-gpu`: a card's kernels checked against the specification, then timed: the layer against its
 //! floor, training steps beside PyTorch, and an epoch of UCF11's size.
 //!
-//! Every section leaves its rows as soon as it is done, so that a call that is cut short has lost the rest only. It
-//! runs on any device; away from CUDA it measures what is there.
+//! Every section writes its rows as soon as it is done, so that a call cut short loses only the rest. It runs
+//! on any device; without CUDA it measures what there is.
 
 mod check;
 mod epoch;
@@ -53,10 +53,10 @@ pub struct GpuOptions {
     /// What to do.
     #[arg(long, value_delimiter = ',', default_value = "check,layer,epoch,step")]
     sections: Vec<Section>,
-    /// How often each case is run, after one that is not counted.
+    /// Runs per case, after one that is not counted.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Small sizes: what a test of this verb needs.
+    /// Small sizes, for a test of this verb.
     #[arg(long)]
     quick: bool,
     /// A Python that may have PyTorch; without it PyTorch is not measured.
@@ -100,7 +100,7 @@ struct Bench<'a> {
 /// Measures and writes `checks.csv`, `limits.csv` and `gpu.csv`.
 ///
 /// # Errors
-/// A device that is not there, a folder that cannot be written, or at the end of everything a check or a section that failed.
+/// No such device, or a folder that cannot be written; after all sections, any check or section that failed.
 pub fn gpu(options: &GpuOptions) -> Result<()> {
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("cannot create {}", options.out.display()))?;
@@ -123,7 +123,7 @@ pub fn gpu(options: &GpuOptions) -> Result<()> {
             Section::Step => bench.step(),
             Section::Epoch => bench.epoch(),
         };
-        // The next one may work all the same.
+        // The next section may still work.
         if let Err(error) = done {
             tracing::error!("{section:?}: {error:#}");
             failed.push(format!("{section:?}"));
@@ -195,8 +195,8 @@ impl Bench<'_> {
         Ok(PackedFrames { rows, lengths: lengths.to_vec() })
     }
 
-    /// Clips of random frames, u8 `[T, M]` each. What the pixels are changes no time: they come from a pool, which saves
-    /// the making and the copying of gigabytes, and begin somewhere in it.
+    /// Clips of random frames, u8 `[T, M]` each. Pixel values do not affect times, so frames are drawn from a
+    /// small pool instead of generating and copying gigabytes.
     fn clips(&self, lengths: &[usize], features: usize) -> Result<Vec<Tensor>> {
         const POOL: usize = 64;
         let mut rng = stream(0, "bench-gpu/frames");

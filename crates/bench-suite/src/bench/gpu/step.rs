@@ -85,7 +85,7 @@ impl Bench<'_> {
     }
 }
 
-/// What a worker answered; one that fails is asked no more, and what is ours goes on.
+/// A worker's answer; one that fails is not asked again, and our own measurement continues.
 fn without_torch<T: Default>(answer: Result<T>, torch: &mut Option<Torch>) -> T {
     answer.unwrap_or_else(|error| {
         tracing::warn!("PyTorch: left out from here on: {error:#}");

@@ -1,4 +1,4 @@
-//! PyTorch on the same card, in a process that stays: one JSON line a command.
+//! PyTorch on the same card in a long-lived process: one JSON line per command.
 
 use super::GpuOptions;
 use anyhow::{Context, Result, bail};
@@ -14,7 +14,7 @@ pub(super) struct Torch {
 }
 
 impl Torch {
-    /// Starts it for steps of these sizes; none where there is no Python or no PyTorch with this device, said aloud.
+    /// Starts it for steps of these sizes; none, with a message, without Python or PyTorch for this device.
     pub(super) fn start(options: &GpuOptions, batch: usize, frames: usize) -> Result<Option<Self>> {
         let Some(python) = &options.python else {
             tracing::info!("PyTorch: skipped: no --python");
@@ -50,7 +50,8 @@ impl Torch {
         }
     }
 
-    /// Makes PyTorch's versions of a model and runs each once; their names. A version that fails is left out, said aloud.
+    /// Makes PyTorch's versions of a model and runs each once; their names. A version that fails is left out,
+    /// with a message.
     pub(super) fn prepare(&mut self, model: &str) -> Result<Vec<String>> {
         let reply = self.ask(&json!({ "cmd": "prepare", "model": model }))?;
         for (version, why) in reply["failed"].as_object().into_iter().flatten() {
@@ -84,7 +85,7 @@ impl Torch {
 
 impl Drop for Torch {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -65,7 +65,7 @@ enum Verb {
         /// Shortest time between two checkpoints; 0 for one after every step. Changes no result.
         #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
         checkpoint_every: Duration,
-        /// Which device of the kind that the run was planned for.
+        /// The device to use, of the kind that the run was planned for.
         #[arg(long)]
         device: Option<DeviceName>,
     },
@@ -147,7 +147,7 @@ enum Verb {
         #[arg(required = true)]
         clips: Vec<PathBuf>,
     },
-    /// Print the deck's Figure 1 (parameters against rank) as JSON, read off built models.
+    /// Print the paper's Figure 1 (parameters against rank) as JSON, read off built models.
     Params(Selection),
     /// Time the kernels on this machine.
     Bench(bench_suite::bench::KernelOptions),
@@ -268,7 +268,7 @@ fn run(cli: &Cli) -> Result<()> {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         threads => threads,
     };
-    // The worker's driver names the threads when it says what to load.
+    // The worker gets its number of threads with its first command.
     if !matches!(cli.verb, Verb::BenchWorker) {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
@@ -308,7 +308,7 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Verb::Strips { run_dir, out } => {
             let clips: Vec<String> = serde_json::from_reader(std::io::stdin().lock())
-                .context("standard input is no JSON list of clips")?;
+                .context("standard input is not a JSON list of clips")?;
             bench_suite::strips::write(run_dir, &clips, out)
         }
         Verb::TortureClips { count, seed, dir } => run_torture_clips(*count, *seed, dir, threads),
@@ -321,7 +321,7 @@ fn run(cli: &Cli) -> Result<()> {
     }
 }
 
-/// These end training with a checkpoint; batch systems send SIGUSR1 before the time is over.
+/// These signals end training with a checkpoint; batch systems send SIGUSR1 before a job's time is up.
 fn stop_at_signals() -> Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
     for signal in [SIGINT, SIGTERM, SIGUSR1] {

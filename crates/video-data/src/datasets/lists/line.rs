@@ -7,7 +7,7 @@ use crate::datasets::parts::Part;
 /// A line of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listed {
-    /// As the list writes it, below the folder of the clips or further down.
+    /// Path as the list writes it, relative to the clips' folder or to one below it.
     pub(super) clip: PathBuf,
     pub(super) labels: Vec<String>,
     pub(super) group: String,

@@ -1,5 +1,5 @@
-//! Lists that say which clips there are, of which class, group and part of the split: a CSV of one's own, or the
-//! official ones of UCF101 and HMDB51 as they come.
+//! Lists of clips with class, group and part of the split: a CSV, or the official lists of UCF101 and HMDB51
+//! as published.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -19,9 +19,9 @@ use line::Listed;
 mod line;
 mod official;
 
-/// Columns that a CSV may have; the first two must be there.
+/// Columns of a CSV; the first two are required.
 const COLUMNS: [&str; 4] = ["clip", "label", "group", "split"];
-/// Clips that are named where many are missing.
+/// Of many missing clips, this many are named.
 const NAMED: usize = 10;
 
 /// Lists the clips below `dir` that `list` names.
@@ -89,7 +89,7 @@ fn differences(list: &Path, missing: &[String]) -> Vec<String> {
     let mut lines: Vec<String> = missing
         .iter()
         .take(NAMED)
-        .map(|clip| format!("{clip}: in {}, but not there", list.display()))
+        .map(|clip| format!("{clip}: listed in {}, but missing", list.display()))
         .collect();
     if missing.len() > NAMED {
         lines.push(format!("and {} more", missing.len() - NAMED));
@@ -97,7 +97,7 @@ fn differences(list: &Path, missing: &[String]) -> Vec<String> {
     lines
 }
 
-/// The files that a list can mean.
+/// The files that a list can refer to.
 struct Files {
     all: Vec<Found>,
     by_name: HashMap<OsString, Vec<usize>>,
@@ -106,7 +106,7 @@ struct Files {
 impl Files {
     fn below(dir: &Path) -> Result<Self> {
         let mut all = walk(Kind::Folder, dir)?;
-        // What is listed by name need not be named like a clip.
+        // A listed file may have any extension.
         all.retain(|file| file.unfit.is_none() && file.kind == EntryKind::File);
         let mut by_name: HashMap<OsString, Vec<usize>> = HashMap::new();
         for (at, file) in all.iter().enumerate() {
@@ -115,7 +115,7 @@ impl Files {
         Ok(Self { all, by_name })
     }
 
-    /// The file of that path below the folder or, if it is the only one, further down.
+    /// The file with that path relative to the folder or, if unique, to a folder below it.
     fn find(&self, clip: &Path) -> std::result::Result<Option<&Path>, String> {
         let parts: Vec<&OsStr> = clip.components().map(std::path::Component::as_os_str).collect();
         let of_name = clip.file_name().and_then(|name| self.by_name.get(name)).map_or(&[][..], Vec::as_slice);
@@ -180,15 +180,14 @@ fn parse_csv(bytes: &[u8]) -> std::result::Result<Vec<Listed>, String> {
         let number = record.position().map_or(0, csv::Position::line);
         let field = |column: Option<usize>| column.and_then(|column| record.get(column)).unwrap_or_default();
         let clip = name::unescape(field(Some(clip))).filter(|clip| !clip.is_empty()).ok_or_else(|| {
-            format!("line {number}: {:?} is no path: a backslash is written \\\\", field(Some(clip)))
+            format!("line {number}: {:?} is not a path: write a backslash as \\\\", field(Some(clip)))
         })?;
-        let part =
-            match field(split) {
-                "" => None,
-                word => Some(Part::of(word.as_ref()).ok_or_else(|| {
-                    format!("line {number}: the split {word:?} is none of train, val, test")
-                })?),
-            };
+        let part = match field(split) {
+            "" => None,
+            word => Some(Part::of(word.as_ref()).ok_or_else(|| {
+                format!("line {number}: unknown split {word:?}: expected train, val or test")
+            })?),
+        };
         let labels = labels(field(Some(label))).map_err(|reason| format!("line {number}: {reason}"))?;
         lines.push(Listed { clip: clip.into(), labels, group: name::show(field(group).as_ref()), part });
     }
@@ -251,8 +250,8 @@ mod tests {
         for (text, reason) in [
             ("file,class\na,b\n", "expected the columns clip,label"),
             ("clip,label,fold\na,b,1\n", "expected the columns clip,label"),
-            ("clip,label,split\na,b,later\n", "line 2: the split \"later\""),
-            ("clip,label\nrun\\1.avi,b\n", "line 2: \"run\\\\1.avi\" is no path"),
+            ("clip,label,split\na,b,later\n", "line 2: unknown split \"later\""),
+            ("clip,label\nrun\\1.avi,b\n", "line 2: \"run\\\\1.avi\" is not a path"),
             ("clip,label\na,b||c\n", "line 2: the label \"b||c\" has an empty name"),
             ("clip,label\na,b\\c\n", "a backslash is written"),
             ("clip,label\na\n", "2 fields"),

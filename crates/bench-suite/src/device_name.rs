@@ -1,10 +1,10 @@
-//! Devices and precisions by name, and what was used of a card.
+//! Names of devices and precisions, and what a cell used of a card.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A device as people name it: `cpu`, `cuda`, `cuda:1`, `metal`, or `auto` for the best there is.
+/// A device by name: `cpu`, `cuda`, `cuda:1`, `metal`, or `auto` for the best one available.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum DeviceName {
@@ -19,7 +19,7 @@ pub enum DeviceName {
     Metal,
 }
 
-/// How exact the products on a card are: the plain f32 of every other device, or less for speed.
+/// Precision of products on a card: f32 as on every other device, or less for speed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -42,7 +42,7 @@ pub struct UnknownName {
 }
 
 impl DeviceName {
-    /// The name without a number: what results depend on.
+    /// The name without a number: all that results depend on.
     pub fn kind(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -109,7 +109,7 @@ impl Precision {
     }
 }
 
-/// A device computes in no other precision than f32.
+/// The device computes only in f32.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("precision {precision} is for CUDA devices: {device} computes in f32")]
 pub struct NotOffered {
@@ -121,7 +121,7 @@ impl Precision {
     /// Refuses what a device does not offer.
     ///
     /// # Errors
-    /// Anything but f32 away from CUDA.
+    /// Any precision but f32, except on CUDA.
     pub fn check(self, device: DeviceName) -> Result<(), NotOffered> {
         if self == Self::F32 || matches!(device, DeviceName::Cuda(_)) {
             return Ok(());
@@ -146,7 +146,7 @@ impl fmt::Display for Precision {
     }
 }
 
-/// What a cell took of a graphics card; records of cells on the CPU have none.
+/// What a cell used of a graphics card; none for cells on the CPU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CardUse {
@@ -156,12 +156,12 @@ pub struct CardUse {
     pub name: String,
     /// Precision of the products.
     pub precision: Precision,
-    /// Whether all frames lay in the card's memory; else they were copied batch by batch.
+    /// Whether all frames were in the card's memory; otherwise they were copied batch by batch.
     pub resident: bool,
-    /// Largest memory that this process held on the card, in bytes; none where the card does not tell.
+    /// Peak memory of this process on the card, in bytes; none if the card does not report it.
     pub peak_bytes: Option<u64>,
-    /// Energy that the card took from the first step to the last, in joules, whoever used it; none where it does not
-    /// tell.
+    /// Energy used by the card from the first step to the last, in joules, including other processes; none if
+    /// it does not report it.
     pub energy_j: Option<f64>,
 }
 

@@ -1,10 +1,10 @@
-//! The numbers of the deck, and of the paper it presents, as data.
+//! The paper's numbers as data: Y. Yang, D. Krompass and V. Tresp, "Tensor-Train Recurrent Neural Networks for Video
+//! Classification" (ICML 2017, arXiv 1707.01786).
 //!
-//! The deck is the class presentation of 12 March 2019 by M. Abdelsalam and C. Onu on Y. Yang, D. Krompass
-//! and V. Tresp, "Tensor-Train Recurrent Neural Networks for Video Classification" (ICML 2017,
-//! arXiv 1707.01786). Scores are fractions in [0, 1], seconds are seconds per training epoch.
+//! Tables and figures are numbered as in the presentation they are taken from, by M. Abdelsalam and C. Onu, 12 March
+//! 2019 (`docs/paper.md`). Scores are fractions in [0, 1], seconds are seconds per training epoch.
 
-/// The five models of the deck's result tables, in its order.
+/// The five models of the result tables, in their order.
 pub const PAPER_MODELS: [&str; 5] = ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm"];
 
 /// TT models and the dense model that differs from them in the input-to-hidden product only.
@@ -37,7 +37,7 @@ pub struct Dataset {
     pub input_modes: [usize; 4],
     /// Units of the dense GRU and LSTM that the parameter column counts (225 for YouTube Celebrities).
     pub dense_hidden: usize,
-    /// Number of the deck's figure that shows the state of the art.
+    /// Number of the figure that shows the state of the art.
     pub sota_figure: usize,
     /// The model that stands for the paper in that figure, and for this repository beside it.
     pub headline: &'static str,
@@ -100,7 +100,7 @@ pub const DATASETS: [Dataset; 3] = [
     },
 ];
 
-/// A row of one of the deck's three result tables.
+/// A row of one of the three result tables.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PaperResult {
     /// Name of the dataset.
@@ -113,7 +113,7 @@ pub struct PaperResult {
     pub std: Option<f64>,
     /// Input-to-hidden weights.
     pub params_input: usize,
-    /// The deck's runtime column: average seconds of a training epoch on the authors' machine.
+    /// The runtime column: average seconds of a training epoch on the authors' machine.
     pub epoch_s: f64,
 }
 
@@ -127,7 +127,7 @@ const fn row(
     PaperResult { dataset, model, mean, std, params_input, epoch_s }
 }
 
-/// The result tables of the deck.
+/// The result tables.
 pub const RESULTS: [PaperResult; 15] = [
     row("ucf11", "tt-mlp", (0.427, Some(0.045)), 7_680, 902.0),
     row("ucf11", "gru", (0.488, Some(0.033)), 44_236_800, 7_056.0),
@@ -155,12 +155,12 @@ pub fn dataset(name: &str) -> Option<&'static Dataset> {
     DATASETS.iter().find(|d| d.name == name)
 }
 
-/// The deck's row for a model on a dataset.
+/// The row for a model on a dataset.
 pub fn result(dataset: &str, model: &str) -> Option<&'static PaperResult> {
     RESULTS.iter().find(|r| r.dataset == dataset && r.model == model)
 }
 
-/// Layers of the deck's Table 1 and Figure 1, in its order.
+/// Layers of Table 1 and Figure 1, in their order.
 pub const RANK_LAYERS: [&str; 6] = ["fc", "ttl", "vanilla-tt-lstm", "tt-lstm", "vanilla-tt-gru", "tt-gru"];
 
 /// Table 1 (drawn as Figure 1): rank, then the weights in the order of [`RANK_LAYERS`], for UCF11's
@@ -171,7 +171,7 @@ pub const RANK_TABLE: [(usize, [usize; 6]); 3] = [
     (5, [14_745_600, 4_520, 18_080, 5_000, 13_560, 4_840]),
 ];
 
-/// One bar of the deck's Figures 3, 5 and 7.
+/// One bar of Figures 3, 5 and 7.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SotaRow {
     /// Name of the dataset.
@@ -190,7 +190,7 @@ const fn sota(dataset: &'static str, method: &'static str, year: u16, value: f64
     SotaRow { dataset, method, year, value, is_paper }
 }
 
-/// The state of the art that the deck compares with.
+/// The state of the art that the paper is compared with.
 pub const SOTA: [SotaRow; 17] = [
     sota("ucf11", "Liu et al. (original)", 2009, 0.712, false),
     sota("ucf11", "Liu et al.", 2013, 0.761, false),

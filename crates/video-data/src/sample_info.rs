@@ -1,4 +1,4 @@
-//! Which samples there are, and how a folder says that it holds one.
+//! The rendered samples, and the file that marks a folder as one.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub enum Layout {
     Hollywood2,
     /// 235 clips of 47 persons: MPEG-4 in `.avi`, 320×240 at 25 fps.
     YoutubeCelebrities,
-    /// 36 clips, 4 classes, 3 groups, small and short, for trying the machinery itself: MPEG-4 in `.avi`,
+    /// 36 clips, 4 classes, 3 groups, small and short, for trying the program itself: MPEG-4 in `.avi`,
     /// 160×128 at 25 fps.
     Folder,
 }
@@ -61,7 +61,7 @@ impl Layout {
     }
 
     /// What every record of the sample says.
-    pub(super) fn note(self) -> &'static str {
+    pub(crate) fn note(self) -> &'static str {
         match self {
             Self::Ucf11 => "rendered sample, not UCF11",
             Self::Hollywood2 => "rendered sample, not Hollywood2",
