@@ -1,13 +1,12 @@
 //! The page of an ablation.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 
 use crate::draw::charts;
-use crate::repo::Repo;
 use crate::results::ablation::{ABLATION_HEADER, Shown, shown};
-use crate::results::{RUNS, csv_bytes, holding, machines, shown_line, write_atomic};
+use crate::results::{csv_bytes, machines, shown_line, write_atomic};
 use crate::text::{md_table, score};
 
 /// Writes table, page and chart of an ablation from the run with the most cells.
@@ -16,16 +15,6 @@ pub(crate) fn derive(dir: &Path) -> Result<()> {
     write_atomic(&dir.join("ablation.csv"), &csv_bytes(ABLATION_HEADER, &shown.table)?)?;
     write_atomic(&dir.join("ablation.md"), page(&shown).as_bytes())?;
     charts::ablation(dir, &shown.about.title, &shown.table)
-}
-
-/// Derives every ablation below `root` again; how many there are.
-pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
-    let dirs: Vec<PathBuf> = holding(root, RUNS)?.into_iter().map(|name| root.join(name)).collect();
-    for dir in &dirs {
-        derive(dir)?;
-        eprintln!("{} redrawn from its cells", repo.show(dir));
-    }
-    Ok(dirs.len())
 }
 
 fn page(Shown { about, table, run, others }: &Shown) -> String {

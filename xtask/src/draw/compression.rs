@@ -1,13 +1,12 @@
 //! The page of compressed models.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 
 use crate::draw::charts;
-use crate::repo::Repo;
 use crate::results::compression::{COMPRESSION_HEADER, Shown, shown};
-use crate::results::{RUNS, csv_bytes, holding, machines, shown_line, write_atomic};
+use crate::results::{csv_bytes, machines, shown_line, write_atomic};
 use crate::text::{md_table, score, thousands};
 
 /// Writes table, page and charts of an experiment from the run with the most cases.
@@ -17,16 +16,6 @@ pub(crate) fn derive(dir: &Path) -> Result<()> {
     write_atomic(&dir.join("compression.md"), page(&shown).as_bytes())?;
     charts::compression(dir, &shown.about.data, &shown.table)?;
     charts::singular_values(dir, &shown.about.data, &shown.values)
-}
-
-/// Derives every folder below `root` again; how many there are.
-pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
-    let dirs: Vec<PathBuf> = holding(root, RUNS)?.into_iter().map(|name| root.join(name)).collect();
-    for dir in &dirs {
-        derive(dir)?;
-        eprintln!("{} redrawn from its cases", repo.show(dir));
-    }
-    Ok(dirs.len())
 }
 
 fn page(Shown { about, table, run, others, .. }: &Shown) -> String {

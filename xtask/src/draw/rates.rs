@@ -5,8 +5,6 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::draw::charts;
-use crate::repo::Repo;
-use crate::results::folders::below;
 use crate::results::rates::{About, RateRow, best};
 use crate::results::{machines, read_csv, read_toml, write_atomic};
 use crate::text::md_table;
@@ -17,16 +15,6 @@ pub(crate) fn derive(dir: &Path) -> Result<()> {
     let rows: Vec<RateRow> = read_csv(&dir.join("rates.csv"))?;
     write_atomic(&dir.join("rates.md"), page(&about, &rows).as_bytes())?;
     charts::rates(dir, &about.title, &rows)
-}
-
-/// Derives every study below `root` again; how many there are.
-pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
-    let dirs = below(root, "rates.csv");
-    for dir in &dirs {
-        derive(dir)?;
-        eprintln!("{} redrawn from its cells", repo.show(dir));
-    }
-    Ok(dirs.len())
 }
 
 fn page(about: &About, rows: &[RateRow]) -> String {

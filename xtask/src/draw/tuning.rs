@@ -5,8 +5,6 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::draw::charts;
-use crate::repo::Repo;
-use crate::results::folders::below;
 use crate::results::tuning::{About, Rows, TUNING_HEADER};
 use crate::results::{csv_bytes, machines, read_toml, write_atomic};
 use crate::text::{md_table, score, seconds};
@@ -20,16 +18,6 @@ pub(crate) fn derive(dir: &Path) -> Result<()> {
     let curves: Vec<(String, Vec<f64>)> =
         about.models.iter().map(|model| (model.clone(), rows.expected_best(model))).collect();
     charts::tuning(dir, &about.title, &curves)
-}
-
-/// Derives every search below `root` again; how many there are.
-pub(crate) fn redraw(repo: &Repo, root: &Path) -> Result<usize> {
-    let dirs = below(root, "finals.csv");
-    for dir in &dirs {
-        derive(dir)?;
-        eprintln!("{} redrawn from its cells", repo.show(dir));
-    }
-    Ok(dirs.len())
 }
 
 fn page(about: &About, rows: &Rows) -> String {
@@ -123,10 +111,9 @@ mod tests {
         fs::write(dir.join("run.toml"), toml::to_string(&about).unwrap()).unwrap();
         rows.write(&dir).unwrap();
         assert_eq!(Rows::read(&dir).unwrap(), rows);
-        let repo = Repo::find().unwrap();
         let mut drawn = Vec::new();
         for _ in 0..2 {
-            assert_eq!(redraw(&repo, root.path()).unwrap(), 1);
+            derive(&dir).unwrap();
             drawn.push(["tuning.csv", "tuning.md", "tuning.svg", "tuning.png"].map(|name| {
                 let bytes = fs::read(dir.join(name)).unwrap();
                 fs::remove_file(dir.join(name)).unwrap();

@@ -1,21 +1,23 @@
 //! `cargo xtask figures`: tables, charts and report from the records alone.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::draw::{ablation, commands, compression, devices, findings, page, rates, readme, tuning};
 use crate::repo::Repo;
-use crate::results::Page;
-use crate::results::folders::results_root;
+use crate::results::folders::{below, results_root};
+use crate::results::{Page, RUNS, holding};
+
+/// Writes what follows from the records in a folder.
+type Derive = fn(&Path) -> Result<()>;
 
 /// Regenerates one folder under `root`, or every folder that holds records.
 pub(crate) fn figures(repo: &Repo, out: Option<&Path>, experiment: Option<&str>) -> Result<()> {
     let root = &results_root(repo, out)?;
     let names = match experiment {
         Some(name) => vec![name.to_owned()],
-        None => folders(root)?,
+        None => holding(root, "")?,
     };
     let mut drawn = 0;
     for name in &names {
@@ -26,17 +28,30 @@ pub(crate) fn figures(repo: &Repo, out: Option<&Path>, experiment: Option<&str>)
             drawn += 1;
         } else if experiment.is_some() {
             let known: Vec<String> =
-                folders(root)?.into_iter().filter(|n| Page::is_in(&root.join(n))).collect();
+                holding(root, "")?.into_iter().filter(|n| Page::is_in(&root.join(n))).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             bail!("{} holds no records; folders that do: {known}", repo.show(&dir));
         }
     }
     if experiment.is_none() {
-        drawn += devices::redraw(repo, &root.join("devices"))?;
-        drawn += compression::redraw(repo, &root.join("compression"))?;
-        drawn += ablation::redraw(repo, &root.join("ablation"))?;
-        drawn += tuning::redraw(repo, &root.join("tuning"))?;
-        drawn += rates::redraw(repo, &root.join("rates"))?;
+        let in_folder = |folder: &str, holds: &str| -> Result<Vec<PathBuf>> {
+            let dir = root.join(folder);
+            Ok(holding(&dir, holds)?.into_iter().map(|name| dir.join(name)).collect())
+        };
+        let all: [(Vec<PathBuf>, Derive); 5] = [
+            (in_folder("devices", "table.csv")?, devices::derive),
+            (in_folder("compression", RUNS)?, compression::derive),
+            (in_folder("ablation", RUNS)?, ablation::derive),
+            (below(&root.join("tuning"), "finals.csv"), tuning::derive),
+            (below(&root.join("rates"), "rates.csv"), rates::derive),
+        ];
+        for (dirs, derive) in all {
+            for dir in dirs {
+                derive(&dir)?;
+                eprintln!("{} redrawn from its records", repo.show(&dir));
+                drawn += 1;
+            }
+        }
     }
     if experiment.is_none_or(|name| name == readme::SHOWN) && *root == repo.path("results") {
         readme::splice(repo)?;
@@ -47,18 +62,4 @@ pub(crate) fn figures(repo: &Repo, out: Option<&Path>, experiment: Option<&str>)
         eprintln!("{} holds no records yet: cargo xtask reproduce ucf11 makes some", repo.show(root));
     }
     Ok(())
-}
-
-fn folders(root: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(root) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("{} cannot be read", root.display()))?,
-    };
-    let mut names: Vec<String> = entries
-        .flatten()
-        .filter(|e| e.path().is_dir())
-        .map(|e| e.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    Ok(names)
 }
