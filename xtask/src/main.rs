@@ -31,8 +31,8 @@ use crate::run::interrupt::Interrupted;
 use crate::verbs::data::BadData;
 use crate::verbs::predict::BadClips;
 use crate::verbs::{
-    ablation, cancel, cell_task, collect, compare, compress, data, figures, plan, predict, rates, reproduce,
-    setup, status, tune,
+    ablation, cancel, cell_task, collect, compare, compress, data, export, figures, plan, predict, rates,
+    reproduce, serve, setup, status, tune,
 };
 
 fn main() -> ExitCode {
@@ -72,6 +72,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Verb::Reproduce(args) => reproduce::reproduce(&repo, args),
         Verb::Figures { experiment, out } => figures::figures(&repo, out.as_deref(), experiment.as_deref()),
         Verb::Predict(args) => predict::predict(&repo, args),
+        Verb::Serve(args) => serve::serve(args),
+        Verb::Export(args) => export::export(&repo, args),
         Verb::Compress(args) => compress::compress(&repo, args),
         Verb::Data(verb) => data::data(&repo, verb),
         Verb::Results(verb) => verbs::results::results(&repo, verb),

@@ -23,7 +23,11 @@ pub mod duplicates;
 pub mod events;
 pub use video_data::files;
 #[cfg(feature = "engine")]
+pub mod export;
+#[cfg(feature = "engine")]
 pub mod lease;
+#[cfg(feature = "engine")]
+pub mod live;
 #[cfg(feature = "engine")]
 pub mod metrics;
 #[cfg(feature = "engine")]

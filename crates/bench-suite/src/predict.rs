@@ -3,16 +3,18 @@
 use crate::device::{DeviceName, Precision, open};
 use crate::model_file;
 use crate::places::frame_spec;
-use crate::spec::Spec;
 use crate::train::probabilities;
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use tt_rnn::folder::{self, FpsRule};
 use tt_rnn::models::{FrameChoice, Mode, Model, PackedFrames};
+use video_data::FrameSpec;
 use video_data::batch::{Sampling, even_frames};
 use video_data::decode::{Decoder, Limits, find_worker};
 use video_data::name::escape;
+use video_data::rate::Rate;
 
 /// Some clips could not be used; each was reported in place of its prediction.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +27,7 @@ pub struct BadClips {
 /// What to predict with.
 #[derive(Debug)]
 pub struct PredictOptions {
-    /// The model's file.
+    /// The model's file, or the folder that it was exported to.
     pub model: PathBuf,
     /// Video files.
     pub clips: Vec<PathBuf>,
@@ -79,7 +81,8 @@ pub fn predict(options: &PredictOptions, show: &mut dyn FnMut(&Prediction)) -> R
 
 /// A model with its final weights.
 struct Trained {
-    spec: Spec,
+    frames: FrameSpec,
+    sampling: Sampling,
     classes: Vec<String>,
     multi_label: bool,
     model: Box<dyn Model>,
@@ -89,14 +92,36 @@ struct Trained {
 impl Trained {
     fn load(options: &PredictOptions) -> Result<Self> {
         let device = open(options.device, Precision::F32)?.device;
+        if options.model.is_dir() {
+            return Self::of_folder(&options.model, device);
+        }
         let (about, spec, model) = model_file::load(&options.model, &device)?;
-        Ok(Self { spec, classes: about.classes, multi_label: about.multi_label, model, device })
+        let (frames, sampling) = (frame_spec(&spec)?, sampling(spec.data.every, spec.data.max_frames));
+        Ok(Self { frames, sampling, classes: about.classes, multi_label: about.multi_label, model, device })
+    }
+
+    fn of_folder(dir: &Path, device: Device) -> Result<Self> {
+        let folder::Trained { config, model, .. } = folder::load_on(dir, &device)?;
+        let frames = &config.frames;
+        let rate = match frames.fps_rule {
+            FpsRule::Exactly => Rate::Exactly(frames.fps),
+            FpsRule::AtMost => Rate::AtMost(frames.fps),
+        };
+        let (width, height) = (frames.width as u32, frames.height as u32);
+        Ok(Self {
+            frames: FrameSpec { width, height, rate, strict: false },
+            sampling: sampling(frames.every, frames.max_frames),
+            classes: config.classes,
+            multi_label: config.multi_label,
+            model,
+            device,
+        })
     }
 
     fn clip(&self, decoder: &mut Decoder, path: &Path, top: usize) -> Result<Prediction> {
         let name = escape(path);
         let mut bytes = Vec::new();
-        let outcome = decoder.decode(path, &frame_spec(&self.spec)?, &mut |frames| {
+        let outcome = decoder.decode(path, &self.frames, &mut |frames| {
             bytes.extend_from_slice(frames);
             Ok(())
         })?;
@@ -110,27 +135,19 @@ impl Trained {
         let Some(scores) = probabilities(&logits, self.multi_label)?.pop() else {
             bail!("the model gave no scores");
         };
-        let mut ranked: Vec<(usize, f64)> = scores.into_iter().enumerate().collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let class = |(at, probability): (usize, f64)| ClassProbability {
-            class: self.classes[at].clone(),
-            probability,
-        };
-        let classes = ranked.into_iter().take(top).map(class).collect();
+        let classes = ranked(scores, &self.classes, top);
         Ok(Prediction { clip: name, frames, classes, error: None })
     }
 
     /// The frames that an evaluation of this clip would use: `[T, M]`, and T.
     fn sample(&self, mut bytes: Vec<u8>) -> Result<(Tensor, usize)> {
-        let (m, data) = (self.spec.features(), &self.spec.data);
-        let sampling =
-            Sampling { every: data.every, max_frames: (data.max_frames > 0).then_some(data.max_frames) };
+        let (m, sampling) = (self.frames.frame_bytes(), &self.sampling);
         let count = sampling.count(bytes.len() / m);
         let kept: Vec<usize> = match self.model.frames() {
             FrameChoice::Even(n) | FrameChoice::Drawn(n) => {
-                even_frames(count, n).into_iter().map(|frame| frame as usize * data.every).collect()
+                even_frames(count, n).into_iter().map(|frame| frame as usize * sampling.every).collect()
             }
-            FrameChoice::All => (0..count).map(|frame| frame * data.every).collect(),
+            FrameChoice::All => (0..count).map(|frame| frame * sampling.every).collect(),
         };
         if kept.iter().enumerate().all(|(at, frame)| at == *frame) {
             bytes.truncate(kept.len() * m);
@@ -139,4 +156,18 @@ impl Trained {
         }
         Ok((Tensor::from_vec(bytes, (kept.len(), m), &self.device)?, kept.len()))
     }
+}
+
+/// Every k-th frame, at most so many; 0 for all.
+fn sampling(every: usize, max_frames: usize) -> Sampling {
+    Sampling { every, max_frames: (max_frames > 0).then_some(max_frames) }
+}
+
+/// The most probable classes, in falling order; of equals the first.
+pub(crate) fn ranked(scores: Vec<f64>, classes: &[String], top: usize) -> Vec<ClassProbability> {
+    let mut ranked: Vec<(usize, f64)> = scores.into_iter().enumerate().collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let class =
+        |(at, probability): (usize, f64)| ClassProbability { class: classes[at].clone(), probability };
+    ranked.into_iter().take(top).map(class).collect()
 }

@@ -43,6 +43,14 @@ pub enum Error {
         /// The reason.
         source: std::io::Error,
     },
+    /// A model folder that is not whole, or whose parts do not fit each other.
+    #[error("cannot use the model in {path}: {reason}")]
+    Folder {
+        /// The file at fault.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
     /// The Tensor Train's own error.
     #[error(transparent)]
     Core(#[from] tt_core::Error),

@@ -1,6 +1,7 @@
 //! Recurrent networks whose input projection is dense or a Tensor Train, on candle.
 //!
-//! Start with [`models::MODELS`]; [`layer`] is the one operator that all recurrent models run through.
+//! Start with [`models::MODELS`]; [`layer`] is the one operator that all recurrent models run through;
+//! [`load()`] reads a trained model from a folder.
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod adam;
@@ -10,8 +11,10 @@ mod config;
 #[doc(hidden)]
 pub mod dense;
 mod error;
+pub mod folder;
 pub mod layer;
 pub mod models;
+pub mod onnx;
 pub mod packed;
 pub mod parameters;
 pub mod projection;
@@ -25,3 +28,4 @@ mod sink;
 mod readme {}
 
 pub use error::{Error, Result};
+pub use folder::load;

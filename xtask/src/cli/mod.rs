@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use bench::Bench;
 use data::{Data, Results};
 use flags::Install;
-use runs::{Compare, Compress, Predict, Reproduce};
+use runs::{Compare, Compress, Export, Predict, Reproduce, Serve};
 use selection::Selection;
 use setup::Setup;
 use stress::StressArguments;
@@ -35,6 +35,8 @@ Examples:
   cargo xtask collect ucf11                tables and charts from cells computed elsewhere
   cargo xtask cancel ucf11                 take a run's cells out of the queue
   cargo xtask predict folder clip.mp4      classes of any video file, by a trained model
+  cargo xtask export ucf11 --to DIR        a trained model for use elsewhere, as a folder or ONNX
+  cargo xtask serve DIR                    a page of `export --page`, to browsers on this machine
   cargo xtask compress ucf11 --rank 4      the input matrix of a trained model as a Tensor Train
   cargo xtask data list                    which datasets are here and which are missing
   cargo xtask results list ucf11-sample    the runs behind a page; `remove` removes one
@@ -150,8 +152,25 @@ Examples:
 Examples:
   cargo xtask predict folder clip.mp4 another.avi
   cargo xtask predict ucf11-sample --model tt-lstm --top 3 --json clip.mpg
+  cargo xtask predict models/ucf11-sample-tt-gru clip.mpg
   cargo xtask predict --model-file data/models/folder-tt-gru-s0-0a1b2c3d.safetensors clip.mp4")]
     Predict(Predict),
+    /// Write a trained model for use elsewhere: as a folder with all that is needed, or as an ONNX graph
+    #[command(after_help = "\
+Examples:
+  cargo xtask export ucf11-sample --to my-model
+  cargo xtask export folder --model tt-lstm --fold 2 --to my-model
+  cargo xtask export folder --final --to my-model
+  cargo xtask export my-model --to my-model.onnx
+  cargo xtask export my-model --page my-page
+  cargo xtask export models/ucf11-sample-tt-gru --to live.onnx --form step
+  cargo xtask predict my-model clip.mp4")]
+    Export(Export),
+    /// Serve a folder to browsers on this machine: a page that `export --page` wrote
+    #[command(after_help = "\
+Examples:
+  cargo xtask serve my-page")]
+    Serve(Serve),
     /// Factorize the input matrix of a trained dense model and fine-tune it
     #[command(after_help = "\
 Examples:

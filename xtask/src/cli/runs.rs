@@ -50,6 +50,50 @@ pub(crate) struct Batch {
     pub(crate) max_parallel: Option<usize>,
 }
 
+/// What to export, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Experiment of a finished run, the run's folder under data/runs/, or a model folder
+    pub(crate) run: String,
+    /// Model to export
+    #[arg(long, value_name = "M", default_value = "tt-gru")]
+    pub(crate) model: String,
+    /// Fold that was held back [default: that of the cell finished last]
+    #[arg(long, value_name = "N")]
+    pub(crate) fold: Option<usize>,
+    /// The model of all clips, which `reproduce --final` trains
+    #[arg(long = "final", conflicts_with_all = ["fold", "protocol"])]
+    pub(crate) final_model: bool,
+    /// Seed it was trained with [default: that of the cell finished last]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Protocol of the fold [default: that of the cell finished last]
+    #[arg(long, value_name = "P")]
+    pub(crate) protocol: Option<String>,
+    /// Folder for the model (made, or one that holds a model already), or an ONNX file: a name that ends in .onnx
+    #[arg(long, value_name = "DIR|FILE", required_unless_present = "page", conflicts_with = "page")]
+    pub(crate) to: Option<PathBuf>,
+    /// Folder for a page that classifies videos and a camera in the browser, with the model; needs npm once
+    #[arg(long, value_name = "DIR", conflicts_with = "form")]
+    pub(crate) page: Option<PathBuf>,
+    /// How an ONNX graph walks through time: by Scan, by the operator GRU, LSTM or RNN, or a frame at a time
+    /// [default: scan]
+    #[arg(long, value_name = "F", value_parser = ["scan", "operator", "step"])]
+    pub(crate) form: Option<String>,
+    /// How weights are kept: as trained, in half precision, or matrices as whole numbers with a scale per output
+    #[arg(long, value_name = "W", default_value = "f32", value_parser = ["f32", "f16", "int8"])]
+    pub(crate) weights: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Folder with an index.html
+    pub(crate) dir: PathBuf,
+    /// Port on 127.0.0.1
+    #[arg(long, value_name = "N", default_value_t = 8000)]
+    pub(crate) port: u16,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
     /// Name of a TOML in experiments/
@@ -87,9 +131,9 @@ pub(crate) struct Compare {
 
 #[derive(Debug, Args)]
 pub(crate) struct Predict {
-    /// Experiment of a finished run, or the run's folder under data/runs/; then video files. With --model-file
-    /// video files alone
-    #[arg(required = true, value_name = "RUN|CLIP")]
+    /// Experiment of a finished run, the run's folder under data/runs/, or a model folder (`export` makes one); then
+    /// video files. With --model-file video files alone
+    #[arg(required = true, value_name = "RUN|DIR|CLIP")]
     pub(crate) words: Vec<OsString>,
     /// A model's file: from data/models/, or weights.safetensors of any finished cell
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "fold", "seed", "protocol"])]
@@ -109,10 +153,14 @@ pub(crate) struct Predict {
     /// Device to run on: cpu, cuda, cuda:N, metal, auto
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: DeviceName,
+    /// An answer after each frame on standard input (rgb24 of the model's size), by a model folder, which is then the only
+    /// word
+    #[arg(long, conflicts_with_all = ["model_file", "model", "fold", "seed", "protocol", "device"])]
+    pub(crate) live: bool,
     /// Classes to print per clip
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
     pub(crate) top: usize,
-    /// Print a JSON list
+    /// Print a JSON list; with --live an object a line
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,5 +1,7 @@
 //! `cargo xtask predict`: the most probable classes of video files, by a model that was trained here.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 
 use crate::cli::flags::Verbosity;
@@ -23,8 +25,14 @@ impl std::error::Error for BadClips {}
 
 /// Finds the model's file and lets the engine predict with it.
 pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
+    if args.live {
+        return live(repo, args);
+    }
     let (model, clips) = match (&args.model_file, args.words.split_first()) {
         (Some(file), _) => (file.clone(), args.words.as_slice()),
+        (None, Some((dir, clips))) if !clips.is_empty() && Path::new(dir).join("config.json").is_file() => {
+            (dir.into(), clips)
+        }
         (None, Some((run, clips))) if !clips.is_empty() => {
             let run = run.to_string_lossy();
             let Predict { model, fold, seed, protocol, .. } = args;
@@ -36,7 +44,7 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
         }
         _ => bail!("no clip was given: cargo xtask predict RUN CLIP..., or --model-file FILE CLIP..."),
     };
-    if !model.is_file() {
+    if !model.exists() {
         bail!(
             "{} is not a file: `cargo xtask reproduce --final` keeps models in data/models/",
             model.display()
@@ -59,4 +67,22 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
         Some(BAD_DATA) => Err(BadClips.into()),
         _ => bail!("bench-suite predict failed ({status})"),
     }
+}
+
+/// Lets the engine answer after each frame.
+fn live(repo: &Repo, args: &Predict) -> Result<()> {
+    let [folder] = args.words.as_slice() else {
+        bail!("--live takes one model folder and frames on standard input: cargo xtask predict DIR --live")
+    };
+    repo.build(&["bench-suite"], "the training engine", true)?;
+    let mut command = engine::command(repo, "live", Verbosity::default());
+    command.arg("--model").arg(std::path::absolute(folder)?).args(["--top", &args.top.to_string()]);
+    if args.json {
+        command.arg("--json");
+    }
+    let status = command.status().context("failed to start bench-suite live")?;
+    if !status.success() {
+        bail!("bench-suite live failed ({status})");
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ mod cluster;
 mod committed;
 mod edges;
 mod errors;
+mod export;
 mod fake;
 mod interrupt;
 mod packages;

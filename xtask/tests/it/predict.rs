@@ -6,7 +6,7 @@ use std::io::Write as _;
 use crate::fake::{Fake, stderr};
 
 /// A repository with the engines that cargo built; none where they are not built yet, which is said aloud.
-fn with_engine() -> Option<Fake> {
+pub(crate) fn with_engine() -> Option<Fake> {
     let fake = Fake::new();
     if fake.use_real_engine() {
         return Some(fake);

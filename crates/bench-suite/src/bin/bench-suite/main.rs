@@ -2,16 +2,20 @@
 //!
 //! `cargo xtask` starts it; every verb can be run by hand too.
 
+mod answers;
+
+use answers::{run_live, run_predict};
 use anyhow::{Context, Result};
 use bench_suite::catalog;
 use bench_suite::cell::CellOptions;
 use bench_suite::compress::CompressOptions;
 use bench_suite::data::{Clips, Frames};
 use bench_suite::device::{DeviceName, Precision};
+use bench_suite::export::{ExportOptions, Source};
 use bench_suite::lease::Locked;
 use bench_suite::places::Places;
 use bench_suite::plan::plan;
-use bench_suite::predict::{BadClips, PredictOptions, predict};
+use bench_suite::predict::{BadClips, PredictOptions};
 use bench_suite::provenance::Code;
 use bench_suite::record::DataKind;
 use bench_suite::resolve::{Choice, Resolved, prepare, resolve};
@@ -21,6 +25,8 @@ use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use tt_rnn::folder::Numbers;
+use tt_rnn::onnx::Form;
 use video_data::datasets::Dataset;
 
 #[derive(Debug, Parser)]
@@ -71,7 +77,7 @@ enum Verb {
     },
     /// Print the most probable classes of video files, by a trained model.
     Predict {
-        /// The model's file: `weights.safetensors` of a finished cell, or a copy of it.
+        /// The model's file: `weights.safetensors` of a finished cell, or a copy of it; or a model folder.
         #[arg(long)]
         model: PathBuf,
         /// Classes to print per clip.
@@ -86,6 +92,39 @@ enum Verb {
         /// Video files.
         #[arg(required = true)]
         clips: Vec<PathBuf>,
+    },
+    /// Print the most probable classes after each frame on standard input.
+    Live {
+        /// Model folder.
+        #[arg(long)]
+        model: PathBuf,
+        /// Classes to print per frame.
+        #[arg(long, default_value_t = 5)]
+        top: usize,
+        /// Print an object of JSON a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a model for use anywhere: as a folder, or as an ONNX graph.
+    Export {
+        /// Folder of the run that has the cell.
+        #[arg(long, requires = "cell")]
+        run_dir: Option<PathBuf>,
+        /// Name of a finished cell.
+        #[arg(long, requires = "run_dir")]
+        cell: Option<String>,
+        /// A model folder, in the place of a cell.
+        #[arg(long, conflicts_with = "cell", required_unless_present = "cell")]
+        folder: Option<PathBuf>,
+        /// Folder for the model, or a file that ends in .onnx.
+        #[arg(long)]
+        to: PathBuf,
+        /// How the graph walks through time: scan, operator or step.
+        #[arg(long)]
+        form: Option<Form>,
+        /// How weights are kept: f32, f16 or int8.
+        #[arg(long, default_value = "f32")]
+        weights: Numbers,
     },
     /// Factorize the input matrix of a finished dense cell, fine-tune, and leave the scores in the run's folder.
     Compress {
@@ -290,6 +329,19 @@ fn run(cli: &Cli) -> Result<()> {
             let (model, clips) = (model.clone(), clips.clone());
             run_predict(&PredictOptions { model, clips, top: *top, device: *device }, *json)
         }
+        Verb::Live { model, top, json } => run_live(model, *top, *json),
+        Verb::Export { run_dir, cell, folder, to, form, weights } => {
+            let source = match (run_dir.clone(), cell.clone(), folder.clone()) {
+                (Some(run_dir), Some(cell), _) => Source::Cell { run_dir, cell },
+                (_, _, folder) => Source::Folder(folder.context("no model was named")?),
+            };
+            bench_suite::export::export(&ExportOptions {
+                source,
+                to: to.clone(),
+                form: *form,
+                kept: *weights,
+            })
+        }
         Verb::Compress { run_dir, cell, form, rank, epochs, device } => {
             stop_at_signals()?;
             bench_suite::compress::compress(&CompressOptions {
@@ -413,26 +465,6 @@ fn run_torture_clips(count: usize, seed: u64, dir: &Path, jobs: usize) -> Result
     anyhow::ensure!(!tallies.is_empty(), "no codec could be encoded: nothing was tested");
     anyhow::ensure!(all.is_within_bars(), "a bar is missed: no crash, no hang, silent below 29 in 480");
     Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "the answer is what the verb is for")]
-fn run_predict(options: &PredictOptions, json: bool) -> Result<()> {
-    let mut all = Vec::new();
-    let result = predict(options, &mut |prediction| {
-        if let Some(error) = &prediction.error {
-            tracing::error!("{}: {error}", prediction.clip);
-        } else if !json {
-            println!("{} ({} frames)", prediction.clip, prediction.frames);
-            for class in &prediction.classes {
-                println!("  {:5.1} %  {}", class.probability * 100.0, class.class.escape_debug());
-            }
-        }
-        all.push(prediction.clone());
-    });
-    if json && (result.is_ok() || !all.is_empty()) {
-        print_json(&all)?;
-    }
-    result
 }
 
 #[expect(clippy::print_stdout, reason = "machine-readable output is what these verbs are for")]

@@ -1,0 +1,64 @@
+"""Exported graphs in onnx's checker, onnxruntime and OpenVINO against the probabilities of this project's programs.
+
+python checks/onnx/compare.py CASES
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+
+TOLERANCE = 1e-5
+
+
+def in_onnxruntime(path):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda feeds: dict(zip(names, session.run(names, feeds)))
+
+
+def in_openvino(path):
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    names = [output.get_any_name() for output in compiled.outputs]
+    return lambda feeds: {name: value for name, value in zip(names, compiled(feeds).values())}
+
+
+def answers(run, graph, clips):
+    """Probabilities of clips `[B, T, H, W, 3]`, whatever the form."""
+    inputs = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
+    if "frame" in inputs:
+        states = {n: np.zeros((len(clips), d[1].dim_value), np.float32) for n, d in inputs.items() if n != "frame"}
+        for frame in clips.swapaxes(0, 1):
+            out = run({"frame": frame, **states})
+            states = {name: out[f"{name}_next"] for name in states}
+        return out["probabilities"]
+    by_clip = len(inputs["frames"]) == 5 and inputs["frames"][0].dim_param == "B"
+    return run({"frames": clips if by_clip else np.ascontiguousarray(clips.swapaxes(0, 1))})["probabilities"]
+
+
+worst, refused = {}, []
+for case in sorted(path for path in Path(sys.argv[1]).iterdir() if path.is_dir()):
+    path = case / "model.onnx"
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    expected = np.array(json.loads((case / "probabilities.json").read_text()))
+    clips = np.fromfile(case / "clips.bin", np.uint8).reshape(len(expected), -1, 2, 4, 3)
+    for runtime, load in [("onnxruntime", in_onnxruntime), ("openvino", in_openvino)]:
+        try:
+            error = np.abs(answers(load(str(path)), model.graph, clips) - expected).max()
+        except RuntimeError as reason:
+            # OpenVINO says that it has no hard sigmoid in GRU and LSTM: no wrong number is computed.
+            if runtime != "openvino" or not case.name.endswith(".operator"):
+                raise
+            refused.append(case.name)
+            print(f"{case.name:24} {runtime:12} refused: {str(reason).strip().splitlines()[-1]}")
+            continue
+        worst[runtime] = max(worst.get(runtime, 0), error)
+        print(f"{case.name:24} {runtime:12} {error:.1e}", "" if error < TOLERANCE else "WRONG")
+        if error >= TOLERANCE:
+            sys.exit("a graph computes something else")
+print("largest errors:", {runtime: f"{error:.1e}" for runtime, error in worst.items()}, "refused:", refused)

@@ -1,0 +1,136 @@
+//! The model card: what a model was trained on, how it scored, what it may be used for.
+
+use super::About;
+use super::scores::Score;
+use crate::record::{DataKind, FINAL};
+use candle_core::Tensor;
+use std::fmt::Write as _;
+use tt_rnn::folder::{Config, FpsRule};
+
+/// The card of a model, Markdown.
+pub(super) fn card(config: &Config, about: &About, weights: &[(String, Tensor)]) -> String {
+    let count: usize = weights.iter().map(|(_, tensor)| tensor.elem_count()).sum();
+    let input: usize = weights
+        .iter()
+        .filter(|(name, _)| name.starts_with("input.") && name != "input.bias")
+        .map(|(_, tensor)| tensor.elem_count())
+        .sum();
+    let mut text = format!(
+        "# {} of {}\n\nA classifier of video clips: {} weights, {} of them between pixels and hidden units.\n\n",
+        config.model,
+        about.experiment,
+        grouped(count),
+        grouped(input)
+    );
+    let frames = &config.frames;
+    let rule = match frames.fps_rule {
+        FpsRule::Exactly => "at",
+        FpsRule::AtMost => "at no more than",
+    };
+    let _ = write!(
+        text,
+        "- **Input**: frames of {} × {} pixels {rule} {} a second, red, green and blue as bytes, stretched to that \
+         size ({} scaling).\n- **Output**: {} {}.\n- **Files**: `model.safetensors` (weights), `config.json` (all \
+         that is needed to use them); names and shapes are in `docs/export.md` of the project.\n\n",
+        frames.width,
+        frames.height,
+        frames.fps,
+        frames.scaler,
+        if config.multi_label { "a probability for each of" } else { "probabilities that sum to 1, of" },
+        classes(&config.classes)
+    );
+    let _ = write!(text, "## Trained on\n\n{}.", about.data);
+    if about.data_kind == DataKind::Sample {
+        text.push_str(" These clips are drawn by a program; no camera took one.");
+    }
+    let held_back = if about.protocol == FINAL {
+        "no clip was held back".to_owned()
+    } else {
+        format!("fold {} of protocol `{}` was held back", about.fold, about.protocol)
+    };
+    let _ = write!(
+        text,
+        " {} clips, {} epochs, recipe `{}`, seed {}; {held_back}. Data {}, commit {}.\n\n",
+        grouped(about.clips),
+        about.epochs,
+        about.recipe,
+        about.seed,
+        short(&about.data_digest),
+        about.commit.as_deref().map_or("not known".into(), short)
+    );
+    text.push_str("## Score on clips that were not trained on\n\n");
+    text.push_str(&scores(about));
+    let _ = write!(text, "\n## Use\n\n{}\n", usage(about));
+    text
+}
+
+fn scores(about: &About) -> String {
+    if about.scores.is_empty() {
+        return "None: nothing was held back, and no model that was trained alike has been tested.\n".into();
+    }
+    let mut text =
+        "| of | protocol | metric | score | 95 % interval | test clips |\n|---|---|---|---|---|---|\n"
+            .to_owned();
+    for score in &about.scores {
+        let Score { protocol, metric, value, folds, test_clips, .. } = score;
+        let interval =
+            score.interval.map_or("–".to_owned(), |(low, high)| format!("{low:.3} to {high:.3}"));
+        let of = match (score.of_this_model, *folds) {
+            (true, _) => "this model".to_owned(),
+            (false, 1) => "a model trained alike".to_owned(),
+            (false, folds) => format!("{folds} models trained alike, mean"),
+        };
+        let _ = writeln!(text, "| {of} | {protocol} | {metric} | {value:.3} | {interval} | {test_clips} |");
+    }
+    text.push_str(if about.scores.iter().any(|score| score.protocol == "groups") {
+        "\nProtocol `groups` tests on people and scenes that no training clip shows: expect that of new clips.\n"
+    } else {
+        "\nNo group was held back: on people and scenes that no training clip shows, expect less. `--protocol \
+         groups` measures it.\n"
+    });
+    text
+}
+
+fn usage(about: &About) -> String {
+    let data = match about.data_kind {
+        DataKind::Sample => {
+            "An example: its classes are patterns that a program draws, and it knows nothing of the world. To try out \
+             loaders, exporters and pages."
+        }
+        _ => {
+            "For clips like those it was trained on. It gives a probability to its classes for any frames, those of \
+             other things too, and it was tested on no clip outside of its data set. The licence of the clips may bind \
+             what was trained on them."
+        }
+    };
+    format!("{data}\n\n```\ncargo xtask predict DIR clip.mp4\n```")
+}
+
+fn classes(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(20).map(|name| name.escape_debug().to_string()).collect();
+    let more = if names.len() > 20 { ", …" } else { "" };
+    format!("{} classes: {}{more}", names.len(), shown.join(", "))
+}
+
+fn short(digest: &str) -> String {
+    format!("`{}`", digest.get(..12).unwrap_or(digest))
+}
+
+/// A number with a comma between groups of three digits.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let head = digits.len() % 3;
+    let mut groups = if head > 0 { vec![&digits[..head]] } else { Vec::new() };
+    groups.extend((head..digits.len()).step_by(3).map(|at| &digits[at..at + 3]));
+    groups.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        assert_eq!([0, 12, 999, 1_000, 203_435].map(grouped).join(" "), "0 12 999 1,000 203,435");
+    }
+}

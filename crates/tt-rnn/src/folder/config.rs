@@ -1,0 +1,332 @@
+//! `config.json`: what stands beside the weights, and whether it is a model.
+
+use super::{CONFIG, misfit};
+use crate::Result;
+use crate::models::{Form, ModelConfig, find};
+use crate::projection::{DENSE, GateLayout, TRAIN};
+use crate::recurrence::{Cell, GateActivation};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use tt_core::TtShape;
+use tt_core::apply::{Affine, Backend, Precision};
+use tt_core::init::CoreInit;
+
+/// Version of `config.json` and of the tensors' names.
+pub const FORMAT: u32 = 1;
+
+/// A model's configuration, as far as it is used and not trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Version of the folder.
+    pub format: u32,
+    /// Model name: `tt-mlp`, `gru`, `lstm`, `tt-gru`, `tt-lstm`, `rnn` or `tt-rnn`.
+    pub model: String,
+    /// Names of the classes in the order of the outputs.
+    pub classes: Vec<String>,
+    /// Whether a clip can be of several classes: then every class has a probability of its own.
+    pub multi_label: bool,
+    /// How a clip becomes the model's input.
+    pub frames: Frames,
+    /// How frames become pre-activations.
+    pub input: Input,
+    /// How pre-activations become a state; none for `tt-mlp`.
+    pub steps: Option<Steps>,
+    /// On what the model was trained and how it scored, as the exporter wrote it: for people, not for loaders.
+    pub trained: serde_json::Value,
+}
+
+/// How a clip becomes the model's input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frames {
+    /// Pixels of a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Frames per second.
+    pub fps: u32,
+    /// What `fps` is.
+    pub fps_rule: FpsRule,
+    /// Every how manieth frame is used, from the first on.
+    pub every: usize,
+    /// Frames used at most, from the start of the clip; 0 for all.
+    pub max_frames: usize,
+    /// So many of those at even distances (the middles of equal parts); none for all.
+    pub take: Option<usize>,
+    /// How the pictures were scaled for training.
+    pub scaler: String,
+    /// A byte p becomes `scale · p + shift`.
+    pub scale: f32,
+    /// See `scale`.
+    pub shift: f32,
+    /// Clips of fewer frames first run so many steps without input as they are short of; 0 for none.
+    pub warm_up_to: usize,
+}
+
+/// What the frames per second of a model are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FpsRule {
+    /// Clips are brought to this rate; frames may repeat.
+    Exactly,
+    /// Clips keep their rate where it is lower.
+    AtMost,
+}
+
+/// How frames become pre-activations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
+pub enum Input {
+    /// A matrix.
+    Dense,
+    /// Tensor Trains.
+    Train {
+        /// m_1 … m_d.
+        input_modes: Vec<usize>,
+        /// n_1 … n_d, without the gates.
+        output_modes: Vec<usize>,
+        /// r_0 … r_d of a train.
+        ranks: Vec<usize>,
+        /// Trains: 1 for all gates, the gate slowest in the first output mode, or one per gate.
+        trains: usize,
+    },
+}
+
+/// How pre-activations become a state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Steps {
+    /// `rnn`, `gru` or `lstm`.
+    pub cell: String,
+    /// H.
+    pub hidden: usize,
+    /// The blocks of `[G·H]`, in order.
+    pub gates: Vec<String>,
+    /// `hard-sigmoid` (`clip(0.2 x + 0.5, 0, 1)`) or `sigmoid`.
+    pub gate_activation: String,
+}
+
+/// Names of a cell's gate blocks in the order of the weights.
+fn gate_names(cell: Cell) -> &'static [&'static str] {
+    match cell {
+        Cell::Rnn => &["h"],
+        Cell::Gru => &["update", "reset", "candidate"],
+        Cell::Lstm => &["input", "forget", "candidate", "output"],
+    }
+}
+
+impl Frames {
+    /// Bytes of a frame, M = height · width · 3.
+    pub fn bytes(&self) -> usize {
+        self.width * self.height * 3
+    }
+}
+
+impl Steps {
+    /// Of a cell with so many units.
+    pub fn new(cell: Cell, hidden: usize, gate_activation: GateActivation) -> Self {
+        let gate_activation = match gate_activation {
+            GateActivation::HardSigmoid => "hard-sigmoid",
+            GateActivation::Sigmoid => "sigmoid",
+        };
+        Self {
+            cell: cell.name().into(),
+            hidden,
+            gates: gate_names(cell).iter().map(|name| (*name).to_owned()).collect(),
+            gate_activation: gate_activation.into(),
+        }
+    }
+}
+
+impl Config {
+    /// Of a model as it was built.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] for a control: it says something of a data set and is not made for use.
+    pub fn of(
+        model: &str,
+        built: &ModelConfig,
+        (classes, multi_label): (Vec<String>, bool),
+        frames: Frames,
+        trained: serde_json::Value,
+    ) -> Result<Self> {
+        let train = |modes: &[usize], rank, gates, trains| -> Result<Input> {
+            let shape = TtShape::uniform(modes, &built.output_modes, rank, gates)?;
+            Ok(Input::Train {
+                input_modes: modes.to_vec(),
+                output_modes: built.output_modes.clone(),
+                ranks: shape.ranks().to_vec(),
+                trains,
+            })
+        };
+        let (input, steps) = match find(model)?.form {
+            Form::TtMlp => (train(&built.mlp_input_modes, built.mlp_rank, 1, 1)?, None),
+            Form::Recurrent { cell, input, frozen: false } if input == DENSE => {
+                (Input::Dense, Some(Steps::new(cell, built.dense_hidden, built.gate_activation)))
+            }
+            Form::Recurrent { cell, input, frozen: false } if input == TRAIN => {
+                let (gates, trains) = match built.gates {
+                    GateLayout::Concatenated => (cell.gates(), 1),
+                    GateLayout::Separate => (1, cell.gates()),
+                };
+                let hidden = built.output_modes.iter().product();
+                let input = train(&built.input_modes, built.rank, gates, trains)?;
+                (input, Some(Steps::new(cell, hidden, built.gate_activation)))
+            }
+            _ => {
+                return Err(crate::Error::Unsupported(format!(
+                    "{model} is a control, which shows how little a data set asks for; tt-mlp, gru, lstm, tt-gru, \
+                     tt-lstm, rnn and tt-rnn can be exported"
+                )));
+            }
+        };
+        let model = model.to_owned();
+        Ok(Self { format: FORMAT, model, classes, multi_label, frames, input, steps, trained })
+    }
+
+    /// Reads and checks the configuration of a folder.
+    pub(super) fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(CONFIG);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                let reason = format!("{error}: a model folder is what cargo xtask export writes");
+                return Err(misfit(&path, reason));
+            }
+        };
+        // Another version may have other fields: what it is comes before what is in it.
+        let format = serde_json::from_slice::<serde_json::Value>(&text)
+            .ok()
+            .and_then(|value| value.get("format")?.as_u64());
+        if format.is_some_and(|format| format != u64::from(FORMAT)) {
+            let format = format.unwrap_or_default();
+            return Err(misfit(&path, format!("it is of format {format}, this program reads {FORMAT}")));
+        }
+        let config: Self = serde_json::from_slice(&text).map_err(|error| misfit(&path, error.to_string()))?;
+        config.check().map_err(|reason| misfit(&path, reason))?;
+        Ok(config)
+    }
+
+    /// The cell, as `steps` names it.
+    pub(crate) fn cell(&self) -> Result<Option<Cell>> {
+        self.steps.as_ref().map(|steps| steps.cell.parse()).transpose()
+    }
+
+    /// Units that the classifier reads, H.
+    pub(crate) fn hidden(&self) -> usize {
+        match (&self.steps, &self.input) {
+            (Some(steps), _) => steps.hidden,
+            (None, Input::Train { output_modes, .. }) => output_modes.iter().product(),
+            (None, Input::Dense) => 0,
+        }
+    }
+
+    /// Numbers that the input layer reads at once: a frame, or all of TT-MLP's.
+    pub(crate) fn input_features(&self) -> usize {
+        self.frames.bytes() * self.frames.take.unwrap_or(1)
+    }
+
+    /// The shape of a train, the gates that it feeds included.
+    pub(crate) fn train(&self) -> Result<Option<(TtShape, usize)>> {
+        let Input::Train { input_modes, output_modes, ranks, trains } = &self.input else { return Ok(None) };
+        let gates = self.cell()?.map_or(1, Cell::gates) / trains.max(&1);
+        Ok(Some((TtShape::new(input_modes, output_modes, ranks, gates)?, *trains)))
+    }
+
+    /// Whether the parts fit each other; the reason names the key at fault.
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        let said = |error: crate::Error| error.to_string();
+        let form = find(&self.model).map_err(said)?.form;
+        let frames = &self.frames;
+        for (key, value) in [("width", frames.width), ("height", frames.height), ("every", frames.every)] {
+            if value == 0 {
+                return Err(format!("frames.{key} is 0"));
+            }
+        }
+        if self.classes.is_empty() {
+            return Err("classes is empty".into());
+        }
+        let (cell, tensor_train) = match form {
+            Form::TtMlp => (None, true),
+            Form::Recurrent { cell, input, frozen: false } => (Some(cell), input == TRAIN),
+            _ => return Err(format!("model {:?} is a control and is not kept in a folder", self.model)),
+        };
+        if cell.is_some() == frames.take.is_some() || frames.take == Some(0) {
+            return Err(format!("frames.take {:?} does not fit model {:?}", frames.take, self.model));
+        }
+        if self.cell().map_err(said)? != cell || tensor_train != matches!(self.input, Input::Train { .. }) {
+            return Err(format!("input.kind and steps.cell do not fit model {:?}", self.model));
+        }
+        if let (Some(steps), Some(cell)) = (&self.steps, cell) {
+            steps.gate_activation.parse::<GateActivation>().map_err(said)?;
+            if steps.gates != gate_names(cell) {
+                let (found, expected) = (&steps.gates, gate_names(cell));
+                return Err(format!("steps.gates is {found:?}; weights of this format have {expected:?}"));
+            }
+        }
+        self.check_train(cell)
+    }
+
+    fn check_train(&self, cell: Option<Cell>) -> std::result::Result<(), String> {
+        if let Input::Train { trains, .. } = &self.input
+            && *trains != 1
+            && cell.is_none_or(|cell| *trains != cell.gates())
+        {
+            return Err(format!("input.trains is {trains}: one for all gates, or one for each"));
+        }
+        let Some((shape, trains)) = self.train().map_err(|error| error.to_string())? else { return Ok(()) };
+        let (modes, features) = (shape.in_features(), self.input_features());
+        if modes != features {
+            return Err(format!("input.input_modes multiply to {modes}, the model's frames have {features}"));
+        }
+        let gates = cell.map_or(1, Cell::gates);
+        if shape.out_features() * trains != gates * self.hidden() {
+            let (units, hidden) = (shape.out_features() * trains / gates, self.hidden());
+            return Err(format!("input.output_modes multiply to {units}, steps.hidden is {hidden}"));
+        }
+        let rank = shape.ranks().iter().copied().max().unwrap_or(1);
+        let uniform = TtShape::uniform(shape.input_modes(), self.output_modes(), rank, shape.gates());
+        if uniform.map_err(|error| error.to_string())?.ranks() != shape.ranks() {
+            return Err(format!("input.ranks {:?} are not one rank, clamped", shape.ranks()));
+        }
+        Ok(())
+    }
+
+    fn output_modes(&self) -> &[usize] {
+        if let Input::Train { output_modes, .. } = &self.input { output_modes } else { &[] }
+    }
+
+    /// What a model is built from.
+    pub(super) fn model_config(&self) -> Result<ModelConfig> {
+        let train = self.train()?;
+        let modes = train.as_ref().map_or_else(Vec::new, |(shape, _)| shape.input_modes().to_vec());
+        let rank = train.as_ref().and_then(|(shape, _)| shape.ranks().iter().copied().max()).unwrap_or(1);
+        let separate = train.is_some_and(|(_, trains)| trains > 1);
+        let activation = self.steps.as_ref().map_or("sigmoid", |steps| &steps.gate_activation);
+        Ok(ModelConfig {
+            features: self.frames.bytes(),
+            width: self.frames.width,
+            classes: self.classes.len(),
+            input_modes: modes.clone(),
+            output_modes: self.output_modes().to_vec(),
+            rank,
+            gates: if separate { GateLayout::Separate } else { GateLayout::Concatenated },
+            core_init: CoreInit::Glorot1d,
+            backend: Backend::Fused,
+            precision: Precision::F32,
+            dense_hidden: self.hidden(),
+            gate_activation: activation.parse()?,
+            affine: Affine { scale: self.frames.scale, shift: self.frames.shift },
+            mlp_frames: self.frames.take.unwrap_or(1),
+            mlp_input_modes: modes,
+            mlp_rank: rank,
+            recurrent_dropout: 0.0,
+            dense_masks_per_gate: false,
+            dense_input_dropout: 0.0,
+            tt_input_dropout: 0.0,
+            warm_up_to: self.frames.warm_up_to,
+            classifier_l2: 0.0,
+        })
+    }
+}

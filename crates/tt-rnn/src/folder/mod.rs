@@ -1,0 +1,164 @@
+//! A trained model as a folder that others can read: `model.safetensors`, `config.json`.
+//!
+//! The weights have the names and shapes of `docs/export.md`, the configuration says how frames are made and how the
+//! weights are used. Nothing in a folder depends on how a run keeps its state, so that a loader in another language is
+//! short (`python/ttrnn/__init__.py`).
+
+mod config;
+pub(crate) mod numbers;
+mod stream;
+mod tensors;
+
+pub use config::{Config, FORMAT, FpsRule, Frames, Input, Steps};
+pub use numbers::Numbers;
+pub use stream::Stream;
+pub use tensors::from_checkpoint;
+
+use crate::models::{FrameChoice, Mode, Model, PackedFrames, find};
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// The weights of a folder.
+pub const WEIGHTS: &str = "model.safetensors";
+/// How a folder's weights are used.
+pub const CONFIG: &str = "config.json";
+
+/// A model that was loaded from a folder, and what its folder says of it.
+#[derive(Debug)]
+pub struct Trained {
+    /// How frames are made and what the outputs mean.
+    pub config: Config,
+    /// The model with its weights.
+    pub model: Box<dyn Model>,
+    device: Device,
+}
+
+/// Loads the model of a folder onto the CPU.
+///
+/// # Errors
+/// [`Error::Folder`] names the file and what does not fit.
+///
+/// # Examples
+/// ```no_run
+/// let trained = tt_rnn::load("models/ucf11-sample-tt-gru")?;
+/// let frames = vec![0_u8; 24 * trained.config.frames.bytes()];
+/// let probabilities = trained.predict(&frames)?;
+/// assert_eq!(probabilities.len(), trained.config.classes.len());
+/// # Ok::<(), tt_rnn::Error>(())
+/// ```
+pub fn load(dir: impl AsRef<Path>) -> Result<Trained> {
+    load_on(dir.as_ref(), &Device::Cpu)
+}
+
+/// Loads the model of a folder onto a device.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_on(dir: &Path, device: &Device) -> Result<Trained> {
+    let (config, weights) = read(dir)?;
+    let parameters = tensors::to_checkpoint(&config, &weights).map_err(|reason| misfit(dir, reason))?;
+    // Initial values are drawn and overwritten.
+    let model = find(&config.model)?.build(&config.model_config()?, device, 0)?;
+    for parameter in model.parameters() {
+        let value = parameters.get(&parameter.name);
+        parameter.set(value.ok_or_else(|| misfit(dir, format!("nothing becomes {}", parameter.name)))?)?;
+    }
+    Ok(Trained { config, model, device: device.clone() })
+}
+
+/// The configuration of a folder and its weights by name, in f32; they fit each other.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(dir: &Path) -> Result<(Config, HashMap<String, Tensor>)> {
+    let config = Config::read(dir)?;
+    let path = dir.join(WEIGHTS);
+    if !path.is_file() {
+        return Err(misfit(&path, "it is not there: a model folder is what cargo xtask export writes"));
+    }
+    let bytes = std::fs::read(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+    let weights = numbers::read(&bytes).map_err(|reason| misfit(&path, reason))?;
+    tensors::to_checkpoint(&config, &weights).map_err(|reason| misfit(&path, reason))?;
+    Ok((config, weights))
+}
+
+/// Writes weights and configuration into a folder; a folder without `config.json` is not whole.
+///
+/// # Errors
+/// Weights that do not fit the configuration, and of the system.
+pub fn save(dir: &Path, config: &Config, weights: &[(String, Tensor)], kept: Numbers) -> Result<()> {
+    let named = weights.iter().cloned().collect();
+    let fits = config.check().and_then(|()| tensors::to_checkpoint(config, &named));
+    fits.map_err(|reason| misfit(dir, reason))?;
+    std::fs::create_dir_all(dir).map_err(|source| Error::File { path: dir.to_owned(), source })?;
+    let mut stored = Vec::new();
+    for (name, tensor) in weights {
+        stored.extend(numbers::store(name, tensor, kept)?);
+    }
+    let named = stored.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    let text = serde_json::to_string_pretty(config).map(|text| text + "\n");
+    let weights = safetensors::serialize(named, None).map_err(std::io::Error::other);
+    let parts = [(WEIGHTS, weights), (CONFIG, text.map(String::into_bytes).map_err(std::io::Error::other))];
+    for (name, bytes) in parts {
+        let path = dir.join(name);
+        let written = bytes.and_then(|bytes| write(&path, &bytes));
+        written.map_err(|source| Error::File { path, source })?;
+    }
+    Ok(())
+}
+
+/// Writes a file whole or not at all, for everyone to read.
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = path.with_added_extension("tmp");
+    std::fs::write(&temporary, bytes)?;
+    std::fs::File::open(&temporary)?.sync_all()?;
+    std::fs::rename(&temporary, path)
+}
+
+fn misfit(path: &Path, reason: impl Into<String>) -> Error {
+    Error::Folder { path: PathBuf::from(path), reason: reason.into() }
+}
+
+impl Trained {
+    /// Probabilities of the classes `[K]` of one clip, of its frames as the model is to see them.
+    ///
+    /// # Shapes
+    /// `frames` `[T, height, width, 3]`: rows of pixels, red, green and blue each. Where
+    /// [`Frames::take`] is a number, T is that number.
+    ///
+    /// # Errors
+    /// [`Error::Size`] for bytes that are no whole frames, or none.
+    pub fn predict(&self, frames: &[u8]) -> Result<Vec<f64>> {
+        let bytes = self.config.frames.bytes();
+        let count = frames.len() / bytes;
+        if count == 0 || !frames.len().is_multiple_of(bytes) {
+            let expected = count.max(1) * bytes;
+            return Err(Error::Size { what: "frames of a clip", expected, found: frames.len() });
+        }
+        if let FrameChoice::Even(n) | FrameChoice::Drawn(n) = self.model.frames()
+            && n != count
+        {
+            return Err(Error::Size { what: "frames of a clip", expected: n * bytes, found: frames.len() });
+        }
+        let rows = Tensor::from_slice(frames, (count, bytes), &self.device)?;
+        let logits =
+            self.model.logits(&PackedFrames { rows, lengths: vec![count] }, Mode::Evaluate)?.squeeze(0)?;
+        let mut scores: Vec<f64> = logits.to_dtype(DType::F64)?.to_vec1()?;
+        squash(&mut scores, self.config.multi_label);
+        Ok(scores)
+    }
+}
+
+/// Turns class scores into probabilities, in place: softmax, or one sigmoid per class.
+fn squash(scores: &mut [f64], multi_label: bool) {
+    if multi_label {
+        scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp()));
+        return;
+    }
+    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    scores.iter_mut().for_each(|score| *score = (*score - largest).exp());
+    let sum: f64 = scores.iter().sum();
+    scores.iter_mut().for_each(|score| *score /= sum);
+}

@@ -1,0 +1,216 @@
+//! Model folders: what is written is read back, what does not fit is named, and numpy gets the same probabilities.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod small;
+
+use candle_core::{Device, Tensor};
+use small::{Kind, MODELS, clip, exported, frames};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tt_rnn::folder::{CONFIG, Config, Numbers, WEIGHTS};
+use tt_rnn::models::{Mode, Model, PackedFrames, find};
+use tt_rnn::projection::GateLayout;
+use tt_rnn::recurrence::GateActivation;
+
+#[test]
+fn a_model_is_read_back_bit_for_bit() {
+    for (name, gates) in MODELS
+        .iter()
+        .flat_map(|name| [GateLayout::Concatenated, GateLayout::Separate].map(|gates| (*name, gates)))
+    {
+        let (model, dir) = exported(&Kind { gates, ..Kind::of(name) });
+        let trained = tt_rnn::load(dir.path()).unwrap();
+        let count = if name == "tt-mlp" { 3 } else { 2 };
+        let rows = Tensor::from_vec(clip(count, 0), (count, 24), &Device::Cpu).unwrap();
+        let packed = PackedFrames { rows, lengths: vec![count] };
+        let logits = |model: &dyn Model| {
+            model.logits(&packed, Mode::Evaluate).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let expected = logits(model.as_ref());
+        assert_eq!(logits(trained.model.as_ref()), expected, "{name} {gates:?}");
+        let powers: Vec<f64> = expected.iter().map(|score| f64::from(*score).exp()).collect();
+        let found = trained.predict(&clip(count, 0)).unwrap();
+        for (power, found) in powers.iter().zip(found) {
+            assert!((power / powers.iter().sum::<f64>() - found).abs() < 1e-12, "{name}");
+        }
+    }
+    let (_, dir) = exported(&Kind { multi_label: true, ..Kind::of("gru") });
+    let sum: f64 = tt_rnn::load(dir.path()).unwrap().predict(&clip(2, 0)).unwrap().iter().sum();
+    assert!((sum - 1.0).abs() > 1e-3, "sigmoids that sum to {sum}");
+}
+
+/// Of weights up to 0.5 in size, halves are off by 2^-12 at most and whole numbers by half of 0.5 / 127.
+#[test]
+fn small_numbers_take_less_room_and_change_little() {
+    for model in MODELS {
+        let weights = |kept| {
+            let (_, dir) = exported(&Kind { kept, ..Kind::of(model) });
+            let size = fs::metadata(dir.path().join(WEIGHTS)).unwrap().len();
+            (size, tt_rnn::folder::read(dir.path()).unwrap().1)
+        };
+        let (size, exact) = weights(Numbers::F32);
+        for (kept, largest) in [(Numbers::F16, 2.0_f64.powi(-12)), (Numbers::Int8, 0.5 / 127.0 / 2.0)] {
+            let (smaller, rounded) = weights(kept);
+            assert!(smaller < size, "{model} {kept:?}: {smaller} {size}");
+            let mut changed = false;
+            for (name, exact) in &exact {
+                let apart = exact.sub(&rounded[name]).unwrap().abs().unwrap().flatten_all().unwrap();
+                let apart = f64::from(apart.max(0).unwrap().to_scalar::<f32>().unwrap());
+                assert!(apart <= largest * 1.0001, "{model} {kept:?} {name}: {apart}");
+                changed |= apart > 0.0;
+            }
+            assert!(changed, "{model} {kept:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_says_after_each_frame_what_the_clip_so_far_shows() {
+    for model in MODELS.into_iter().filter(|model| *model != "tt-mlp") {
+        for (gates, gate_activation, multi_label) in [
+            (GateLayout::Concatenated, GateActivation::HardSigmoid, false),
+            (GateLayout::Separate, GateActivation::Sigmoid, true),
+        ] {
+            let kind = Kind { gates, gate_activation, multi_label, warm_up_to: 0, ..Kind::of(model) };
+            let (_, dir) = exported(&kind);
+            let trained = tt_rnn::load(dir.path()).unwrap();
+            let mut stream = trained.stream().unwrap();
+            for seed in [3, 4] {
+                let clip = clip(6, seed);
+                for (at, frame) in clip.chunks_exact(24).enumerate() {
+                    let expected = trained.predict(&clip[..(at + 1) * 24]).unwrap();
+                    for (found, expected) in stream.push(frame).unwrap().iter().zip(&expected) {
+                        assert!((found - expected).abs() < 1e-6, "{model} frame {at}: {found} {expected}");
+                    }
+                }
+                stream.restart();
+            }
+            let error = stream.push(&[0; 23]).unwrap_err().to_string();
+            assert!(error.contains("a frame: expected 24 values, found 23"), "{error}");
+        }
+    }
+    for (kind, reason) in
+        [(Kind::of("tt-mlp"), "it has no recurrence"), (Kind::of("gru"), "warm_up_to is not 0")]
+    {
+        let (_, dir) = exported(&kind);
+        let error = tt_rnn::load(dir.path()).unwrap().stream().unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn frames_that_do_not_fit_are_refused() {
+    let (_, dir) = exported(&Kind::of("tt-mlp"));
+    let trained = tt_rnn::load(dir.path()).unwrap();
+    for (count, cut) in [(0, 0), (2, 0), (4, 0), (3, 1)] {
+        let clip = clip(count, 0);
+        let error = trained.predict(&clip[..clip.len() - cut]).unwrap_err().to_string();
+        assert!(error.contains("frames of a clip: expected"), "{error}");
+    }
+}
+
+/// What loading says after a change to the configuration.
+fn said(name: &'static str, from: &str, to: &str) -> String {
+    let (_, dir) = exported(&Kind::of(name));
+    let path = dir.path().join(CONFIG);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from} is not in {text}");
+    fs::write(&path, text.replacen(from, to, 1)).unwrap();
+    tt_rnn::load(dir.path()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_configuration_that_does_not_fit_is_named() {
+    for (model, from, to, expected) in [
+        ("tt-gru", "\"format\": 1", "\"format\": 2, \"news\": 1", "of format 2, this program reads 1"),
+        ("tt-gru", "\"width\": 4", "\"width\": 5", "input_modes multiply to 24, the model's frames have 30"),
+        ("tt-gru", "\"width\": 4", "\"width\": 0", "frames.width is 0"),
+        ("tt-gru", "\"width\": 4", "\"widht\": 4", "unknown field `widht`"),
+        ("tt-gru", "\"hidden\": 6", "\"hidden\": 7", "output_modes multiply to 6, steps.hidden is 7"),
+        ("tt-gru", "\"cell\": \"gru\"", "\"cell\": \"lstm\"", "do not fit model \"tt-gru\""),
+        ("tt-gru", "\"trains\": 1", "\"trains\": 2", "input.trains is 2"),
+        ("tt-gru", "\"model\": \"tt-gru\"", "\"model\": \"gru\"", "do not fit model \"gru\""),
+        ("tt-gru", "\"model\": \"tt-gru\"", "\"model\": \"mean-frame\"", "is a control"),
+        ("tt-gru", "\"model\": \"tt-gru\"", "\"model\": \"tgru\"", "unknown model \"tgru\""),
+        ("tt-gru", "\"update\",\n      \"reset\"", "\"reset\",\n      \"update\"", "steps.gates is"),
+        ("tt-gru", "\"hard-sigmoid\"", "\"soft\"", "unknown gate activation \"soft\""),
+        ("tt-gru", "\"take\": null", "\"take\": 6", "frames.take Some(6) does not fit"),
+        ("gru", "\"a\",", "", "\"classifier.kernel\" is [5, 3], the configuration asks for [5, 2]"),
+        ("tt-mlp", "\"take\": 3", "\"take\": 4", "multiply to 72, the model's frames have 96"),
+    ] {
+        let error = said(model, from, to);
+        assert!(error.contains(expected), "{to}: {error}");
+        assert!(error.contains(".json: ") || error.contains(".safetensors: "), "no file is named: {error}");
+    }
+}
+
+#[test]
+fn weights_that_do_not_fit_are_named() {
+    let (_, dir) = exported(&Kind { gates: GateLayout::Separate, ..Kind::of("tt-gru") });
+    let path = dir.path().join(WEIGHTS);
+    let all = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    let refused = |change: &dyn Fn(&mut std::collections::HashMap<String, Tensor>)| {
+        let mut tensors = all.clone();
+        change(&mut tensors);
+        candle_core::safetensors::save(&tensors, &path).unwrap();
+        tt_rnn::load(dir.path()).unwrap_err().to_string()
+    };
+    let zeros = Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap();
+    let error = refused(&|tensors| drop(tensors.remove("input.gate.1.core.2")));
+    assert!(error.contains("model.safetensors: tensor \"input.gate.1.core.2\" is missing"), "{error}");
+    let error = refused(&|tensors| drop(tensors.insert("recurrent.bias".into(), zeros.clone())));
+    assert!(error.contains("\"recurrent.bias\" is [3], the configuration asks for [18]"), "{error}");
+    let error = refused(&|tensors| drop(tensors.insert("other".into(), zeros.clone())));
+    assert!(error.contains("\"other\" belongs to no part of tt-gru"), "{error}");
+    fs::remove_file(&path).unwrap();
+    let error = tt_rnn::load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("model.safetensors: it is not there: a model folder is"), "{error}");
+    fs::remove_file(dir.path().join(CONFIG)).unwrap();
+    let error = tt_rnn::load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("config.json: ") && error.contains("cargo xtask export"), "{error}");
+}
+
+#[test]
+fn a_control_is_not_exported() {
+    let built = Kind::of("tt-gru").built();
+    for name in ["mean-frame", "pooled-gru", "projected-gru", "tt-gru-frozen"] {
+        let model = find(name).unwrap().build(&built, &Device::Cpu, 0).unwrap();
+        let frames = frames(model.as_ref(), 0);
+        let error = Config::of(name, &built, (vec!["a".into()], false), frames, serde_json::Value::Null);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(&format!("{name} is a control")), "{error}");
+    }
+}
+
+fn committed() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/ucf11-sample-tt-gru")
+}
+
+/// The probabilities that the loader in Python gave (`golden/folder.py`) for clips that a formula draws.
+#[test]
+fn numpy_and_this_program_agree() {
+    let trained = tt_rnn::load(committed()).unwrap();
+    let (width, height) = (trained.config.frames.width, trained.config.frames.height);
+    let golden = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/folder.csv"));
+    let golden = golden.unwrap();
+    assert_eq!(golden.lines().count(), 6);
+    for line in golden.lines() {
+        let numbers: Vec<f64> = line.split(',').map(|number| number.parse().unwrap()).collect();
+        let (kind, count) = (numbers[0] as usize, numbers[1] as usize);
+        let pixel = |t: usize, y: usize, x: usize, c: usize| {
+            let board = (x / 20 + y / 15 + t / 3 + kind) % 2 * 90;
+            ((x * (kind + 1) + y * (kind + 2 * c) + t * 11 + board) % 256) as u8
+        };
+        let mut clip = Vec::with_capacity(count * width * height * 3);
+        for t in 0..count {
+            for y in 0..height {
+                clip.extend((0..width).flat_map(|x| (0..3).map(move |c| pixel(t, y, x, c))));
+            }
+        }
+        let found = trained.predict(&clip).unwrap();
+        assert_eq!(found.len(), numbers.len() - 2);
+        for (found, expected) in found.iter().zip(&numbers[2..]) {
+            assert!((found - expected).abs() < 1e-5, "clip {kind}: {found} {expected}");
+        }
+    }
+}

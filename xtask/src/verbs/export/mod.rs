@@ -1,0 +1,78 @@
+//! `cargo xtask export`: a trained model as a folder that other programs can use, as an ONNX graph, or as a page.
+
+mod page;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use bench_suite::record::FINAL;
+
+use crate::cli::flags::Verbosity;
+use crate::cli::runs::Export;
+use crate::repo::Repo;
+use crate::run::engine;
+use crate::run::runs::{Wanted, choose};
+
+/// Finds the model and lets the engine write it.
+pub(crate) fn export(repo: &Repo, args: &Export) -> Result<()> {
+    let model = Model::find(repo, args)?;
+    if let Some(dir) = &args.page {
+        page::check(dir)?;
+        repo.build(&["bench-suite"], "the training engine", true)?;
+        model.write(repo, args, &dir.join("model"), None)?;
+        model.write(repo, args, &dir.join("model.onnx"), Some("step"))?;
+        page::write(repo, dir)?;
+        let (name, dir) = (&model.name, dir.display());
+        eprintln!("the page of {name} is in {dir}; cargo xtask serve {dir}, or any server of static files");
+        return Ok(());
+    }
+    let Some(to) = &args.to else { bail!("--to says where to") };
+    repo.build(&["bench-suite"], "the training engine", true)?;
+    model.write(repo, args, to, args.form.as_deref())?;
+    let (name, shown) = (&model.name, to.display());
+    if to.is_dir() {
+        eprintln!("{name} is in {shown}; cargo xtask predict {shown} CLIP...");
+    } else {
+        eprintln!("{name} is in {shown}");
+    }
+    Ok(())
+}
+
+/// A model that was found.
+struct Model {
+    name: String,
+    /// What tells the engine of it.
+    flags: Vec<OsString>,
+}
+
+impl Model {
+    fn find(repo: &Repo, args: &Export) -> Result<Self> {
+        let Export { run, model, fold, seed, protocol, .. } = args;
+        if Path::new(run).join("config.json").is_file() {
+            let folder = std::path::absolute(run)?;
+            return Ok(Self { name: run.clone(), flags: vec!["--folder".into(), folder.into()] });
+        }
+        let protocol = if args.final_model { Some(FINAL) } else { protocol.as_deref() };
+        let wanted = Wanted { run, model, fold: *fold, seed: *seed, protocol };
+        let (run_dir, cell) = choose(&repo.path("data/runs"), &wanted)?;
+        Ok(Self {
+            name: format!("{} of {}", cell.id(), repo.show(&run_dir)),
+            flags: vec!["--run-dir".into(), run_dir.into(), "--cell".into(), cell.id().into()],
+        })
+    }
+
+    fn write(&self, repo: &Repo, args: &Export, to: &Path, form: Option<&str>) -> Result<()> {
+        let mut command = engine::command(repo, "export", Verbosity::default());
+        command.args(&self.flags).arg("--to").arg(std::path::absolute(to)?);
+        command.args(["--weights", &args.weights]);
+        if let Some(form) = form {
+            command.args(["--form", form]);
+        }
+        let status = command.status().context("failed to start bench-suite export")?;
+        if !status.success() {
+            bail!("{} was not exported ({status})", self.name);
+        }
+        Ok(())
+    }
+}
