@@ -60,6 +60,7 @@ print("| model | protocol | weights | bytes | accuracy | change, 95 % interval |
 print("|---|---|---|---|---|---|---|")
 for name in sys.argv[4:]:
     cells = sorted(path.parent for path in run.glob(f"cells/{name}.{protocol}.*/predictions.csv"))
+    folds = f"{len(cells)} fold" + "s" * (len(cells) != 1)
     exact = None
     for kind in KINDS:
         said, right, units, size = [], [], [], 0
@@ -72,5 +73,5 @@ for name in sys.argv[4:]:
         low, high = interval([a - b for a, b in zip(right, exact[1])], units)
         changed = sum(a != b for a, b in zip(said, exact[0]))
         change = "" if kind == "f32" else f"{np.mean(right) - np.mean(exact[1]):+.4f}, {low:+.4f} to {high:+.4f}"
-        print(f"| {name} | {protocol}, {len(cells)} folds | {kind} | {size:,} | {np.mean(right):.4f} | {change} | "
+        print(f"| {name} | {protocol}, {folds} | {kind} | {size:,} | {np.mean(right):.4f} | {change} | "
               f"{changed} of {len(said)} |", flush=True)

@@ -1,7 +1,7 @@
 //! Exported graphs are those that other programs were seen to compute rightly.
 //!
 //! No runtime for ONNX is linked here: it would double the build. `golden/onnx.csv` holds the SHA-256 of every graph that
-//! `checks/onnx/run` has compared, in onnx's checker, onnxruntime, OpenVINO and tract, with the probabilities of this
+//! `checks/onnx/compare.py` has compared, in onnx's checker, onnxruntime and OpenVINO, with the probabilities of this
 //! program; a graph that changes must be compared again.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

@@ -133,7 +133,7 @@ pub(crate) struct Compare {
 pub(crate) struct Predict {
     /// Experiment of a finished run, the run's folder under data/runs/, or a model folder (`export` makes one); then
     /// video files. With --model-file video files alone
-    #[arg(required = true, value_name = "RUN|DIR|CLIP")]
+    #[arg(required = true, value_name = "RUN|CLIP")]
     pub(crate) words: Vec<OsString>,
     /// A model's file: from data/models/, or weights.safetensors of any finished cell
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "fold", "seed", "protocol"])]

@@ -174,6 +174,12 @@ impl Config {
                 let input = train(&built.input_modes, built.rank, gates, trains)?;
                 (input, Some(Steps::new(cell, hidden, built.gate_activation)))
             }
+            Form::Recurrent { input, frozen: false, .. } => {
+                return Err(crate::Error::Unsupported(format!(
+                    "{model} cannot be exported: a model folder has no place for an input matrix of form {}",
+                    input.name
+                )));
+            }
             _ => {
                 return Err(crate::Error::Unsupported(format!(
                     "{model} is a control, which shows how little a data set asks for; tt-mlp, gru, lstm, tt-gru, \
