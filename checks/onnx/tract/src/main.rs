@@ -1,11 +1,12 @@
 //! Exported graphs in tract against the probabilities of this project: `scan`, `step` and `plain`.
 //!
 //! tract never reads the activations of GRU, LSTM and RNN, so the form `operator` with hard sigmoids is wrong in it
-//! without a word; that it still is, is printed.
+//! without a word, and it panics at an open batch: that form is left out.
 
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::DimLike;
 
 const TOLERANCE: f64 = 1e-5;
 /// Height and width of the cases' frames.
@@ -19,24 +20,18 @@ fn main() -> Result<()> {
     for folder in folders.into_iter().filter(|folder| folder.path().is_dir()) {
         let name = folder.file_name().to_string_lossy().into_owned();
         let form = name.rsplit('.').next().unwrap_or_default().to_owned();
+        if form == "operator" {
+            continue;
+        }
         let expected: Vec<Vec<f64>> =
             serde_json::from_slice(&std::fs::read(folder.path().join("probabilities.json"))?)?;
         let clips = std::fs::read(folder.path().join("clips.bin"))?;
         let found = answers(&folder.path().join("model.onnx"), &form, &clips, expected.len());
-        let error = match found {
-            Ok(found) => found
-                .iter()
-                .zip(expected.iter().flatten())
-                .map(|(found, expected)| (f64::from(*found) - expected).abs())
-                .fold(0.0, f64::max),
-            Err(error) if form == "operator" => {
-                println!("{name:24} tract        refused: {error}");
-                continue;
-            }
-            Err(error) => return Err(error.context(name)),
-        };
+        let found = found.with_context(|| name.clone())?;
+        let pairs = found.iter().zip(expected.iter().flatten());
+        let error = pairs.map(|(found, expected)| (f64::from(*found) - expected).abs()).fold(0.0, f64::max);
         println!("{name:24} tract        {error:.1e}");
-        if error >= TOLERANCE && form != "operator" {
+        if error >= TOLERANCE {
             wrong.push(name);
         }
     }
@@ -49,15 +44,16 @@ fn answers(path: &Path, form: &str, clips: &[u8], count: usize) -> Result<Vec<f3
     let bytes = FRAME.iter().product::<usize>();
     let frames = clips.len() / count / bytes;
     let frame = |clip: usize, t: usize| &clips[(clip * frames + t) * bytes..][..bytes];
-    let shaped = |leading: &[usize], rows: Vec<u8>| {
-        Tensor::from_shape(&[leading, &FRAME[..]].concat(), &rows)
-    };
-    let probabilities = |value: &TValue| -> Result<Vec<f32>> { Ok(value.as_slice::<f32>()?.to_vec()) };
+    let shaped =
+        |leading: &[usize], rows: Vec<u8>| Tensor::from_shape(&[leading, &FRAME[..]].concat(), &rows);
+    let probabilities =
+        |value: &TValue| -> Result<Vec<f32>> { Ok(value.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()) };
     if form == "plain" {
         return probabilities(&model.run(tvec!(shaped(&[count, frames], clips.to_vec())?.into()))?[0]);
     }
     if form != "step" {
-        let rows = (0..frames).flat_map(|t| (0..count).flat_map(move |clip| frame(clip, t).to_vec())).collect();
+        let rows =
+            (0..frames).flat_map(|t| (0..count).flat_map(move |clip| frame(clip, t).to_vec())).collect();
         return probabilities(&model.run(tvec!(shaped(&[frames, count], rows)?.into()))?[0]);
     }
     let mut outputs: TVec<TValue> = tvec!();
