@@ -1,7 +1,7 @@
 //! Exported graphs are those that other programs were seen to compute rightly.
 //!
 //! No runtime for ONNX is linked here: it would double the build. `golden/onnx.csv` holds the SHA-256 of every graph that
-//! `checks/onnx/compare.py` has compared, in onnx's checker, onnxruntime and OpenVINO, with the probabilities of this
+//! `xtask/checks/onnx/compare.py` has compared, in onnx's checker, onnxruntime and OpenVINO, with the probabilities of this
 //! program; a graph that changes must be compared again.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -76,8 +76,9 @@ fn graphs_are_those_that_other_programs_compute_rightly() {
     let dump = std::env::var_os(DUMP).map(PathBuf::from);
     let mut found = String::new();
     for case in cases() {
-        let digest: String = Sha256::digest(&case.file).iter().map(|byte| format!("{byte:02x}")).collect();
-        writeln!(found, "{},{digest}", case.name).unwrap();
+        write!(found, "{},", case.name).unwrap();
+        Sha256::digest(&case.file).iter().for_each(|byte| write!(found, "{byte:02x}").unwrap());
+        found.push('\n');
         if let Some(dir) = dump.as_ref().map(|dump| dump.join(&case.name)) {
             fs::create_dir_all(&dir).unwrap();
             fs::write(dir.join("model.onnx"), &case.file).unwrap();
@@ -91,7 +92,7 @@ fn graphs_are_those_that_other_programs_compute_rightly() {
         fs::write(dump.join("onnx.csv"), &found).unwrap();
     }
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/onnx.csv");
-    assert_eq!(found, fs::read_to_string(golden).unwrap(), "compare them again: checks/onnx/run");
+    assert_eq!(found, fs::read_to_string(golden).unwrap(), "compare them again: xtask/checks/onnx/run");
 }
 
 #[test]

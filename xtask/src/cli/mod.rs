@@ -152,7 +152,7 @@ Examples:
 Examples:
   cargo xtask predict folder clip.mp4 another.avi
   cargo xtask predict ucf11-sample --model tt-lstm --top 3 --json clip.mpg
-  cargo xtask predict models/ucf11-sample-tt-gru clip.mpg
+  cargo xtask predict results/models/ucf11-sample-tt-gru clip.mpg
   cargo xtask predict --model-file data/models/folder-tt-gru-s0-0a1b2c3d.safetensors clip.mp4")]
     Predict(Predict),
     /// Write a trained model for use elsewhere: as a folder with all that is needed, or as an ONNX graph
@@ -163,7 +163,7 @@ Examples:
   cargo xtask export folder --final --to my-model
   cargo xtask export my-model --to my-model.onnx
   cargo xtask export my-model --page my-page
-  cargo xtask export models/ucf11-sample-tt-gru --to live.onnx --form step
+  cargo xtask export results/models/ucf11-sample-tt-gru --to live.onnx --form step
   cargo xtask predict my-model clip.mp4")]
     Export(Export),
     /// Serve a folder to browsers on this machine: a page that `export --page` wrote

@@ -71,7 +71,7 @@ fn a_model_folder_predicts_as_its_run_does_and_says_how_it_scored() {
 /// What the project says can be tried on a fresh clone.
 #[test]
 fn the_committed_model_is_of_the_sample() {
-    let folder = repo().join("models/ucf11-sample-tt-gru");
+    let folder = repo().join("results/models/ucf11-sample-tt-gru");
     let config: serde_json::Value =
         serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
     assert_eq!((&config["model"], &config["trained"]["data_kind"]), (&"tt-gru".into(), &"sample".into()));

@@ -114,7 +114,7 @@ fn warn(config: &Config, form: Option<Form>) {
     if form == Some(Form::Operator) && hard {
         tracing::warn!(
             "tract (0.23) does not read the activations of the operators GRU and LSTM and computes other \
-             probabilities from this graph without a word; the forms scan and step are right there too"
+             probabilities from this graph without a word; the form step is right there"
         );
     }
 }

@@ -25,6 +25,9 @@ pub const WEIGHTS: &str = "model.safetensors";
 /// How a folder's weights are used.
 pub const CONFIG: &str = "config.json";
 
+/// A folder's tensors by name.
+pub type Weights = HashMap<String, Tensor>;
+
 /// A model that was loaded from a folder, and what its folder says of it.
 #[derive(Debug)]
 pub struct Trained {
@@ -42,7 +45,7 @@ pub struct Trained {
 ///
 /// # Examples
 /// ```no_run
-/// let trained = tt_rnn::load("models/ucf11-sample-tt-gru")?;
+/// let trained = tt_rnn::load("results/models/ucf11-sample-tt-gru")?;
 /// let frames = vec![0_u8; 24 * trained.config.frames.bytes()];
 /// let probabilities = trained.predict(&frames)?;
 /// assert_eq!(probabilities.len(), trained.config.classes.len());
@@ -72,7 +75,7 @@ pub fn load_on(dir: &Path, device: &Device) -> Result<Trained> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn read(dir: &Path) -> Result<(Config, HashMap<String, Tensor>)> {
+pub fn read(dir: &Path) -> Result<(Config, Weights)> {
     let config = Config::read(dir)?;
     let path = dir.join(WEIGHTS);
     if !path.is_file() {
@@ -154,11 +157,17 @@ impl Trained {
 /// Turns class scores into probabilities, in place: softmax, or one sigmoid per class.
 fn squash(scores: &mut [f64], multi_label: bool) {
     if multi_label {
-        scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp()));
+        for score in scores.iter_mut() {
+            *score = 1.0 / (1.0 + (-*score).exp());
+        }
         return;
     }
     let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    scores.iter_mut().for_each(|score| *score = (*score - largest).exp());
+    for score in scores.iter_mut() {
+        *score = (*score - largest).exp();
+    }
     let sum: f64 = scores.iter().sum();
-    scores.iter_mut().for_each(|score| *score /= sum);
+    for score in scores.iter_mut() {
+        *score /= sum;
+    }
 }

@@ -106,7 +106,7 @@ pub(super) fn store(name: &str, tensor: &Tensor, numbers: Numbers) -> Result<Vec
 }
 
 /// The tensors of a file in f32; the reason names a tensor that is kept in no way known here.
-pub(super) fn read(bytes: &[u8]) -> std::result::Result<HashMap<String, Tensor>, String> {
+pub(super) fn read(bytes: &[u8]) -> std::result::Result<super::Weights, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let mut tensors = HashMap::new();
     let mut scales = Vec::new();

@@ -142,7 +142,9 @@ fn step(cell: Cell, gate: fn(f32) -> f32, kernel: &[f32], gates: &mut [f32], h: 
         Cell::Gru => {
             let (zr, candidate) = gates.split_at_mut(2 * n);
             add_product(h, kernel, width, 0, zr);
-            zr.iter_mut().for_each(|x| *x = gate(*x));
+            for x in zr.iter_mut() {
+                *x = gate(*x);
+            }
             let (z, r) = zr.split_at(n);
             c.iter_mut().zip(r.iter().zip(&*h)).for_each(|(c, (r, h))| *c = r * h);
             add_product(c, kernel, width, 2 * n, candidate);

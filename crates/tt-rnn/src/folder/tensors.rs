@@ -1,6 +1,6 @@
 //! From the flat vectors that are trained to tensors with names and shapes, and back.
 
-use super::Config;
+use super::{Config, Weights};
 use crate::recurrence::Cell;
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -51,10 +51,7 @@ fn parts(config: &Config) -> Result<Vec<Part>> {
 ///
 /// # Errors
 /// [`Error::Unsupported`] naming a parameter that is missing or of another size.
-pub fn from_checkpoint(
-    config: &Config,
-    parameters: &HashMap<String, Tensor>,
-) -> Result<Vec<(String, Tensor)>> {
+pub fn from_checkpoint(config: &Config, parameters: &Weights) -> Result<Vec<(String, Tensor)>> {
     let parts = parts(config)?;
     let mut starts: HashMap<&str, usize> = HashMap::new();
     let mut named = Vec::with_capacity(parts.len());
@@ -79,10 +76,7 @@ pub fn from_checkpoint(
 
 /// The parameters of a checkpoint from the tensors of a folder; the reason names what is missing, of another shape, or
 /// not known.
-pub(super) fn to_checkpoint(
-    config: &Config,
-    named: &HashMap<String, Tensor>,
-) -> std::result::Result<HashMap<String, Tensor>, String> {
+pub(super) fn to_checkpoint(config: &Config, named: &Weights) -> std::result::Result<Weights, String> {
     let parts = parts(config).map_err(|error| error.to_string())?;
     let mut runs: HashMap<&str, Vec<Tensor>> = HashMap::new();
     for part in &parts {

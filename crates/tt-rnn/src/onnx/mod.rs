@@ -12,14 +12,12 @@ mod cells;
 mod input;
 mod schema;
 
-use crate::folder::{Config, Numbers};
+use crate::folder::{Config, Numbers, Weights};
 use crate::recurrence::Cell;
 use crate::{Error, Result};
 use builder::{Axis, Builder, Setting};
-use candle_core::Tensor;
 use prost::Message;
 use schema::{Entry, FLOAT, Model, OperatorSet, UINT8};
-use std::collections::HashMap;
 use std::str::FromStr;
 
 /// Version of the operators.
@@ -65,7 +63,7 @@ pub const PROBABILITIES: &str = "probabilities";
 /// A graph that is being built, and what it is built from.
 struct Export<'a> {
     config: &'a Config,
-    weights: &'a HashMap<String, Tensor>,
+    weights: &'a Weights,
     graph: Builder,
 }
 
@@ -79,12 +77,7 @@ struct Export<'a> {
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a form that the model cannot have.
-pub fn export(
-    config: &Config,
-    weights: &HashMap<String, Tensor>,
-    form: Option<Form>,
-    kept: Numbers,
-) -> Result<Vec<u8>> {
+pub fn export(config: &Config, weights: &Weights, form: Option<Form>, kept: Numbers) -> Result<Vec<u8>> {
     let graph = Builder::new("model", kept);
     let mut export = Export { config, weights, graph };
     if config.frames.warm_up_to > 0 {

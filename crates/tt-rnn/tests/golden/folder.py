@@ -9,7 +9,7 @@ import numpy as np
 import ttrnn
 
 HERE = Path(__file__).resolve().parent
-MODEL = HERE.parents[3] / "models" / "ucf11-sample-tt-gru"
+MODEL = HERE.parents[3] / "results" / "models" / "ucf11-sample-tt-gru"
 
 
 def clip(kind, count, width, height):

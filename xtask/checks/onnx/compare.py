@@ -1,6 +1,6 @@
 """Exported graphs in onnx's checker, onnxruntime and OpenVINO against the probabilities of this project's programs.
 
-python checks/onnx/compare.py CASES
+python xtask/checks/onnx/compare.py CASES
 """
 
 import json

@@ -1,6 +1,6 @@
 """What half precision and int8 weights change in the answers for the clips that were held back, over all folds of a run.
 
-python checks/small_numbers.py RUN_DIR STORE_DIR PROTOCOL MODEL...
+python xtask/checks/small_numbers.py RUN_DIR STORE_DIR PROTOCOL MODEL...
 
 RUN_DIR is a folder under data/runs/, STORE_DIR one under data/stores/. Needs numpy, safetensors, and target/release/bench-suite.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "python"))
 import ttrnn  # noqa: E402
 
