@@ -62,3 +62,15 @@ pub enum Error {
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// The product of sizes.
+///
+/// # Errors
+/// [`Error::Size`] if it is beyond what a machine can count.
+pub(crate) fn count(what: &'static str, sizes: &[usize]) -> Result<usize> {
+    sizes.iter().try_fold(1_usize, |product, size| product.checked_mul(*size)).ok_or_else(|| Error::Size {
+        what,
+        expected: format!("at most {} numbers", usize::MAX),
+        found: format!("sizes {sizes:?}"),
+    })
+}

@@ -1,6 +1,6 @@
 //! The shape of a TT-matrix: modes, ranks, gate factor, and every count that follows from them.
 
-use crate::decomposition::count;
+use crate::error::count;
 use crate::{Error, Result};
 
 /// Modes and ranks of a TT-matrix `W [M, N]`, `M = prod m_k`, `N = gates * prod n_k`.

@@ -1,7 +1,8 @@
 //! Sums, products, norms and rounding without leaving the format (sections 3 and 4).
 
 use super::scale::{norm, number, restore, tame, tamed, times_two_to};
-use super::{Core, Scalar, Truncation, TtTensor, count, linear};
+use super::{Core, Scalar, Truncation, TtTensor, linear};
+use crate::error::count;
 use crate::{Error, Result};
 
 impl<T: Scalar> TtTensor<T> {

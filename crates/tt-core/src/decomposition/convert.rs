@@ -5,7 +5,8 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor, WithDType};
 
-use super::{Core, Scalar, Truncation, TtMatrix, TtTensor, count, tt_svd};
+use super::{Core, Scalar, Truncation, TtMatrix, TtTensor, tt_svd};
+use crate::error::count;
 use crate::{Error, Result};
 
 impl<T: Scalar + WithDType> TtTensor<T> {

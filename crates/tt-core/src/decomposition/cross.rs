@@ -3,7 +3,8 @@
 use rand::RngExt;
 
 use super::scale::tame;
-use super::{Core, Scalar, TtTensor, count, finite, linear};
+use super::{Core, Scalar, TtTensor, finite, linear};
+use crate::error::count;
 use crate::rng::stream;
 use crate::{Error, Result};
 

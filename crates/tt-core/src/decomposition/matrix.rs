@@ -1,6 +1,7 @@
 //! TT-matrices: a matrix `W [M, N]` whose row and column indices are split into modes.
 
-use super::{Core, Scalar, Truncation, TtTensor, count, linear, tt_svd};
+use super::{Core, Scalar, Truncation, TtTensor, linear, tt_svd};
+use crate::error::count;
 use crate::{Error, Result};
 
 /// A matrix `W(i_1 … i_d; j_1 … j_d) = G_1(i_1, j_1) … G_d(i_d, j_d)`, cores `[r_{k-1}, m_k, n_k, r_k]`.

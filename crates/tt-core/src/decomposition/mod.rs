@@ -16,16 +16,18 @@ mod matrix;
 mod operators;
 mod packed;
 mod plan;
+mod scalar;
 mod scale;
 mod svd;
 
 pub use cross::{Cross, tt_cross};
-pub use linear::Scalar;
 pub use matrix::{TtMatrix, pair_modes};
 pub use plan::{Plan, balanced_modes, plan};
+pub use scalar::Scalar;
 pub use svd::{Truncation, tt_svd, unfolding_singular_values};
 
 use self::scale::{number, shift, tame, tamed};
+use crate::error::count;
 use crate::{Error, Result};
 
 /// A core `G_k [r_{k-1}, n_k, r_k]`, row-major.
@@ -217,18 +219,6 @@ impl<T: Scalar> TtTensor<T> {
         shift(&mut whole, exponent);
         whole
     }
-}
-
-/// The product of sizes.
-///
-/// # Errors
-/// [`Error::Size`] if it is beyond what a machine can count.
-pub(crate) fn count(what: &'static str, sizes: &[usize]) -> Result<usize> {
-    sizes.iter().try_fold(1_usize, |product, size| product.checked_mul(*size)).ok_or_else(|| Error::Size {
-        what,
-        expected: format!("at most {} numbers", usize::MAX),
-        found: format!("sizes {sizes:?}"),
-    })
 }
 
 /// Refuses NaN and infinity.

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::scale::{self, norm, restore, surplus, times_two_to};
-use super::{Core, Scalar, TtTensor, count, finite, linear};
+use super::{Core, Scalar, TtTensor, finite, linear};
+use crate::error::count;
 use crate::{Error, Result};
 
 /// Where a decomposition stops.
