@@ -1,6 +1,5 @@
 //! The persistent kernels as one node of candle's graph.
 
-use super::super::Masks;
 use super::Persistent;
 use crate::call::LayerCall;
 use crate::error::Result;
@@ -25,7 +24,7 @@ impl Persistent {
             None => x.detach(),
         };
         let steps = padding.as_ref().map_or(&call.lengths, |padding| &padding.steps);
-        let masks = Masks::from(&call.masks);
+        let masks = call.masks.view();
         let Some((last, record)) = self.forward(&rows, &weights.detach(), steps, masks, call.train)? else {
             return Ok(None);
         };
