@@ -1,7 +1,7 @@
 //! A model folder as an ONNX graph: operators of opset 17 alone, bytes of frames in, probabilities out.
 //!
 //! A recurrent model has three forms ([`Form`]), since runtimes differ in what they know of recurrence. No transposition
-//! is needed: the last core first, `r_{k-1}` stays next to `m_{k-1}` ([`input`]).
+//! is needed: the last core first, `r_{k-1}` stays next to `m_{k-1}` (`input.rs`).
 //!
 //! # Paper
 //! Yang, Krompass, Tresp 2017. GRU and LSTM of ONNX are those of the released code with other names and another order of

@@ -1,6 +1,6 @@
 //! The recurrence on CUDA: one persistent cooperative kernel a pass, compiled at run time for its cell.
 //!
-//! The text of the kernels ([`source`]), how the work is dealt ([`plan`]) and their arguments are plain data, tested
+//! The text of the kernels ([`source`]), how the work is dealt (`plan.rs`) and their arguments are plain data, tested
 //! on the CPU in emulation; only `Persistent` needs a GPU, and the feature `cuda`.
 
 #[cfg(feature = "cuda")]
