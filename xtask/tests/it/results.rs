@@ -198,7 +198,7 @@ fn a_run_is_removed_only_by_its_name_and_a_yes() {
     let list = String::from_utf8(fake.xtask("results list ucf11-sample").stdout).unwrap();
     assert!(list.contains("scaled-cpu-4567cdef  finished ") && list.contains("1 cells, 0 shown"), "{list}");
     for (line, words) in [
-        ("results remove ucf11-sample scaled-cpu-4567cdef", "--yes removes it"),
+        ("results remove ucf11-sample scaled-cpu-4567cdef", "give --yes to remove it"),
         ("results remove ucf11-sample nothing --yes", "there are: scaled-cpu-0123abcd, scaled-cpu-4567cdef"),
         ("results remove ucf11-sample ../runs --yes", "holds no run"),
     ] {
