@@ -86,7 +86,7 @@ pub(crate) fn check(repo: &Repo, name: &str, selection: &Selection) -> Result<Ch
 }
 
 /// Folders under `results/` that are no experiment's.
-const TAKEN: [&str; 6] = ["ablation", "bench", "compression", "devices", "rates", "tuning"];
+const TAKEN: [&str; 7] = ["ablation", "bench", "compression", "devices", "models", "rates", "tuning"];
 
 /// The selection with the name of its results: `--name`, and for any folder of clips the folder's own, so that two such
 /// datasets have two names.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +13,28 @@ use crate::repo::Repo;
 use crate::results::folders::results_root;
 use crate::results::{Listed, Page, RUNS, Run, hold, holding};
 use crate::text;
+
+/// What is derived from runs: an experiment's page, an ablation's, a compression's. Nothing else is removed with the
+/// last run.
+const DERIVED: [&str; 17] = [
+    "charts",
+    "report.md",
+    "report.html",
+    "table.csv",
+    "paired.csv",
+    "sota.csv",
+    "classes.csv",
+    "confusion.csv",
+    "ablation.csv",
+    "ablation.md",
+    "ablation.svg",
+    "ablation.png",
+    "compression.md",
+    "compression.svg",
+    "compression.png",
+    "singular_values.svg",
+    "singular_values.png",
+];
 
 /// Runs a verb.
 pub(crate) fn results(repo: &Repo, verb: &Results) -> Result<()> {
@@ -59,9 +81,11 @@ fn remove(repo: &Repo, (root, experiment): (&Path, &str), run: &str, yes: bool) 
     // Renamed first: a run that is half removed must not look like one.
     let gone = folder.with_file_name(format!(".{run}.tmp"));
     fs::rename(&folder, &gone).with_context(|| format!("{} cannot be removed", folder.display()))?;
-    let gone = if last { dir.clone() } else { gone };
     fs::remove_dir_all(&gone).with_context(|| format!("{} cannot be removed", gone.display()))?;
     eprintln!("{} is removed", repo.show(&folder));
+    if last {
+        remove_page(repo, &dir)?;
+    }
     match experiment.split('/').next() {
         _ if last => Ok(()),
         Some("devices" | "bench") => Ok(()),
@@ -69,6 +93,26 @@ fn remove(repo: &Repo, (root, experiment): (&Path, &str), run: &str, yes: bool) 
         Some("ablation") => ablation::derive(&dir),
         _ => page::derive(&dir),
     }
+}
+
+/// Removes what was derived from a folder's runs, which are gone, and the folder, unless something else is in it.
+fn remove_page(repo: &Repo, dir: &Path) -> Result<()> {
+    for name in DERIVED {
+        let path = dir.join(name);
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed
+            .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+            .with_context(|| format!("{} cannot be removed", path.display()))?;
+    }
+    for empty in [dir.join(RUNS), dir.to_owned()] {
+        match fs::remove_dir(&empty) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+                eprintln!("{} is kept: other files are in it", repo.show(&empty));
+            }
+            removed => removed.with_context(|| format!("{} cannot be removed", empty.display()))?,
+        }
+    }
+    Ok(())
 }
 
 /// Whether a person at the terminal says yes; without a terminal nobody does.

@@ -209,8 +209,16 @@ fn a_run_is_removed_only_by_its_name_and_a_yes() {
     succeeds(&fake, "results remove ucf11-sample scaled-cpu-4567cdef --yes");
     assert!(!fake.path(RUN_B).exists() && fake.path(RUN_A).is_dir());
     assert!(!fake.read("results/ucf11-sample/report.md").contains("4567cdef"));
+    fs::create_dir_all(fake.path("results/ucf11-sample/notes")).unwrap();
+    fake.write("results/ucf11-sample/notes/mine.txt", b"a year of work");
     succeeds(&fake, "results remove ucf11-sample scaled-cpu-0123abcd --yes");
-    assert!(!fake.path("results/ucf11-sample").exists(), "no page without a run");
+    let left: Vec<_> = fs::read_dir(fake.path("results/ucf11-sample")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "no page without a run, and nothing but it removed: {left:?}");
+    assert_eq!(fake.read("results/ucf11-sample/notes/mine.txt"), "a year of work");
+    fs::remove_dir_all(fake.path("results/ucf11-sample/notes")).unwrap();
+    succeeds(&fake, "reproduce ucf11");
+    succeeds(&fake, "results remove ucf11-sample scaled-cpu-4567cdef --yes");
+    assert!(!fake.path("results/ucf11-sample").exists(), "a folder with nothing in it goes");
 }
 
 #[test]
