@@ -55,20 +55,14 @@ pub(crate) fn tested(records: &Records) -> Result<AllTested<'_>> {
                 outcomes.score()
             );
         }
-        tested.insert(key, Tested { outcomes, groups: drawn_groups(records, &rows) });
+        tested.insert(key, Tested { outcomes, groups: drawn(records, &rows) });
     }
     Ok(tested)
 }
 
-/// The group of each clip where whole groups are to be drawn: under every protocol but `clips`, if the groups are
-/// known. Clips of protocol `groups` whose group is not known count as one group, so that no interval is claimed.
-fn drawn_groups(records: &Records, rows: &[&ClipRow]) -> Option<Vec<String>> {
-    let groups: Vec<String> = rows.iter().map(|row| group(records, row)).collect();
-    match rows.first()?.protocol.as_str() {
-        "clips" => None,
-        "groups" => Some(groups),
-        _ => groups.iter().all(|group| !group.is_empty()).then_some(groups),
-    }
+fn drawn(records: &Records, rows: &[&ClipRow]) -> Option<Vec<String>> {
+    let groups = rows.iter().map(|row| group(records, row)).collect();
+    stats::drawn_groups(&rows.first()?.protocol, groups)
 }
 
 /// The group of a clip; records of before it was kept have it in the clip's path, `<class>/<group>/<clip>`. Empty

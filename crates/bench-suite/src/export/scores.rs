@@ -60,7 +60,8 @@ fn score(plan: &Plan, cells: &[(PathBuf, &PlannedCell)], of_this_model: bool) ->
         test_clips.insert(cell.fold, record.test_clips);
         match predictions(&folder.join("predictions.csv"))? {
             Some(rows) => {
-                let groups = drawn_groups(&cell.protocol, &rows);
+                let groups = rows.iter().map(|row| row.group.clone()).collect();
+                let groups = stats::drawn_groups(&cell.protocol, groups);
                 let fold = tested.entry(cell.fold).or_insert_with(|| Fold { seeds: BTreeMap::new(), groups });
                 fold.seeds.insert(cell.seed, outcomes(plan, &rows)?);
             }
@@ -91,16 +92,6 @@ fn predictions(path: &Path) -> Result<Option<Vec<PredictionRow>>> {
         csv::Reader::from_path(path).with_context(|| format!("cannot read {}", path.display()))?;
     let rows: Result<Vec<PredictionRow>, _> = reader.deserialize().collect();
     Ok(Some(rows.with_context(|| path.display().to_string())?))
-}
-
-/// The group of each clip where whole groups are to be drawn, as in the tables.
-fn drawn_groups(protocol: &str, rows: &[PredictionRow]) -> Option<Vec<String>> {
-    let groups = || rows.iter().map(|row| row.group.clone()).collect();
-    match protocol {
-        "clips" => None,
-        "groups" => Some(groups()),
-        _ => rows.iter().all(|row| !row.group.is_empty()).then(groups),
-    }
 }
 
 fn outcomes(plan: &Plan, rows: &[PredictionRow]) -> Result<Outcomes> {

@@ -51,6 +51,17 @@ pub struct Fold {
     pub groups: Option<Vec<String>>,
 }
 
+/// The group of each clip where whole groups are to be drawn: under every protocol but `clips`, if the groups are
+/// known (those that are not are empty). Clips of protocol `groups` whose group is not known count as one group, so
+/// that no interval is claimed.
+pub fn drawn_groups(protocol: &str, groups: Vec<String>) -> Option<Vec<String>> {
+    match protocol {
+        "clips" => None,
+        "groups" => Some(groups),
+        _ => groups.iter().all(|group| !group.is_empty()).then_some(groups),
+    }
+}
+
 /// 95 % bootstrap interval of the mean over folds; none where a fold has no clips, seeds differ in length, or there
 /// is a single group.
 pub fn interval(folds: &[Fold], purpose: &str) -> Option<Interval> {

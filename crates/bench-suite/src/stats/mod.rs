@@ -12,6 +12,6 @@ mod coverage;
 mod moments;
 mod outcomes;
 
-pub use bootstrap::{Draws, Fold, Interval, REPLICATES, interval, paired_interval};
+pub use bootstrap::{Draws, Fold, Interval, REPLICATES, drawn_groups, interval, paired_interval};
 pub use moments::{mean, population_std, sample_std};
 pub use outcomes::{Outcomes, average_precision};
