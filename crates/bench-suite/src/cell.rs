@@ -126,6 +126,7 @@ fn compute(
         params_total: planned.params_total,
         saturated_gates: outcome.saturated_gates,
         frames_wait: outcome.frames_wait,
+        system: outcome.system,
         split_digest: fold.digest,
         curve: outcome.curve,
         origin: Some(origin),

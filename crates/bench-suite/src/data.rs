@@ -7,7 +7,9 @@ use anyhow::{Result, bail};
 use std::sync::Arc;
 use tt_core::rng::stream;
 use tt_rnn::models::FrameChoice;
-use video_data::batch::{BatchLoader, Frames as ClipFrames, Pick, Sampling, even_frames, random_frames};
+use video_data::batch::{
+    BatchLoader, Frames as ClipFrames, Pick, Sampling, Spare, even_frames, random_frames,
+};
 use video_data::split;
 use video_data::store::Store;
 
@@ -118,9 +120,9 @@ impl Clips {
         self.store.dir().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Batches of clips in this order, read ahead; `pick` selects the frames of each clip.
-    pub fn batches(&self, order: &[usize], pick: &FramePick<'_>) -> BatchLoader {
-        BatchLoader::new(Arc::clone(&self.store), self.picks(order, pick), BATCHES_AHEAD)
+    /// Batches of clips in this order, read ahead into `spare` memory; `pick` selects the frames of each clip.
+    pub fn batches(&self, order: &[usize], pick: &FramePick<'_>, spare: Spare) -> BatchLoader {
+        BatchLoader::new(Arc::clone(&self.store), self.picks(order, pick), BATCHES_AHEAD, spare)
     }
 
     /// The content of each batch.

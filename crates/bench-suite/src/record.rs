@@ -42,6 +42,9 @@ pub struct CellRecord {
     pub saturated_gates: Option<f64>,
     /// Share of the training time spent waiting for frames, since the last interruption.
     pub frames_wait: Option<f64>,
+    /// What the system did meanwhile, without the first epoch; none in old records and where there is one epoch only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<SystemUse>,
     /// SHA-256 over the fold's training and test clip names.
     pub split_digest: String,
     /// One row per epoch.
@@ -55,6 +58,16 @@ pub struct CellRecord {
     /// The graphics card that it was trained on; none for the CPU.
     #[serde(default)]
     pub card: Option<CardUse>,
+}
+
+/// Work of the operating system while a cell is trained: memory that is taken from it anew in each step costs as much
+/// as a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SystemUse {
+    /// Page faults without a read of the disk, per training step.
+    pub page_faults_per_step: f64,
+    /// The system's share of the CPU time.
+    pub share: f64,
 }
 
 /// The protocol that holds out no clip: a model for use, without a score.

@@ -5,10 +5,11 @@ use crate::data::{Clips, FramePick};
 use crate::device::{CardUse, Feed, Opened};
 use crate::events::{self, Events};
 use crate::metrics::{accuracy, argmax, mean_average_precision};
-use crate::record::{CurvePoint, PredictionRow, listed_class};
+use crate::record::{CurvePoint, PredictionRow, SystemUse, listed_class};
 use crate::spec::Spec;
 use crate::state::{Progress, Snapshot};
 use crate::stop::{STOP, Stopped};
+use crate::usage::SystemWork;
 use anyhow::{Context, Result, bail};
 use candle_core::{D, Device, Tensor};
 use rand::seq::SliceRandom;
@@ -61,6 +62,8 @@ pub struct Outcome {
     pub saturated_gates: Option<f64>,
     /// See [`crate::record::CellRecord::frames_wait`].
     pub frames_wait: Option<f64>,
+    /// See [`crate::record::CellRecord::system`].
+    pub system: Option<SystemUse>,
     /// Final weights by name.
     pub weights: Vec<(String, Tensor)>,
     /// Use of a graphics card, if any.
@@ -124,6 +127,7 @@ impl Run<'_> {
         let started = Instant::now();
         let first = progress.curve.len();
         let settled = self.cell.spec.train.settled;
+        let mut warm = None;
         while progress.curve.len() < epochs && !has_settled(&losses(&progress.curve), settled) {
             self.epoch(&mut progress, &snapshot, &mut last_save)?;
             let done = progress.curve.len();
@@ -132,7 +136,18 @@ impl Run<'_> {
             if let Some(point) = progress.curve.last() {
                 events.epoch(point).with_context(written)?;
             }
+            // The first epoch takes the memory that all others use again.
+            warm.get_or_insert_with(|| (SystemWork::so_far(), progress.curve.len()));
         }
+        let steps = self.cell.train.len().div_ceil(self.cell.spec.train.batch);
+        let system = warm.filter(|(_, first)| *first < progress.curve.len()).map(|(before, first)| {
+            let work = SystemWork::so_far().since(before);
+            let steps = (progress.curve.len() - first) * steps;
+            SystemUse {
+                page_faults_per_step: work.page_faults as f64 / steps as f64,
+                share: work.system_share(),
+            }
+        });
         events.finish().with_context(written)?;
         let probabilities = self.evaluate(&progress, &snapshot)?;
         let weights = self.optimizer.parameters();
@@ -143,6 +158,7 @@ impl Run<'_> {
             probabilities,
             saturated_gates,
             frames_wait,
+            system,
             weights,
             card: self.cell.device.card_use(self.feed.is_resident()),
         })

@@ -18,7 +18,6 @@ pub fn current_rss_bytes() -> u64 {
 }
 
 /// Peak resident set of this process, in bytes.
-#[expect(unsafe_code, reason = "getrusage fills a C struct, which has no safe form in std")]
 pub fn peak_rss_bytes() -> u64 {
     // On Linux, getrusage's maximum includes the parent's memory before exec; this does not.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -26,13 +25,56 @@ pub fn peak_rss_bytes() -> u64 {
     if let Some(kib) = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()) {
         return kib * 1024;
     }
+    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
+    of_this_process().ru_maxrss as u64 * unit
+}
+
+/// What the system did for this process.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemWork {
+    /// Pages given or mapped without reading a disk, each some 0.25 to 1 µs of the system's time.
+    pub page_faults: u64,
+    /// CPU seconds in the system's own code.
+    pub system_s: f64,
+    /// CPU seconds in the program's.
+    pub user_s: f64,
+}
+
+impl SystemWork {
+    /// Of this process so far, all threads together.
+    pub fn so_far() -> Self {
+        let usage = of_this_process();
+        let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 * 1e-6;
+        Self {
+            page_faults: usage.ru_minflt as u64,
+            system_s: seconds(usage.ru_stime),
+            user_s: seconds(usage.ru_utime),
+        }
+    }
+
+    /// Since an earlier moment.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            page_faults: self.page_faults - earlier.page_faults,
+            system_s: self.system_s - earlier.system_s,
+            user_s: self.user_s - earlier.user_s,
+        }
+    }
+
+    /// The system's share of the CPU time.
+    pub fn system_share(self) -> f64 {
+        self.system_s / (self.system_s + self.user_s)
+    }
+}
+
+#[expect(unsafe_code, reason = "getrusage fills a C struct, which has no safe form in std")]
+fn of_this_process() -> libc::rusage {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is valid for writes of one rusage. A struct of integers, all-zero bytes are a valid value of it
     // even if the call writes nothing.
-    let usage = unsafe {
+    unsafe {
         libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
         usage.assume_init()
-    };
-    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
-    usage.ru_maxrss as u64 * unit
+    }
 }

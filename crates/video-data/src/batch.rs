@@ -1,7 +1,7 @@
 //! Batches of packed frames, read ahead of training on a separate thread.
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -100,7 +100,16 @@ impl Batch {
     /// When a pick names a clip or a frame that is not there.
     pub fn fill(&mut self, store: &Store, picks: &[Pick]) {
         let m = store.frame_bytes();
+        let rows = |pick: &Pick| match &pick.frames {
+            Frames::Sampled(sampling) => sampling.count(store.frames(pick.clip).len() / m),
+            Frames::Listed(list) => list.len(),
+        };
+        let bytes = m * picks.iter().map(rows).sum::<usize>();
         self.frames.clear();
+        if self.frames.capacity() < bytes {
+            // A new one, of the size: growing would copy what nobody reads.
+            self.frames = Vec::with_capacity(bytes);
+        }
         self.lengths.clear();
         self.labels.clear();
         self.clips.clear();
@@ -131,39 +140,47 @@ impl Batch {
     }
 }
 
+/// Batches that are done with, whose memory the next ones take: a batch of long clips has some hundred MB, and memory
+/// new from the system costs more time than the copy into it.
+#[derive(Debug, Clone, Default)]
+pub struct Spare(Arc<Mutex<Vec<Batch>>>);
+
+impl Spare {
+    fn take(&self) -> Batch {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Takes back a batch.
+    pub fn give(&self, batch: Batch) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
+    }
+}
+
 /// Reads the batches of one pass ahead of their use.
 ///
-/// At most `ahead` batches wait while one is being read and one is in use; return used ones with
-/// [`BatchLoader::recycle`] so that their memory is reused.
+/// At most `ahead` batches wait while one is being read and one is in use; give used ones to [`Spare`] so that
+/// their memory is reused, in this pass and the next.
 #[derive(Debug)]
 pub struct BatchLoader {
     batches: Option<Receiver<Batch>>,
-    used: Sender<Batch>,
     thread: Option<JoinHandle<()>>,
     waited: Duration,
 }
 
 impl BatchLoader {
-    /// Starts to read `plan`, one list of picks per batch, in that order.
-    pub fn new(store: Arc<Store>, plan: Vec<Vec<Pick>>, ahead: usize) -> Self {
+    /// Starts to read `plan`, one list of picks per batch, in that order, into the memory of `spare` batches.
+    pub fn new(store: Arc<Store>, plan: Vec<Vec<Pick>>, ahead: usize, spare: Spare) -> Self {
         let (send, batches) = sync_channel(ahead);
-        let (used, recycled) = channel::<Batch>();
         let thread = std::thread::spawn(move || {
             for picks in plan {
-                let mut batch = recycled.try_recv().unwrap_or_default();
+                let mut batch = spare.take();
                 batch.fill(&store, &picks);
-                if send.send(batch).is_err() {
-                    return;
+                if let Err(unsent) = send.send(batch) {
+                    return spare.give(unsent.0);
                 }
             }
         });
-        Self { batches: Some(batches), used, thread: Some(thread), waited: Duration::ZERO }
-    }
-
-    /// Takes back the buffers of a batch that is done with.
-    pub fn recycle(&self, batch: Batch) {
-        // If the thread has ended, the buffers are freed.
-        let _ = self.used.send(batch);
+        Self { batches: Some(batches), thread: Some(thread), waited: Duration::ZERO }
     }
 
     /// Time spent waiting for batches so far.

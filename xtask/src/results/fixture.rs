@@ -73,6 +73,7 @@ pub(crate) fn cell_record(model: &str) -> CellRecord {
         params_total: 1,
         saturated_gates: None,
         frames_wait: None,
+        system: None,
         split_digest: "s".into(),
         curve: Vec::new(),
         origin: None,

@@ -224,6 +224,7 @@ fn cell(planned: &PlannedCell) -> CellRecord {
         params_total: planned.params_total,
         saturated_gates: None,
         frames_wait: None,
+        system: None,
         origin: None,
         computed: None,
         card: None,

@@ -1,13 +1,15 @@
-//! Batches on a device: from its own memory if all frames fit, otherwise read ahead and copied.
+//! Batches on a device: from its own memory if all frames fit, otherwise read ahead, and copied where the device's
+//! memory is not the CPU's.
 
 use super::open::Opened;
 use crate::data::{Clips, FramePick};
 use anyhow::Result;
-use candle_core::{Device, Tensor};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::Duration;
 use tt_rnn::models::PackedFrames;
-use video_data::batch::{Batch, BatchLoader, Frames, Pick};
+use video_data::batch::{Batch, BatchLoader, Frames, Pick, Spare};
 
 /// The frames of some clips, and how they get to the device.
 #[derive(Debug)]
@@ -16,6 +18,7 @@ pub struct Feed<'a> {
     device: Device,
     /// u8 `[T, M]` by clip, if all of them stay on the device.
     resident: Option<HashMap<usize, Tensor>>,
+    spare: Spare,
     #[cfg(feature = "cuda")]
     uploader: std::cell::RefCell<Option<super::cuda::Uploader>>,
 }
@@ -30,14 +33,32 @@ pub struct Pass<'a> {
 #[derive(Debug)]
 enum Source {
     Resident(std::vec::IntoIter<Vec<Pick>>),
-    /// The loader, and the batch on its way.
-    Read(BatchLoader, Option<Ready>),
+    /// Read ahead into memory that the tensors of the CPU take over; the last batch, whose frames the model has.
+    Lent(BatchLoader, Option<(Tensor, Batch)>),
+    /// Read ahead and copied; the batch on its way.
+    Copied(BatchLoader, Option<Ready>),
 }
 
 #[derive(Debug)]
 struct Ready {
     frames: PackedFrames,
     clips: Vec<usize>,
+}
+
+/// Takes the memory out of a tensor of bytes, which must not be used after it.
+struct TakeBack(Cell<Vec<u8>>);
+
+impl InplaceOp1 for TakeBack {
+    fn name(&self) -> &'static str {
+        "take-back"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
+        if let CpuStorage::U8(bytes) = storage {
+            self.0.set(std::mem::take(bytes));
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Feed<'a> {
@@ -56,6 +77,7 @@ impl<'a> Feed<'a> {
         Ok(Self {
             clips,
             device: opened.device.clone(),
+            spare: Spare::default(),
             #[cfg(feature = "cuda")]
             uploader: std::cell::RefCell::new(if resident.is_none() { opened.uploader()? } else { None }),
             resident,
@@ -71,13 +93,15 @@ impl<'a> Feed<'a> {
     pub fn pass(&self, order: &[usize], pick: &FramePick<'_>) -> Pass<'_> {
         let source = if self.resident.is_some() {
             Source::Resident(self.clips.picks(order, pick).into_iter())
+        } else if self.device.is_cpu() {
+            Source::Lent(self.clips.batches(order, pick, self.spare.clone()), None)
         } else {
-            Source::Read(self.clips.batches(order, pick), None)
+            Source::Copied(self.clips.batches(order, pick, self.spare.clone()), None)
         };
         Pass { feed: self, source }
     }
 
-    /// Sends a batch to the device; except on CUDA, the copy is complete when this returns.
+    /// Sends a batch to a card; except on CUDA, the copy is complete when this returns.
     fn send(&self, batch: &Batch) -> Result<Ready> {
         let features = self.clips.features();
         let rows: usize = batch.lengths.iter().sum();
@@ -93,7 +117,8 @@ impl<'a> Feed<'a> {
 }
 
 impl Pass<'_> {
-    /// The next batch and its clips; none at the end.
+    /// The next batch and its clips; none at the end. On the CPU, the batch before must not be used any more: its
+    /// memory goes into another.
     ///
     /// # Errors
     /// A failed copy.
@@ -112,19 +137,33 @@ impl Pass<'_> {
                 let clips = picks.iter().map(|pick| pick.clip).collect();
                 Ok(Some((PackedFrames { rows, lengths }, clips)))
             }
-            Source::Read(loader, ready) => {
+            Source::Lent(loader, lent) => {
+                if let Some((rows, mut batch)) = lent.take() {
+                    let back = TakeBack(Cell::default());
+                    rows.inplace_op1(&back)?;
+                    batch.frames = back.0.into_inner();
+                    self.feed.spare.give(batch);
+                }
+                let Some(mut batch) = loader.next() else { return Ok(None) };
+                let (lengths, clips) = (batch.lengths.clone(), batch.clips.clone());
+                let shape = (lengths.iter().sum::<usize>(), self.feed.clips.features());
+                let rows = Tensor::from_vec(std::mem::take(&mut batch.frames), shape, &self.feed.device)?;
+                *lent = Some((rows.clone(), batch));
+                Ok(Some((PackedFrames { rows, lengths }, clips)))
+            }
+            Source::Copied(loader, ready) => {
                 let mut read = || -> Result<Option<Ready>> {
                     let Some(batch) = loader.next() else { return Ok(None) };
                     let ready = self.feed.send(&batch)?;
-                    loader.recycle(batch);
+                    self.feed.spare.give(batch);
                     Ok(Some(ready))
                 };
-                // On a card, the next batch is copied while this one is computed.
+                // The next batch is copied while this one is computed.
                 let now = match ready.take() {
                     Some(now) => Some(now),
                     None => read()?,
                 };
-                if now.is_some() && !self.feed.device.is_cpu() {
+                if now.is_some() {
                     *ready = read()?;
                 }
                 Ok(now.map(|now| (now.frames, now.clips)))
@@ -136,7 +175,8 @@ impl Pass<'_> {
     pub fn waited(&self) -> Duration {
         match &self.source {
             Source::Resident(_) => Duration::ZERO,
-            Source::Read(loader, _) => loader.waited(),
+            Source::Lent(loader, _) => loader.waited(),
+            Source::Copied(loader, _) => loader.waited(),
         }
     }
 }

@@ -147,7 +147,7 @@ impl Run {
 pub(crate) fn outcome_in(folder: &Path) -> Outcome {
     let read = |name: &str| fs::read(folder.join(name)).unwrap();
     let mut record: CellRecord = serde_json::from_slice(&read("cell.json")).unwrap();
-    (record.epoch_s, record.frames_wait) = (None, None);
+    (record.epoch_s, record.frames_wait, record.system) = (None, None, None);
     (record.origin, record.computed) = (None, None);
     record.peak_rss_bytes = 0;
     record.curve.iter_mut().for_each(|point| point.wall_s = 0.0);

@@ -1,9 +1,10 @@
 //! Batches out of a store that was written by hand.
 
 use std::path::Path;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use video_data::batch::{Batch, BatchLoader, Frames, Pick, Sampling, even_frames};
+use video_data::batch::{Batch, BatchLoader, Frames, Pick, Sampling, Spare, even_frames};
 use video_data::datasets::{Metric, Split};
 use video_data::rate::Rate;
 use video_data::store::{FORMAT, Row, StoreInfo, Writer};
@@ -78,21 +79,28 @@ fn the_loader_keeps_the_order_and_uses_buffers_again() {
     let store = Arc::new(store(dir.path()));
     let all = |clip| Pick { clip, frames: Frames::Sampled(Sampling::default()) };
     let plan: Vec<Vec<Pick>> = (0..200).map(|i| vec![all(i % 5), all((i + 3) % 5)]).collect();
-    let mut loader = BatchLoader::new(Arc::clone(&store), plan.clone(), 2);
-    let (mut buffers, mut count) = (std::collections::BTreeSet::new(), 0);
-    while let Some(batch) = loader.next() {
-        let mut expected = Batch::default();
-        expected.fill(&store, &plan[count]);
-        assert_eq!(batch, expected);
-        count += 1;
-        buffers.insert(batch.frames.as_ptr() as usize);
-        loader.recycle(batch);
-    }
-    assert_eq!(count, 200);
-    // Two that wait, one being read, one in use; growing moves each a few times.
-    assert!(buffers.len() < 40, "{} buffers", buffers.len());
-    assert!(loader.waited().as_nanos() > 0);
-    drop(BatchLoader::new(store, plan, 1));
+    let spare = Spare::default();
+    let mut pass = || {
+        let mut loader = BatchLoader::new(Arc::clone(&store), plan.clone(), 2, spare.clone());
+        let (mut buffers, mut count) = (BTreeSet::new(), 0);
+        while let Some(batch) = loader.next() {
+            let mut expected = Batch::default();
+            expected.fill(&store, &plan[count]);
+            assert_eq!(batch, expected);
+            count += 1;
+            buffers.insert(batch.frames.as_ptr() as usize);
+            spare.give(batch);
+        }
+        assert_eq!(count, 200);
+        assert!(loader.waited().as_nanos() > 0);
+        buffers
+    };
+    // Two that wait, one being read, one in use; each is replaced where a longer batch comes.
+    let first = pass();
+    assert!(first.len() < 40, "{} buffers", first.len());
+    let new: Vec<usize> = pass().difference(&first).copied().collect();
+    assert!(new.len() <= 4, "{} new buffers in the second pass", new.len());
+    drop(BatchLoader::new(store, plan, 1, Spare::default()));
 }
 
 #[test]
@@ -100,6 +108,6 @@ fn a_pick_that_is_not_there_is_a_panic_of_the_caller_not_a_hang() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(store(dir.path()));
     let plan = vec![vec![Pick { clip: 99, frames: Frames::Listed(vec![0]) }]];
-    let mut loader = BatchLoader::new(store, plan, 1);
+    let mut loader = BatchLoader::new(store, plan, 1, Spare::default());
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.next())).is_err());
 }

@@ -79,7 +79,7 @@ fn content(path: &Path) -> Result<Vec<u8>> {
         serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
     cell.epoch_s = None;
     cell.peak_rss_bytes = 0;
-    (cell.frames_wait, cell.origin, cell.computed) = (None, None, None);
+    (cell.frames_wait, cell.system, cell.origin, cell.computed) = (None, None, None, None);
     cell.curve.iter_mut().for_each(|point| point.wall_s = 0.0);
     Ok(serde_json::to_vec(&cell)?)
 }
