@@ -247,7 +247,7 @@ fn render(
     let parent = path.parent().unwrap_or(out);
     fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     let output = Command::new(program)
-        .args(["render", "--layout", layout.kind().name(), "--seed", &seed.to_string(), "--codec", codec])
+        .args(["render", "--layout", layout.name(), "--seed", &seed.to_string(), "--codec", codec])
         .args(["--part", &format!("0/{}", plan.len()), "--frames", &FRAMES.to_string(), "--out"])
         .arg(out)
         .stdin(Stdio::null())

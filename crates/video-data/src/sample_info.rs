@@ -18,6 +18,8 @@ pub const INFO: &str = "sample.json";
 pub enum Layout {
     /// 440 clips, 11 classes, 20 groups: MPEG-1 in `.mpg`, 320×240 at 29.97 fps.
     Ucf11,
+    /// UCF11 in full size: 1,600 clips, as many of each class, in 25 groups; 24 to 96 frames at 24 fps. Coded as [`Layout::Ucf11`].
+    Ucf11Rehearsal,
     /// 78 training and 78 test clips, 12 classes, several labels a clip: MPEG-4 in `.avi`, 320×136 at 25 fps.
     Hollywood2,
     /// 235 clips of 47 persons: MPEG-4 in `.avi`, 320×240 at 25 fps.
@@ -29,27 +31,36 @@ pub enum Layout {
 
 impl Layout {
     /// Every layout.
-    pub const ALL: [Self; 4] = [Self::Ucf11, Self::Hollywood2, Self::YoutubeCelebrities, Self::Folder];
+    pub const ALL: [Self; 5] =
+        [Self::Ucf11, Self::Ucf11Rehearsal, Self::Hollywood2, Self::YoutubeCelebrities, Self::Folder];
 
-    /// The dataset whose layout it is; their names are the same.
+    /// The dataset whose layout it is.
     pub fn kind(self) -> Kind {
         match self {
-            Self::Ucf11 => Kind::Ucf11,
+            Self::Ucf11 | Self::Ucf11Rehearsal => Kind::Ucf11,
             Self::Hollywood2 => Kind::Hollywood2,
             Self::YoutubeCelebrities => Kind::YoutubeCelebrities,
             Self::Folder => Kind::Folder,
         }
     }
 
+    /// Its name: that of the dataset, or one of its own.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ucf11Rehearsal => "ucf11-rehearsal",
+            layout => layout.kind().name(),
+        }
+    }
+
     /// The layout of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|layout| layout.kind().name() == name)
+        Self::ALL.into_iter().find(|layout| layout.name() == name)
     }
 
     /// Pixels per row and rows of a clip.
     pub fn size(self) -> (usize, usize) {
         match self {
-            Self::Ucf11 | Self::YoutubeCelebrities => (320, 240),
+            Self::Ucf11 | Self::Ucf11Rehearsal | Self::YoutubeCelebrities => (320, 240),
             Self::Hollywood2 => (320, 136),
             Self::Folder => (160, 128),
         }
@@ -57,13 +68,13 @@ impl Layout {
 
     /// Frames a second, as numerator and denominator.
     pub fn fps(self) -> (i32, i32) {
-        if self == Self::Ucf11 { (30_000, 1001) } else { (25, 1) }
+        if self.kind() == Kind::Ucf11 { (30_000, 1001) } else { (25, 1) }
     }
 
     /// What every record of the sample says.
     pub(crate) fn note(self) -> &'static str {
         match self {
-            Self::Ucf11 => "rendered sample, not UCF11",
+            Self::Ucf11 | Self::Ucf11Rehearsal => "rendered sample, not UCF11",
             Self::Hollywood2 => "rendered sample, not Hollywood2",
             Self::YoutubeCelebrities => "rendered sample, not YouTube Celebrities",
             Self::Folder => "rendered sample, not anyone's clips",

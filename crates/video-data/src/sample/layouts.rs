@@ -97,6 +97,7 @@ fn forty_seven() -> Vec<Motion> {
 pub fn plan(layout: Layout, seed: u64) -> Vec<SampleClip> {
     match layout {
         Layout::Ucf11 => ucf11(seed),
+        Layout::Ucf11Rehearsal => ucf11_rehearsal(seed),
         Layout::Hollywood2 => hollywood2(seed),
         Layout::YoutubeCelebrities => youtube_celebrities(seed),
         Layout::Folder => folder(seed),
@@ -109,13 +110,32 @@ fn frames(seed: u64, name: &str, from: u32, to: u32) -> u32 {
 }
 
 fn ucf11(seed: u64) -> Vec<SampleClip> {
+    like_ucf11(seed, UCF11_GROUPS, |_, _| UCF11_CLIPS, (27, 33))
+}
+
+/// As many clips of each class as the dataset has, dealt over its groups.
+fn ucf11_rehearsal(seed: u64) -> Vec<SampleClip> {
+    let groups = ucf11::GROUPS as u32;
+    let share = |class: usize, group: u32| {
+        let before = |group: u32| ucf11::CLASSES[class].2 as u32 * group / groups;
+        before(group) - before(group - 1)
+    };
+    like_ucf11(seed, groups, share, (30, 120))
+}
+
+fn like_ucf11(
+    seed: u64,
+    groups: u32,
+    clips_of: impl Fn(usize, u32) -> u32,
+    (from, to): (u32, u32),
+) -> Vec<SampleClip> {
     let mut clips = Vec::new();
     for (label, ((class, prefix, _), motion)) in ucf11::CLASSES.into_iter().zip(eleven()).enumerate() {
-        for group in 1..=UCF11_GROUPS {
-            for clip in 1..=UCF11_CLIPS {
+        for group in 1..=groups {
+            for clip in 1..=clips_of(label, group) {
                 let folder = format!("{prefix}_{group:02}");
                 let name = format!("UCF11_updated_mpg/{class}/{folder}/{folder}_{clip:02}.mpg");
-                let frames = frames(seed, &name, 27, 33);
+                let frames = frames(seed, &name, from, to);
                 let (labels, motions) = (vec![label], vec![motion]);
                 clips.push(SampleClip { name, labels, split: None, scene: group, motions, frames });
             }
@@ -203,6 +223,13 @@ mod tests {
                 .iter()
                 .any(|clip| clip.name == "UCF11_updated_mpg/walking/v_walk_dog_20/v_walk_dog_20_02.mpg")
         );
+        let rehearsal = plan(Layout::Ucf11Rehearsal, 1);
+        assert_eq!(rehearsal.len(), 1600);
+        for (label, class) in ucf11::CLASSES.iter().enumerate() {
+            assert_eq!(rehearsal.iter().filter(|clip| clip.labels == [label]).count(), class.2);
+            let mut groups = (1..=ucf11::GROUPS as u32).map(|group| (group, label));
+            assert!(groups.all(|(group, label)| rehearsal.iter().any(|c| (c.scene, &c.labels[..]) == (group, &[label]))));
+        }
         let hollywood2 = plan(Layout::Hollywood2, 1);
         assert_eq!(hollywood2.len(), 156);
         for split in [Split::Train, Split::Test] {

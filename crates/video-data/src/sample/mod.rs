@@ -33,7 +33,7 @@ const DIGESTS: &str = "digests.csv";
 impl SampleClip {
     /// The clip, ready to be drawn.
     pub fn scene(&self, layout: Layout, seed: u64) -> Scene {
-        let purpose = format!("sample/{}", layout.kind().name());
+        let purpose = format!("sample/{}", layout.name());
         Scene::new(seed, &purpose, self.scene, &self.name, &self.motions, layout.size())
     }
 
@@ -102,7 +102,7 @@ pub fn ensure(
 /// Removes what another seed or version left and temporary files; creates the folders and lists.
 fn prepare(layout: Layout, dir: &Path, seed: u64, clips: &[SampleClip]) -> Result<()> {
     let marker = dir.join(RENDERING);
-    let identity = format!("{{\"layout\":{:?},\"seed\":{seed},\"version\":{VERSION}}}", layout.kind().name());
+    let identity = format!("{{\"layout\":{:?},\"seed\":{seed},\"version\":{VERSION}}}", layout.name());
     let goes_on = fs::read_to_string(&marker).is_ok_and(|text| text == identity);
     if !goes_on {
         let ours = marker.exists() || dir.join(INFO).exists();
@@ -112,7 +112,7 @@ fn prepare(layout: Layout, dir: &Path, seed: u64, clips: &[SampleClip]) -> Resul
         for path in entries.iter().filter(|path| !path.ends_with(".lock")) {
             if !ours {
                 let reason = "it is not empty and holds no rendered sample".into();
-                return Err(Error::Layout { dataset: layout.kind().name(), dir: dir.to_path_buf(), reason });
+                return Err(Error::Layout { dataset: layout.name(), dir: dir.to_path_buf(), reason });
             }
             let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
             removed.map_err(Error::io("remove", path))?;
@@ -179,7 +179,7 @@ fn render(
     let mut children = Renderers(Vec::new());
     for part in 0..jobs {
         let mut child = Command::new(program)
-            .args(["render", "--layout", layout.kind().name(), "--seed", &seed.to_string()])
+            .args(["render", "--layout", layout.name(), "--seed", &seed.to_string()])
             .args(["--part", &format!("{part}/{jobs}")])
             .arg("--out")
             .arg(dir)

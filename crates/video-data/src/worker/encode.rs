@@ -46,7 +46,7 @@ const CODINGS: [(&str, Coding); 4] = [
 pub(crate) fn render(arguments: &[OsString]) -> Result<(), String> {
     let Arguments { layout, out, seed, part, parts, codec, frames } = parse(arguments)?;
     let coding = codec.unwrap_or(match layout {
-        Layout::Ucf11 => CODINGS[0].1,
+        Layout::Ucf11 | Layout::Ucf11Rehearsal => CODINGS[0].1,
         Layout::Hollywood2 | Layout::YoutubeCelebrities | Layout::Folder => CODINGS[1].1,
     });
     os::die_with_parent();
