@@ -5,10 +5,11 @@ use crate::spec::Spec;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use std::collections::HashMap;
+use std::sync::Arc;
 use tt_core::TtShape;
 use tt_core::apply::{Affine, Precision};
-use tt_rnn::models::{Form, Model, ModelConfig, STACKED, STACKED_GRID};
-use tt_rnn::projection::GateLayout;
+use tt_rnn::models::{Form, Model, ModelConfig, STACKED, STACKED_GRID, Stack};
+use tt_rnn::projection::{DENSE, Factorization, GateLayout, Projection};
 use tt_rnn::recurrence::Cell;
 
 /// The model configuration that a specification asks for, with `classes` outputs.
@@ -26,6 +27,11 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
         backend: model.backend.parse()?,
         precision: Precision::F32,
         dense_hidden: model.dense_hidden,
+        stack: Stack {
+            layers: model.layers,
+            bidirectional: model.bidirectional,
+            readout: model.readout.parse()?,
+        },
         gate_activation: model.gate_activation.parse()?,
         affine: Affine { scale: train.pixel_scale as f32, shift: train.pixel_shift as f32 },
         mlp_frames: model.mlp_frames,
@@ -56,15 +62,15 @@ pub(crate) fn set_weights(model: &dyn Model, weights: &HashMap<String, Tensor>) 
 /// What a model costs, by its shape alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// Trained input-to-hidden weights, biases left out.
+    /// Trained weights that read frames, biases left out.
     pub params_input: usize,
     /// All trained weights.
     pub params_total: usize,
     /// Weights that keep their initial values.
     pub params_frozen: usize,
-    /// Multiply-accumulates of the input projection and the recurrence for one frame.
+    /// Multiply-accumulates of projections and recurrences for one frame.
     pub macs_per_frame: usize,
-    /// Hidden units times gates.
+    /// Hidden units times gates, of all layers.
     pub width: usize,
 }
 
@@ -85,14 +91,9 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
         Form::MeanFrame => linear(config, config.features),
         Form::StackedFrames => linear(config, STACKED * STACKED_GRID.cells()),
         Form::PooledGru(grid) => {
-            let weights = grid.cells() * Cell::Gru.gates() * config.dense_hidden;
-            recurrent(config, Cell::Gru, config.dense_hidden, (weights, weights), false)
+            recurrent(&ModelConfig { features: grid.cells(), ..config.clone() }, Cell::Gru, DENSE, false)?
         }
-        Form::Recurrent { cell, input, frozen } => {
-            let projection = (input.new)(config, cell.gates())?;
-            let of_input = (projection.weights().count(), projection.macs_per_row());
-            recurrent(config, cell, projection.outputs() / cell.gates(), of_input, frozen)
-        }
+        Form::Recurrent { cell, input, frozen } => recurrent(config, cell, input, frozen)?,
     })
 }
 
@@ -111,22 +112,24 @@ fn linear(config: &ModelConfig, inputs: usize) -> Size {
     }
 }
 
-fn recurrent(
-    config: &ModelConfig,
-    cell: Cell,
-    hidden: usize,
-    (weights, macs): (usize, usize),
-    frozen: bool,
-) -> Size {
-    let recurrent = cell.gates() * hidden * hidden;
-    let (trained, frozen) = if frozen { (0, weights) } else { (weights, 0) };
-    Size {
-        params_input: trained,
-        params_total: trained + recurrent + cell.gates() * hidden + classifier(config, hidden),
-        params_frozen: frozen,
-        macs_per_frame: macs + recurrent,
-        width: cell.gates() * hidden,
-    }
+fn recurrent(config: &ModelConfig, cell: Cell, input: Factorization, frozen: bool) -> Result<Size> {
+    let layers = input.of_layers(config, cell.gates())?;
+    let directions = config.stack.directions();
+    let weights = |projection: &Arc<dyn Projection>| directions * projection.weights().count();
+    let of_frames = layers.first().map_or(0, weights);
+    let projections: usize = layers.iter().map(weights).sum();
+    let width = layers.first().map_or(0, |projection| projection.outputs());
+    let (hidden, passes) = (width / cell.gates(), directions * layers.len());
+    let projected: usize = layers.iter().map(|projection| directions * projection.macs_per_row()).sum();
+    let total = projections + passes * (hidden * width + width) + classifier(config, directions * hidden);
+    let (params_input, params_frozen) = if frozen { (0, of_frames) } else { (of_frames, 0) };
+    Ok(Size {
+        params_input,
+        params_total: total - params_frozen,
+        params_frozen,
+        macs_per_frame: projected + passes * hidden * width,
+        width: passes * width,
+    })
 }
 
 /// The paper's Figure 1: input-to-hidden weights against the rank, UCF11 shapes, read off built models.

@@ -190,6 +190,13 @@ impl Dense {
         );
         let mut spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
         spec.protocol.kind.clone_from(&record.protocol);
+        ensure!(
+            spec.model.layers == 1 && !spec.model.bidirectional,
+            "{id}: its input matrix is one of several (model.layers = {}, model.bidirectional = {}); compress takes \
+             models of one layer that reads forward",
+            spec.model.layers,
+            spec.model.bidirectional
+        );
         let hidden: usize = spec.model.output_modes.iter().product();
         ensure!(
             hidden == spec.model.dense_hidden,

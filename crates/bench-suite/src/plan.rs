@@ -186,9 +186,11 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let epoch_s = (macs * seconds_per_mac + adam) / threads;
     // Weights, gradient and two moments, or weights alone; batches being read and trained on; saved activations.
     let saved_per_frame = if !train || taken.is_some() { 8 * size.width } else { 48_000 + 8 * size.width };
+    // One more batch back to front.
+    let copies = if spec.model.bidirectional { 4 } else { 3 };
     let bytes = 16 * size.params_total
         + 4 * size.params_frozen
-        + batch_frames * (3 * spec.features() + saved_per_frame);
+        + batch_frames * (copies * spec.features() + saved_per_frame);
     PlannedCell {
         model: model.to_owned(),
         protocol: spec.protocol.kind.clone(),

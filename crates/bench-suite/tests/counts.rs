@@ -87,9 +87,16 @@ fn figure_1_is_the_papers() {
 #[test]
 fn counts_by_shape_equal_those_of_built_models() {
     let small = ["model.dense_hidden=3", "data.width=8", "data.height=4", "model.input_modes=[4,4,2,3]"];
-    for gates in ["model.gates=concatenated", "model.gates=separate"] {
+    let shapes: [&[&str]; 4] = [
+        &["model.gates=concatenated"],
+        &["model.gates=separate"],
+        &["model.layers=3"],
+        &["model.layers=2", "model.bidirectional=true"],
+    ];
+    for shape in shapes {
         let mut set = small.to_vec();
-        set.extend([gates, "model.mlp_input_modes=[8,8,3,3]"]);
+        set.push("model.mlp_input_modes=[8,8,3,3]");
+        set.extend(shape);
         let spec = load("folder", &set).unwrap();
         let config = model_config(&spec, 5).unwrap();
         for entry in tt_rnn::models::MODELS {
@@ -99,11 +106,49 @@ fn counts_by_shape_equal_those_of_built_models() {
             assert_eq!(
                 (size.params_input, size.params_total),
                 (model.input_parameters(), total),
-                "{}",
+                "{} {shape:?}",
                 entry.name
             );
         }
     }
+}
+
+/// TT-GRU's 203,435 weights, and what a second layer and the other direction add to them.
+#[test]
+fn whole_model_counts_of_stacks() {
+    let total = |set: &[&str]| {
+        let spec = load("ucf11", set).unwrap();
+        size(&model_config(&spec, 11).unwrap(), "tt-gru").unwrap()
+    };
+    // Modes 4, 4, 4, 4 of 256 states: 3 * 4^3 + 4^4 + 4^4 + 4^3 = 768 cores; U and biases.
+    let second = 768 + 3 * 256 * 257;
+    assert_eq!(total(&["model.layers=2"]).params_total, 203_435 + second);
+    // Another reader of frames, and classifier weights for its 256 states.
+    let both = total(&["model.bidirectional=true"]);
+    assert_eq!((both.params_input, both.params_total), (2 * 3_232, 2 * 203_435 - 11));
+    // 512 states as 4, 4, 4, 8: 3 * 4^3 + 2 * 4^4 + 2 * 4^3 cores.
+    let deep = total(&["model.bidirectional=true", "model.layers=2"]);
+    assert_eq!(deep.params_total, 2 * 203_435 - 11 + 2 * (832 + 3 * 256 * 257));
+}
+
+#[test]
+fn stacks_are_named_where_they_are_unusual_and_only_there() {
+    let usual = load("ucf11", &[]).unwrap();
+    let text = usual.to_toml();
+    assert!(["layers", "bidirectional", "readout"].iter().all(|key| !text.contains(key)), "{text}");
+    let set = ["model.layers=2", "model.bidirectional=true", "model.readout=max"];
+    let stack = load("ucf11", &set).unwrap();
+    assert_eq!(Spec::from_toml(&stack.to_toml(), "text").unwrap(), stack);
+    let digest = |spec: &Spec| run_digest(spec, "data", DeviceName::Cpu, Precision::F32);
+    for key in set {
+        assert_ne!(digest(&load("ucf11", &[key]).unwrap()), digest(&usual), "{key}");
+    }
+    assert_eq!(
+        digest(
+            &load("ucf11", &["model.layers=1", "model.bidirectional=false", "model.readout=last"]).unwrap()
+        ),
+        digest(&usual)
+    );
 }
 
 #[test]
@@ -185,6 +230,9 @@ fn wrong_specifications_say_what_is_right() {
             vec!["model.input_modes=[8,20,20,17]"],
             "must multiply to 57600 (160 x 120 x 3), but their product is 54400",
         ),
+        (vec!["model.layers=0"], "model.layers = 0: must be at least 1"),
+        (vec!["model.readout=men"], "did you mean \"mean\"?"),
+        (vec!["model.layers=2", "train.warm_up_to=9"], "or leave model.layers, model.bidirectional"),
         (vec!["train.lr=-1.0"], "must be a positive number"),
         (vec!["train.weight_decay=-0.1"], "must be a number of at least 0"),
         (vec!["model.names=[\"tt-gro\"]"], "did you mean \"tt-gru\"?"),

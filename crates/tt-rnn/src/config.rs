@@ -43,6 +43,79 @@ impl FromStr for GateLayout {
     }
 }
 
+/// What the classifier reads of the states of the uppermost layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Readout {
+    /// The last one: of a layer that reads backward the one after the first frame.
+    #[default]
+    Last,
+    /// Their mean over the frames.
+    Mean,
+    /// The largest value of each unit over the frames.
+    Max,
+}
+
+impl fmt::Display for Readout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Last => "last",
+            Self::Mean => "mean",
+            Self::Max => "max",
+        })
+    }
+}
+
+impl FromStr for Readout {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "last" => Ok(Self::Last),
+            "mean" => Ok(Self::Mean),
+            "max" => Ok(Self::Max),
+            _ => Err(Error::Unknown { what: "read-out", name: name.to_owned(), choices: "last, mean, max" }),
+        }
+    }
+}
+
+/// How many recurrent layers lie on one another, in which directions each reads, and what the classifier reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    /// Layers; each but the first reads every state of the one below.
+    pub layers: usize,
+    /// Whether each layer also reads backward, with weights of its own: 2·H states a frame.
+    pub bidirectional: bool,
+    /// What the classifier reads.
+    pub readout: Readout,
+}
+
+impl Default for Stack {
+    /// The paper's: one layer, forward, and its last state.
+    fn default() -> Self {
+        Self { layers: 1, bidirectional: false, readout: Readout::Last }
+    }
+}
+
+impl Stack {
+    /// Directions that each layer reads in.
+    pub fn directions(self) -> usize {
+        if self.bidirectional { 2 } else { 1 }
+    }
+
+    /// The first key that differs from the default, as an experiment names it.
+    pub fn unusual(self) -> Option<&'static str> {
+        let usual = Self::default();
+        [
+            ("model.layers", self.layers != usual.layers),
+            ("model.bidirectional", self.bidirectional != usual.bidirectional),
+            ("model.readout", self.readout != usual.readout),
+        ]
+        .into_iter()
+        .find_map(|(key, differs)| differs.then_some(key))
+    }
+}
+
 /// Everything that fixes a model but its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
@@ -68,6 +141,9 @@ pub struct ModelConfig {
     pub precision: Precision,
     /// Hidden units of the dense models.
     pub dense_hidden: usize,
+    /// Layers, directions and read-out of the recurrent models.
+    #[serde(default)]
+    pub stack: Stack,
     /// Gate non-linearity.
     pub gate_activation: GateActivation,
     /// Pixel scaling.
@@ -109,6 +185,7 @@ impl ModelConfig {
             backend: Backend::Fused,
             precision: Precision::F32,
             dense_hidden: output_modes.iter().product(),
+            stack: Stack::default(),
             gate_activation: GateActivation::Sigmoid,
             affine: Affine::IDENTITY,
             mlp_frames: 1,
@@ -130,12 +207,19 @@ mod tests {
 
     #[test]
     fn a_configuration_is_read_as_it_was_written() {
-        let config = ModelConfig { gates: GateLayout::Separate, ..ModelConfig::new(&[4, 6], &[2, 3], 2, 5) };
+        let stack = Stack { layers: 2, bidirectional: true, readout: Readout::Max };
+        let gates = GateLayout::Separate;
+        let config = ModelConfig { gates, stack, ..ModelConfig::new(&[4, 6], &[2, 3], 2, 5) };
         let text = serde_json::to_string(&config).unwrap();
         assert!(text.contains(r#""gates":"separate""#) && text.contains(r#""backend":"fused""#), "{text}");
         assert_eq!(serde_json::from_str::<ModelConfig>(&text).unwrap(), config);
         for layout in [GateLayout::Concatenated, GateLayout::Separate] {
             assert_eq!(layout.to_string().parse::<GateLayout>().unwrap(), layout);
         }
+        for readout in [Readout::Last, Readout::Mean, Readout::Max] {
+            assert_eq!(readout.to_string().parse::<Readout>().unwrap(), readout);
+        }
+        assert_eq!(stack.unusual(), Some("model.layers"));
+        assert_eq!(Stack::default().unusual(), None);
     }
 }

@@ -33,13 +33,27 @@ pub enum Kind {
         /// Rows of the matrix.
         fan_in: usize,
     },
-    /// The input-to-hidden matrix of a dense model.
+    /// The cores of a matrix in tensor form.
+    Cores,
+    /// A matrix that reads frames.
     InputMatrix {
         /// Features of a row.
         fan_in: usize,
     },
-    /// The cores of an input-to-hidden tensor train.
+    /// The cores of a matrix that reads frames.
     InputCores,
+}
+
+impl Kind {
+    /// What the weights of an input matrix are where they read states in place of frames.
+    #[must_use]
+    pub fn of_states(self) -> Self {
+        match self {
+            Self::InputMatrix { fan_in } => Self::Matrix { fan_in },
+            Self::InputCores => Self::Cores,
+            Self::Vector | Self::Matrix { .. } | Self::Cores => self,
+        }
+    }
 }
 
 /// How a rate depends on what a weight belongs to.
@@ -85,7 +99,7 @@ pub struct Rates {
     pub lr: f64,
     /// What a weight's rate depends on.
     pub rule: RateRule,
-    /// Factor on the rate of the input-to-hidden weights.
+    /// Factor on the rate of the weights that read frames.
     pub input_factor: f64,
 }
 
@@ -102,7 +116,7 @@ impl Rates {
             RateRule::Single => self.lr,
         };
         match kind {
-            Kind::Vector => self.lr,
+            Kind::Vector | Kind::Cores => self.lr,
             Kind::Matrix { fan_in } => by_fan_in(fan_in),
             Kind::InputMatrix { fan_in } => self.input_factor * by_fan_in(fan_in),
             Kind::InputCores => self.input_factor * self.lr,

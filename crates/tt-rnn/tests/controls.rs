@@ -7,7 +7,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{Mode, Model, ModelConfig, PackedFrames, find};
+use tt_rnn::models::{Mode, Model, ModelConfig, PackedFrames, Stack, find};
 use tt_rnn::parameters::{Optimizer, Parameter};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::Rates;
@@ -33,6 +33,7 @@ fn config() -> ModelConfig {
         backend: Backend::Fused,
         precision: Precision::F32,
         dense_hidden: 6,
+        stack: Stack::default(),
         gate_activation: GateActivation::HardSigmoid,
         affine: Affine { scale: SCALE as f32, shift: -1.0 },
         mlp_frames: 1,

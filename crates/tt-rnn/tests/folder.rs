@@ -8,7 +8,7 @@ use small::{Kind, MODELS, clip, exported, frames};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tt_rnn::folder::{CONFIG, Config, Numbers, WEIGHTS};
-use tt_rnn::models::{Mode, Model, PackedFrames, find};
+use tt_rnn::models::{Mode, Model, ModelConfig, PackedFrames, Readout, Stack, find};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
 
@@ -181,6 +181,22 @@ fn a_control_is_not_exported() {
         let error = Config::of(name, &built, (vec!["a".into()], false), frames, serde_json::Value::Null);
         let error = error.unwrap_err().to_string();
         assert!(error.contains(&format!("{name} is a control")), "{error}");
+    }
+}
+
+#[test]
+fn what_a_folder_has_no_place_for_is_named_by_its_key() {
+    for (stack, key) in [
+        (Stack { layers: 2, ..Stack::default() }, "model.layers"),
+        (Stack { bidirectional: true, ..Stack::default() }, "model.bidirectional"),
+        (Stack { readout: Readout::Max, ..Stack::default() }, "model.readout"),
+    ] {
+        let built = ModelConfig { stack, warm_up_to: 0, ..Kind::of("tt-gru").built() };
+        let model = find("tt-gru").unwrap().build(&built, &Device::Cpu, 0).unwrap();
+        let frames = frames(model.as_ref(), 0);
+        let error = Config::of("tt-gru", &built, (vec!["a".into()], false), frames, serde_json::Value::Null);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("tt-gru cannot be exported") && error.contains(key), "{error}");
     }
 }
 

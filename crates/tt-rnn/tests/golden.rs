@@ -8,7 +8,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::simd::Isa;
 use tt_rnn::adam::{Adam, AdamConfig, AdamState};
-use tt_rnn::models::{Mode, ModelConfig, PackedFrames, find};
+use tt_rnn::models::{Mode, ModelConfig, PackedFrames, Stack, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::Rates;
@@ -103,6 +103,7 @@ fn twenty_steps_of_training_follow_pytorch() {
         backend: Backend::Fused,
         precision: Precision::F32,
         dense_hidden: 12,
+        stack: Stack::default(),
         gate_activation: GateActivation::HardSigmoid,
         affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },
         mlp_frames: 1,

@@ -7,7 +7,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, find};
+use tt_rnn::models::{FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, Stack, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::{RateRule, Rates};
@@ -27,6 +27,7 @@ fn small() -> ModelConfig {
         backend: Backend::Fused,
         precision: Precision::F32,
         dense_hidden: 6,
+        stack: Stack::default(),
         gate_activation: GateActivation::HardSigmoid,
         affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },
         mlp_frames: 3,

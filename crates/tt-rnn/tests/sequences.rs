@@ -144,11 +144,25 @@ fn stacked_bidirectional_and_pooled_models_learn() {
 }
 
 #[test]
-fn clips_are_reversed_and_averaged_one_by_one() {
+fn clips_are_reversed_and_read_out_one_by_one() {
     let rows = Var::new(&[[1.0_f32], [2.0], [3.0], [10.0], [20.0]], &Device::Cpu).unwrap();
     let reversed = packed::reverse(&rows, &[3, 2]).unwrap();
     assert_eq!(values(&reversed), [3.0, 2.0, 1.0, 20.0, 10.0]);
     assert_eq!(values(&packed::mean(&rows, &[3, 2]).unwrap()), [2.0, 15.0]);
+    assert_eq!(values(&packed::max(&rows, &[3, 2]).unwrap()), [3.0, 20.0]);
     assert!(packed::reverse(&rows, &[3, 3]).is_err());
-    assert!(packed::mean(&rows, &[3]).is_err());
+    for read in [packed::mean, packed::max] {
+        assert!(read(&rows, &[3]).is_err());
+        assert!(read(&rows, &[5, 0]).unwrap_err().to_string().contains("clip 1 has no frames"));
+    }
+}
+
+#[test]
+fn of_equal_largest_values_the_first_has_the_gradient() {
+    let rows = Var::new(&[[1.0_f32, 7.0], [5.0, 7.0], [5.0, -1.0], [-3.0, -2.0]], &Device::Cpu).unwrap();
+    let largest = packed::max(&rows, &[3, 1]).unwrap();
+    assert_eq!(values(&largest), [5.0, 7.0, -3.0, -2.0]);
+    let factors = Tensor::new(&[[1.0_f32, 2.0], [3.0, 4.0]], &Device::Cpu).unwrap();
+    let grads = (largest * factors).unwrap().sum_all().unwrap().backward().unwrap();
+    assert_eq!(values(grads.get(&rows).unwrap()), [0.0, 2.0, 1.0, 0.0, 0.0, 0.0, 3.0, 4.0]);
 }

@@ -1,7 +1,7 @@
 //! Checks values before anything is built.
 
 use super::error::{Result, SpecError, nearest_or};
-use super::fields::{MODEL_NAMES, Spec};
+use super::fields::{MODEL_NAMES, ModelSpec, Spec};
 use crate::record::FINAL;
 
 impl Spec {
@@ -23,11 +23,28 @@ impl Spec {
             &["glorot1d", "orthogonal", "variance-matched"],
         )?;
         nearest_or("model.backend", &self.model.backend, &["fused", "ops", "reference"])?;
+        nearest_or("model.readout", &self.model.readout, &["last", "mean", "max"])?;
         nearest_or("model.gate_activation", &self.model.gate_activation, &["hard-sigmoid", "sigmoid"])?;
         nearest_or("train.dense_masks", &self.train.dense_masks, &["shared", "per-gate"])?;
         nearest_or("train.lr_rule", &self.train.lr_rule, &["fan-in", "single"])?;
         self.check_modes()?;
+        self.check_padding()?;
         self.check_numbers()
+    }
+
+    /// The padding of the released scripts is that of their models.
+    fn check_padding(&self) -> Result<()> {
+        let ModelSpec { layers, bidirectional, readout, .. } = &self.model;
+        if self.train.warm_up_to > 0 && (*layers > 1 || *bidirectional || readout != "last") {
+            return Err(SpecError::Value {
+                key: "train.warm_up_to",
+                value: self.train.warm_up_to.to_string(),
+                reason: "steps without input are known for one layer that reads forward and gives its last state: set it \
+                         to 0, or leave model.layers, model.bidirectional and model.readout out"
+                    .into(),
+            });
+        }
+        Ok(())
     }
 
     fn check_modes(&self) -> Result<()> {
@@ -65,6 +82,7 @@ impl Spec {
             ("model.rank", self.model.rank),
             ("model.mlp_rank", self.model.mlp_rank),
             ("model.dense_hidden", self.model.dense_hidden),
+            ("model.layers", self.model.layers),
             ("model.output_modes", self.model.output_modes.iter().product()),
             ("data.fps", self.data.fps as usize),
             ("data.every", self.data.every),

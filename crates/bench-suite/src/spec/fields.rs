@@ -98,6 +98,15 @@ pub struct ModelSpec {
     pub backend: String,
     /// Hidden units of the dense models.
     pub dense_hidden: usize,
+    /// Layers of the recurrent models, on one another.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub layers: usize,
+    /// Whether each layer also reads clips backward, with weights of its own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub bidirectional: bool,
+    /// What the classifier reads of the uppermost layer's states: `last`, `mean` or `max` over time.
+    #[serde(default = "last", skip_serializing_if = "is_last")]
+    pub readout: String,
     /// `hard-sigmoid` or `sigmoid`.
     pub gate_activation: String,
     /// Frames that TT-MLP concatenates.
@@ -106,6 +115,31 @@ pub struct ModelSpec {
     pub mlp_input_modes: Vec<usize>,
     /// Inner rank of TT-MLP.
     pub mlp_rank: usize,
+}
+
+// Keys that came later are left out of a specification's text where they say what was always done: runs that were
+// recorded before keep their names.
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_one(count: &usize) -> bool {
+    *count == 1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+fn last() -> String {
+    "last".to_owned()
+}
+
+fn is_last(name: &str) -> bool {
+    name == "last"
 }
 
 /// Folds.
@@ -146,7 +180,7 @@ pub struct TrainSpec {
     pub lr_rule: String,
     /// Rates of models that have their own in place of `lr`.
     pub model_lr: BTreeMap<String, f64>,
-    /// Factor on the rate of the input-to-hidden weights, dense matrix or cores.
+    /// Factor on the rate of the weights that read frames, dense matrix or cores.
     pub input_lr_factor: f64,
     /// Pixel value p becomes `pixel_scale · p + pixel_shift`.
     pub pixel_scale: f64,
@@ -224,7 +258,7 @@ impl Spec {
 }
 
 impl Spec {
-    /// A complete specification: its keys are the valid keys.
+    /// A complete specification, no key of which is left out: its keys are the valid keys.
     pub(super) fn example() -> Self {
         let per_model = || MODEL_NAMES.iter().map(|name| (*name).to_owned());
         Self {
@@ -253,6 +287,9 @@ impl Spec {
                 core_init: String::new(),
                 backend: String::new(),
                 dense_hidden: 0,
+                layers: 2,
+                bidirectional: true,
+                readout: String::new(),
                 gate_activation: String::new(),
                 mlp_frames: 0,
                 mlp_input_modes: vec![],

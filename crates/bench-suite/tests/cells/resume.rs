@@ -12,7 +12,22 @@ fn a_killed_cell_goes_on_from_its_checkpoint_and_ends_the_same() {
     let models: Vec<&str> = MODEL_NAMES.into_iter().filter(|name| !name.ends_with("rnn")).collect();
     let mut settings = vec![format!("model.names={models:?}")];
     settings.extend(models.iter().map(|model| format!("train.epochs.{model}=40")));
-    let run = Run::new(&settings.iter().map(String::as_str).collect::<Vec<_>>());
+    check(&Run::new(&settings.iter().map(String::as_str).collect::<Vec<_>>()));
+}
+
+#[test]
+fn a_killed_cell_of_two_layers_and_both_directions_ends_the_same() {
+    check(&Run::new(&[
+        "model.names=[\"tt-gru\"]",
+        "train.epochs.tt-gru=40",
+        "model.layers=2",
+        "model.bidirectional=true",
+        "model.readout=mean",
+        "train.recurrent_dropout=0.25",
+    ]));
+}
+
+fn check(run: &Run) {
     for cell in run.cells() {
         run.finish(&cell, "--threads 1");
         let expected = run.outcome(&cell);

@@ -2,7 +2,7 @@
 
 use super::{CONFIG, misfit};
 use crate::Result;
-use crate::models::{Form, ModelConfig, find};
+use crate::models::{Form, ModelConfig, Stack, find};
 use crate::projection::{DENSE, GateLayout, TRAIN};
 use crate::recurrence::{Cell, GateActivation};
 use serde::{Deserialize, Serialize};
@@ -143,7 +143,8 @@ impl Config {
     /// Of a model as it was built.
     ///
     /// # Errors
-    /// [`crate::Error::Unsupported`] for a control: it says something of a data set and is not made for use.
+    /// [`crate::Error::Unsupported`] for a control, which says something of a data set and is not made for use, and for
+    /// what a model folder has no place for.
     pub fn of(
         model: &str,
         built: &ModelConfig,
@@ -151,6 +152,12 @@ impl Config {
         frames: Frames,
         trained: serde_json::Value,
     ) -> Result<Self> {
+        if let (Form::Recurrent { .. }, Some(key)) = (find(model)?.form, built.stack.unusual()) {
+            return Err(crate::Error::Unsupported(format!(
+                "{model} cannot be exported: a model folder holds one layer that reads forward and gives its last state, \
+                 and {key} is set otherwise"
+            )));
+        }
         let train = |modes: &[usize], rank, gates, trains| -> Result<Input> {
             let shape = TtShape::uniform(modes, &built.output_modes, rank, gates)?;
             Ok(Input::Train {
@@ -322,6 +329,7 @@ impl Config {
             backend: Backend::Fused,
             precision: Precision::F32,
             dense_hidden: self.hidden(),
+            stack: Stack::default(),
             gate_activation: activation.parse()?,
             affine: Affine { scale: self.frames.scale, shift: self.frames.shift },
             mlp_frames: self.frames.take.unwrap_or(1),

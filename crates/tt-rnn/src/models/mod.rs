@@ -3,12 +3,13 @@
 mod grey;
 mod linear;
 mod mean_frame;
+mod pass;
 mod pooled_gru;
 mod recurrent;
 mod stacked_frames;
 mod tt_mlp;
 
-pub use crate::config::ModelConfig;
+pub use crate::config::{ModelConfig, Readout, Stack};
 use crate::parameters::{Parameter, glorot_uniform};
 use crate::projection::{DENSE, Factorization, TRAIN};
 use crate::rates::Kind;
@@ -141,7 +142,7 @@ pub trait Model: std::fmt::Debug {
     fn logits(&self, frames: &PackedFrames, mode: Mode<'_>) -> Result<Tensor>;
     /// All parameters: what is trained.
     fn parameters(&self) -> Vec<Parameter>;
-    /// Trained input-to-hidden weights, biases left out, as the paper counts them.
+    /// Trained weights that read frames, biases left out, as the paper counts them.
     fn input_parameters(&self) -> usize;
     /// The frames that a clip must bring.
     fn frames(&self) -> FrameChoice {
@@ -154,7 +155,7 @@ pub trait Model: std::fmt::Debug {
     }
 }
 
-/// Dense `[H, K]` softmax or sigmoid classifier on the last hidden state.
+/// Dense `[H, K]` softmax or sigmoid classifier on what is read of the hidden states.
 #[derive(Debug)]
 struct Classifier {
     kernel: Parameter,

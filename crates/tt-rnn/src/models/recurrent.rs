@@ -1,68 +1,28 @@
-//! Plain RNN, GRU and LSTM with a dense or a Tensor-Train input projection.
+//! Plain RNN, GRU and LSTM with a dense or a Tensor-Train input projection: one layer, or several, in one direction of
+//! time or in both.
 //!
 //! # Paper
 //! Yang, Krompass, Tresp 2017, TT-GRU and TT-LSTM: only the input products are trains, U and the classifier
-//! stay dense, and the classifier reads the last hidden state.
+//! stay dense, and the classifier reads the last hidden state of one layer.
 
-use super::{Classifier, Mode, Model, ModelConfig, PackedFrames};
-use crate::Result;
-use crate::layer::{GradientSink, LayerCall, RecurrentLayer, RecurrentMasks, Sinks};
-use crate::parameters::{Parameter, orthogonal};
-use crate::projection::{Factorization, InputDropout};
-use crate::rates::Kind;
-use crate::recurrence::ops::Ops;
-use crate::recurrence::{Cell, Recurrence};
-use candle_core::{DType, Device, Tensor};
-use rand::{Rng, RngExt};
+use super::pass::{Pass, Place};
+use super::{Classifier, Mode, Model, ModelConfig, PackedFrames, Readout};
+use crate::layer::Output;
+use crate::packed;
+use crate::parameters::Parameter;
+use crate::projection::Factorization;
+use crate::recurrence::Cell;
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
 use std::sync::Arc;
-use tt_core::apply::{Affine, Backend};
-use tt_core::rng::{Stream, stream};
 
-/// One recurrent layer and its classifier.
+/// Recurrent layers on one another, and a classifier.
 #[derive(Debug)]
 pub(super) struct Recurrent {
-    layer: RecurrentLayer,
-    input: Parameter,
-    /// Whether the input weights keep their initial values.
-    frozen: bool,
-    /// `[U | b]`.
-    weights: Parameter,
+    /// The lowest first; of each the forward direction, then the backward one if there is one.
+    layers: Vec<Vec<Pass>>,
+    readout: Readout,
     classifier: Classifier,
-    dropout: Dropout,
-    affine: Affine,
-    warm_up_to: usize,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Dropout {
-    recurrent: f32,
-    per_gate: bool,
-    /// Of the input features, a mask per gate: drawn inside the projection.
-    input: f32,
-    /// Of the input features, one mask for all gates: laid on the rows before the projection reads them.
-    rows: f32,
-}
-
-impl Dropout {
-    fn new(config: &ModelConfig, masks_by_gate: bool) -> Self {
-        let (per_gate, input, rows) = if masks_by_gate {
-            (config.dense_masks_per_gate, config.dense_input_dropout, 0.0)
-        } else {
-            (false, 0.0, config.tt_input_dropout)
-        };
-        Self { recurrent: config.recurrent_dropout, per_gate, input, rows }
-    }
-}
-
-/// U orthogonal over the whole `[H, G·H]` matrix; biases zero, the LSTM's forget gate one.
-fn recurrent_weights(cell: Cell, hidden: usize, seed: u64) -> Vec<f32> {
-    let width = cell.gates() * hidden;
-    let mut weights = orthogonal(hidden, width, &mut stream(seed, "init/recurrent"));
-    weights.resize(hidden * width + width, 0.0);
-    if cell == Cell::Lstm {
-        weights[hidden * width + hidden..][..hidden].fill(1.0);
-    }
-    weights
 }
 
 impl Recurrent {
@@ -73,146 +33,102 @@ impl Recurrent {
         device: &Device,
         seed: u64,
     ) -> Result<Self> {
-        let projection = (input.new)(config, cell.gates())?;
-        let (hidden, values) = (projection.outputs() / cell.gates(), projection.weights());
-        let mut input =
-            Parameter::of_parts(values.name, values.parts, projection.initial(seed), &values.shape, device)?;
-        let initial = recurrent_weights(cell, hidden, seed);
-        let (length, biases) = (initial.len(), cell.gates() * hidden);
-        let parts = vec![(length - biases, Kind::Matrix { fan_in: hidden }), (biases, Kind::Vector)];
-        let mut weights = Parameter::of_parts("recurrent", parts, initial, &[length], device)?;
-        let dropout = Dropout::new(config, projection.masks_by_gate());
-        let gate_activation = config.gate_activation;
-        let layer = if device.is_cpu() && config.backend != Backend::Ops {
-            input.sink = values.sink.then(GradientSink::default);
-            weights.sink = Some(GradientSink::default());
-            let sinks = Sinks { input: input.sink.clone(), recurrent: weights.sink.clone() };
-            RecurrentLayer::new(
-                Arc::clone(&projection),
-                Recurrence::new(cell, gate_activation, hidden),
-                sinks,
-            )
-        } else {
-            let kernels = config.backend == Backend::Fused;
-            RecurrentLayer::by_operators(projection, Ops { cell, gate_activation, hidden, kernels })
-        };
-        Ok(Self {
-            layer,
-            input,
-            frozen: false,
-            weights,
-            classifier: Classifier::new(hidden, config, device, seed)?,
-            dropout,
-            affine: config.affine,
-            warm_up_to: config.warm_up_to,
-        })
-    }
-
-    /// The same with input weights that stay what the seed makes them: no parameters, and in no checkpoint.
-    pub(super) fn frozen(self) -> Self {
-        Self { frozen: true, ..self }
-    }
-
-    fn input_weights(&self) -> Tensor {
-        let var = &self.input.var;
-        if self.frozen { var.as_detached_tensor() } else { var.as_tensor().clone() }
-    }
-
-    /// Rows with dropped features, one mask per clip: a dropped feature holds the number whose scaled value is
-    /// zero, a kept one the number whose scaled value is `1 / (1 - p)` times what it was.
-    ///
-    /// # Cost
-    /// The batch as f32, four times its bytes.
-    fn drop_features(&self, frames: &PackedFrames, stream: &mut Stream) -> Result<Tensor> {
-        let p = self.dropout.rows;
-        let Affine { scale, shift } = self.affine;
-        let (offset, keep) = (shift / scale, 1.0 / (1.0 - p));
-        let features = frames.rows.dim(1)?;
-        let mut clips = Vec::with_capacity(frames.lengths.len());
-        let mut start = 0;
-        for length in &frames.lengths {
-            let mask: Vec<f32> =
-                (0..features).map(|_| if stream.random::<f32>() < p { 0.0 } else { keep }).collect();
-            let mask = Tensor::from_vec(mask, (1, features), frames.rows.device())?;
-            let rows = frames.rows.narrow(0, start, *length)?.to_dtype(DType::F32)?;
-            let rows = rows.affine(1.0, f64::from(offset))?.broadcast_mul(&mask)?;
-            clips.push(rows.affine(1.0, f64::from(-offset))?);
-            start += length;
+        let stack = config.stack;
+        if let Some(key) = stack.unusual().filter(|_| config.warm_up_to > 0) {
+            return Err(Error::Unsupported(format!(
+                "train.warm_up_to is the padding of one layer that reads forward and gives its last state; with {key} \
+                 set it must be 0"
+            )));
         }
-        Ok(Tensor::cat(&clips, 0)?) // [sum T_b, M]
+        let directions: &[bool] = if stack.bidirectional { &[false, true] } else { &[false] };
+        let mut layers = Vec::with_capacity(stack.layers);
+        for (layer, projection) in input.of_layers(config, cell.gates())?.into_iter().enumerate() {
+            let pass = |backward: &bool| {
+                let place = Place { layer, backward: *backward };
+                Pass::new(config, cell, Arc::clone(&projection), place, device, seed)
+            };
+            layers.push(directions.iter().map(pass).collect::<Result<Vec<_>>>()?);
+        }
+        let states = layers.last().into_iter().flatten().map(|pass| pass.layer().hidden()).sum();
+        let classifier = Classifier::new(states, config, device, seed)?;
+        Ok(Self { layers, readout: stack.readout, classifier })
     }
 
-    fn call(&self, lengths: &[usize], mode: Mode<'_>) -> LayerCall {
-        let warm_up = match self.warm_up_to {
-            0 => Vec::new(),
-            longest => lengths.iter().map(|t| longest.saturating_sub(*t)).collect(),
-        };
-        let mut call = LayerCall { lengths: lengths.to_vec(), warm_up, ..LayerCall::default() };
-        if let Mode::Train(stream) = mode {
-            call.train = true;
-            call.masks = self.masks(lengths.len(), stream);
-            if self.dropout.input > 0.0 {
-                call.input_dropout =
-                    Some(InputDropout { probability: self.dropout.input, seed: stream.next_u64() });
-            }
+    /// The same where the weights that read frames stay what the seed makes them.
+    pub(super) fn frozen(mut self) -> Self {
+        if let Some(lowest) = self.layers.first_mut() {
+            *lowest = std::mem::take(lowest).into_iter().map(Pass::frozen).collect();
         }
-        call
+        self
     }
 
-    fn masks(&self, clips: usize, stream: &mut Stream) -> RecurrentMasks {
-        let p = self.dropout.recurrent;
-        if p == 0.0 {
-            return RecurrentMasks::None;
-        }
-        let keep = 1.0 / (1.0 - p);
-        let mut draw = |count: usize| -> Vec<f32> {
-            (0..count).map(|_| if stream.random::<f32>() < p { 0.0 } else { keep }).collect()
-        };
-        if self.dropout.per_gate {
-            RecurrentMasks::PerGate(draw(self.layer.cell().gates() * clips * self.layer.hidden()))
-        } else {
-            RecurrentMasks::Shared(draw(clips * self.layer.hidden()))
-        }
+    fn passes(&self) -> impl Iterator<Item = &Pass> {
+        self.layers.iter().flatten()
     }
+}
+
+/// The states of all directions of a layer side by side: `[B, D·H]` or `[sum T_b, D·H]`.
+fn states(
+    layer: &[Pass],
+    rows: &Tensor,
+    lengths: &[usize],
+    output: Output,
+    mode: &mut Mode<'_>,
+) -> Result<Tensor> {
+    let directions =
+        layer.iter().map(|pass| pass.states(rows, lengths, output, mode)).collect::<Result<Vec<_>>>()?;
+    Ok(if let [one] = &directions[..] { one.clone() } else { Tensor::cat(&directions, 1)? })
 }
 
 impl Model for Recurrent {
     fn logits(&self, frames: &PackedFrames, mut mode: Mode<'_>) -> Result<Tensor> {
-        let rows = match &mut mode {
-            Mode::Train(stream) if self.dropout.rows > 0.0 => self.drop_features(frames, stream)?,
-            _ => frames.rows.clone(),
+        let lengths = &frames.lengths;
+        let mut rows = frames.rows.clone();
+        for (at, layer) in self.layers.iter().enumerate() {
+            let last = at + 1 == self.layers.len() && self.readout == Readout::Last;
+            let output = if last { Output::Last } else { Output::Sequence };
+            rows = states(layer, &rows, lengths, output, &mut mode)?;
+        }
+        let read = match self.readout {
+            Readout::Last => rows,
+            Readout::Mean => packed::mean(&rows, lengths)?,
+            Readout::Max => packed::max(&rows, lengths)?,
         };
-        let call = self.call(&frames.lengths, mode);
-        let last = self.layer.forward(&rows, &self.input_weights(), &self.weights.var, call)?;
-        self.classifier.logits(&last)
+        self.classifier.logits(&read)
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        let [kernel, bias] = self.classifier.parameters();
-        let mut parameters = vec![self.weights.clone(), kernel, bias];
-        if !self.frozen {
-            parameters.push(self.input.clone());
-        }
-        parameters
+        let recurrent = self.passes().map(Pass::recurrent_parameter);
+        let input = self.passes().filter_map(Pass::input_parameter);
+        recurrent.chain(self.classifier.parameters()).chain(input).collect()
     }
 
     fn input_parameters(&self) -> usize {
-        if self.frozen { 0 } else { self.input.var.elem_count() }
+        let of_frames = self.layers.first().into_iter().flatten().filter_map(Pass::input_parameter);
+        of_frames.map(|parameter| parameter.var.elem_count()).sum()
     }
 
     fn saturated_gates(&self, frames: &PackedFrames) -> Result<Option<f64>> {
-        let call = self.call(&frames.lengths, Mode::Evaluate);
-        let (input, weights) = (self.input_weights(), &self.weights.var);
-        let activations = self.layer.activations(&frames.rows, &input, weights, call)?;
-        let (cell, hidden) = (self.layer.cell(), self.layer.hidden());
-        let gates = activations
-            .chunks_exact(cell.gates() * hidden)
-            .flat_map(|row| row.chunks_exact(hidden).enumerate())
-            .filter(|(gate, _)| cell.squashes(*gate))
-            .flat_map(|(_, values)| values);
-        let (count, saturated) = gates.fold((0_usize, 0_usize), |(count, saturated), value| {
-            (count + 1, saturated + usize::from(!(0.01..=0.99).contains(value)))
-        });
+        let (mut count, mut saturated) = (0_usize, 0_usize);
+        let mut rows = frames.rows.clone();
+        for (at, layer) in self.layers.iter().enumerate() {
+            for pass in layer {
+                let activations = pass.activations(&rows, &frames.lengths)?;
+                let (cell, hidden) = (pass.layer().cell(), pass.layer().hidden());
+                let gates = activations
+                    .chunks_exact(cell.gates() * hidden)
+                    .flat_map(|row| row.chunks_exact(hidden).enumerate())
+                    .filter(|(gate, _)| cell.squashes(*gate))
+                    .flat_map(|(_, values)| values);
+                for value in gates {
+                    count += 1;
+                    saturated += usize::from(!(0.01..=0.99).contains(value));
+                }
+            }
+            if at + 1 < self.layers.len() {
+                rows = states(layer, &rows, &frames.lengths, Output::Sequence, &mut Mode::Evaluate)?;
+            }
+        }
         Ok((count > 0).then(|| saturated as f64 / count as f64))
     }
 }

@@ -7,19 +7,20 @@
 mod dense;
 mod train;
 
-use crate::Result;
 pub use crate::call::InputDropout;
 use crate::call::LayerCall;
 pub use crate::config::GateLayout;
 use crate::config::ModelConfig;
 use crate::rates::Kind;
+use crate::{Error, Result};
 use candle_core::Tensor;
 pub use dense::DenseProjection;
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 pub use train::TtProjection;
-use tt_core::apply::Rows;
+use tt_core::apply::{Affine, Rows};
+use tt_core::decomposition::balanced_modes;
 
 /// A full matrix.
 pub const DENSE: Factorization = Factorization { name: "dense", new: dense::of_model };
@@ -33,6 +34,28 @@ pub struct Factorization {
     pub name: &'static str,
     /// Makes the projection of a model whose cell has so many gates.
     pub new: fn(&ModelConfig, usize) -> Result<Arc<dyn Projection>>,
+}
+
+impl Factorization {
+    /// The projections of a stack of layers, the lowest first: the others read the states below them as they are, in
+    /// modes planned for their number. Both directions of a layer have one of the same sizes.
+    ///
+    /// # Errors
+    /// No layer, or sizes that the form cannot have.
+    pub fn of_layers(&self, config: &ModelConfig, gates: usize) -> Result<Vec<Arc<dyn Projection>>> {
+        if config.stack.layers == 0 {
+            return Err(Error::Unsupported("a recurrent model has at least one layer".into()));
+        }
+        let lowest = (self.new)(config, gates)?;
+        let features = config.stack.directions() * lowest.outputs() / gates;
+        let mut layers = vec![lowest];
+        while layers.len() < config.stack.layers {
+            let input_modes = balanced_modes(features, config.output_modes.len())?;
+            let between = ModelConfig { features, input_modes, affine: Affine::IDENTITY, ..config.clone() };
+            layers.push((self.new)(&between, gates)?);
+        }
+        Ok(layers)
+    }
 }
 
 impl PartialEq for Factorization {

@@ -7,7 +7,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::folder::{Config, FpsRule, Frames, Numbers, from_checkpoint, save};
-use tt_rnn::models::{FrameChoice, Model, ModelConfig, find};
+use tt_rnn::models::{FrameChoice, Model, ModelConfig, Stack, find};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
 
@@ -50,6 +50,7 @@ impl Kind {
             backend: Backend::Fused,
             precision: Precision::F32,
             dense_hidden: 5,
+            stack: Stack::default(),
             gate_activation: self.gate_activation,
             affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },
             mlp_frames: 3,

@@ -1,0 +1,256 @@
+//! One pass over the frames of clips: a recurrent layer in one direction of time, its weights and its dropout.
+
+use super::{Mode, ModelConfig};
+use crate::Result;
+use crate::layer::{GradientSink, LayerCall, Output, RecurrentLayer, RecurrentMasks, Sinks};
+use crate::packed;
+use crate::parameters::{Parameter, orthogonal};
+use crate::projection::{InputDropout, Projection};
+use crate::rates::Kind;
+use crate::recurrence::ops::Ops;
+use crate::recurrence::{Cell, Recurrence};
+use candle_core::{DType, Device, Tensor};
+use rand::{Rng, RngExt};
+use std::sync::Arc;
+use tt_core::apply::{Affine, Backend};
+use tt_core::rng::{Stream, stream};
+
+/// Where a pass is in its model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// From 0, the layer that reads frames.
+    pub(super) layer: usize,
+    pub(super) backward: bool,
+}
+
+impl Place {
+    fn is_first(self) -> bool {
+        self.layer == 0 && !self.backward
+    }
+
+    /// What distinguishes its parameters and streams from those of other places; nothing for the first, whose model may
+    /// have no other.
+    fn name(self) -> String {
+        let direction = if self.backward { "back." } else { "" };
+        if self.is_first() { String::new() } else { format!("layer.{}.{direction}", self.layer + 1) }
+    }
+
+    /// The stream of this place, from what the model has.
+    fn stream(self, seed: u64) -> Stream {
+        stream(seed, &format!("place/{}", self.name()))
+    }
+}
+
+/// A recurrent layer in one direction of time.
+#[derive(Debug)]
+pub(super) struct Pass {
+    place: Place,
+    layer: RecurrentLayer,
+    input: Parameter,
+    /// Whether the input weights keep their initial values.
+    frozen: bool,
+    /// `[U | b]`.
+    weights: Parameter,
+    dropout: Dropout,
+    affine: Affine,
+    warm_up_to: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Dropout {
+    recurrent: f32,
+    per_gate: bool,
+    /// Of the input features, a mask per gate: drawn inside the projection.
+    input: f32,
+    /// Of the input features, one mask for all gates: laid on the rows before the projection reads them.
+    rows: f32,
+}
+
+impl Dropout {
+    fn new(config: &ModelConfig, masks_by_gate: bool) -> Self {
+        let (per_gate, input, rows) = if masks_by_gate {
+            (config.dense_masks_per_gate, config.dense_input_dropout, 0.0)
+        } else {
+            (false, 0.0, config.tt_input_dropout)
+        };
+        Self { recurrent: config.recurrent_dropout, per_gate, input, rows }
+    }
+}
+
+/// U orthogonal over the whole `[H, G·H]` matrix; biases zero, the LSTM's forget gate one.
+fn recurrent_weights(cell: Cell, hidden: usize, seed: u64) -> Vec<f32> {
+    let width = cell.gates() * hidden;
+    let mut weights = orthogonal(hidden, width, &mut stream(seed, "init/recurrent"));
+    weights.resize(hidden * width + width, 0.0);
+    if cell == Cell::Lstm {
+        weights[hidden * width + hidden..][..hidden].fill(1.0);
+    }
+    weights
+}
+
+impl Pass {
+    pub(super) fn new(
+        config: &ModelConfig,
+        cell: Cell,
+        projection: Arc<dyn Projection>,
+        place: Place,
+        device: &Device,
+        seed: u64,
+    ) -> Result<Self> {
+        let (hidden, values) = (projection.outputs() / cell.gates(), projection.weights());
+        let seed = if place.is_first() { seed } else { place.stream(seed).next_u64() };
+        let parameter = |name: &str, parts, values, shape: &[usize]| {
+            Parameter::of_parts(&format!("{}{name}", place.name()), parts, values, shape, device)
+        };
+        let (affine, kinds) = if place.layer == 0 {
+            (config.affine, values.parts)
+        } else {
+            let of_states = |(count, kind): (usize, Kind)| (count, kind.of_states());
+            (Affine::IDENTITY, values.parts.into_iter().map(of_states).collect())
+        };
+        let mut input = parameter(values.name, kinds, projection.initial(seed), &values.shape)?;
+        let initial = recurrent_weights(cell, hidden, seed);
+        let (length, biases) = (initial.len(), cell.gates() * hidden);
+        let kinds = vec![(length - biases, Kind::Matrix { fan_in: hidden }), (biases, Kind::Vector)];
+        let mut weights = parameter("recurrent", kinds, initial, &[length])?;
+        let dropout = Dropout::new(config, projection.masks_by_gate());
+        let gate_activation = config.gate_activation;
+        let layer = if device.is_cpu() && config.backend != Backend::Ops {
+            input.sink = values.sink.then(GradientSink::default);
+            weights.sink = Some(GradientSink::default());
+            let sinks = Sinks { input: input.sink.clone(), recurrent: weights.sink.clone() };
+            RecurrentLayer::new(projection, Recurrence::new(cell, gate_activation, hidden), sinks)
+        } else {
+            let kernels = config.backend == Backend::Fused;
+            RecurrentLayer::by_operators(projection, Ops { cell, gate_activation, hidden, kernels })
+        };
+        let warm_up_to = config.warm_up_to;
+        Ok(Self { place, layer, input, frozen: false, weights, dropout, affine, warm_up_to })
+    }
+
+    /// The same with input weights that stay what the seed makes them: no parameters, and in no checkpoint.
+    pub(super) fn frozen(self) -> Self {
+        Self { frozen: true, ..self }
+    }
+
+    pub(super) fn layer(&self) -> &RecurrentLayer {
+        &self.layer
+    }
+
+    /// `[U | b]`.
+    pub(super) fn recurrent_parameter(&self) -> Parameter {
+        self.weights.clone()
+    }
+
+    /// The input weights, where they are trained.
+    pub(super) fn input_parameter(&self) -> Option<Parameter> {
+        (!self.frozen).then(|| self.input.clone())
+    }
+
+    /// Rows in the order in which they are read, which is its own inverse.
+    fn turned(&self, rows: &Tensor, lengths: &[usize]) -> Result<Tensor> {
+        if self.place.backward { packed::reverse(rows, lengths) } else { Ok(rows.clone()) }
+    }
+
+    /// The state after the last frame read of each clip, `[B, H]`, or after every frame, `[sum T_b, H]`, in the order of
+    /// the frames.
+    pub(super) fn states(
+        &self,
+        rows: &Tensor,
+        lengths: &[usize],
+        output: Output,
+        mode: &mut Mode<'_>,
+    ) -> Result<Tensor> {
+        let mut own = match mode {
+            Mode::Train(stream) if !self.place.is_first() => Some(self.place.stream(stream.next_u64())),
+            _ => None,
+        };
+        let stream = match mode {
+            Mode::Train(stream) => Some(own.as_mut().unwrap_or(stream)),
+            Mode::Evaluate => None,
+        };
+        let mut rows = self.turned(rows, lengths)?;
+        let call = match stream {
+            Some(stream) => {
+                if self.dropout.rows > 0.0 {
+                    rows = self.drop_features(&rows, lengths, stream)?;
+                }
+                self.training_call(lengths, stream)
+            }
+            None => self.call(lengths),
+        };
+        let call = LayerCall { output, ..call };
+        let states = self.layer.forward(&rows, &self.input_weights(), &self.weights.var, call)?;
+        match output {
+            Output::Last => Ok(states),
+            Output::Sequence => self.turned(&states, lengths),
+        }
+    }
+
+    /// Activations of all gate blocks at every step, `[sum T_b, G·H]`, in the order of reading.
+    pub(super) fn activations(&self, rows: &Tensor, lengths: &[usize]) -> Result<Vec<f32>> {
+        let rows = self.turned(rows, lengths)?;
+        self.layer.activations(&rows, &self.input_weights(), &self.weights.var, self.call(lengths))
+    }
+
+    fn input_weights(&self) -> Tensor {
+        let var = &self.input.var;
+        if self.frozen { var.as_detached_tensor() } else { var.as_tensor().clone() }
+    }
+
+    /// Rows with dropped features, one mask per clip: a dropped feature holds the number whose scaled value is
+    /// zero, a kept one the number whose scaled value is `1 / (1 - p)` times what it was.
+    ///
+    /// # Cost
+    /// The batch as f32, four times its bytes.
+    fn drop_features(&self, rows: &Tensor, lengths: &[usize], stream: &mut Stream) -> Result<Tensor> {
+        let p = self.dropout.rows;
+        let Affine { scale, shift } = self.affine;
+        let (offset, keep) = (shift / scale, 1.0 / (1.0 - p));
+        let features = rows.dim(1)?;
+        let mut clips = Vec::with_capacity(lengths.len());
+        let mut start = 0;
+        for length in lengths {
+            let mask: Vec<f32> =
+                (0..features).map(|_| if stream.random::<f32>() < p { 0.0 } else { keep }).collect();
+            let mask = Tensor::from_vec(mask, (1, features), rows.device())?;
+            let rows = rows.narrow(0, start, *length)?.to_dtype(DType::F32)?;
+            let rows = rows.affine(1.0, f64::from(offset))?.broadcast_mul(&mask)?;
+            clips.push(rows.affine(1.0, f64::from(-offset))?);
+            start += length;
+        }
+        Ok(Tensor::cat(&clips, 0)?) // [sum T_b, M]
+    }
+
+    fn call(&self, lengths: &[usize]) -> LayerCall {
+        let warm_up = match self.warm_up_to {
+            0 => Vec::new(),
+            longest => lengths.iter().map(|t| longest.saturating_sub(*t)).collect(),
+        };
+        LayerCall { lengths: lengths.to_vec(), warm_up, ..LayerCall::default() }
+    }
+
+    fn training_call(&self, lengths: &[usize], stream: &mut Stream) -> LayerCall {
+        let masks = self.masks(lengths.len(), stream);
+        let probability = self.dropout.input;
+        let input_dropout =
+            (probability > 0.0).then(|| InputDropout { probability, seed: stream.next_u64() });
+        LayerCall { train: true, masks, input_dropout, ..self.call(lengths) }
+    }
+
+    fn masks(&self, clips: usize, stream: &mut Stream) -> RecurrentMasks {
+        let p = self.dropout.recurrent;
+        if p == 0.0 {
+            return RecurrentMasks::None;
+        }
+        let keep = 1.0 / (1.0 - p);
+        let mut draw = |count: usize| -> Vec<f32> {
+            (0..count).map(|_| if stream.random::<f32>() < p { 0.0 } else { keep }).collect()
+        };
+        if self.dropout.per_gate {
+            RecurrentMasks::PerGate(draw(self.layer.cell().gates() * clips * self.layer.hidden()))
+        } else {
+            RecurrentMasks::Shared(draw(clips * self.layer.hidden()))
+        }
+    }
+}
