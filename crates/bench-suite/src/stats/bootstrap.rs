@@ -65,18 +65,51 @@ pub fn drawn_groups(protocol: &str, groups: Vec<String>) -> Option<Vec<String>> 
 /// 95 % bootstrap interval of the mean over folds; none where a fold has no clips, seeds differ in length, or there
 /// is a single group.
 pub fn interval(folds: &[Fold], purpose: &str) -> Option<Interval> {
-    bootstrap(folds, None, purpose)
+    bootstrap(folds, None, purpose)?.interval(0.0)
 }
 
 /// 95 % bootstrap interval of the mean over folds of `a − b` on the same test clips and seeds.
 pub fn paired_interval(a: &[Fold], b: &[Fold], purpose: &str) -> Option<Interval> {
-    if a.len() != b.len() {
-        return None;
-    }
-    bootstrap(a, Some(b), purpose)
+    pair(a, b, purpose)?.interval(-1.0)
 }
 
-fn bootstrap(a: &[Fold], b: Option<&[Fold]>, purpose: &str) -> Option<Interval> {
+/// Two-sided p-value of "no difference" between two models on the same test clips and seeds: twice the smaller share of
+/// the replicates, moved as an interval's ends are, on either side of zero. Never below `2 / (REPLICATES + 1)`.
+pub fn paired_p(a: &[Fold], b: &[Fold], purpose: &str) -> Option<f64> {
+    Some(pair(a, b, purpose)?.p_of_zero())
+}
+
+fn pair(a: &[Fold], b: &[Fold], purpose: &str) -> Option<Replicates> {
+    if a.len() == b.len() { bootstrap(a, Some(b), purpose) } else { None }
+}
+
+/// Scores of the replicates, sorted, and of the sample as it is.
+struct Replicates {
+    values: Vec<f64>,
+    /// How much further from the score than a replicate lies, and the score; none where replicates stay as they are.
+    widening: Option<(f64, f64)>,
+}
+
+impl Replicates {
+    fn interval(&self, least: f64) -> Option<Interval> {
+        let (low, high) = (quantile(&self.values, TAIL)?, quantile(&self.values, 1.0 - TAIL)?);
+        let Some((score, factor)) = self.widening else { return Some(Interval { low, high }) };
+        Some(Interval {
+            low: (score + (low - score) * factor).max(least),
+            high: (score + (high - score) * factor).min(1.0),
+        })
+    }
+
+    fn p_of_zero(&self) -> f64 {
+        let (score, factor) = self.widening.unwrap_or((0.0, 1.0));
+        let moved = || self.values.iter().map(|value| score + (value - score) * factor);
+        let (below, above) = (moved().filter(|v| *v <= 0.0).count(), moved().filter(|v| *v >= 0.0).count());
+        let share = (1 + below.min(above)) as f64 / (1 + self.values.len()) as f64;
+        (2.0 * share).min(1.0)
+    }
+}
+
+fn bootstrap(a: &[Fold], b: Option<&[Fold]>, purpose: &str) -> Option<Replicates> {
     let design = Design::of(a)?;
     if b.is_some_and(|b| Design::of(b).as_ref() != Some(&design)) {
         return None;
@@ -86,14 +119,11 @@ fn bootstrap(a: &[Fold], b: Option<&[Fold]>, purpose: &str) -> Option<Interval> 
     let purpose = format!("bootstrap/{purpose}");
     let mut values = sample.replicates(sample.design.sources(), &purpose);
     values.sort_by(f64::total_cmp);
-    let (low, high) = (quantile(&values, TAIL)?, quantile(&values, 1.0 - TAIL)?);
-    let Some(factor) = sample.widening(&values, &purpose) else { return Some(Interval { low, high }) };
-    let score = sample.score(&sample.design.whole())?;
-    let least = if sample.b.is_some() { -1.0 } else { 0.0 };
-    Some(Interval {
-        low: (score + (low - score) * factor).max(least),
-        high: (score + (high - score) * factor).min(1.0),
-    })
+    let widening = match sample.widening(&values, &purpose) {
+        Some(factor) => Some((sample.score(&sample.design.whole())?, factor)),
+        None => None,
+    };
+    Some(Replicates { values, widening })
 }
 
 /// Student's quantile over the normal one.
@@ -376,6 +406,23 @@ mod tests {
         assert_eq!(paired_interval(&a, &a, "d"), Some(Interval { low: 0.0, high: 0.0 }));
         assert_eq!(paired_interval(&a, &b[..1], "d"), None);
         assert_eq!(paired_interval(&[fold(1, 2)], &[fold(1, 3)], "d"), None);
+    }
+
+    #[test]
+    fn a_p_value_says_what_the_interval_says() {
+        let base = || vec![fold(50, 100), fold(50, 100)];
+        for more in 0..12 {
+            let better = vec![fold(50 + more, 100), fold(50 + more, 100)];
+            let interval = paired_interval(&better, &base(), "p").unwrap();
+            let (p, back) =
+                (paired_p(&better, &base(), "p").unwrap(), paired_p(&base(), &better, "p").unwrap());
+            assert_eq!(p, back);
+            assert_eq!(p < 0.05, interval.low > 0.0, "{more}: {p} {interval:?}");
+        }
+        assert_eq!(paired_p(&base(), &base(), "p"), Some(1.0));
+        let (all, none) = ([groups(0, &[10; 9])], [groups(0, &[0; 9])]);
+        assert_eq!(paired_p(&all, &none, "p"), Some(2.0 / (REPLICATES + 1) as f64));
+        assert_eq!(paired_p(&base(), &base()[..1], "p"), None);
     }
 
     #[test]

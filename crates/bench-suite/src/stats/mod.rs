@@ -9,9 +9,11 @@
 mod bootstrap;
 #[cfg(test)]
 mod coverage;
+mod holm;
 mod moments;
 mod outcomes;
 
-pub use bootstrap::{Draws, Fold, Interval, REPLICATES, drawn_groups, interval, paired_interval};
+pub use bootstrap::{Draws, Fold, Interval, REPLICATES, drawn_groups, interval, paired_interval, paired_p};
+pub use holm::holm;
 pub use moments::{mean, population_std, sample_std};
 pub use outcomes::{Outcomes, average_precision};

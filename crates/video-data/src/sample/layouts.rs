@@ -228,7 +228,9 @@ mod tests {
         for (label, class) in ucf11::CLASSES.iter().enumerate() {
             assert_eq!(rehearsal.iter().filter(|clip| clip.labels == [label]).count(), class.2);
             let mut groups = (1..=ucf11::GROUPS as u32).map(|group| (group, label));
-            assert!(groups.all(|(group, label)| rehearsal.iter().any(|c| (c.scene, &c.labels[..]) == (group, &[label]))));
+            assert!(groups.all(|(group, label)| {
+                rehearsal.iter().any(|c| (c.scene, &c.labels[..]) == (group, &[label]))
+            }));
         }
         let hollywood2 = plan(Layout::Hollywood2, 1);
         assert_eq!(hollywood2.len(), 156);

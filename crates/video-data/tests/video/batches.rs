@@ -1,7 +1,7 @@
 //! Batches out of a store that was written by hand.
 
-use std::path::Path;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use video_data::batch::{Batch, BatchLoader, Frames, Pick, Sampling, Spare, even_frames};
