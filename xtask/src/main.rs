@@ -9,10 +9,8 @@
 
 mod cli;
 mod dev;
-mod draw;
 mod machine;
 mod repo;
-mod results;
 mod run;
 mod text;
 mod verbs;

@@ -43,6 +43,14 @@ impl Repo {
         self.root.join(relative)
     }
 
+    /// The folder that holds every experiment's results, unless another is asked for.
+    pub(crate) fn results(&self, out: Option<&Path>) -> Result<PathBuf> {
+        Ok(match out {
+            Some(dir) => std::path::absolute(dir)?,
+            None => self.path("results"),
+        })
+    }
+
     /// A path as people see it: relative to the root where it lies below it.
     pub(crate) fn show(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()

@@ -1,9 +1,10 @@
-//! Numbers for people.
+//! Texts for people.
 
 use std::io::{ErrorKind, Write};
 
 use anyhow::Result;
 use bench_suite::files;
+pub(crate) use bench_suite::text::{bytes, columns, seconds, thousands};
 use sha2::{Digest, Sha256};
 
 /// The first eight hexadecimal digits of a text's SHA-256, where names alone do not tell two folders apart.
@@ -11,62 +12,6 @@ pub(crate) fn short_digest(text: &str) -> String {
     let mut hash = files::hex(Sha256::new().chain_update(text));
     hash.truncate(8);
     hash
-}
-
-/// `44,236,800`.
-pub(crate) fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `1.2 GB`, decimal units.
-pub(crate) fn bytes(n: u64) -> String {
-    let n = n as f64;
-    match n {
-        _ if n >= 1e9 => format!("{:.1} GB", n / 1e9),
-        _ if n >= 1e6 => format!("{:.0} MB", n / 1e6),
-        _ => format!("{:.0} kB", n / 1e3),
-    }
-}
-
-/// `2 h 05 min`, `12 min 30 s`, `7.5 s`.
-pub(crate) fn seconds(s: f64) -> String {
-    let whole = s.round() as u64;
-    match whole {
-        _ if s < 10.0 => format!("{s:.1} s"),
-        _ if s < 60.0 => format!("{whole} s"),
-        _ if s < 3600.0 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
-/// A score in [0, 1] with three decimals.
-pub(crate) fn score(value: f64) -> String {
-    format!("{value:.3}")
-}
-
-/// A number of weights short enough for a chart: `3,232`, `44.2 M`.
-pub(crate) fn short_count(n: usize) -> String {
-    if n < 1_000_000 { thousands(n) } else { format!("{:.1} M", n as f64 / 1e6) }
-}
-
-/// A Markdown table.
-pub(crate) fn md_table(header: &[&str], rows: &[Vec<String>]) -> String {
-    let line =
-        |cells: &mut dyn Iterator<Item = &str>| format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
-    let mut text = line(&mut header.iter().copied());
-    text.push_str(&line(&mut header.iter().map(|_| "---")));
-    for row in rows {
-        text.push_str(&line(&mut row.iter().map(String::as_str)));
-    }
-    text
 }
 
 /// `a, b`, each name once, or `none`.
@@ -81,21 +26,5 @@ pub(crate) fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_for_people() {
-        assert_eq!([thousands(0), thousands(999), thousands(58_982_400)], ["0", "999", "58,982,400"]);
-        assert_eq!([bytes(1_234_567_890), bytes(80_000_000), bytes(57_600)], ["1.2 GB", "80 MB", "58 kB"]);
-        assert_eq!(
-            [seconds(7.52), seconds(59.4), seconds(750.0), seconds(7500.0)],
-            ["7.5 s", "59 s", "12 min 30 s", "2 h 05 min"]
-        );
-        assert_eq!([short_count(3232), short_count(44_236_800)], ["3,232", "44.2 M"]);
     }
 }

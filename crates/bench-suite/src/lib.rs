@@ -1,7 +1,8 @@
-//! Runs the models of the paper on its datasets, cell by cell, and holds the record schema.
+//! Runs the models of the paper on its datasets, cell by cell; from the scores to records, tables and charts.
 //!
-//! Without features only the schema is built (specification, records, the paper's numbers): that is what `xtask`
-//! links. Feature `catalog` adds the datasets on this machine, `engine` the training.
+//! Without features only the schema is built: specification, records, the paper's numbers. Feature `report` adds what
+//! follows from records, `catalog` the datasets on this machine, `engine` the training. `xtask` links the schema and the
+//! report, the programs that it starts the schema and the rest.
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 #[cfg(feature = "engine")]
@@ -18,6 +19,8 @@ pub mod compress;
 pub mod data;
 pub mod device;
 mod device_name;
+#[cfg(feature = "report")]
+pub mod draw;
 #[cfg(feature = "catalog")]
 pub mod duplicates;
 pub mod events;
@@ -45,6 +48,8 @@ pub mod provenance;
 pub mod record;
 #[cfg(feature = "engine")]
 pub mod resolve;
+#[cfg(feature = "report")]
+pub mod results;
 #[cfg(feature = "engine")]
 mod sound;
 pub mod spec;
@@ -57,6 +62,8 @@ pub mod stop;
 pub mod straddling;
 #[cfg(feature = "engine")]
 pub mod strips;
+#[cfg(feature = "report")]
+pub mod text;
 #[cfg(feature = "engine")]
 pub mod train;
 #[cfg(feature = "engine")]

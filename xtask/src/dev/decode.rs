@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use bench_suite::results::write_atomic;
 use serde::Serialize;
 
 use crate::cli::bench::Decode;
 use crate::dev::measured::{Bench, load};
 use crate::repo::{self, Repo};
-use crate::results::write_atomic;
 
 /// Pinned versions of the Python peers.
 const PINS: &str = "xtask/peers/requirements/decode.txt";

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use bench_suite::files;
 use bench_suite::provenance::{Code, Machine, Provenance, date_utc};
+use bench_suite::results::{fresh, write_atomic};
 use serde::Serialize;
-
-use crate::results::{fresh, write_atomic};
 
 /// The day, and what measures.
 #[derive(Debug, Clone, Serialize)]

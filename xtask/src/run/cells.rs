@@ -9,6 +9,7 @@ use std::thread;
 
 use anyhow::{Result, bail};
 use bench_suite::record::PlannedCell;
+use bench_suite::results::cells::is_done;
 
 use crate::run::engine::{self, BAD_DATA, LOCKED, wait_s};
 use crate::run::interrupt::Interrupt;
@@ -189,13 +190,6 @@ impl Runner<'_> {
     }
 }
 
-/// Whether nothing is left to do in a cell: a checkpoint beside the record was left by a kill between the two, and
-/// the engine removes it.
-pub(crate) fn is_done(run_dir: &Path, cell: &PlannedCell) -> bool {
-    let folder = run_dir.join("cells").join(cell.id());
-    folder.join("cell.json").is_file() && !folder.join("checkpoint.safetensors").exists()
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -203,7 +197,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::fixture::planned_cell;
+    use crate::run::planned_cell;
     use std::fs;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

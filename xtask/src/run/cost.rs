@@ -8,8 +8,8 @@ use anyhow::{Result, bail};
 use bench_suite::device::DeviceName;
 use bench_suite::provenance::Machine;
 use bench_suite::record::{Plan, PlannedCell};
+use bench_suite::results::cells::is_done;
 
-use crate::run::cells::is_done;
 use crate::text::{bytes, seconds};
 
 /// Expected time and memory of cells, as many at a time as are wanted.
@@ -103,7 +103,7 @@ fn limits(root: &Path) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::fixture::planned_cell;
+    use crate::run::planned_cell;
 
     #[test]
     fn the_largest_cells_that_can_meet_count() {

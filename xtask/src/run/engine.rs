@@ -7,16 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bench_suite::device::DeviceName;
 use bench_suite::paper;
 use bench_suite::record::{DataKind, ParamsRow, Plan, PlannedCell, strip_file};
+use bench_suite::results::Strip;
 
 use crate::cli::flags::Verbosity;
 use crate::machine::devices;
 use crate::repo::{self, Repo};
-use crate::results::Strip;
 use crate::run::interrupt::Interrupt;
 
 /// Exit code of the engine for data that cannot be used.
@@ -143,7 +141,7 @@ pub(crate) fn strips(repo: &Repo, run_dir: &Path, clips: &BTreeSet<&str>) -> Res
     let read = |clip: &&str| {
         let path = dir.join(strip_file(clip));
         let jpeg = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        Ok(Strip { clip: (*clip).to_owned(), jpeg: STANDARD.encode(jpeg) })
+        Ok(Strip::new(clip, &jpeg))
     };
     clips.iter().map(read).collect()
 }

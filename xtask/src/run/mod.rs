@@ -2,7 +2,6 @@
 
 pub(crate) mod cells;
 pub(crate) mod cluster;
-pub(crate) mod collect;
 pub(crate) mod cost;
 pub(crate) mod engine;
 pub(crate) mod experiments;
@@ -15,3 +14,23 @@ pub(crate) mod studies;
 pub(crate) mod summary;
 pub(crate) mod tables;
 pub(crate) mod trials;
+
+/// A cell of one second.
+#[cfg(test)]
+pub(crate) fn planned_cell(model: &str, fold: usize) -> bench_suite::record::PlannedCell {
+    bench_suite::record::PlannedCell {
+        model: model.into(),
+        protocol: "clips".into(),
+        recipe: "scaled".into(),
+        fold,
+        seed: 0,
+        epochs: 1,
+        train_clips: 8,
+        test_clips: 2,
+        train_frames: 80,
+        params_input: 1,
+        params_total: 1,
+        expected_rss_bytes: 1,
+        expected_s: 1.0,
+    }
+}

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use anyhow::{Result, bail};
 use bench_suite::record::{Plan, PlannedCell};
+use bench_suite::results::cells::is_final;
 
-use crate::run::final_model::is_final;
 use crate::text;
 
 /// Fewest digits of a digest that name a run: as many as the folder of its records has.

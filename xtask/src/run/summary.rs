@@ -1,32 +1,25 @@
 //! What a run would do, and what it found, as tables on standard output.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
+use bench_suite::draw::summary;
 use bench_suite::record::{Plan, PlannedCell};
+use bench_suite::results::read_csv;
+use bench_suite::results::tables::TableRow;
 
-use crate::results::read_csv;
-use crate::results::tables::TableRow;
 use crate::run::cost::Cost;
-use crate::text::{bytes, score, seconds, thousands};
+use crate::text::{self, bytes, columns, seconds, thousands};
 
 /// Prints the cells of a plan, one row per model, protocol and recipe, with totals.
 pub(crate) fn print(plan: &Plan, jobs: usize) -> Result<()> {
-    out(&plan_text(plan, jobs))
+    text::print(&plan_text(plan, jobs))
 }
 
 /// Prints `table.csv` of a results folder for people.
 pub(crate) fn print_table(dir: &Path) -> Result<()> {
     let rows: Vec<TableRow> = read_csv(&dir.join("table.csv"))?;
-    out(&results_text(&rows))
-}
-
-/// The answer of a command goes to standard output, everything else to standard error.
-fn out(text: &str) -> Result<()> {
-    let mut stdout = std::io::stdout();
-    write!(stdout, "{text}")?;
-    Ok(stdout.flush()?)
+    text::print(&summary::text(&rows))
 }
 
 fn plan_text(plan: &Plan, jobs: usize) -> String {
@@ -85,65 +78,9 @@ fn plan_text(plan: &Plan, jobs: usize) -> String {
     )
 }
 
-fn results_text(rows: &[TableRow]) -> String {
-    let mut lines = vec![
-        [
-            "model",
-            "protocol",
-            "recipe",
-            "score",
-            "95 % interval",
-            "folds",
-            "epochs",
-            "params input",
-            "s/epoch",
-            "memory",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-    ];
-    for row in rows {
-        let spread = row.std.map_or_else(String::new, |s| format!(" ± {}", score(s)));
-        let interval = row.ci_low.zip(row.ci_high);
-        lines.push(vec![
-            row.model.clone(),
-            row.protocol.clone(),
-            row.recipe.clone(),
-            format!("{}{spread}", score(row.mean)),
-            interval.map_or_else(String::new, |(l, h)| format!("{}–{}", score(l), score(h))),
-            row.folds.to_string(),
-            row.epochs.to_string(),
-            thousands(row.params_input),
-            row.epoch_s.map_or_else(String::new, |s| format!("{s:.2}")),
-            bytes(row.peak_rss_bytes),
-        ]);
-    }
-    columns(&lines, 3)
-}
-
-/// Rows as aligned columns, the first `left` of them to the left.
-fn columns(rows: &[Vec<String>], left: usize) -> String {
-    let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .enumerate()
-            .map(|(i, (cell, &w))| if i < left { format!("{cell:<w$}") } else { format!("{cell:>w$}") })
-            .collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::fixture;
-    use crate::results::tables::Tables;
     use bench_suite::record::DataKind;
 
     #[test]
@@ -186,11 +123,5 @@ mod tests {
             code: bench_suite::provenance::Code::default(),
         };
         insta::assert_snapshot!(plan_text(&plan, 2));
-    }
-
-    #[test]
-    fn results_snapshot() {
-        let tables = Tables::derive(&fixture::five_models()).unwrap();
-        insta::assert_snapshot!(results_text(&tables.table));
     }
 }

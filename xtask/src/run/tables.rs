@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use bench_suite::draw::page;
 use bench_suite::record::{ParamsRow, Plan};
+use bench_suite::results::cells::is_done;
+use bench_suite::results::collect::collect;
+use bench_suite::results::{Page, Records, classes, hold};
 
 use crate::cli::flags::Verbosity;
-use crate::draw::page;
 use crate::repo::Repo;
-use crate::results::{Page, Records, classes, folders, hold};
-use crate::run::cells::is_done;
-use crate::run::collect::collect;
 use crate::run::{engine, final_model, summary};
 
 /// Records, tables and charts of a plan's cells, as far as they are finished.
@@ -37,7 +37,7 @@ impl<'a> Tables<'a> {
         out: Option<&Path>,
         command: &'a str,
     ) -> Result<Self> {
-        let dir = folders::results_root(repo, out)?.join(&plan.experiment);
+        let dir = repo.results(out)?.join(&plan.experiment);
         let flags = ["--experiment".into(), plan.experiment.clone().into()];
         let params = engine::params(repo, &flags, Verbosity::default())?;
         Ok(Self { repo, run_dir, plan, command, dir, params, written: Mutex::default() })

@@ -7,14 +7,15 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use bench_suite::provenance::Provenance;
 use bench_suite::record::{CellRecord, Computed, Plan, PredictionRow};
+use bench_suite::results::cells::is_done;
+use bench_suite::results::provenance::note;
+use bench_suite::results::{read_csv, read_json};
 
 use crate::cli::flags::{Study, Verbosity};
 use crate::cli::selection::Selection;
 use crate::machine::{devices, packages};
 use crate::repo::Repo;
-use crate::results::provenance::note;
-use crate::results::{read_csv, read_json};
-use crate::run::cells::{Runner, is_done};
+use crate::run::cells::Runner;
 use crate::run::interrupt::Interrupt;
 use crate::run::progress::Progress;
 use crate::run::{engine, experiments};

@@ -5,16 +5,16 @@
 //! `results/ablation/<name>/runs/` as they are done.
 
 use anyhow::{Context, Result};
+use bench_suite::draw;
 use bench_suite::record::{Computed, Plan};
+use bench_suite::results::ablation::{About, CellRow, keep};
+use bench_suite::results::folders::check_writable;
+use bench_suite::results::hold;
 
 use crate::cli::selection::Selection;
 use crate::cli::studies;
-use crate::draw;
 use crate::machine::devices;
 use crate::repo::Repo;
-use crate::results::ablation::{About, CellRow, keep};
-use crate::results::folders::{check_writable, results_root};
-use crate::results::hold;
 use crate::run::studies::ablation::{Ablation, Variant};
 use crate::run::trials::{Finished, Trials};
 use crate::run::{engine, experiments};
@@ -29,7 +29,7 @@ pub(crate) fn ablation(repo: &Repo, args: &studies::Ablation) -> Result<()> {
         experiments::check(repo, &ablation.experiment, &variant.selection)
             .with_context(|| format!("{} {}", variant.factor, variant.level))?;
     }
-    let dir = results_root(repo, args.study.out.as_deref())?.join("ablation").join(&args.name);
+    let dir = repo.results(args.study.out.as_deref())?.join("ablation").join(&args.name);
     check_writable(&dir)?;
     let base: &Selection = &variants[0].selection;
     let trials = Trials::open(repo, &ablation.experiment, std::slice::from_ref(base), &args.study)?;

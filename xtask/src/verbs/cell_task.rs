@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use bench_suite::device::DeviceName;
 use bench_suite::files;
 use bench_suite::record::Plan;
+use bench_suite::results::read_json;
 
 use crate::machine::devices;
 use crate::repo::{Repo, output};
-use crate::results::read_json;
 use crate::run::cluster::plan;
 use crate::run::engine::{BAD_DATA, LOCKED, STOPPED, cell_command};
 use crate::run::interrupt::Interrupt;

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use bench_suite::record::PlannedCell;
+use bench_suite::results::cells::is_done;
 
 use crate::repo::Repo;
-use crate::run::cells::is_done;
 use crate::run::cluster::plan::Run;
 use crate::run::tables::Tables;
 

@@ -1,25 +1,25 @@
 //! `cargo xtask compare`: the models on one fold with the same seeds, per device: seconds per epoch, memory, energy,
 //! scores, and how far the losses are apart.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use bench_suite::device::{DeviceName, Precision};
+use bench_suite::draw::charts;
 use bench_suite::paper::PAPER_MODELS;
 use bench_suite::provenance::{Machine, Provenance, date_utc};
 use bench_suite::record::{CellRecord, Plan};
+use bench_suite::results::devices::{DEVICES_HEADER, row};
+use bench_suite::results::folders::check_writable;
+use bench_suite::results::provenance::note;
+use bench_suite::results::{csv_bytes, fresh, machines, read_json, write_atomic};
 
 use crate::cli::runs::Compare;
 use crate::cli::selection::Selection;
-use crate::draw::charts;
 use crate::machine::{devices, packages};
 use crate::repo::Repo;
-use crate::results::devices::{DEVICES_HEADER, row};
-use crate::results::folders::{check_writable, results_root};
-use crate::results::provenance::note;
-use crate::results::{csv_bytes, fresh, machines, read_json, write_atomic};
 use crate::run::cells::Runner;
 use crate::run::interrupt::Interrupt;
 use crate::run::progress::Progress;
@@ -35,7 +35,7 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     let of = |device: DeviceName| selection(args, device);
     let selection = of(DeviceName::Cpu);
     let chosen = experiments::check(repo, &args.experiment, &selection)?;
-    let results = results_root(repo, args.out.as_deref())?.join("devices");
+    let results = repo.results(args.out.as_deref())?.join("devices");
     eprintln!("{}", chosen.data);
     let (verbosity, quiet) = (args.verbosity, args.verbosity.quiet);
     if args.dry_run {
@@ -55,7 +55,7 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let mut rows = Vec::new();
     let mut plans = Vec::new();
-    let mut losses = HashMap::new();
+    let mut losses = BTreeMap::new();
     let mut provenance: Vec<Provenance> = Vec::new();
     for device in &wanted {
         let device = *device;

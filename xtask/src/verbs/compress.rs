@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use bench_suite::draw;
 use bench_suite::record::{CompressionCase, Computed, Plan, PlannedCell, SingularValue};
+use bench_suite::results::compression::{About, SINGULAR_VALUES, keep, keep_about, keep_values};
+use bench_suite::results::folders::check_writable;
+use bench_suite::results::{hold, read_csv, read_json};
 
 use crate::cli::runs::Compress;
-use crate::draw;
 use crate::repo::Repo;
-use crate::results::compression::{About, SINGULAR_VALUES, keep, keep_about, keep_values};
-use crate::results::folders::{check_writable, results_root};
-use crate::results::{hold, read_csv, read_json};
 use crate::run::engine;
 use crate::run::interrupt::{Interrupt, Interrupted};
 use crate::run::runs::{Wanted, choose};
@@ -36,7 +36,7 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
     if plan.metric != "accuracy" {
         bail!("compression is scored by accuracy; {} is scored by {}", plan.experiment, plan.metric);
     }
-    let root = results_root(repo, args.out.as_deref())?;
+    let root = repo.results(args.out.as_deref())?;
     let dir = root.join("compression").join(&plan.experiment);
     check_writable(&dir)?;
     repo.build(&["bench-suite"], "the training engine", args.verbosity.quiet)?;

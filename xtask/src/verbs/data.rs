@@ -7,15 +7,15 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use bench_suite::draw::charts;
 use bench_suite::files;
 use bench_suite::paper;
+use bench_suite::results::{read_csv, write_atomic};
 use serde::Deserialize;
 
 use crate::cli::data::Data;
-use crate::draw::charts;
 use crate::machine::packages;
 use crate::repo::{self, Repo};
-use crate::results::{read_csv, write_atomic};
 use crate::run::engine::BAD_DATA;
 
 /// The list of addresses.

@@ -6,12 +6,12 @@ use std::process::Command;
 
 use anyhow::Result;
 use bench_suite::record::Plan;
+use bench_suite::results::cells::is_done;
 
 use crate::cli::flags::{Install, Verbosity};
 use crate::cli::selection::Selection;
 use crate::machine::devices;
 use crate::repo::Repo;
-use crate::run::cells::is_done;
 use crate::run::cluster::plan;
 use crate::run::engine::{self, cell_command};
 use crate::run::experiments;

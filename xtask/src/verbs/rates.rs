@@ -7,17 +7,17 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use bench_suite::draw;
 use bench_suite::provenance::Provenance;
 use bench_suite::record::Plan;
+use bench_suite::results::folders::check_writable;
+use bench_suite::results::rates::{About, RATES_HEADER, RateRow};
+use bench_suite::results::{csv_bytes, write_atomic, write_toml};
 
 use crate::cli::selection::Selection;
 use crate::cli::studies;
-use crate::draw;
 use crate::machine::devices;
 use crate::repo::Repo;
-use crate::results::folders::{check_writable, results_root};
-use crate::results::rates::{About, RATES_HEADER, RateRow};
-use crate::results::{csv_bytes, write_atomic, write_toml};
 use crate::run::engine;
 use crate::run::studies::rates::{RateStudy, Size};
 use crate::run::trials::{Finished, Trials};
@@ -38,7 +38,7 @@ pub(crate) fn rates(repo: &Repo, args: &studies::Rates) -> Result<()> {
         .map(|(size, lr)| (size, lr, study.selection(&base, size, lr)))
         .collect();
     let all: Vec<Selection> = cells.iter().map(|(.., selection)| selection.clone()).collect();
-    let root = results_root(repo, args.study.out.as_deref())?.join("rates").join(&args.name);
+    let root = repo.results(args.study.out.as_deref())?.join("rates").join(&args.name);
     check_writable(&root)?;
     let trials = Trials::open(repo, &study.experiment, &all, &args.study)?;
     trials.prepare(&all[0])?;

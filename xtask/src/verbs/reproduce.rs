@@ -1,12 +1,12 @@
 //! `cargo xtask reproduce`: packages, build, data, plan, cells, records, tables.
 
 use anyhow::Result;
+use bench_suite::results::folders::check_writable;
 
 use crate::cli::flags::Install;
 use crate::cli::runs::Reproduce;
 use crate::machine::devices;
 use crate::repo::Repo;
-use crate::results::folders::{check_writable, results_root};
 use crate::run::cells::Runner;
 use crate::run::cluster::{plan, slurm};
 use crate::run::interrupt::Interrupt;
@@ -28,7 +28,7 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
     if args.batch.on.is_some() {
         slurm::check()?;
     }
-    let results = results_root(repo, args.out.as_deref())?;
+    let results = repo.results(args.out.as_deref())?;
     if args.dry_run {
         let chosen = experiments::check(repo, &args.experiment, selection)?;
         eprintln!("{}", chosen.data);

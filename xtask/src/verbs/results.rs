@@ -6,12 +6,11 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use bench_suite::draw::{ablation, compression, page};
+use bench_suite::results::{Listed, Page, RUNS, Run, hold, holding};
 
 use crate::cli::data::Results;
-use crate::draw::{ablation, compression, page};
 use crate::repo::Repo;
-use crate::results::folders::results_root;
-use crate::results::{Listed, Page, RUNS, Run, hold, holding};
 use crate::text;
 
 /// What is derived from runs: an experiment's page, an ablation's, a compression's. Nothing else is removed with the
@@ -39,9 +38,9 @@ const DERIVED: [&str; 17] = [
 /// Runs a verb.
 pub(crate) fn results(repo: &Repo, verb: &Results) -> Result<()> {
     match verb {
-        Results::List { experiment, out } => list(&results_root(repo, out.as_deref())?.join(experiment)),
+        Results::List { experiment, out } => list(&repo.results(out.as_deref())?.join(experiment)),
         Results::Remove { experiment, run, yes, out } => {
-            let root = results_root(repo, out.as_deref())?;
+            let root = repo.results(out.as_deref())?;
             remove(repo, (&root, experiment), run, *yes)
         }
     }

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use bench_suite::record::{Lease, host};
+use bench_suite::results::cells::is_done;
 
 use crate::repo::Repo;
-use crate::run::cells::is_done;
 use crate::run::cluster::plan::Run;
 use crate::run::cluster::slurm;
 use crate::text;

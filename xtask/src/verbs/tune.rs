@@ -6,16 +6,16 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use bench_suite::draw;
 use bench_suite::record::{CurvePoint, Plan};
+use bench_suite::results::folders::check_writable;
+use bench_suite::results::tuning::{About, ChoiceRow, FinalRow, Rows, TrialRow};
+use bench_suite::results::{read_toml, write_toml};
 
 use crate::cli::selection::Selection;
 use crate::cli::studies;
-use crate::draw;
 use crate::machine::devices;
 use crate::repo::Repo;
-use crate::results::folders::{check_writable, results_root};
-use crate::results::tuning::{About, ChoiceRow, FinalRow, Rows, TrialRow};
-use crate::results::{read_toml, write_toml};
 use crate::run::engine;
 use crate::run::studies::tune::Tune;
 use crate::run::trials::{Finished, Trials};
@@ -43,7 +43,7 @@ pub(crate) fn tune(repo: &Repo, args: &studies::Tune) -> Result<()> {
     };
     let all: Vec<Selection> =
         draws.iter().map(|draw| inner(&base, &tune.models, &tune.folds, draw, 1)).collect();
-    let root = results_root(repo, args.study.out.as_deref())?.join("tuning").join(&args.name);
+    let root = repo.results(args.study.out.as_deref())?.join("tuning").join(&args.name);
     check_writable(&root)?;
     let trials = Trials::open(repo, &tune.experiment, &all, &args.study)?;
     trials.prepare(&all[0])?;

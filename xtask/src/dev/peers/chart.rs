@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
+use bench_suite::draw::charts::encode_png;
+use bench_suite::results::write_atomic;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
-
-use crate::draw::charts::canvas::encode_png;
-use crate::results::write_atomic;
 
 use crate::dev::peers::plan::PHASES;
 use crate::dev::peers::rows::Row;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use bench_suite::results::write_atomic;
 use serde::Serialize;
 
 use crate::cli::bench::Decomposition;
@@ -11,7 +12,6 @@ use crate::dev::measured::{Bench, load};
 use crate::dev::peers::environment::Environments;
 use crate::dev::peers::plan::Home;
 use crate::repo::{self, Repo};
-use crate::results::write_atomic;
 
 /// What `machine.toml` says of this verb.
 #[derive(Serialize)]

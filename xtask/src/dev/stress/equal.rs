@@ -7,10 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use bench_suite::events;
 use bench_suite::record::CellRecord;
+use bench_suite::results::collect::collect;
+use bench_suite::results::{CURVES_HEADER, FOLDS_HEADER, PREDICTIONS_HEADER, csv_bytes, write_atomic};
 
 use crate::dev::stress::Root;
-use crate::results::{CURVES_HEADER, FOLDS_HEADER, PREDICTIONS_HEADER, csv_bytes, write_atomic};
-use crate::run::collect::collect;
 
 /// Writes `folds.csv`, `curves.csv` and `predictions.csv` as `reproduce` would, their columns of seconds empty.
 pub(super) fn write_tables(root: &Root) -> Result<()> {

@@ -12,12 +12,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use bench_suite::record::Plan;
+use bench_suite::results::read_json;
 use bench_suite::stats::Draws;
 
 use crate::cli::stress::{ClipOptions, ResumeOptions, Stress, StressArguments};
 use crate::machine::packages;
 use crate::repo::{Repo, run};
-use crate::results::read_json;
 use crate::run::interrupt::Interrupt;
 use crate::text;
 use victim::{Attempt, End, Tally};

@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bench_suite::results::cells::is_done;
 use bench_suite::stats::Draws;
 
 use crate::dev::stress::{EXPERIMENT, Root};
 use crate::repo::{self, Repo};
-use crate::run::cells;
 use crate::run::engine::STOPPED;
 use crate::run::interrupt::{Interrupt, signal};
 
@@ -95,7 +95,7 @@ impl Attempt<'_> {
             }
         }
         let (run_dir, plan) = self.root.plan()?;
-        for cell in plan.cells.iter().filter(|cell| !cells::is_done(&run_dir, cell)) {
+        for cell in plan.cells.iter().filter(|cell| !is_done(&run_dir, cell)) {
             let mut command = self.engine("cell");
             command.arg("--run-dir").arg(&run_dir).args(["--cell", &cell.id(), "--wait", "0"]);
             if attack.is_some() {

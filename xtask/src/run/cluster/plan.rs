@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bench_suite::record::{Plan, PlannedCell};
+use bench_suite::results::{read_lines, write_lines};
 
 use crate::repo::Repo;
-use crate::results::{read_lines, write_lines};
 use crate::run::runs;
 
 /// In a run's folder.

@@ -12,15 +12,14 @@ use bench_suite::device::DeviceName;
 use bench_suite::files;
 use bench_suite::provenance::date_utc;
 use bench_suite::record::{CellRecord, Plan, PlannedCell};
+use bench_suite::results::cells::{is_done, is_final};
+use bench_suite::results::{read_json, read_lines, write_lines};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::runs::Batch;
 use crate::machine::devices;
 use crate::repo::{self, Repo};
-use crate::results::{read_json, read_lines, write_lines};
-use crate::run::cells::is_done;
 use crate::run::cluster::plan;
-use crate::run::final_model::is_final;
 
 /// Memory of a job is a multiple of this, so that models of like size share an array.
 const GIB: u64 = 1 << 30;

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bench_suite::record::{CellRecord, PlannedCell};
+use bench_suite::results::cells::is_done;
+use bench_suite::results::{RUNS, holding, read_json};
 use clap::ValueEnum;
 
 use crate::cli::flags::Install;
@@ -21,8 +23,7 @@ use crate::cli::stress::{ClusterOptions, Scenario};
 use crate::dev::stress::{EXPERIMENT, Root, remove};
 use crate::machine::packages;
 use crate::repo::{self, Repo};
-use crate::results::{RUNS, holding, read_json};
-use crate::run::cells::{cheapest_first, is_done};
+use crate::run::cells::cheapest_first;
 use crate::run::interrupt::Interrupt;
 use crate::text;
 use daemons::Cluster;

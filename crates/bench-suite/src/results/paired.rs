@@ -1,0 +1,236 @@
+//! `paired.csv`: a TT model minus its dense twin, and how each of the two was trained.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::paper;
+use crate::results::records::Records;
+use crate::results::rows::{FoldRow, OfCell};
+use crate::results::scores::{AllTested, by_fold, tidy};
+use crate::stats;
+
+/// Header of `paired.csv`.
+pub(crate) const PAIRED_HEADER: &str = "model,baseline,protocol,recipe,metric,mean_difference,std,ci_low,ci_high,\
+folds,epochs_min,epochs_max,rate,baseline_epochs_min,baseline_epochs_max,baseline_rate,settled";
+
+/// A row of `paired.csv`: a TT model minus its dense twin on the folds and seeds that both have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PairedRow {
+    pub(crate) model: String,
+    pub(crate) baseline: String,
+    pub(crate) protocol: String,
+    pub(crate) recipe: String,
+    pub(crate) metric: String,
+    pub(crate) mean_difference: f64,
+    pub(crate) std: Option<f64>,
+    pub(crate) ci_low: Option<f64>,
+    pub(crate) ci_high: Option<f64>,
+    pub(crate) folds: usize,
+    /// Epochs trained: the fewest and the most of a cell.
+    pub(crate) epochs_min: usize,
+    pub(crate) epochs_max: usize,
+    /// Adam's rate and its rule; empty where the record's configuration has none.
+    pub(crate) rate: String,
+    pub(crate) baseline_epochs_min: usize,
+    pub(crate) baseline_epochs_max: usize,
+    pub(crate) baseline_rate: String,
+    /// Whether the training of both sides ended where its loss had settled, or at the most epochs allowed.
+    pub(crate) settled: bool,
+}
+
+/// How cells were trained.
+struct Training {
+    epochs: (usize, usize),
+    rate: String,
+    settled: bool,
+}
+
+/// The pair of a TT model's rows with its twin's; none where the twin has no fold or seed of them.
+pub(crate) fn row(records: &Records, rows: &[&FoldRow], tested: &AllTested<'_>) -> Option<PairedRow> {
+    let (_, twin) = paper::TWINS.iter().find(|(tt, _)| *tt == rows[0].model)?;
+    between(records, rows, twin, tested)
+}
+
+/// The pair of a model's rows with those of any other; none where they share no fold and seed.
+pub(crate) fn between(
+    records: &Records,
+    rows: &[&FoldRow],
+    baseline: &str,
+    tested: &AllTested<'_>,
+) -> Option<PairedRow> {
+    let first = rows[0];
+    let twin_of = |row: &FoldRow| {
+        let key = (baseline, row.protocol.as_str(), row.recipe.as_str(), row.fold, row.seed);
+        let twin = records.folds.iter().find(|f| f.key() == key)?;
+        // A page may take the two from two runs, whose folds need not be the same.
+        (split(records, row) == split(records, twin)).then_some(twin)
+    };
+    let pairs: Vec<(&FoldRow, &FoldRow)> = rows.iter().filter_map(|r| Some((*r, twin_of(r)?))).collect();
+    let (ours, twins): (Vec<&FoldRow>, Vec<&FoldRow>) = pairs.into_iter().unzip();
+    let (values, clips) = by_fold(&ours, tested);
+    let (twin_values, twin_clips) = by_fold(&twins, tested);
+    let differences: Vec<f64> = values.iter().zip(&twin_values).map(|(a, b)| a - b).collect();
+    let purpose = format!("{}-{baseline}/{}/{}", first.model, first.protocol, first.recipe);
+    let interval = clips.zip(twin_clips).and_then(|(a, b)| stats::paired_interval(&a, &b, &purpose));
+    let mean_difference = tidy(stats::mean(&differences)?);
+    let (own, twin) = (training(records, &ours), training(records, &twins));
+    Some(PairedRow {
+        model: first.model.clone(),
+        baseline: baseline.to_owned(),
+        protocol: first.protocol.clone(),
+        recipe: first.recipe.clone(),
+        metric: first.metric.clone(),
+        mean_difference,
+        std: stats::sample_std(&differences).map(tidy),
+        ci_low: interval.map(|i| tidy(i.low)),
+        ci_high: interval.map(|i| tidy(i.high)),
+        folds: differences.len(),
+        epochs_min: own.epochs.0,
+        epochs_max: own.epochs.1,
+        rate: own.rate,
+        baseline_epochs_min: twin.epochs.0,
+        baseline_epochs_max: twin.epochs.1,
+        baseline_rate: twin.rate,
+        settled: own.settled && twin.settled,
+    })
+}
+
+/// The digest of a cell's fold.
+fn split<'a>(records: &'a Records, row: &FoldRow) -> Option<&'a str> {
+    let mut cells = records.run_file.runs.iter().flat_map(|run| &run.cells);
+    cells.find(|cell| cell.key() == row.key()).map(|cell| cell.split_digest.as_str())
+}
+
+fn training(records: &Records, rows: &[&FoldRow]) -> Training {
+    let configs: Vec<toml::Table> = rows.iter().map(|row| settings(records, row)).collect();
+    let rates: BTreeSet<String> =
+        rows.iter().zip(&configs).filter_map(|(row, train)| rate(train, &row.model)).collect();
+    let settles = |train: &toml::Table| number(train, "settled").is_some_and(|share| share > 0.0);
+    Training {
+        epochs: (
+            rows.iter().map(|row| row.epochs).min().unwrap_or_default(),
+            rows.iter().map(|row| row.epochs).max().unwrap_or_default(),
+        ),
+        rate: rates.into_iter().collect::<Vec<_>>().join(" or "),
+        settled: configs.iter().all(settles),
+    }
+}
+
+/// The table `train` of the configuration that a cell was computed with; empty where it is not known.
+fn settings(records: &Records, row: &FoldRow) -> toml::Table {
+    let run = records.run_file.runs.iter().find(|run| run.cells.iter().any(|cell| cell.key() == row.key()));
+    let config: Option<toml::Table> = run.and_then(|run| toml::from_str(&run.config).ok());
+    config.and_then(|config| config.get("train")?.as_table().cloned()).unwrap_or_default()
+}
+
+/// A model's rate and the rule by which its weights have it. Until November 2026 there were two rates, one for models
+/// with a train and one for dense ones, and each was that of all weights.
+fn rate(train: &toml::Table, model: &str) -> Option<String> {
+    let own = train.get("model_lr").and_then(|rates| number(rates.as_table()?, model));
+    let of_kind = if model.starts_with("tt-") { "lr_tt" } else { "lr_dense" };
+    let lr = own.or_else(|| number(train, "lr")).or_else(|| number(train, of_kind))?;
+    let factor = number(train, "input_lr_factor").filter(|factor| *factor != 1.0);
+    let factor = factor.map_or_else(String::new, |factor| format!(", input times {factor}"));
+    let rule = train.get("lr_rule").and_then(toml::Value::as_str).unwrap_or("single");
+    Some(format!("{lr:e} {rule}{factor}"))
+}
+
+fn number(table: &toml::Table, key: &str) -> Option<f64> {
+    table.get(key)?.as_float()
+}
+
+impl PairedRow {
+    /// Epochs of both sides, `30 against 8`.
+    pub(crate) fn epochs(&self) -> String {
+        let (ours, theirs) = self.both_epochs();
+        format!("{ours} against {theirs}")
+    }
+
+    /// Rates of both sides.
+    pub(crate) fn rates(&self) -> String {
+        let (ours, theirs) = (spelled(&self.rate), spelled(&self.baseline_rate));
+        if ours == theirs { ours } else { format!("{ours} against {theirs}") }
+    }
+
+    /// What must be said where the two sides were not trained alike.
+    pub(crate) fn caveat(&self) -> Option<String> {
+        let (ours, theirs) = self.both_epochs();
+        let same_rate = self.rate == self.baseline_rate;
+        if same_rate && ours == theirs {
+            return None;
+        }
+        let which = format!("{} − {} ({}, {})", self.model, self.baseline, self.protocol, self.recipe);
+        if same_rate && self.settled {
+            return Some(format!(
+                "{which}: both sides were trained until the training loss had settled, {} for {ours} epochs, {} for \
+                 {theirs}.",
+                self.model, self.baseline
+            ));
+        }
+        let at = |rate: &str| match spelled(rate) {
+            rate if rate.is_empty() => rate,
+            rate => format!(" at the rate {rate}"),
+        };
+        Some(format!(
+            "{which}: the two sides were not trained alike: {} for {ours} epochs{}, {} for {theirs}{}. The difference \
+             is one of two trainings, and does not tell what the models can do.",
+            self.model,
+            at(&self.rate),
+            self.baseline,
+            at(&self.baseline_rate)
+        ))
+    }
+
+    fn both_epochs(&self) -> (String, String) {
+        let range = |min, max| if min == max { format!("{max}") } else { format!("{min} to {max}") };
+        (range(self.epochs_min, self.epochs_max), range(self.baseline_epochs_min, self.baseline_epochs_max))
+    }
+}
+
+/// A rate for people.
+fn spelled(rate: &str) -> String {
+    rate.replace(" single", " for every weight").replace(" fan-in", " by fan-in")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::fixture;
+    use crate::results::tables::Tables;
+
+    fn pair(config: &str, dense_epochs: usize) -> PairedRow {
+        let mut records = fixture::five_models();
+        records.run_file.runs[0].config = config.into();
+        for row in records.folds.iter_mut().filter(|row| row.model == "gru") {
+            row.epochs = dense_epochs;
+        }
+        Tables::derive(&records).unwrap().paired.remove(0)
+    }
+
+    #[test]
+    fn a_pair_says_how_both_sides_were_trained() {
+        let old = pair("[train]\nlr_tt = 0.001\nlr_dense = 1e-5\n", 8);
+        assert_eq!((old.rate.as_str(), old.baseline_rate.as_str()), ("1e-3 single", "1e-5 single"));
+        assert_eq!((old.epochs().as_str(), old.settled), ("20 against 8", false));
+        let said = old.caveat().unwrap();
+        assert!(
+            said.contains("20 epochs at the rate 1e-3 for every weight, gru for 8 at the rate 1e-5"),
+            "{said}"
+        );
+        let fair = "[train]\nlr = 0.001\nlr_rule = \"fan-in\"\nmodel_lr = {}\nsettled = 0.01\n";
+        assert_eq!(pair(fair, 20).caveat(), None);
+        assert_eq!(pair(fair, 20).rates(), "1e-3 by fan-in");
+        let said = pair(fair, 12).caveat().unwrap();
+        assert!(
+            said.contains("until the training loss had settled, tt-gru for 20 epochs, gru for 12"),
+            "{said}"
+        );
+        let fixed = fair.replace("0.01", "0.0");
+        assert!(pair(&fixed, 12).caveat().unwrap().contains("not trained alike"));
+        let own = fair.replace("{}", "{ gru = 3e-5 }");
+        assert_eq!(pair(&own, 20).rates(), "1e-3 by fan-in against 3e-5 by fan-in");
+        assert_eq!(pair("", 20).rates(), "");
+        assert_eq!(pair("", 20).caveat(), None, "what is not known is not said to differ");
+    }
+}

@@ -1,0 +1,147 @@
+//! Scores of cells and the test clips behind them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, bail};
+
+use crate::record::{DataKind, has_class};
+use crate::results::records::Records;
+use crate::results::rows::{CellKey, ClipRow, FoldRow, OfCell};
+use crate::stats::{self, Fold, Outcomes};
+
+/// Takes off the last digits, which are noise of the arithmetic: 0.35 instead of 0.3499999999999999.
+pub(crate) fn tidy(value: f64) -> f64 {
+    (value * 1e12).round() / 1e12
+}
+
+/// The test clips of a cell.
+#[derive(Debug, Clone)]
+pub(crate) struct Tested {
+    outcomes: Outcomes,
+    groups: Option<Vec<String>>,
+}
+
+/// The test clips of every cell that has predictions.
+pub(crate) type AllTested<'a> = BTreeMap<CellKey<'a>, Tested>;
+
+/// Finds them.
+///
+/// # Errors
+/// When `folds.csv` and `predictions.csv` disagree.
+pub(crate) fn tested(records: &Records) -> Result<AllTested<'_>> {
+    let mut clips: BTreeMap<CellKey<'_>, Vec<&ClipRow>> = BTreeMap::new();
+    for row in &records.predictions {
+        clips.entry(row.key()).or_default().push(row);
+    }
+    let mut tested = BTreeMap::new();
+    for (key, rows) in clips {
+        let outcomes = if records.run_file.metric == "map" {
+            map_outcomes(&records.run_file.classes, &rows)?
+        } else {
+            Outcomes::accuracy(rows.iter().map(|r| r.label == r.predicted).collect())
+        };
+        if records.run_file.metric == "accuracy"
+            && let Some(fold) = records.folds.iter().find(|f| f.key() == key)
+            && outcomes.score().is_some_and(|score| (score - fold.value).abs() > 1e-6)
+        {
+            bail!(
+                "folds.csv says {} for {} {} {} fold {} seed {}, predictions.csv gives {:?}",
+                fold.value,
+                key.0,
+                key.1,
+                key.2,
+                key.3,
+                key.4,
+                outcomes.score()
+            );
+        }
+        tested.insert(key, Tested { outcomes, groups: drawn(records, &rows) });
+    }
+    Ok(tested)
+}
+
+fn drawn(records: &Records, rows: &[&ClipRow]) -> Option<Vec<String>> {
+    let groups = rows.iter().map(|row| group(records, row)).collect();
+    stats::drawn_groups(&rows.first()?.protocol, groups)
+}
+
+/// The group of a clip; records of before it was kept have it in the clip's path, `<class>/<group>/<clip>`. Empty
+/// where it is not known.
+fn group(records: &Records, row: &ClipRow) -> String {
+    let path: Vec<&str> = row.clip.split('/').collect();
+    match (row.group.as_str(), records.run_file.data_kind, path.as_slice()) {
+        ("", DataKind::Folder, [_, group, _]) => (*group).to_owned(),
+        (group, ..) => group.to_owned(),
+    }
+}
+
+/// Probabilities of clips in class order, `[clips][K]`.
+pub(crate) fn scores(classes: &[String], rows: &[&ClipRow]) -> Result<Vec<Vec<f64>>> {
+    let mut scores: Vec<Vec<f64>> = Vec::with_capacity(rows.len());
+    for row in rows {
+        let probabilities: Result<Vec<f64>, _> = row.probabilities.split(';').map(str::parse).collect();
+        match probabilities {
+            Ok(p) if p.len() == classes.len() => scores.push(p),
+            _ => bail!(
+                "predictions.csv: {:?} has no probability for each of {} classes",
+                row.clip,
+                classes.len()
+            ),
+        }
+    }
+    Ok(scores)
+}
+
+fn map_outcomes(classes: &[String], rows: &[&ClipRow]) -> Result<Outcomes> {
+    let labels: Vec<Vec<usize>> = rows
+        .iter()
+        .map(|row| {
+            let has = |k: &usize| has_class(&row.label, &classes[*k]);
+            (0..classes.len()).filter(has).collect()
+        })
+        .collect();
+    Ok(Outcomes::map(&scores(classes, rows)?, &labels, classes.len()))
+}
+
+/// Scores and test clips fold by fold; no clips where a cell has no predictions.
+pub(crate) fn by_fold(rows: &[&FoldRow], tested: &AllTested<'_>) -> (Vec<f64>, Option<Vec<Fold>>) {
+    let folds: BTreeSet<usize> = rows.iter().map(|r| r.fold).collect();
+    let mut values = Vec::new();
+    let mut all = Some(Vec::new());
+    for fold in folds {
+        let of_fold: Vec<&&FoldRow> = rows.iter().filter(|r| r.fold == fold).collect();
+        let scores: Vec<f64> = of_fold.iter().map(|r| r.value).collect();
+        values.extend(stats::mean(&scores));
+        let seeds: Option<Vec<(u64, &Tested)>> =
+            of_fold.iter().map(|r| Some((r.seed, tested.get(&r.key())?))).collect();
+        all = all.zip(seeds).map(|(mut all, seeds)| {
+            let groups = seeds.first().and_then(|(_, tested)| tested.groups.clone());
+            let seeds = seeds.into_iter().map(|(seed, tested)| (seed, tested.outcomes.clone())).collect();
+            all.push(Fold { seeds, groups });
+            all
+        });
+    }
+    (values, all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::fixture;
+
+    #[test]
+    fn map_follows_from_the_probabilities() {
+        let mut records = fixture::five_models();
+        records.run_file.metric = "map".into();
+        let row = |label: &str, probabilities: &str| ClipRow {
+            label: label.into(),
+            probabilities: probabilities.into(),
+            ..records.predictions[0].clone()
+        };
+        let rows = [row("walking;biking", "0.9;0.8"), row("biking", "0.2;0.9"), row("", "0.1;0.1")];
+        let refs: Vec<&ClipRow> = rows.iter().collect();
+        assert_eq!(map_outcomes(&records.run_file.classes, &refs).unwrap().score(), Some(1.0));
+        let short = row("", "0.1");
+        assert!(map_outcomes(&records.run_file.classes, &[&short]).is_err());
+    }
+}
