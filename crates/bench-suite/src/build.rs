@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tt_core::TtShape;
 use tt_core::apply::{Affine, Precision};
-use tt_rnn::models::{Form, Model, ModelConfig, STACKED, STACKED_GRID, Stack};
+use tt_rnn::models::{Form, FormatSettings, Model, ModelConfig, STACKED, STACKED_GRID, Stack};
 use tt_rnn::projection::{DENSE, Factorization, GateLayout, Projection};
 use tt_rnn::recurrence::Cell;
 
@@ -43,6 +43,12 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
         tt_input_dropout: train.tt_input_dropout as f32,
         warm_up_to: train.warm_up_to,
         classifier_l2: train.classifier_l2 as f32,
+        formats: FormatSettings {
+            input_weights: model.input_weights,
+            ranks: model.ranks.clone(),
+            blocks: model.blocks,
+            tree: model.tree.clone(),
+        },
     })
 }
 

@@ -21,6 +21,7 @@ pub mod init;
 mod layer;
 #[cfg(feature = "candle")]
 mod module;
+pub mod network;
 mod precision;
 pub mod rng;
 #[cfg(feature = "serde")]

@@ -3,10 +3,13 @@
 use crate::recurrence::GateActivation;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use tt_core::TtShape;
 use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
+use tt_core::network::Options;
 
 /// How the gates of a TT projection share cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -166,6 +169,41 @@ pub struct ModelConfig {
     pub warm_up_to: usize,
     /// Penalty on the classifier's weights, `l2 · sum w²`.
     pub classifier_l2: f32,
+    /// Of input matrices that are tensor networks.
+    #[serde(default)]
+    pub formats: FormatSettings,
+}
+
+/// Ranks and options of input matrices that are tensor networks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormatSettings {
+    /// Input weights of a model at most: ranks are planned as large as that allows, those of trains too. 0 where the
+    /// ranks are given.
+    pub input_weights: usize,
+    /// Ranks by format, one for all of a format's or all of them; [`ModelConfig::rank`] for a format without.
+    pub ranks: BTreeMap<String, Vec<usize>>,
+    /// Terms of a block-term decomposition.
+    pub blocks: usize,
+    /// Tree of a hierarchical decomposition as `((1 2) (3 4))`; empty for the balanced one.
+    pub tree: String,
+}
+
+impl Default for FormatSettings {
+    fn default() -> Self {
+        let blocks = Options::default().blocks;
+        Self { input_weights: 0, ranks: BTreeMap::new(), blocks, tree: String::new() }
+    }
+}
+
+impl FormatSettings {
+    /// As the formats take them.
+    ///
+    /// # Errors
+    /// A tree that is none.
+    pub(crate) fn options(&self) -> Result<Options> {
+        let tree = if self.tree.trim().is_empty() { None } else { Some(self.tree.parse()?) };
+        Ok(Options { blocks: self.blocks, tree })
+    }
 }
 
 impl ModelConfig {
@@ -197,7 +235,41 @@ impl ModelConfig {
             tt_input_dropout: 0.0,
             warm_up_to: 0,
             classifier_l2: 0.0,
+            formats: FormatSettings::default(),
         }
+    }
+
+    /// The rank of the trains of a cell with so many gates: [`ModelConfig::rank`], or the largest whose weights are
+    /// within the budget.
+    ///
+    /// # Errors
+    /// Shapes that no train can have; a budget below the weights of rank 1.
+    pub fn train_rank(&self, gates: usize) -> Result<usize> {
+        let budget = self.formats.input_weights;
+        if budget == 0 {
+            return Ok(self.rank);
+        }
+        let (trains, gates) = match self.gates {
+            GateLayout::Concatenated => (1, gates),
+            GateLayout::Separate => (gates, 1),
+        };
+        let shape = |rank| TtShape::uniform(&self.input_modes, &self.output_modes, rank, gates);
+        let (mut rank, mut before) = (0, None);
+        loop {
+            let next = shape(rank + 1)?;
+            // Ranks end where they are clamped.
+            if next.params() * trains > budget || before.as_ref() == Some(&next) {
+                break;
+            }
+            (rank, before) = (rank + 1, Some(next));
+        }
+        if rank == 0 {
+            return Err(Error::Unsupported(format!(
+                "{budget} input weights are asked for, and the smallest train of these modes has {}",
+                shape(1)?.params() * trains
+            )));
+        }
+        Ok(rank)
     }
 }
 

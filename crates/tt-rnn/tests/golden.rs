@@ -8,7 +8,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::simd::Isa;
 use tt_rnn::adam::{Adam, AdamConfig, AdamState};
-use tt_rnn::models::{Mode, ModelConfig, PackedFrames, Stack, find};
+use tt_rnn::models::{FormatSettings, Mode, ModelConfig, PackedFrames, Stack, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::Rates;
@@ -115,6 +115,7 @@ fn twenty_steps_of_training_follow_pytorch() {
         tt_input_dropout: 0.0,
         warm_up_to: 0,
         classifier_l2: 0.01,
+        formats: FormatSettings::default(),
     };
     for name in ["gru", "lstm", "tt-gru", "tt-lstm"] {
         let golden = Golden::open(&format!("training_{name}"));

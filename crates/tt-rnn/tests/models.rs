@@ -7,7 +7,9 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, Stack, find};
+use tt_rnn::models::{
+    FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, Stack, find,
+};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::{RateRule, Rates};
@@ -39,6 +41,7 @@ fn small() -> ModelConfig {
         tt_input_dropout: 0.0,
         warm_up_to: 0,
         classifier_l2: 0.0,
+        formats: FormatSettings::default(),
     }
 }
 
@@ -267,7 +270,7 @@ fn the_operators_train_as_the_fused_kernels_do() {
 #[test]
 fn every_parameter_of_every_model_has_the_rate_of_its_fan_in() {
     let rates = Rates { lr: 1e-3, rule: RateRule::FanIn, input_factor: 0.5 };
-    for entry in &MODELS {
+    for entry in MODELS {
         let model = entry.build(&small(), &Device::Cpu, 3).unwrap();
         // What the input matrix and the classifier sum over.
         let (input, read) = match entry.name {

@@ -81,6 +81,7 @@ impl Spec {
         let at_least_one = [
             ("model.rank", self.model.rank),
             ("model.mlp_rank", self.model.mlp_rank),
+            ("model.blocks", self.model.blocks),
             ("model.dense_hidden", self.model.dense_hidden),
             ("model.layers", self.model.layers),
             ("model.output_modes", self.model.output_modes.iter().product()),

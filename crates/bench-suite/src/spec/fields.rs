@@ -4,8 +4,12 @@ use crate::record::FINAL;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls.
-pub const MODEL_NAMES: [&str; 13] = [
+/// Names of the formats of input matrices beside dense and `tt`.
+pub const FORMAT_NAMES: [&str; 7] = ["tr", "tr-split", "cp", "cp-split", "tucker", "bt", "ht"];
+
+/// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls, and every cell
+/// with every other format.
+pub const MODEL_NAMES: [&str; 34] = [
     "tt-mlp",
     "gru",
     "lstm",
@@ -19,6 +23,27 @@ pub const MODEL_NAMES: [&str; 13] = [
     "pooled-gru",
     "projected-gru",
     "tt-gru-frozen",
+    "tr-rnn",
+    "tr-gru",
+    "tr-lstm",
+    "tr-split-rnn",
+    "tr-split-gru",
+    "tr-split-lstm",
+    "cp-rnn",
+    "cp-gru",
+    "cp-lstm",
+    "cp-split-rnn",
+    "cp-split-gru",
+    "cp-split-lstm",
+    "tucker-rnn",
+    "tucker-gru",
+    "tucker-lstm",
+    "bt-rnn",
+    "bt-gru",
+    "bt-lstm",
+    "ht-rnn",
+    "ht-gru",
+    "ht-lstm",
 ];
 
 /// A complete experiment.
@@ -115,6 +140,34 @@ pub struct ModelSpec {
     pub mlp_input_modes: Vec<usize>,
     /// Inner rank of TT-MLP.
     pub mlp_rank: usize,
+    /// Input weights of a factorized model at most: its ranks, a train's too, are then the largest that fit. 0: the
+    /// ranks are those given. TT-MLP keeps `mlp_rank`.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub input_weights: usize,
+    /// Terms of a block-term decomposition.
+    #[serde(default = "two", skip_serializing_if = "is_two")]
+    pub blocks: usize,
+    /// Tree of a hierarchical decomposition over the modes, as `((1 2) (3 4))`. Empty: the balanced one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tree: String,
+    /// Ranks by format, one for all or all of them (`docs/factorizations.md` has their order); a format without has
+    /// `rank`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ranks: BTreeMap<String, Vec<usize>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_none(number: &usize) -> bool {
+    *number == 0
+}
+
+fn two() -> usize {
+    2
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_two(number: &usize) -> bool {
+    *number == 2
 }
 
 // Keys that came later are left out of a specification's text where they say what was always done: runs that were
@@ -294,6 +347,11 @@ impl Spec {
                 mlp_frames: 0,
                 mlp_input_modes: vec![],
                 mlp_rank: 0,
+                // Written out, unlike what they are by default.
+                input_weights: 1,
+                blocks: 1,
+                tree: "1".into(),
+                ranks: FORMAT_NAMES.iter().map(|name| ((*name).to_owned(), vec![])).collect(),
             },
             protocol: ProtocolSpec {
                 kind: String::new(),

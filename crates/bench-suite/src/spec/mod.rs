@@ -12,5 +12,7 @@ mod layers;
 mod load;
 
 pub use error::{Result, SpecError, nearest_or};
-pub use fields::{DataSpec, DecodeSpec, MODEL_NAMES, ModelSpec, Overrides, ProtocolSpec, Spec, TrainSpec};
+pub use fields::{
+    DataSpec, DecodeSpec, FORMAT_NAMES, MODEL_NAMES, ModelSpec, Overrides, ProtocolSpec, Spec, TrainSpec,
+};
 pub use load::stems;

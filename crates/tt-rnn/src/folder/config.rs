@@ -2,6 +2,7 @@
 
 use super::{CONFIG, misfit};
 use crate::Result;
+use crate::config::FormatSettings;
 use crate::models::{Form, ModelConfig, Stack, find};
 use crate::projection::{DENSE, GateLayout, TRAIN};
 use crate::recurrence::{Cell, GateActivation};
@@ -178,7 +179,8 @@ impl Config {
                     GateLayout::Separate => (1, cell.gates()),
                 };
                 let hidden = built.output_modes.iter().product();
-                let input = train(&built.input_modes, built.rank, gates, trains)?;
+                let rank = built.train_rank(cell.gates())?;
+                let input = train(&built.input_modes, rank, gates, trains)?;
                 (input, Some(Steps::new(cell, hidden, built.gate_activation)))
             }
             Form::Recurrent { input, frozen: false, .. } => {
@@ -341,6 +343,7 @@ impl Config {
             tt_input_dropout: 0.0,
             warm_up_to: self.frames.warm_up_to,
             classifier_l2: 0.0,
+            formats: FormatSettings::default(),
         })
     }
 }

@@ -9,9 +9,9 @@ mod recurrent;
 mod stacked_frames;
 mod tt_mlp;
 
-pub use crate::config::{ModelConfig, Readout, Stack};
+pub use crate::config::{FormatSettings, ModelConfig, Readout, Stack};
 use crate::parameters::{Parameter, glorot_uniform};
-use crate::projection::{DENSE, Factorization, TRAIN};
+use crate::projection::{self, DENSE, Factorization, TRAIN};
 use crate::rates::Kind;
 use crate::recurrence::Cell;
 use crate::{Error, Result};
@@ -56,26 +56,69 @@ pub enum Form {
     PooledGru(Grid),
 }
 
-/// Every model: the paper's five, the deck's plain cells, then the controls.
-pub const MODELS: [ModelEntry; 13] = [
-    ModelEntry { name: "tt-mlp", form: Form::TtMlp },
-    recurrent("gru", Cell::Gru, DENSE, false),
-    recurrent("lstm", Cell::Lstm, DENSE, false),
-    recurrent("tt-gru", Cell::Gru, TRAIN, false),
-    recurrent("tt-lstm", Cell::Lstm, TRAIN, false),
-    recurrent("rnn", Cell::Rnn, DENSE, false),
-    recurrent("tt-rnn", Cell::Rnn, TRAIN, false),
-    ModelEntry { name: "mean-frame", form: Form::MeanFrame },
-    ModelEntry { name: "stacked-frames", form: Form::StackedFrames },
-    // With 256 units 3,072 and 199,680 input weights, beside TT-GRU's 3,232 and its 203,435 in all.
-    ModelEntry { name: "pooled-gru-small", form: Form::PooledGru(Grid { width: 2, height: 2 }) },
-    ModelEntry { name: "pooled-gru", form: Form::PooledGru(Grid { width: 20, height: 13 }) },
-    recurrent("projected-gru", Cell::Gru, DENSE, true),
-    recurrent("tt-gru-frozen", Cell::Gru, TRAIN, true),
-];
+/// The factorization of a format of `tt_core`.
+macro_rules! factorization {
+    ($name:literal, $of:ident) => {
+        Factorization {
+            name: $name,
+            new: |config, gates| projection::network::of_model(&tt_core::network::format::$of, config, gates),
+        }
+    };
+}
 
-const fn recurrent(name: &'static str, cell: Cell, input: Factorization, frozen: bool) -> ModelEntry {
-    ModelEntry { name, form: Form::Recurrent { cell, input, frozen } }
+/// Makes [`MODELS`] and the list of its names from rows and, behind `formats`, from formats that every cell has.
+macro_rules! models {
+    ($first:literal => $tt_mlp:expr, $($name:literal => $form:expr,)* formats: $($format:literal => $of:ident,)*) => {
+        /// Every model: the paper's five, the deck's plain cells, controls, then every cell with every other format of
+        /// the input matrix.
+        pub const MODELS: &[ModelEntry] = &[
+            ModelEntry { name: $first, form: $tt_mlp },
+            $(ModelEntry { name: $name, form: $form },)*
+            $(
+                of_format(concat!($format, "-rnn"), Cell::Rnn, factorization!($format, $of)),
+                of_format(concat!($format, "-gru"), Cell::Gru, factorization!($format, $of)),
+                of_format(concat!($format, "-lstm"), Cell::Lstm, factorization!($format, $of)),
+            )*
+        ];
+        const NAMES: &str = concat!(
+            $first,
+            $(", ", $name,)*
+            $(", ", $format, "-rnn, ", $format, "-gru, ", $format, "-lstm",)*
+        );
+    };
+}
+
+models! {
+    "tt-mlp" => Form::TtMlp,
+    "gru" => recurrent(Cell::Gru, DENSE, false),
+    "lstm" => recurrent(Cell::Lstm, DENSE, false),
+    "tt-gru" => recurrent(Cell::Gru, TRAIN, false),
+    "tt-lstm" => recurrent(Cell::Lstm, TRAIN, false),
+    "rnn" => recurrent(Cell::Rnn, DENSE, false),
+    "tt-rnn" => recurrent(Cell::Rnn, TRAIN, false),
+    "mean-frame" => Form::MeanFrame,
+    "stacked-frames" => Form::StackedFrames,
+    // With 256 units 3,072 and 199,680 input weights, beside TT-GRU's 3,232 and its 203,435 in all.
+    "pooled-gru-small" => Form::PooledGru(Grid { width: 2, height: 2 }),
+    "pooled-gru" => Form::PooledGru(Grid { width: 20, height: 13 }),
+    "projected-gru" => recurrent(Cell::Gru, DENSE, true),
+    "tt-gru-frozen" => recurrent(Cell::Gru, TRAIN, true),
+    formats:
+    "tr" => Ring,
+    "tr-split" => SplitRing,
+    "cp" => Canonical,
+    "cp-split" => SplitCanonical,
+    "tucker" => Tucker,
+    "bt" => BlockTerm,
+    "ht" => Hierarchical,
+}
+
+const fn recurrent(cell: Cell, input: Factorization, frozen: bool) -> Form {
+    Form::Recurrent { cell, input, frozen }
+}
+
+const fn of_format(name: &'static str, cell: Cell, input: Factorization) -> ModelEntry {
+    ModelEntry { name, form: recurrent(cell, input, false) }
 }
 
 /// Finds a model by name.
@@ -83,12 +126,8 @@ const fn recurrent(name: &'static str, cell: Cell, input: Factorization, frozen:
 /// # Errors
 /// [`Error::Unknown`] with the list of names.
 pub fn find(name: &str) -> Result<&'static ModelEntry> {
-    MODELS.iter().find(|entry| entry.name == name).ok_or_else(|| Error::Unknown {
-        what: "model",
-        name: name.to_owned(),
-        choices: "tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn, mean-frame, stacked-frames, pooled-gru-small, \
-                  pooled-gru, projected-gru, tt-gru-frozen",
-    })
+    let unknown = || Error::Unknown { what: "model", name: name.to_owned(), choices: NAMES };
+    MODELS.iter().find(|entry| entry.name == name).ok_or_else(unknown)
 }
 
 impl ModelEntry {

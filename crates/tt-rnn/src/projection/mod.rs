@@ -1,10 +1,12 @@
 //! The input projection of a recurrent layer: a linear map from rows to pre-activations, the only difference between
 //! a model and its twin.
 //!
-//! A further factorization is one file that implements [`Projection`] and one line beside [`DENSE`] and [`TRAIN`]:
-//! every recurrent model can then be built with it.
+//! A further factorization that is a tensor network is one file in `tt_core::network::format` and one line in
+//! `models/mod.rs`: [`NetworkProjection`] is the projection of all of them. Anything else is one file that implements
+//! [`Projection`] and one line beside [`DENSE`] and [`TRAIN`].
 
 mod dense;
+pub(crate) mod network;
 mod train;
 
 pub use crate::call::InputDropout;
@@ -15,6 +17,7 @@ use crate::rates::Kind;
 use crate::{Error, Result};
 use candle_core::Tensor;
 pub use dense::DenseProjection;
+pub use network::NetworkProjection;
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;

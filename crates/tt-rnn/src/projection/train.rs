@@ -72,7 +72,8 @@ impl TtProjection {
 
 /// The projection of a model.
 pub(super) fn of_model(config: &ModelConfig, gates: usize) -> Result<Arc<dyn Projection>> {
-    let shape = TtShape::uniform(&config.input_modes, &config.output_modes, config.rank, gates)?;
+    let rank = config.train_rank(gates)?;
+    let shape = TtShape::uniform(&config.input_modes, &config.output_modes, rank, gates)?;
     let projection = TtProjection::new(&shape, config.gates, config.affine)?;
     Ok(Arc::new(projection.on(config.backend, config.precision).starting(config.core_init)))
 }

@@ -10,7 +10,7 @@ use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::layer::{GradientSink, LayerCall, RecurrentLayer, Sinks};
-use tt_rnn::models::{Form, Mode, ModelConfig, ModelEntry, PackedFrames, Stack};
+use tt_rnn::models::{Form, FormatSettings, Mode, ModelConfig, ModelEntry, PackedFrames, Stack};
 use tt_rnn::parameters::{Optimizer, orthogonal};
 use tt_rnn::projection::{DENSE, Factorization, GateLayout, InputDropout, TRAIN};
 use tt_rnn::rates::{RateRule, Rates};
@@ -46,6 +46,7 @@ fn config() -> ModelConfig {
         tt_input_dropout: 0.0,
         warm_up_to: 0,
         classifier_l2: 0.0,
+        formats: FormatSettings::default(),
     }
 }
 

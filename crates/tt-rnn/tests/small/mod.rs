@@ -7,7 +7,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::folder::{Config, FpsRule, Frames, Numbers, from_checkpoint, save};
-use tt_rnn::models::{FrameChoice, Model, ModelConfig, Stack, find};
+use tt_rnn::models::{FormatSettings, FrameChoice, Model, ModelConfig, Stack, find};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
 
@@ -62,6 +62,7 @@ impl Kind {
             tt_input_dropout: 0.0,
             warm_up_to: self.warm_up_to,
             classifier_l2: 0.1,
+            formats: FormatSettings::default(),
         }
     }
 }

@@ -6,9 +6,9 @@ use super::micro::{INNER, Kernels, Lanewise, OUTER, Product, VECTORS, XS, YS};
 /// Rows of a product: `outer` rows at the product's outer strides, each of `inner <= 4` rows at its inner
 /// strides.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RowCount {
-    pub(super) outer: usize,
-    pub(super) inner: usize,
+pub(crate) struct RowCount {
+    pub(crate) outer: usize,
+    pub(crate) inner: usize,
 }
 
 /// Rows of the largest register block.
@@ -60,7 +60,7 @@ fn groups(rows: usize, most: usize, allowed: impl Fn(usize) -> bool) -> [(usize,
 ///
 /// # Safety
 /// The product's strides and counts must stay inside the buffers they point into.
-pub(super) unsafe fn product(kernels: &Kernels, m: &Product, rows: RowCount, columns: usize) {
+pub(crate) unsafe fn product(kernels: &Kernels, m: &Product, rows: RowCount, columns: usize) {
     let vectors = columns.div_ceil(kernels.lanes);
     let widest = if kernels.accumulators < 24 { 2 } else { VECTORS };
     let last = columns - (vectors - 1) * kernels.lanes;
@@ -130,7 +130,7 @@ unsafe fn panel_rows(kernels: &Kernels, m: &Product, rows: RowCount, vectors: us
 ///
 /// # Safety
 /// As for [`product`].
-pub(super) unsafe fn lanewise(kernels: &Kernels, m: &Lanewise, xs: usize, ys: usize, narrow: bool) {
+pub(crate) unsafe fn lanewise(kernels: &Kernels, m: &Lanewise, xs: usize, ys: usize, narrow: bool) {
     let wide = if kernels.accumulators < 24 { kernels.accumulators / 4 } else { XS };
     let mut x = 0;
     for (rows, count) in groups(xs, wide, |_| true) {

@@ -8,93 +8,93 @@ use crate::simd::{Choice, Isa, Simd, bytes};
 ///
 /// Strides are in numbers. The kernel's constants are the counts of o, i and v.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Product {
-    pub(super) a: *const f32,
-    pub(super) a_tile: usize,
-    pub(super) a_outer: usize,
-    pub(super) a_inner: usize,
-    pub(super) a_p: usize,
-    pub(super) a_q: usize,
-    pub(super) b: *const f32,
-    pub(super) b_p: usize,
-    pub(super) b_q: usize,
-    pub(super) c: *mut f32,
-    pub(super) c_tile: usize,
-    pub(super) c_outer: usize,
-    pub(super) c_inner: usize,
-    pub(super) tiles: usize,
-    pub(super) ps: usize,
-    pub(super) qs: usize,
+pub(crate) struct Product {
+    pub(crate) a: *const f32,
+    pub(crate) a_tile: usize,
+    pub(crate) a_outer: usize,
+    pub(crate) a_inner: usize,
+    pub(crate) a_p: usize,
+    pub(crate) a_q: usize,
+    pub(crate) b: *const f32,
+    pub(crate) b_p: usize,
+    pub(crate) b_q: usize,
+    pub(crate) c: *mut f32,
+    pub(crate) c_tile: usize,
+    pub(crate) c_outer: usize,
+    pub(crate) c_inner: usize,
+    pub(crate) tiles: usize,
+    pub(crate) ps: usize,
+    pub(crate) qs: usize,
     /// Lanes of the last vector that are stored.
-    pub(super) last: usize,
+    pub(crate) last: usize,
     /// Start from C.
-    pub(super) add: bool,
+    pub(crate) add: bool,
     /// Else start from these vectors, or from zero where it is null.
-    pub(super) bias: *const f32,
+    pub(crate) bias: *const f32,
     /// Where not null: A's rows are contiguous and not there yet, and these are their bytes.
-    pub(super) bytes: *const u8,
+    pub(crate) bytes: *const u8,
     /// Asked for meanwhile, `ahead_row` bytes with each outer row; need not exist. A burst of requests would
     /// fill the miss buffers and wait.
-    pub(super) ahead: *const u8,
-    pub(super) ahead_row: usize,
+    pub(crate) ahead: *const u8,
+    pub(crate) ahead_row: usize,
 }
 
 /// An outer product along lanes: for every tile t, rows x and y and vector v
 /// `C[t, x, y, v] = sum over c of X[t, x, c, v] * Y[y, c, v]`, Y four numbers wide where `narrow`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lanewise {
-    pub(super) x: *const f32,
-    pub(super) x_row: usize,
-    pub(super) x_c: usize,
-    pub(super) y: *const f32,
-    pub(super) y_row: usize,
-    pub(super) y_c: usize,
-    pub(super) c: *mut f32,
-    pub(super) c_x: usize,
-    pub(super) c_y: usize,
-    pub(super) cs: usize,
-    pub(super) vectors: usize,
+pub(crate) struct Lanewise {
+    pub(crate) x: *const f32,
+    pub(crate) x_row: usize,
+    pub(crate) x_c: usize,
+    pub(crate) y: *const f32,
+    pub(crate) y_row: usize,
+    pub(crate) y_c: usize,
+    pub(crate) c: *mut f32,
+    pub(crate) c_x: usize,
+    pub(crate) c_y: usize,
+    pub(crate) cs: usize,
+    pub(crate) vectors: usize,
     /// Groups of y rows to do one after the other.
-    pub(super) groups: usize,
+    pub(crate) groups: usize,
 }
 
-pub(super) type ProductFn = unsafe fn(&Product);
-pub(super) type LanewiseFn = unsafe fn(&Lanewise);
+pub(crate) type ProductFn = unsafe fn(&Product);
+pub(crate) type LanewiseFn = unsafe fn(&Lanewise);
 
 /// Largest count of outer rows, inner rows and vectors of [`ProductFn`]s.
-pub(super) const OUTER: usize = 8;
-pub(super) const INNER: usize = 4;
-pub(super) const VECTORS: usize = 4;
+pub(crate) const OUTER: usize = 8;
+pub(crate) const INNER: usize = 4;
+pub(crate) const VECTORS: usize = 4;
 /// Largest count of x and y rows of [`LanewiseFn`]s.
-pub(super) const XS: usize = 4;
-pub(super) const YS: usize = 6;
+pub(crate) const XS: usize = 4;
+pub(crate) const YS: usize = 6;
 
 /// The kernels of one instruction set.
-pub(super) struct Kernels {
-    pub(super) lanes: usize,
-    pub(super) accumulators: usize,
+pub(crate) struct Kernels {
+    pub(crate) lanes: usize,
+    pub(crate) accumulators: usize,
     /// By outer rows, inner rows and vectors, each less one.
-    pub(super) product: [[[ProductFn; VECTORS]; INNER]; OUTER],
+    pub(crate) product: [[[ProductFn; VECTORS]; INNER]; OUTER],
     /// By narrowness, x rows and y rows, the latter two less one.
-    pub(super) lanewise: [[[LanewiseFn; YS]; XS]; 2],
+    pub(crate) lanewise: [[[LanewiseFn; YS]; XS]; 2],
     /// Pixels to numbers: `(from, to, len)`; `to` has room for `len` rounded up to 16.
-    pub(super) bytes: unsafe fn(*const u8, *mut f32, usize),
+    pub(crate) bytes: unsafe fn(*const u8, *mut f32, usize),
     /// Rows `[j, c]` to lanes `[c, (j, a)]`, see [`Spread`].
-    pub(super) spread: unsafe fn(&Spread),
+    pub(crate) spread: unsafe fn(&Spread),
 }
 
 /// Spreads numbers over lanes for [`Lanewise`]: `to [x, c, (j, a)] = rows [(x, j), c]`, the same number for
 /// all `rank` values of a. Lanes from `n * rank` on, and three numbers after the end, may hold anything.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spread {
-    pub(super) rows: *const f32,
-    pub(super) stride: usize,
-    pub(super) xs: usize,
-    pub(super) n: usize,
-    pub(super) rank: usize,
-    pub(super) columns: usize,
-    pub(super) to: *mut f32,
-    pub(super) width: usize,
+pub(crate) struct Spread {
+    pub(crate) rows: *const f32,
+    pub(crate) stride: usize,
+    pub(crate) xs: usize,
+    pub(crate) n: usize,
+    pub(crate) rank: usize,
+    pub(crate) columns: usize,
+    pub(crate) to: *mut f32,
+    pub(crate) width: usize,
 }
 
 impl std::fmt::Debug for Kernels {
@@ -322,7 +322,7 @@ macro_rules! kernels {
                     ]
                 };
             }
-            pub(super) static KERNELS: Kernels = Kernels {
+            pub(crate) static KERNELS: Kernels = Kernels {
                 lanes: S::LANES,
                 accumulators: S::ACCUMULATORS,
                 product: [
@@ -350,7 +350,7 @@ kernels!(narrow, Narrow, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
 kernels!(neon, Neon, "neon");
 
 /// The kernels of an instruction set.
-pub(super) fn kernels(isa: Isa) -> &'static Kernels {
+pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
     match isa.choice() {
         #[cfg(target_arch = "x86_64")]
         Choice::Avx512 => &avx512::KERNELS,

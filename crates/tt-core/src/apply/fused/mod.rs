@@ -15,9 +15,9 @@
 #![expect(clippy::needless_range_loop, reason = "indices of register blocks, unrolled by the compiler")]
 
 mod backward;
-mod drive;
+pub(crate) mod drive;
 mod forward;
-mod micro;
+pub(crate) mod micro;
 mod pack;
 mod plan;
 
@@ -61,7 +61,7 @@ pub struct Fused {
 }
 
 /// Frames of a work item: few enough to share, many enough to be worth a gradient buffer; at most 128 items.
-fn item_rows(rows: usize) -> usize {
+pub(crate) fn item_rows(rows: usize) -> usize {
     rows.div_ceil(128).max(4)
 }
 
