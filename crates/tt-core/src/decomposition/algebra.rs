@@ -1,6 +1,6 @@
 //! Sums, products, norms and rounding without leaving the format (sections 3 and 4).
 
-use super::scale::{norm, number, restore, tame, tamed, times_two_to};
+use super::scale::{norm, number, restore, tame, tame_all, tamed, times_two_to};
 use super::{Core, Scalar, Truncation, TtTensor, linear};
 use crate::error::count;
 use crate::{Error, Result};
@@ -244,8 +244,7 @@ impl<T: Scalar> TtTensor<T> {
 
     /// The same train with every core in the comfortable range, and the exponent taken out of it.
     pub(super) fn tame(&self) -> (Self, i64) {
-        let mut cores = self.cores.clone();
-        let taken = cores.iter_mut().map(|core| tame(&mut core.values)).sum();
+        let (cores, taken) = tame_all(&self.cores);
         (Self { cores }, taken)
     }
 

@@ -94,11 +94,7 @@ impl<T: Scalar> TtMatrix<T> {
     /// # Cost
     /// `O(r M N)`.
     pub fn reconstruct(&self) -> Vec<T> {
-        let paired = self.train.reconstruct();
-        let places = Places::new(&self.inputs, &self.outputs);
-        let entry =
-            |row: &usize| places.columns.iter().map(|column| paired[row + column]).collect::<Vec<T>>();
-        places.rows.iter().flat_map(entry).collect()
+        unpaired(&self.train.reconstruct(), &self.inputs, &self.outputs)
     }
 
     /// `Y [B, N] = X [B, M] · W`, last core first.
@@ -241,8 +237,34 @@ pub fn pair_modes<T: Scalar>(values: &[T], inputs: &[usize], outputs: &[usize]) 
     Ok(paired)
 }
 
+/// The row-major matrix `W [M, N]` whose paired modes a tensor `[m_1 n_1, …, m_d n_d]` has: the way back of
+/// [`pair_modes`].
+///
+/// # Cost
+/// One copy.
+///
+/// # Errors
+/// As [`pair_modes`].
+pub fn unpair_modes<T: Scalar>(values: &[T], inputs: &[usize], outputs: &[usize]) -> Result<Vec<T>> {
+    let numbers = count("tensor", &[count("input modes", inputs)?, count("output modes", outputs)?])?;
+    if inputs.len() != outputs.len() || values.len() != numbers {
+        return Err(Error::Size {
+            what: "tensor",
+            expected: format!("{numbers} numbers for modes {inputs:?} and {outputs:?}"),
+            found: values.len().to_string(),
+        });
+    }
+    Ok(unpaired(values, inputs, outputs))
+}
+
+fn unpaired<T: Scalar>(paired: &[T], inputs: &[usize], outputs: &[usize]) -> Vec<T> {
+    let places = Places::new(inputs, outputs);
+    let entry = |row: &usize| places.columns.iter().map(|column| paired[row + column]).collect::<Vec<T>>();
+    places.rows.iter().flat_map(entry).collect()
+}
+
 /// The modes `m_k · n_k`.
-fn joint(inputs: &[usize], outputs: &[usize]) -> Result<Vec<usize>> {
+pub(super) fn joint(inputs: &[usize], outputs: &[usize]) -> Result<Vec<usize>> {
     inputs.iter().zip(outputs).map(|(m, n)| count("joint mode", &[*m, *n])).collect()
 }
 

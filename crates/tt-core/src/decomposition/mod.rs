@@ -1,5 +1,19 @@
 //! Tensor Trains as objects of their own: decomposition, rounding, and algebra without ever leaving the format.
 //!
+//! Beside the train there are a ring of cores ([`Ring`]), a sum of products of vectors ([`Canonical`]), a core tensor with
+//! factors ([`Tucker`]), a sum of those ([`Blocks`]) and a tree of cores ([`Hierarchical`]). Their decompositions take a
+//! full tensor of either number type, compute in `f64` and return `f64`. Of a matrix, [`pair_modes`] makes the tensor of
+//! joint modes `m_k · n_k` first; a row-major matrix as it is has the modes `m_1 … m_d n_1 … n_e`.
+//!
+//! | format | from a tensor | error at given ranks, beside the best of these ranks |
+//! |---|---|---|
+//! | train | [`tt_svd`] | at most `sqrt(d - 1)` times |
+//! | Tucker | [`hosvd`], [`hooi`] | at most `sqrt(d)` times |
+//! | hierarchical Tucker | [`hierarchical_svd`] | at most `sqrt(2 d - 3)` times |
+//! | ring | [`ring_svd`], [`ring_als`] | no bound is known; `ring_als` is never above `ring_svd` |
+//! | canonical | [`canonical`] | no bound is known, and the best need not exist |
+//! | block terms | [`block_terms`] | no bound is known; never above greedy deflation |
+//!
 //! Letters: d cores, modes `n_k`, ranks `r_k` with `r_0 = r_d = 1`, `n` and `r` for their largest.
 //!
 //! # Paper
@@ -7,24 +21,40 @@
 //! sections in this folder are its own.
 
 mod algebra;
+mod alternating;
+mod blocks;
+mod canonical;
 #[cfg(feature = "candle")]
 mod convert;
 mod cross;
 mod factor;
+mod full;
+mod hierarchical;
 mod linear;
 mod matrix;
 mod operators;
 mod packed;
 mod plan;
+mod ring;
 mod scalar;
 mod scale;
 mod svd;
+mod tree;
+mod tucker;
 
+pub use alternating::Alternating;
+pub use blocks::{Blocks, block_terms};
+pub use canonical::{Canonical, canonical};
 pub use cross::{Cross, tt_cross};
-pub use matrix::{TtMatrix, pair_modes};
+pub use full::{Decomposed, Fit};
+pub use hierarchical::{Hierarchical, hierarchical_svd};
+pub use matrix::{TtMatrix, pair_modes, unpair_modes};
 pub use plan::{Plan, balanced_modes, plan};
+pub use ring::{Ring, ring_als, ring_svd};
 pub use scalar::Scalar;
 pub use svd::{Truncation, tt_svd, unfolding_singular_values};
+pub use tree::Tree;
+pub use tucker::{Tucker, hooi, hosvd};
 
 use self::scale::{number, shift, tame, tamed};
 use crate::error::count;
@@ -227,4 +257,20 @@ fn finite<T: Scalar>(what: &'static str, values: &[T]) -> Result<()> {
         None => Ok(()),
         Some(index) => Err(Error::NotFinite { what, index, value: values[index].to_f64() }),
     }
+}
+
+/// Refuses what is no full tensor of these modes.
+fn whole<T: Scalar>(values: &[T], modes: &[usize]) -> Result<()> {
+    if modes.is_empty() || modes.contains(&0) {
+        return Err(Error::Shape(format!("modes {modes:?}: at least one, and every one at least 1")));
+    }
+    let count = count("tensor", modes)?;
+    if values.len() != count {
+        return Err(Error::Size {
+            what: "tensor",
+            expected: format!("{count} numbers for modes {modes:?}"),
+            found: values.len().to_string(),
+        });
+    }
+    finite("tensor", values)
 }

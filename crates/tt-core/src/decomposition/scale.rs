@@ -68,6 +68,13 @@ pub(super) fn tame<T: Scalar>(values: &mut [T]) -> i64 {
     taken
 }
 
+/// Copies of cores in the comfortable range, and the exponent taken out of all together.
+pub(super) fn tame_all<T: Scalar>(cores: &[Core<T>]) -> (Vec<Core<T>>, i64) {
+    let mut cores = cores.to_vec();
+    let taken = cores.iter_mut().map(|core| tame(&mut core.values)).sum();
+    (cores, taken)
+}
+
 /// As [`tame`], copying only what must change.
 pub(super) fn tamed<T: Scalar>(values: &[T]) -> (Cow<'_, [T]>, i64) {
     let (taken, mut values) = (surplus::<T>(norm(values)), Cow::Borrowed(values));
@@ -75,7 +82,7 @@ pub(super) fn tamed<T: Scalar>(values: &[T]) -> (Cow<'_, [T]>, i64) {
     (values, taken)
 }
 
-/// Multiplies a train of tame cores by `2^exponent`: all of it in core `at` if that holds it, and otherwise in equal
+/// Multiplies a product of tame cores by `2^exponent`: all of it in core `at` if that holds it, and otherwise in equal
 /// parts in every core.
 pub(super) fn restore<T: Scalar>(cores: &mut [Core<T>], at: usize, exponent_of_two: i64) {
     let (mantissa, own) = norm(&cores[at].values);

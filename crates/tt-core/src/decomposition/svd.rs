@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::scale::{self, norm, restore, surplus, times_two_to};
-use super::{Core, Scalar, TtTensor, finite, linear};
+use super::{Core, Scalar, TtTensor, finite, linear, whole};
 use crate::error::count;
 use crate::{Error, Result};
 
@@ -14,7 +14,9 @@ use crate::{Error, Result};
 pub enum Truncation {
     /// Relative error at most this in the Frobenius norm.
     RelativeError(f64),
-    /// Inner ranks `r_1 … r_{d-1}`; ranks larger than possible are clamped.
+    /// Ranks. Of a train the inner ones, `r_1 … r_{d-1}`, where those larger than possible are clamped; of another
+    /// format those that its decomposition names, where they are refused. Those of a tensor that has smaller ones, to the
+    /// last digit, come out smaller.
     Ranks(Vec<usize>),
 }
 
@@ -40,6 +42,31 @@ impl Truncation {
             Self::Ranks(ranks) => Ok((ranks.clone(), 0.0)),
         }
     }
+
+    /// Per rank its bound, at most `largest`, and the Frobenius error allowed at each of `cuts` for a tensor of this norm.
+    pub(super) fn allowed(&self, largest: &[usize], cuts: usize, norm: f64) -> Result<(Vec<usize>, f64)> {
+        match self {
+            Self::RelativeError(accuracy) if !(accuracy.is_finite() && *accuracy > 0.0) => {
+                Err(Error::Accuracy(*accuracy))
+            }
+            Self::RelativeError(accuracy) => {
+                Ok((largest.to_vec(), accuracy * norm / (cuts.max(1) as f64).sqrt()))
+            }
+            Self::Ranks(ranks) => Ok((possible(ranks, largest)?, 0.0)),
+        }
+    }
+}
+
+/// The ranks themselves.
+///
+/// # Errors
+/// [`Error::Shape`] for another number of them, or one that is 0 or larger than possible.
+pub(super) fn possible(ranks: &[usize], largest: &[usize]) -> Result<Vec<usize>> {
+    let fits = |(rank, largest): (&usize, &usize)| (1..=*largest).contains(rank);
+    if ranks.len() == largest.len() && ranks.iter().zip(largest).all(fits) {
+        return Ok(ranks.to_vec());
+    }
+    Err(Error::Shape(format!("ranks {ranks:?}: expected {} from 1 to {largest:?}", largest.len())))
 }
 
 /// Decomposes a full tensor, row-major over `modes`.
@@ -59,18 +86,7 @@ impl Truncation {
 /// # Paper
 /// Oseledets 2011, Algorithm 1.
 pub fn tt_svd<T: Scalar>(values: &[T], modes: &[usize], truncation: &Truncation) -> Result<TtTensor<T>> {
-    if modes.is_empty() || modes.contains(&0) {
-        return Err(Error::Shape(format!("modes {modes:?}: at least one, and every one at least 1")));
-    }
-    let count = count("tensor", modes)?;
-    if values.len() != count {
-        return Err(Error::Size {
-            what: "tensor",
-            expected: format!("{count} numbers for modes {modes:?}"),
-            found: values.len().to_string(),
-        });
-    }
-    finite("tensor", values)?;
+    whole(values, modes)?;
     let (mantissa, exponent) = norm(values);
     let taken = surplus::<T>((mantissa, exponent));
     let mut rest = Cow::Borrowed(values);
