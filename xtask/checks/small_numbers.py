@@ -1,6 +1,6 @@
 """What half precision and int8 weights change in the answers for the clips that were held back, over all folds of a run.
 
-python xtask/checks/small_numbers.py RUN_DIR STORE_DIR PROTOCOL MODEL...
+python xtask/checks/small_numbers.py RUN_DIR STORE_DIR PROTOCOL MODEL... >> results/models/small_numbers.csv
 
 RUN_DIR is a folder under data/runs/, STORE_DIR one under data/stores/. Needs numpy, safetensors, and target/release/bench-suite.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "python"))
-import ttrnn  # noqa: E402
+sys.path.insert(0, str(ROOT / "python" / "reference"))
+import ttrnn_numpy  # noqa: E402
 
 KINDS = ["f32", "f16", "int8"]
 REPLICATES = 2000
@@ -37,7 +37,7 @@ def answers(run, cell, clips, kind):
         engine = ROOT / "target" / "release" / "bench-suite"
         export = ["export", "--run-dir", run, "--cell", cell.name, "--to", folder, "--weights", kind]
         subprocess.run([engine, *export], check=True)
-        model = ttrnn.load(folder)
+        model = ttrnn_numpy.load(folder)
         size = (Path(folder) / "model.safetensors").stat().st_size
     with open(cell / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -56,11 +56,9 @@ def interval(change, units):
 
 run, store, protocol = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 clips = clips_of(store)
-print("| model | protocol | weights | bytes | accuracy | change, 95 % interval | answers changed |")
-print("|---|---|---|---|---|---|---|")
+experiment = json.loads((run / "plan.json").read_text())["experiment"]
 for name in sys.argv[4:]:
     cells = sorted(path.parent for path in run.glob(f"cells/{name}.{protocol}.*/predictions.csv"))
-    folds = f"{len(cells)} fold" + "s" * (len(cells) != 1)
     exact = None
     for kind in KINDS:
         said, right, units, size = [], [], [], 0
@@ -72,6 +70,6 @@ for name in sys.argv[4:]:
         exact = exact or (said, right)
         low, high = interval([a - b for a, b in zip(right, exact[1])], units)
         changed = sum(a != b for a, b in zip(said, exact[0]))
-        change = "" if kind == "f32" else f"{np.mean(right) - np.mean(exact[1]):+.4f}, {low:+.4f} to {high:+.4f}"
-        print(f"| {name} | {protocol}, {folds} | {kind} | {size:,} | {np.mean(right):.4f} | {change} | "
-              f"{changed} of {len(said)} |", flush=True)
+        change = np.mean(right) - np.mean(exact[1])
+        numbers = [f"{np.mean(right):.4f}", f"{change:.4f}", f"{low:.4f}", f"{high:.4f}", str(changed), str(len(said))]
+        print(",".join([experiment, name, protocol, str(len(cells)), kind, str(size), *numbers]), flush=True)

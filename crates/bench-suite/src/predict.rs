@@ -3,13 +3,12 @@
 use crate::device::{DeviceName, Precision, open};
 use crate::model_file;
 use crate::places::frame_spec;
-use crate::train::probabilities;
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use tt_rnn::folder::{self, FpsRule};
-use tt_rnn::models::{FrameChoice, Mode, Model, PackedFrames};
+use tt_rnn::models::{FrameChoice, Mode, Model, PackedFrames, probabilities};
 use video_data::FrameSpec;
 use video_data::batch::{Sampling, even_frames};
 use video_data::decode::{Decoder, Limits, find_worker};

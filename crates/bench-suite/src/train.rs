@@ -11,14 +11,14 @@ use crate::state::{Progress, Snapshot};
 use crate::stop::{STOP, Stopped};
 use crate::usage::SystemWork;
 use anyhow::{Context, Result, bail};
-use candle_core::{D, Device, Tensor};
+use candle_core::Tensor;
 use rand::seq::SliceRandom;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{FrameChoice, Mode, Model};
+use tt_rnn::models::{FrameChoice, Mode, Model, probabilities};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::rates::Rates;
 
@@ -306,17 +306,6 @@ fn has_settled(losses: &[f64], share: f64) -> bool {
     let lowest = |part: &[f64]| part.iter().copied().fold(f64::INFINITY, f64::min);
     let (before, last) = losses.split_at(losses.len() - losses.len() / 5);
     lowest(last) > (1.0 - share) * lowest(before)
-}
-
-/// Softmax, or one sigmoid per class, in f64.
-pub(crate) fn probabilities(logits: &Tensor, multi_label: bool) -> Result<Vec<Vec<f64>>> {
-    let logits = logits.detach().to_device(&Device::Cpu)?.to_dtype(candle_core::DType::F64)?;
-    let values = if multi_label {
-        (logits.neg()?.exp()? + 1.0)?.recip()?
-    } else {
-        candle_nn::ops::softmax(&logits, D::Minus1)?
-    };
-    Ok(values.to_vec2::<f64>()?)
 }
 
 fn report(label: &str, epochs: usize, curve: &[CurvePoint], left: Duration) {

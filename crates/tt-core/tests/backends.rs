@@ -103,6 +103,11 @@ fn against_reference(case: &Case, isa: Isa, u8_input: bool) {
     let bound: Vec<f64> = bound.x.iter().map(|v| scale.abs() * v).collect();
     close(&format!("{what} dx"), &dx, &dx64, &bound, depth(shape, n));
 
+    let mut fixed = Fused::with_isa(shape, affine, isa).fixed(&case.cores).unwrap();
+    let mut again = vec![f32::NAN; out.len()];
+    fixed.forward(rows, &mut again).unwrap();
+    assert_eq!(again, out, "{what}: cores that were packed before");
+
     let mut alone = vec![f32::NAN; dcores.len()];
     fused.backward(rows, &case.cores, &saved, &case.dout, &mut alone, None).unwrap();
     assert_eq!(alone, dcores, "{what}: asking for dx changes nothing");

@@ -44,6 +44,15 @@ pub fn load(path: &Path) -> Result<(HashMap<String, Tensor>, String)> {
     Ok((tensors, state.unwrap_or_default()))
 }
 
+/// Whether all numbers of a tensor are finite: those of a training that diverged are not.
+///
+/// # Errors
+/// Of candle.
+pub fn is_finite(tensor: &Tensor) -> Result<bool> {
+    let values: Vec<f32> = tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?;
+    Ok(values.into_iter().all(f32::is_finite))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,6 +20,7 @@ pub mod parameters;
 pub mod projection;
 pub mod rates;
 pub mod recurrence;
+mod row;
 mod sink;
 
 /// The README's code is run as a test.

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use small::{Kind, MODELS, clip, exported, frames};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tt_rnn::folder::{CONFIG, Config, Numbers, WEIGHTS};
+use tt_rnn::folder::{CONFIG, Config, Frames, Numbers, WEIGHTS, read, save};
 use tt_rnn::models::{Mode, Model, ModelConfig, PackedFrames, Readout, Stack, find};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
@@ -46,7 +46,7 @@ fn small_numbers_take_less_room_and_change_little() {
         let weights = |kept| {
             let (_, dir) = exported(&Kind { kept, ..Kind::of(model) });
             let size = fs::metadata(dir.path().join(WEIGHTS)).unwrap().len();
-            (size, tt_rnn::folder::read(dir.path()).unwrap().1)
+            (size, read(dir.path()).unwrap().1)
         };
         let (size, exact) = weights(Numbers::F32);
         for (kept, largest) in [(Numbers::F16, 2.0_f64.powi(-12)), (Numbers::Int8, 0.5 / 127.0 / 2.0)] {
@@ -100,6 +100,19 @@ fn a_stream_says_after_each_frame_what_the_clip_so_far_shows() {
     }
 }
 
+/// Against the words of docs/export.md, frame by frame.
+#[test]
+fn frames_are_chosen_as_the_configuration_says() {
+    let model = find("tt-gru").unwrap().build(&Kind::of("tt-gru").built(), &Device::Cpu, 0).unwrap();
+    let plain = frames(model.as_ref(), 0);
+    assert_eq!(plain.kept(4), [0, 1, 2, 3]);
+    let rule = Frames { every: 3, max_frames: 2, ..plain.clone() };
+    assert_eq!((rule.kept(10), rule.kept(3), rule.kept(0)), (vec![0, 3], vec![0], vec![]));
+    let rule = Frames { every: 2, take: Some(3), ..plain };
+    assert_eq!(rule.kept(17), [2, 8, 14], "of nine frames the middles of three parts: 1, 4 and 7");
+    assert_eq!((rule.kept(3), rule.kept(0)), (vec![0, 2, 2], vec![]));
+}
+
 #[test]
 fn frames_that_do_not_fit_are_refused() {
     let (_, dir) = exported(&Kind::of("tt-mlp"));
@@ -128,6 +141,9 @@ fn a_configuration_that_does_not_fit_is_named() {
         ("tt-gru", "\"width\": 4", "\"width\": 5", "input_modes multiply to 24, the model's frames have 30"),
         ("tt-gru", "\"width\": 4", "\"width\": 0", "frames.width is 0"),
         ("tt-gru", "\"width\": 4", "\"widht\": 4", "unknown field `widht`"),
+        ("tt-gru", "\"fps\": 24", "\"fps\": 0", "frames.fps is 0"),
+        ("tt-gru", "\"every\": 1", "\"every\": 0", "frames.every is 0"),
+        ("tt-gru", "\"b\",", "\"a\",", "class \"a\" is there twice"),
         ("tt-gru", "\"hidden\": 6", "\"hidden\": 7", "output_modes multiply to 6, steps.hidden is 7"),
         ("tt-gru", "\"cell\": \"gru\"", "\"cell\": \"lstm\"", "do not fit model \"tt-gru\""),
         ("tt-gru", "\"trains\": 1", "\"trains\": 2", "input.trains is 2"),
@@ -157,6 +173,13 @@ fn weights_that_do_not_fit_are_named() {
         candle_core::safetensors::save(&tensors, &path).unwrap();
         tt_rnn::load(dir.path()).unwrap_err().to_string()
     };
+    for value in [f32::NAN, f32::INFINITY] {
+        let error = refused(&|tensors| {
+            let bias = Tensor::full(value, 18, &Device::Cpu).unwrap();
+            tensors.insert("recurrent.bias".into(), bias);
+        });
+        assert!(error.contains("tensor \"recurrent.bias\" holds NaN or infinity"), "{error}");
+    }
     let zeros = Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap();
     let error = refused(&|tensors| drop(tensors.remove("input.gate.1.core.2")));
     assert!(error.contains("model.safetensors: tensor \"input.gate.1.core.2\" is missing"), "{error}");
@@ -170,6 +193,31 @@ fn weights_that_do_not_fit_are_named() {
     fs::remove_file(dir.path().join(CONFIG)).unwrap();
     let error = tt_rnn::load(dir.path()).unwrap_err().to_string();
     assert!(error.contains("config.json: ") && error.contains("cargo xtask export"), "{error}");
+}
+
+/// Half precision ends at 65,504: what is larger would be read back as infinity.
+#[test]
+fn weights_too_large_for_half_precision_are_not_written_in_it() {
+    let (_, dir) = exported(&Kind { warm_up_to: 0, ..Kind::of("tt-gru") });
+    let (config, mut weights) = read(dir.path()).unwrap();
+    weights.insert("recurrent.bias".into(), Tensor::full(7e4_f32, 18, &Device::Cpu).unwrap());
+    let mut named: Vec<(String, Tensor)> = weights.clone().into_iter().collect();
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    let new = tempfile::tempdir().unwrap();
+    for kept in [Numbers::F16, Numbers::Int8] {
+        for error in [
+            save(new.path(), &config, &named, kept).unwrap_err(),
+            tt_rnn::onnx::export(&config, &weights, None, kept).unwrap_err(),
+        ] {
+            let error = error.to_string();
+            assert!(
+                error.contains("\"recurrent.bias\" holds 70000, more than half precision has"),
+                "{error}"
+            );
+        }
+    }
+    assert_eq!(fs::read_dir(new.path()).unwrap().count(), 0);
+    save(new.path(), &config, &named, Numbers::F32).unwrap();
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub mod reference;
 
 #[doc(inline)]
 pub use crate::precision::Precision;
-pub use fused::{Fused, Isa, Saved};
+pub use fused::{FixedCores, Fused, Isa, Saved};
 
 /// Which implementation of the TT layer runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use crate::models::{Form, ModelConfig, Stack, find};
 use crate::projection::{DENSE, GateLayout, TRAIN};
 use crate::recurrence::{Cell, GateActivation};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::Path;
 use tt_core::TtShape;
 use tt_core::apply::{Affine, Backend, Precision};
@@ -121,6 +122,19 @@ impl Frames {
     /// Bytes of a frame, M = height · width · 3.
     pub fn bytes(&self) -> usize {
         self.width * self.height * 3
+    }
+
+    /// Which of a clip's `total` frames, at the model's rate, the model is to see; none of none.
+    pub fn kept(&self, total: usize) -> Vec<usize> {
+        let most = if self.max_frames > 0 { self.max_frames } else { usize::MAX };
+        let count = total.div_ceil(self.every).min(most);
+        let chosen = |frame: usize| frame * self.every;
+        match self.take {
+            None => (0..count).map(chosen).collect(),
+            Some(_) if count == 0 => Vec::new(),
+            Some(n) if count <= n => (0..n).map(|i| chosen(i.min(count - 1))).collect(),
+            Some(n) => (0..n).map(|i| chosen((2 * i + 1) * count / (2 * n))).collect(),
+        }
     }
 }
 
@@ -254,13 +268,20 @@ impl Config {
         let said = |error: crate::Error| error.to_string();
         let form = find(&self.model).map_err(said)?.form;
         let frames = &self.frames;
-        for (key, value) in [("width", frames.width), ("height", frames.height), ("every", frames.every)] {
+        let fps = frames.fps as usize;
+        for (key, value) in
+            [("width", frames.width), ("height", frames.height), ("fps", fps), ("every", frames.every)]
+        {
             if value == 0 {
                 return Err(format!("frames.{key} is 0"));
             }
         }
         if self.classes.is_empty() {
             return Err("classes is empty".into());
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(class) = self.classes.iter().find(|class| !seen.insert(*class)) {
+            return Err(format!("class {class:?} is there twice"));
         }
         let (cell, tensor_train) = match form {
             Form::TtMlp => (None, true),

@@ -2,10 +2,11 @@
 //!
 //! The weights have the names and shapes of `docs/export.md`, the configuration says how frames are made and how the
 //! weights are used. Nothing in a folder depends on how a run keeps its state, so that a loader in another language is
-//! short (`python/ttrnn/__init__.py`).
+//! short (`python/reference/ttrnn_numpy.py`).
 
 mod config;
 pub(crate) mod numbers;
+mod step;
 mod stream;
 mod tensors;
 
@@ -14,9 +15,9 @@ pub use numbers::Numbers;
 pub use stream::Stream;
 pub use tensors::from_checkpoint;
 
-use crate::models::{FrameChoice, Mode, Model, PackedFrames, find};
+use crate::models::{FrameChoice, Mode, Model, PackedFrames, find, probabilities};
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -146,28 +147,7 @@ impl Trained {
             return Err(Error::Size { what: "frames of a clip", expected: n * bytes, found: frames.len() });
         }
         let rows = Tensor::from_slice(frames, (count, bytes), &self.device)?;
-        let logits =
-            self.model.logits(&PackedFrames { rows, lengths: vec![count] }, Mode::Evaluate)?.squeeze(0)?;
-        let mut scores: Vec<f64> = logits.to_dtype(DType::F64)?.to_vec1()?;
-        squash(&mut scores, self.config.multi_label);
-        Ok(scores)
-    }
-}
-
-/// Turns class scores into probabilities, in place: softmax, or one sigmoid per class.
-fn squash(scores: &mut [f64], multi_label: bool) {
-    if multi_label {
-        for score in scores.iter_mut() {
-            *score = 1.0 / (1.0 + (-*score).exp());
-        }
-        return;
-    }
-    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    for score in scores.iter_mut() {
-        *score = (*score - largest).exp();
-    }
-    let sum: f64 = scores.iter().sum();
-    for score in scores.iter_mut() {
-        *score /= sum;
+        let logits = self.model.logits(&PackedFrames { rows, lengths: vec![count] }, Mode::Evaluate)?;
+        Ok(probabilities(&logits, self.config.multi_label)?.swap_remove(0))
     }
 }

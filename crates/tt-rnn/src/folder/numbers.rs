@@ -58,6 +58,19 @@ pub(crate) fn half(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect()
 }
 
+/// Refuses numbers that half precision has no place for.
+///
+/// # Errors
+/// [`Error::Unsupported`] naming the tensor.
+pub(crate) fn fits_half(name: &str, values: &[f32]) -> Result<()> {
+    match values.iter().find(|value| value.abs() > half::f16::MAX.to_f32()) {
+        Some(value) => Err(Error::Unsupported(format!(
+            "tensor {name:?} holds {value}, more than half precision has: keep the weights in f32"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// A tensor as it lies in a file.
 #[derive(Debug)]
 pub(super) struct Stored {
@@ -100,7 +113,10 @@ pub(super) fn store(name: &str, tensor: &Tensor, numbers: Numbers) -> Result<Vec
             ]);
         }
         Numbers::F32 => (Dtype::F32, values.into_iter().flat_map(f32::to_le_bytes).collect()),
-        Numbers::F16 | Numbers::Int8 => (Dtype::F16, half(&values)),
+        Numbers::F16 | Numbers::Int8 => {
+            fits_half(name, &values)?;
+            (Dtype::F16, half(&values))
+        }
     };
     Ok(vec![(name.to_owned(), Stored { dtype, shape, bytes })])
 }

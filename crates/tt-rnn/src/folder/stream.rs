@@ -1,26 +1,25 @@
 //! A model frame by frame: what a camera needs.
 
-use super::{Trained, squash};
-use crate::call::LayerCall;
-use crate::models::{Form, find};
-use crate::projection::{Memory, Projection};
+use super::Trained;
+use super::step::Step;
+use crate::models::{Form, find, squash};
+use crate::projection::Fixed;
 use crate::recurrence::{Cell, GateActivation};
+use crate::row::RowProduct;
 use crate::{Error, Result};
-use std::sync::Arc;
-use tt_core::apply::Rows;
+use tt_core::simd::Isa;
 
 /// A recurrent model that is given one frame after the other and says after each what the clip so far shows.
 ///
 /// # Cost
-/// Per frame the projection of one row and one step. Memory is taken when the first frame comes, and not again.
+/// Per frame the projection of one row and one step, on the thread that asks. Memory is taken when the first frame comes,
+/// and not again.
 #[derive(Debug)]
 pub struct Stream {
-    projection: Arc<dyn Projection>,
-    input: Vec<f32>,
-    memory: Memory,
-    call: LayerCall,
+    input: Box<dyn Fixed>,
+    isa: Isa,
     cell: Cell,
-    hard: bool,
+    activation: GateActivation,
     multi_label: bool,
     /// `[U | b]`, `[H, G·H]` and `[G·H]`.
     recurrent: Vec<f32>,
@@ -30,8 +29,9 @@ pub struct Stream {
     h: Vec<f32>,
     /// The LSTM's cell; of the GRU r∘h.
     c: Vec<f32>,
-    /// Pre-activations, then activations, `[G·H]`.
+    /// Pre-activations `[G·H]`.
     gates: Vec<f32>,
+    logits: Vec<f32>,
     scores: Vec<f64>,
 }
 
@@ -52,24 +52,22 @@ impl Trained {
             return refused("frames.warm_up_to is not 0");
         }
         let projection = (input.new)(&config.model_config()?, cell.gates())?;
-        if projection.kernel().is_none() {
-            return refused("its input matrix has no kernel for the CPU");
-        }
         let value = |name: &str| -> Result<Vec<f32>> {
             let parameters = self.model.parameters();
             let found = parameters.iter().find(|parameter| parameter.name == name);
             let found = found.ok_or_else(|| Error::Unsupported(format!("no parameter is called {name}")))?;
             Ok(found.var.flatten_all()?.to_vec1()?)
         };
+        let Some(input) = projection.fixed(value(projection.weights().name)?)? else {
+            return refused("its input matrix has no kernel for single frames");
+        };
         let (hidden, classes) = (config.hidden(), config.classes.len());
         let activation = config.steps.as_ref().map_or("", |steps| steps.gate_activation.as_str());
         Ok(Stream {
-            input: value(projection.weights().name)?,
-            projection,
-            memory: Memory::default(),
-            call: LayerCall { lengths: vec![1], ..LayerCall::default() },
+            input,
+            isa: Isa::best(),
             cell,
-            hard: activation.parse::<GateActivation>()? == GateActivation::HardSigmoid,
+            activation: activation.parse()?,
             multi_label: config.multi_label,
             recurrent: value("recurrent")?,
             classifier: (value("classifier.kernel")?, value("classifier.bias")?),
@@ -77,6 +75,7 @@ impl Trained {
             h: vec![0.0; hidden],
             c: vec![0.0; hidden],
             gates: vec![0.0; cell.gates() * hidden],
+            logits: vec![0.0; classes],
             scores: vec![0.0; classes],
         })
     }
@@ -91,19 +90,15 @@ impl Stream {
         if frame.len() != self.bytes {
             return Err(Error::Size { what: "a frame", expected: self.bytes, found: frame.len() });
         }
-        if let Some(kernel) = self.projection.kernel() {
-            kernel.forward(Rows::U8(frame), &self.input, &mut self.gates, &mut self.memory, &self.call)?;
-        }
+        self.input.forward(frame, &mut self.gates)?;
         let (kernel, bias) = self.recurrent.split_at(self.h.len() * self.gates.len());
         self.gates.iter_mut().zip(bias).for_each(|(gate, bias)| *gate += bias);
-        let gate = if self.hard { hard_sigmoid } else { sigmoid };
-        step(self.cell, gate, kernel, &mut self.gates, &mut self.h, &mut self.c);
+        let (gates, h, c) = (&mut self.gates[..], &mut self.h[..], &mut self.c[..]);
+        self.isa.run(Step { cell: self.cell, activation: self.activation, kernel, gates, h, c });
         let (kernel, bias) = &self.classifier;
-        for (class, (score, first)) in self.scores.iter_mut().zip(bias).enumerate() {
-            let column = kernel[class..].iter().step_by(bias.len());
-            let sum: f32 = self.h.iter().zip(column).map(|(h, weight)| h * weight).sum();
-            *score = f64::from(sum + first);
-        }
+        self.logits.copy_from_slice(bias);
+        self.isa.run(RowProduct::of(&self.h, (kernel, bias.len()), 0, &mut self.logits));
+        self.scores.iter_mut().zip(&self.logits).for_each(|(score, logit)| *score = f64::from(*logit));
         squash(&mut self.scores, self.multi_label);
         Ok(&self.scores)
     }
@@ -112,53 +107,5 @@ impl Stream {
     pub fn restart(&mut self) {
         self.h.fill(0.0);
         self.c.fill(0.0);
-    }
-}
-
-fn hard_sigmoid(x: f32) -> f32 {
-    (0.2 * x + 0.5).clamp(0.0, 1.0)
-}
-
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// `out += v · U` in some columns of `U` with rows of `width`.
-fn add_product(v: &[f32], kernel: &[f32], width: usize, first: usize, out: &mut [f32]) {
-    for (value, row) in v.iter().zip(kernel.chunks_exact(width)) {
-        let row = &row[first..first + out.len()];
-        out.iter_mut().zip(row).for_each(|(out, weight)| *out += value * weight);
-    }
-}
-
-/// One step from `h` (LSTM: and `c`; of the GRU `c` is room for r∘h) with pre-activations in `gates`, bias included.
-fn step(cell: Cell, gate: fn(f32) -> f32, kernel: &[f32], gates: &mut [f32], h: &mut [f32], c: &mut [f32]) {
-    let (n, width) = (h.len(), gates.len());
-    match cell {
-        Cell::Rnn => {
-            add_product(h, kernel, width, 0, gates);
-            h.iter_mut().zip(gates).for_each(|(h, x)| *h = x.tanh());
-        }
-        Cell::Gru => {
-            let (zr, candidate) = gates.split_at_mut(2 * n);
-            add_product(h, kernel, width, 0, zr);
-            for x in zr.iter_mut() {
-                *x = gate(*x);
-            }
-            let (z, r) = zr.split_at(n);
-            c.iter_mut().zip(r.iter().zip(&*h)).for_each(|(c, (r, h))| *c = r * h);
-            add_product(c, kernel, width, 2 * n, candidate);
-            for ((h, z), x) in h.iter_mut().zip(z).zip(candidate) {
-                *h = z * *h + (1.0 - z) * x.tanh();
-            }
-        }
-        Cell::Lstm => {
-            add_product(h, kernel, width, 0, gates);
-            for (at, (h, c)) in h.iter_mut().zip(c).enumerate() {
-                let [i, f, g, o] = [0, 1, 2, 3].map(|block| gates[block * n + at]);
-                *c = gate(f) * *c + gate(i) * g.tanh();
-                *h = gate(o) * c.tanh();
-            }
-        }
     }
 }

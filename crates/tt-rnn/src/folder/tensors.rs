@@ -1,6 +1,7 @@
 //! From the flat vectors that are trained to tensors with names and shapes, and back.
 
 use super::{Config, Weights};
+use crate::checkpoint::is_finite;
 use crate::recurrence::Cell;
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -15,6 +16,9 @@ struct Part {
     /// Name of the parameter whose values it is a run of.
     parameter: &'static str,
 }
+
+/// What is said of weights that are no numbers to compute with.
+const NOT_FINITE: &str = "holds NaN or infinity: its training diverged, or the file is damaged";
 
 /// Every tensor of a folder. The runs of a parameter are in order and are all of it.
 fn parts(config: &Config) -> Result<Vec<Part>> {
@@ -50,7 +54,7 @@ fn parts(config: &Config) -> Result<Vec<Part>> {
 /// The tensors of a folder from the parameters of a checkpoint.
 ///
 /// # Errors
-/// [`Error::Unsupported`] naming a parameter that is missing or of another size.
+/// [`Error::Unsupported`] naming a parameter that is missing, of another size, or not finite.
 pub fn from_checkpoint(config: &Config, parameters: &Weights) -> Result<Vec<(String, Tensor)>> {
     let parts = parts(config)?;
     let mut starts: HashMap<&str, usize> = HashMap::new();
@@ -61,6 +65,9 @@ pub fn from_checkpoint(config: &Config, parameters: &Weights) -> Result<Vec<(Str
         let (start, length) = (starts.entry(part.parameter).or_default(), part.shape.iter().product());
         if *start + length > flat.elem_count() {
             return Err(fails("has too few values"));
+        }
+        if !is_finite(&flat)? {
+            return Err(fails(NOT_FINITE));
         }
         named.push((part.name.clone(), flat.narrow(0, *start, length)?.reshape(part.shape.as_slice())?));
         *start += length;
@@ -74,8 +81,8 @@ pub fn from_checkpoint(config: &Config, parameters: &Weights) -> Result<Vec<(Str
     Ok(named)
 }
 
-/// The parameters of a checkpoint from the tensors of a folder; the reason names what is missing, of another shape, or
-/// not known.
+/// The parameters of a checkpoint from the tensors of a folder; the reason names what is missing, of another shape, not
+/// finite, or not known.
 pub(super) fn to_checkpoint(config: &Config, named: &Weights) -> std::result::Result<Weights, String> {
     let parts = parts(config).map_err(|error| error.to_string())?;
     let mut runs: HashMap<&str, Vec<Tensor>> = HashMap::new();
@@ -87,6 +94,9 @@ pub(super) fn to_checkpoint(config: &Config, named: &Weights) -> std::result::Re
                 "tensor {:?} is {found:?}, the configuration asks for {expected:?}",
                 part.name
             ));
+        }
+        if !is_finite(tensor).map_err(|error| error.to_string())? {
+            return Err(format!("tensor {:?} {NOT_FINITE}", part.name));
         }
         let run = if part.parameter.starts_with("input.cores") || part.parameter == "recurrent" {
             tensor.flatten_all().map_err(|error| error.to_string())?

@@ -15,7 +15,7 @@ use crate::projection::{self, DENSE, Factorization, TRAIN};
 use crate::rates::Kind;
 use crate::recurrence::Cell;
 use crate::{Error, Result};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 pub use grey::Grid;
 use mean_frame::MeanFrame;
 use pooled_gru::PooledGru;
@@ -176,7 +176,7 @@ pub enum FrameChoice {
 }
 
 /// A classifier of clips.
-pub trait Model: std::fmt::Debug {
+pub trait Model: std::fmt::Debug + Send + Sync {
     /// Class scores `[B, K]` before softmax or sigmoid.
     fn logits(&self, frames: &PackedFrames, mode: Mode<'_>) -> Result<Tensor>;
     /// All parameters: what is trained.
@@ -191,6 +191,36 @@ pub trait Model: std::fmt::Debug {
     /// none for models without gates.
     fn saturated_gates(&self, _frames: &PackedFrames) -> Result<Option<f64>> {
         Ok(None)
+    }
+}
+
+/// Probabilities `[B][K]` of the classes from their scores `[B, K]`: softmax, or one sigmoid per class where a clip can be of
+/// several.
+///
+/// # Errors
+/// Of candle.
+pub fn probabilities(logits: &Tensor, multi_label: bool) -> Result<Vec<Vec<f64>>> {
+    let scores = logits.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+    let mut rows: Vec<Vec<f64>> = scores.to_vec2()?;
+    rows.iter_mut().for_each(|row| squash(row, multi_label));
+    Ok(rows)
+}
+
+/// [`probabilities`] of one clip, in the place of its scores.
+pub(crate) fn squash(scores: &mut [f64], multi_label: bool) {
+    if multi_label {
+        for score in scores.iter_mut() {
+            *score = 1.0 / (1.0 + (-*score).exp());
+        }
+        return;
+    }
+    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    for score in scores.iter_mut() {
+        *score = (*score - largest).exp();
+    }
+    let sum: f64 = scores.iter().sum();
+    for score in scores.iter_mut() {
+        *score /= sum;
     }
 }
 

@@ -12,7 +12,7 @@ mod cells;
 mod input;
 mod schema;
 
-use crate::folder::{Config, Numbers, Weights};
+use crate::folder::{Config, Numbers, Weights, numbers};
 use crate::recurrence::Cell;
 use crate::{Error, Result};
 use builder::{Axis, Builder, Setting};
@@ -64,6 +64,7 @@ pub const PROBABILITIES: &str = "probabilities";
 struct Export<'a> {
     config: &'a Config,
     weights: &'a Weights,
+    kept: Numbers,
     graph: Builder,
 }
 
@@ -79,7 +80,7 @@ struct Export<'a> {
 /// [`Error::Unsupported`] for a form that the model cannot have.
 pub fn export(config: &Config, weights: &Weights, form: Option<Form>, kept: Numbers) -> Result<Vec<u8>> {
     let graph = Builder::new("model", kept);
-    let mut export = Export { config, weights, graph };
+    let mut export = Export { config, weights, kept, graph };
     if config.frames.warm_up_to > 0 {
         return Err(Error::Unsupported(format!(
             "clips of fewer than {} frames begin with steps without input in this model (warm_up_to), which no ONNX \
@@ -132,7 +133,11 @@ impl Export<'_> {
     fn values(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         let tensor =
             self.weights.get(name).ok_or_else(|| Error::Unsupported(format!("no tensor {name:?}")))?;
-        Ok((tensor.dims().to_vec(), tensor.flatten_all()?.to_vec1()?))
+        let values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
+        if self.kept != Numbers::F32 {
+            numbers::fits_half(name, &values)?;
+        }
+        Ok((tensor.dims().to_vec(), values))
     }
 
     /// A matrix under its name in the folder.

@@ -1,16 +1,19 @@
 //! A full matrix `W [M, G·H]`, row-major.
 
-use super::{Kernel, Memory, Projection, ProjectionGradients, Weights};
+use super::{Fixed, Kernel, Memory, Projection, ProjectionGradients, Weights};
 use crate::Result;
 use crate::call::LayerCall;
 use crate::config::ModelConfig;
 use crate::dense::{self, Dense, InputMask};
+use crate::error::check_size;
 use crate::parameters::glorot_uniform;
 use crate::rates::Kind;
+use crate::row::RowProduct;
 use candle_core::Tensor;
 use std::sync::Arc;
 use tt_core::apply::{Affine, Rows};
 use tt_core::rng::stream;
+use tt_core::simd::Isa;
 
 /// A dense projection.
 #[derive(Debug)]
@@ -79,6 +82,11 @@ impl Projection for DenseProjection {
     fn kernel(&self) -> Option<&dyn Kernel> {
         Some(self)
     }
+
+    fn fixed(&self, weights: Vec<f32>) -> Result<Option<Box<dyn Fixed>>> {
+        check_size("dense weights", self.features() * self.outputs(), weights.len())?;
+        Ok(Some(Box::new(FixedDense { dense: self.dense, weights })))
+    }
 }
 
 impl Kernel for DenseProjection {
@@ -107,5 +115,23 @@ impl Kernel for DenseProjection {
             self.dense.input_gradient(dout, mask.as_ref(), weights, drows)?;
         }
         self.dense.weight_gradient(rows, mask.as_ref(), dout, gradients.weights)
+    }
+}
+
+/// A matrix that stays as it is.
+#[derive(Debug)]
+struct FixedDense {
+    dense: Dense,
+    weights: Vec<f32>,
+}
+
+impl Fixed for FixedDense {
+    fn forward(&mut self, row: &[u8], out: &mut [f32]) -> Result<()> {
+        check_size("a row", self.dense.features(), row.len())?;
+        check_size("projected rows", self.dense.outputs(), out.len())?;
+        out.fill(0.0);
+        let row = (Rows::U8(row), self.dense.affine());
+        Isa::best().run(RowProduct::new(row, (&self.weights, out.len()), 0, out));
+        Ok(())
     }
 }

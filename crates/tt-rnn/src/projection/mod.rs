@@ -103,6 +103,14 @@ pub trait Projection: Debug + Send + Sync {
     fn kernel(&self) -> Option<&dyn Kernel> {
         None
     }
+
+    /// The map with weights that stay as they are, for one row at a time on the CPU, if there is such a kernel.
+    ///
+    /// # Errors
+    /// Weights of the wrong size.
+    fn fixed(&self, _weights: Vec<f32>) -> Result<Option<Box<dyn Fixed>>> {
+        Ok(None)
+    }
 }
 
 /// The weights of a projection, as a parameter of a model.
@@ -154,6 +162,15 @@ pub trait Kernel {
         gradients: ProjectionGradients<'_>,
         call: &LayerCall,
     ) -> Result<()>;
+}
+
+/// A projection with its weights, for one row at a time on the thread that asks.
+pub trait Fixed: Debug + Send {
+    /// Pre-activations `out [G·H]` of a row of bytes `[M]`, without bias. Memory is taken for the first row, and not again.
+    ///
+    /// # Errors
+    /// A buffer of the wrong size.
+    fn forward(&mut self, row: &[u8], out: &mut [f32]) -> Result<()>;
 }
 
 /// Where a backward pass leaves its gradients.

@@ -1,13 +1,14 @@
 //! A Tensor Train for all gates, or one train per gate, their cores one after the other in the weights.
 
-use super::{GateLayout, Kernel, Memory, Projection, ProjectionGradients, Weights};
+use super::{Fixed, GateLayout, Kernel, Memory, Projection, ProjectionGradients, Weights};
 use crate::Result;
 use crate::call::LayerCall;
 use crate::config::ModelConfig;
+use crate::error::check_size;
 use crate::rates::Kind;
 use candle_core::Tensor;
 use std::sync::Arc;
-use tt_core::apply::{Affine, Backend, Fused, Precision, Rows, Saved};
+use tt_core::apply::{Affine, Backend, FixedCores, Fused, Precision, Rows, Saved};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_core::{TtOperator, TtShape, init};
@@ -119,6 +120,13 @@ impl Projection for TtProjection {
     fn kernel(&self) -> Option<&dyn Kernel> {
         (self.backend == Backend::Fused).then_some(self)
     }
+
+    fn fixed(&self, weights: Vec<f32>) -> Result<Option<Box<dyn Fixed>>> {
+        check_size("cores", self.params(), weights.len())?;
+        let trains = weights.chunks_exact(self.shape.params());
+        let trains = trains.map(|cores| Fused::new(&self.shape, self.affine).fixed(cores));
+        Ok(Some(Box::new(FixedTrains(trains.collect::<tt_core::Result<_>>()?))))
+    }
 }
 
 /// What the kernels keep, for each train, and room for the columns of one.
@@ -184,6 +192,20 @@ impl Kernel for TtProjection {
             if let (Some(dx), Some(part)) = (dx.as_deref_mut(), part_dx.as_ref()) {
                 dx.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
             }
+        }
+        Ok(())
+    }
+}
+
+/// Trains that stay as they are, one beside the other.
+#[derive(Debug)]
+struct FixedTrains(Vec<FixedCores>);
+
+impl Fixed for FixedTrains {
+    fn forward(&mut self, row: &[u8], out: &mut [f32]) -> Result<()> {
+        let width = out.len() / self.0.len();
+        for (train, out) in self.0.iter_mut().zip(out.chunks_exact_mut(width)) {
+            train.forward(Rows::U8(row), out)?;
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
 """Probabilities of the committed model for clips that a formula draws, by the loader in Python, to folder.csv.
 
-Needs numpy and safetensors: PYTHONPATH=python python crates/tt-rnn/tests/golden/folder.py
+Needs numpy and safetensors: PYTHONPATH=python/reference python crates/tt-rnn/tests/golden/folder.py
 """
 
 from pathlib import Path
 
 import numpy as np
-import ttrnn
+import ttrnn_numpy
 
 HERE = Path(__file__).resolve().parent
 MODEL = HERE.parents[3] / "results" / "models" / "ucf11-sample-tt-gru"
@@ -18,7 +18,7 @@ def clip(kind, count, width, height):
     return ((x * (kind + 1) + y * (kind + 2 * c) + t * 11 + board) % 256).astype(np.uint8)
 
 
-model = ttrnn.load(MODEL)
+model = ttrnn_numpy.load(MODEL)
 frames = model.config["frames"]
 with open(HERE / "folder.csv", "w") as out:
     for kind, count in enumerate([1, 2, 7, 24, 24, 60]):

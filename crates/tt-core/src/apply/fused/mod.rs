@@ -65,6 +65,28 @@ pub(crate) fn item_rows(rows: usize) -> usize {
     rows.div_ceil(128).max(4)
 }
 
+/// A layer whose cores are packed once, on the thread that asks: for one row at a time, where handing work to threads and
+/// packing would take as long as the product.
+#[derive(Debug)]
+pub struct FixedCores {
+    layer: Fused,
+    packed: Packed,
+    work: Workspace,
+}
+
+impl FixedCores {
+    /// As [`Fused::forward`]. Memory is taken by the first call, and not again.
+    ///
+    /// # Errors
+    /// [`crate::Error::Size`] if a buffer does not fit, or there is no row.
+    pub fn forward(&mut self, rows: Rows, out: &mut [f32]) -> Result<()> {
+        let plan = &self.layer.plan;
+        check("output", out.len(), row_count(rows.len(), plan.inputs)? * plan.outputs)?;
+        self.layer.call(&self.packed).forward(rows, out, None, &mut self.work);
+        Ok(())
+    }
+}
+
 impl Fused {
     /// The layer of a shape with the vectors that suit this machine and the shape best.
     pub fn new(shape: &TtShape, affine: Affine) -> Self {
@@ -153,6 +175,17 @@ impl Fused {
             }
         });
         Ok(())
+    }
+
+    /// The layer with cores that stay as they are, for few rows at a time.
+    ///
+    /// # Errors
+    /// [`crate::Error::Size`] if the cores do not fit.
+    pub fn fixed(self, cores: &[f32]) -> Result<FixedCores> {
+        check("cores", cores.len(), self.plan.params)?;
+        let mut packed = Packed::default();
+        packed.forward(&self.plan, self.affine, cores);
+        Ok(FixedCores { layer: self, packed, work: Workspace::default() })
     }
 
     /// Gradients of a loss whose gradient with respect to the output is `dout`.

@@ -1,7 +1,7 @@
-"""Models that `cargo xtask export` wrote, in numpy: `ttrnn.load(DIR).predict(frames)`.
+"""Models that `cargo xtask export` wrote, in numpy: `ttrnn_numpy.load(DIR).predict(frames)`.
 
 A folder holds `model.safetensors` and `config.json`; docs/export.md of the project describes both. This file needs
-numpy and safetensors and nothing else, and may be copied.
+numpy and safetensors and nothing else, and may be copied. The package `ttrnn` computes the same, compiled.
 """
 
 import json
@@ -16,26 +16,20 @@ GATES = {
     "gru": ["update", "reset", "candidate"],
     "lstm": ["input", "forget", "candidate", "output"],
 }
+MODELS = {"tt-mlp": (None, "train")}
+MODELS.update({cell: (cell, "dense") for cell in GATES}, **{f"tt-{cell}": (cell, "train") for cell in GATES})
 
 
 class ModelError(ValueError):
     """A folder that is not whole, or frames that do not fit the model."""
 
 
-def load(folder):
-    """The model of a folder."""
-    return Model(Path(folder))
-
-
 class Model:
-    """A classifier of clips.
-
-    `config` is what `config.json` says; `weights` holds the tensors by name, f32.
-    """
+    """A classifier of clips. `config` is what `config.json` says; `weights` holds the tensors by name, f32."""
 
     def __init__(self, folder):
-        self.config = _read_config(folder / "config.json")
-        path = folder / "model.safetensors"
+        self.config = _read_config(Path(folder) / "config.json")
+        path = Path(folder) / "model.safetensors"
         if not path.is_file():
             raise ModelError(f"{path} is not there: a model folder is what `cargo xtask export` writes")
         self.weights = _floats(path, load_file(path))
@@ -56,9 +50,8 @@ class Model:
         take, total = rule["take"], len(kept)
         if take is None:
             return kept
-        if total <= take:
-            return kept[[min(i, total - 1) for i in range(take)]]
-        return kept[[(2 * i + 1) * total // (2 * take) for i in range(take)]]
+        middles = [(2 * i + 1) * total // (2 * take) for i in range(take)]
+        return kept[middles if total > take else [min(i, total - 1) for i in range(take)]]
 
     def predict(self, frames):
         """Probabilities of the classes `[K]` of one clip, from uint8 frames `[T, height, width, 3]` (red, green,
@@ -73,13 +66,10 @@ class Model:
         rows = frames.reshape(1 if rule["take"] else len(frames), -1).astype(np.float32)
         x = self._project(rows * np.float32(rule["scale"]) + np.float32(rule["shift"]))
         w = self.weights
-        if self.config["steps"] is None:
-            hidden = np.tanh(x[0] + w["input.bias"])
-        else:
-            hidden = self._steps(x)
+        hidden = self._steps(x) if self.config["steps"] else np.tanh(x[0] + w["input.bias"])
         scores = (hidden @ w["classifier.kernel"] + w["classifier.bias"]).astype(np.float64)
         if self.config["multi_label"]:
-            return 1.0 / (1.0 + np.exp(-scores))
+            return _sigmoid(scores)
         powers = np.exp(scores - scores.max())
         return powers / powers.sum()
 
@@ -107,7 +97,9 @@ class Model:
         """The last state `[H]` of a clip's pre-activations `[T, G·H]`."""
         steps, w = self.config["steps"], self.weights
         n, u, bias = steps["hidden"], w["recurrent.kernel"], w["recurrent.bias"]
-        squash = _hard_sigmoid if steps["gate_activation"] == "hard-sigmoid" else _sigmoid
+        # The hard sigmoid of the released code: PyTorch's has slope 1/6.
+        hard = steps["gate_activation"] == "hard-sigmoid"
+        squash = (lambda v: np.clip(np.float32(0.2) * v + np.float32(0.5), 0, 1)) if hard else _sigmoid
         missing = max(0, self.config["frames"]["warm_up_to"] - len(x))
         h = c = np.zeros(n, np.float32)
         for row in np.concatenate([np.zeros((missing, x.shape[1]), np.float32), x]):
@@ -125,11 +117,6 @@ class Model:
         return h
 
 
-def _hard_sigmoid(x):
-    """That of the released code: PyTorch's has slope 1/6."""
-    return np.clip(np.float32(0.2) * x + np.float32(0.5), 0, 1)
-
-
 def _sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
@@ -144,22 +131,46 @@ def _floats(path, tensors):
             weights[name] = value.astype(np.float32) * tensors[f"{name}.scale"]
         elif not name.endswith(".scale"):
             weights[name] = value.astype(np.float32)
+        if name in weights and not np.isfinite(weights[name]).all():
+            raise ModelError(f"{path}: tensor {name!r} holds NaN or infinity")
     return weights
 
 
 def _read_config(path):
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} is not there: a model folder is what `cargo xtask export` writes") from error
-    except ValueError as error:
-        raise ModelError(f"{path} is no JSON: {error}") from error
-    if config.get("format") != FORMAT:
-        raise ModelError(f"{path} is of format {config.get('format')}, this loader reads {FORMAT}")
-    steps = config["steps"]
-    if steps and steps["gates"] != GATES.get(steps["cell"]):
-        raise ModelError(f"{path}: steps.gates {steps['gates']} are not those of cell {steps['cell']!r}")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: {error}: a model folder is what `cargo xtask export` writes") from error
+    try:
+        if config["format"] != FORMAT:
+            raise ModelError(f"{path} is of format {config['format']}, this loader reads {FORMAT}")
+        for reason in _misfits(config):
+            raise ModelError(f"{path}: {reason}")
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path} is not whole: {error!r}") from error
     return config
+
+
+def _misfits(config):
+    """What does not fit in a configuration, in words; nothing of one that does."""
+    frames, given, steps, classes = (config[key] for key in ["frames", "input", "steps", "classes"])
+    kind = given["kind"]
+    least = {"width": 1, "height": 1, "fps": 1, "every": 1, "max_frames": 0, "warm_up_to": 0}
+    least.update(scale=-np.inf, shift=-np.inf)
+    yield from (f"frames.{key} is {frames[key]}" for key in least if not frames[key] >= least[key])
+    if not classes or len(set(classes)) < len(classes) or config["multi_label"] not in (False, True):
+        yield f"classes {classes} are none, or one is there twice"
+    cell = steps and steps["cell"]
+    if MODELS.get(config["model"]) != (cell, kind) or (cell is None) != bool(frames["take"]):
+        yield f"input.kind {kind!r}, steps.cell {cell!r}, frames.take {frames['take']} do not fit {config['model']!r}"
+    if steps and (steps["gates"] != GATES[cell] or steps["gate_activation"] not in ("hard-sigmoid", "sigmoid")):
+        yield f"steps.gates {steps['gates']} or gate_activation {steps['gate_activation']!r} are not those of {cell!r}"
+    if kind == "train":
+        pixels, (m, n) = frames["width"] * frames["height"] * 3, (given["input_modes"], given["output_modes"])
+        fits = np.prod(m) == pixels * (frames["take"] or 1) and len(m) == len(n) == len(given["ranks"]) - 1
+        fits &= given["trains"] in (1, len(steps["gates"]) if steps else 1)
+        if not (fits and np.prod(n) == (steps["hidden"] if steps else np.prod(n))):
+            yield f"input {given} does not fit {pixels} numbers a frame, its own lengths, or steps {steps}"
 
 
 def _shapes(config):
@@ -167,23 +178,21 @@ def _shapes(config):
     frames, given, steps = config["frames"], config["input"], config["steps"]
     classes, gates = len(config["classes"]), len(steps["gates"]) if steps else 1
     shapes = {}
+    hidden = steps["hidden"] if steps else int(np.prod(given["output_modes"]))
     if given["kind"] == "dense":
-        hidden = steps["hidden"]
-        features = frames["width"] * frames["height"] * 3
-        shapes["input.kernel"] = (features, gates * hidden)
+        shapes["input.kernel"] = (frames["width"] * frames["height"] * 3, gates * hidden)
     else:
         modes, ranks, trains = list(given["output_modes"]), given["ranks"], given["trains"]
-        hidden = int(np.prod(modes))
         modes[0] *= gates // trains
         for train in range(trains):
             prefix = "input" if trains == 1 else f"input.gate.{train}"
             for k, (m, n) in enumerate(zip(given["input_modes"], modes)):
                 shapes[f"{prefix}.core.{k + 1}"] = (m, ranks[k + 1], ranks[k], n)
     if steps:
-        shapes["recurrent.kernel"] = (hidden, gates * hidden)
-        shapes["recurrent.bias"] = (gates * hidden,)
+        shapes |= {"recurrent.kernel": (hidden, gates * hidden), "recurrent.bias": (gates * hidden,)}
     else:
         shapes["input.bias"] = (hidden,)
-    shapes["classifier.kernel"] = (hidden, classes)
-    shapes["classifier.bias"] = (classes,)
-    return shapes
+    return shapes | {"classifier.kernel": (hidden, classes), "classifier.bias": (classes,)}
+
+
+load = Model
