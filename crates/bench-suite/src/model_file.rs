@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use tt_rnn::checkpoint::is_finite;
 use tt_rnn::models::Model;
+use tt_rnn::parameters::Parameter;
 
 /// Version of [`About`].
 const FORMAT: u32 = 1;
@@ -92,5 +94,10 @@ pub fn load(path: &Path, device: &Device) -> Result<(About, Spec, Box<dyn Model>
     let config = model_config(&spec, about.classes.len())?;
     let model = tt_rnn::models::find(&about.model)?.build(&config, device, about.seed)?;
     set_weights(model.as_ref(), &weights).with_context(name)?;
+    for Parameter { name: parameter, var, .. } in model.parameters() {
+        if !is_finite(&var)? {
+            bail!("{}: parameter {parameter:?} holds NaN or infinity: its training diverged", name());
+        }
+    }
     Ok((about, spec, model))
 }

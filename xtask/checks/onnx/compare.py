@@ -1,6 +1,6 @@
 """Exported graphs in onnx's checker, onnxruntime and OpenVINO against the probabilities of this project's programs.
 
-python xtask/checks/onnx/compare.py CASES
+python xtask/checks/onnx/compare.py CASES; leaves the errors in CASES/errors.csv.
 """
 
 import json
@@ -40,7 +40,7 @@ def answers(run, graph, clips):
     return run({"frames": clips if by_clip else np.ascontiguousarray(clips.swapaxes(0, 1))})["probabilities"]
 
 
-worst, refused = {}, []
+rows = []
 for case in sorted(path for path in Path(sys.argv[1]).iterdir() if path.is_dir()):
     path = case / "model.onnx"
     model = onnx.load(path)
@@ -54,11 +54,12 @@ for case in sorted(path for path in Path(sys.argv[1]).iterdir() if path.is_dir()
             # OpenVINO says that it has no hard sigmoid in GRU and LSTM: no wrong number is computed.
             if runtime != "openvino" or not case.name.endswith(".operator"):
                 raise
-            refused.append(case.name)
+            rows.append((case.name, runtime, "refused"))
             print(f"{case.name:24} {runtime:12} refused: {str(reason).strip().splitlines()[-1]}")
             continue
-        worst[runtime] = max(worst.get(runtime, 0), error)
+        rows.append((case.name, runtime, f"{error:.1e}"))
         print(f"{case.name:24} {runtime:12} {error:.1e}", "" if error < TOLERANCE else "WRONG")
         if error >= TOLERANCE:
             sys.exit("a graph computes something else")
-print("largest errors:", {runtime: f"{error:.1e}" for runtime, error in worst.items()}, "refused:", refused)
+lines = ["case,program,error", *(",".join(row) for row in rows)]
+(Path(sys.argv[1]) / "errors.csv").write_text("\n".join(lines) + "\n")

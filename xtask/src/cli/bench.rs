@@ -27,6 +27,9 @@ pub(crate) enum Bench {
     /// Frames per second and CPU seconds of decoding: ours, the ffmpeg command line, PyAV, OpenCV, decord
     #[command(after_help = "Examples:\n  cargo xtask bench decode --rounds 5")]
     Decode(Decode),
+    /// A model given frame by frame: ours, onnxruntime, OpenVINO, tract, onnxruntime-web, measured in turns
+    #[command(after_help = "Examples:\n  cargo xtask bench inference --rounds 5")]
+    Inference(Inference),
 }
 
 /// What `cargo xtask bench gpu` may be told.
@@ -153,6 +156,23 @@ pub(crate) struct Decomposition {
 pub(crate) struct Decode {
     /// Times that each program decodes each clip
     #[arg(long, value_name = "N", default_value_t = 7)]
+    pub(crate) rounds: usize,
+    /// Python that makes the environment
+    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+    pub(crate) python: String,
+    /// Folder for the results [default: results/bench/<date>-<cpu>-<verb>]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// What `cargo xtask bench inference` may be told.
+#[derive(Debug, Args)]
+pub(crate) struct Inference {
+    /// Model folder, which `export` writes
+    #[arg(long, value_name = "DIR", default_value = "results/models/ucf11-sample-tt-gru")]
+    pub(crate) model: PathBuf,
+    /// Times that each program is given the clip
+    #[arg(long, value_name = "N", default_value_t = 15)]
     pub(crate) rounds: usize,
     /// Python that makes the environment
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]

@@ -70,7 +70,7 @@ pub(crate) struct Export {
     /// Protocol of the fold [default: that of the cell finished last]
     #[arg(long, value_name = "P")]
     pub(crate) protocol: Option<String>,
-    /// Folder for the model (made, or one that holds a model already), or an ONNX file: a name that ends in .onnx
+    /// Folder for the model, or an ONNX file: a name that ends in .onnx
     #[arg(long, value_name = "DIR|FILE", required_unless_present = "page", conflicts_with = "page")]
     pub(crate) to: Option<PathBuf>,
     /// Folder for a page that classifies videos and a camera in the browser, with the model; needs npm once
@@ -83,6 +83,9 @@ pub(crate) struct Export {
     /// How weights are kept: as trained, in half precision, or matrices as whole numbers with a scale per output
     #[arg(long, value_name = "W", default_value = "f32", value_parser = ["f32", "f16", "int8"])]
     pub(crate) weights: String,
+    /// Replace the model, graph or page that is there
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::cli::bench::{Bench, Gpu, Kernels};
 use crate::dev::decode;
+use crate::dev::inference;
 use crate::dev::measured::{self, load};
 use crate::dev::peers;
 use crate::machine::devices;
@@ -35,6 +36,7 @@ pub(crate) fn bench(repo: &Repo, what: &Bench) -> Result<()> {
         }
         Bench::Kernels(options) => kernels(repo, options),
         Bench::Decode(options) => decode::decode(repo, options),
+        Bench::Inference(options) => inference::inference(repo, options),
         Bench::Decomposition(options) => peers::decomposition::decomposition(repo, options),
         Bench::Peers(options) => {
             let engine = repo.binary("bench-suite");

@@ -1,7 +1,6 @@
 //! `cargo xtask bench decode`: our decoding beside the `ffmpeg` command line, PyAV, OpenCV and decord.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -10,10 +9,8 @@ use serde::Serialize;
 
 use crate::cli::bench::Decode;
 use crate::dev::measured::{Bench, load};
+use crate::machine::python;
 use crate::repo::{self, Repo};
-
-/// Pinned versions of the Python peers.
-const PINS: &str = "xtask/peers/requirements/decode.txt";
 
 /// What `machine.toml` says of this verb.
 #[derive(Serialize)]
@@ -31,8 +28,7 @@ pub(crate) fn decode(repo: &Repo, options: &Decode) -> Result<()> {
     let engine = repo.binary("bench-suite");
     let machine = Bench::new(repo.root(), Path::new(engine.get_program()))?;
     let out = machine.folder(repo.root(), "decode", options.out.as_deref())?;
-    let home = repo.path("data/peers/env/decode");
-    let python = environment(repo, &home, &options.python)?;
+    let python = python::environment(repo, "decode", "PyAV, OpenCV and decord (0.4 GB)", &options.python)?;
     let load_start = load();
     let clips = repo.path("data/peers/decode");
     let mut command = Command::new(python);
@@ -52,20 +48,4 @@ pub(crate) fn decode(repo: &Repo, options: &Decode) -> Result<()> {
     eprint!("{}", String::from_utf8_lossy(&output.stdout));
     eprintln!("written to {}", repo.show(&out));
     Ok(())
-}
-
-/// A virtual environment with the pinned peers, made when it is missing or its pins changed.
-fn environment(repo: &Repo, home: &Path, base: &str) -> Result<PathBuf> {
-    let pins = fs::read_to_string(repo.path(PINS)).with_context(|| format!("{PINS} cannot be read"))?;
-    let (python, stamp) = (home.join("bin/python"), home.join("installed.txt"));
-    if fs::read_to_string(&stamp).is_ok_and(|text| text == pins) {
-        return Ok(python);
-    }
-    eprintln!("installing PyAV, OpenCV and decord into {} (0.4 GB)", repo.show(home));
-    repo::run(Command::new(base).args(["-m", "venv", "--clear"]).arg(home))?;
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "-r"]);
-    repo::run(pip.arg(repo.path(PINS)))?;
-    write_atomic(&stamp, pins.as_bytes())?;
-    Ok(python)
 }

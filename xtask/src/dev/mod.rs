@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 mod check;
 mod decode;
+mod inference;
 mod measured;
 mod peers;
 pub(crate) mod stress;

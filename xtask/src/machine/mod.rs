@@ -3,7 +3,9 @@
 pub(crate) mod devices;
 pub(crate) mod engines;
 pub(crate) mod libraries;
+pub(crate) mod onnxruntime_web;
 pub(crate) mod packages;
+pub(crate) mod python;
 pub(crate) mod survey;
 pub(crate) mod toolkit;
 pub(crate) mod wheels;

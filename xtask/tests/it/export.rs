@@ -61,11 +61,58 @@ fn a_model_folder_predicts_as_its_run_does_and_says_how_it_scored() {
     let output = fake.xtask("export folder-sample --to out");
     assert!(stderr(&output).contains("holds other files and no model: name a new folder"));
     assert_eq!(fake.read("out/notes.txt"), "mine");
+    what_is_there_stays(&fake);
     let output = fake.xtask("export folder-sample --model gru --to out/gru");
     assert!(stderr(&output).contains("no finished cell of \"folder-sample\" has model gru"));
     fs::remove_file(fake.path("out/lstm/model.safetensors")).unwrap();
     let output = fake.xtask(&format!("predict out/lstm {clip}"));
     assert!(stderr(&output).contains("out/lstm/model.safetensors: it is not there"), "{}", stderr(&output));
+}
+
+/// Models, graphs and pages that are there are replaced only where that is asked for, and a model never by itself.
+fn what_is_there_stays(fake: &Fake) {
+    let refused = |line: &str, reason: &str| {
+        let output = fake.xtask(line);
+        let said = stderr(&output);
+        assert!(!output.status.success() && said.contains(reason), "{line}: {said}");
+    };
+    let done = |line: &str| {
+        let output = fake.xtask(line);
+        assert!(output.status.success(), "{line}: {}", stderr(&output));
+    };
+    let size = |file: &str| fs::metadata(fake.path(file)).unwrap().len();
+    let whole = size("out/tt-gru/model.safetensors");
+    refused(
+        "export folder-sample --to out/tt-gru --weights int8",
+        "holds a model already: --force replaces it",
+    );
+    let itself = "out/tt-gru is the model that is exported: name another folder";
+    refused("export out/tt-gru --to out/tt-gru --weights int8 --force", itself);
+    refused("export out/tt-gru --to out/../out/tt-gru --force", "is the model that is exported");
+    assert_eq!(size("out/tt-gru/model.safetensors"), whole);
+    done("export out/tt-gru --to out/small");
+    done("export out/tt-gru --to out/small --weights int8 --force");
+    assert!(size("out/small/model.safetensors") < whole);
+    done("export out/tt-gru --to out/model.onnx");
+    let graph = size("out/model.onnx");
+    refused("export out/tt-gru --to out/model.onnx --weights f16", "model.onnx is there already: --force");
+    assert_eq!(size("out/model.onnx"), graph);
+    done("export out/tt-gru --to out/model.onnx --weights f16 --force");
+    assert!(size("out/model.onnx") < graph);
+
+    // A page needs no more of the runtime than that it is there.
+    for file in ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"] {
+        fake.write(&format!("data/page/node_modules/onnxruntime-web/dist/{file}"), b"");
+    }
+    refused(
+        "export out/tt-mlp --page out/page",
+        "tt-mlp has no page: it looks at all frames of a clip at once",
+    );
+    assert!(!fake.path("out/page").exists(), "a page that was refused left something");
+    done("export out/tt-gru --page out/page");
+    refused("export out/tt-gru --page out/page", "holds a page already: --force replaces it");
+    done("export out/tt-gru --page out/page --weights f16 --force");
+    refused("export out/page/model --page out/page --force", "is the model that is exported");
 }
 
 /// What the project says can be tried on a fresh clone.

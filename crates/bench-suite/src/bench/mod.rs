@@ -2,11 +2,15 @@
 
 mod case;
 mod decomposition;
+mod frames;
 mod gpu;
 mod kernels;
+mod layer;
 mod worker;
 
 pub use decomposition::{DecompositionOptions, decomposition};
+pub use frames::{FrameOptions, frames};
 pub use gpu::{GpuOptions, gpu};
 pub use kernels::{KernelOptions, kernels};
+pub use layer::{LayerOptions, layer};
 pub use worker::worker;

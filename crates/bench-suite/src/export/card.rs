@@ -18,7 +18,7 @@ pub(super) fn card(config: &Config, about: &About, weights: &[(String, Tensor)])
     let mut text = format!(
         "# {} of {}\n\nA classifier of video clips: {} weights, {} of them between pixels and hidden units.\n\n",
         config.model,
-        about.experiment,
+        literal(&about.experiment),
         grouped(count),
         grouped(input)
     );
@@ -39,7 +39,7 @@ pub(super) fn card(config: &Config, about: &About, weights: &[(String, Tensor)])
         if config.multi_label { "a probability for each of" } else { "probabilities that sum to 1, of" },
         classes(&config.classes)
     );
-    let _ = write!(text, "## Trained on\n\n{}.", about.data);
+    let _ = write!(text, "## Trained on\n\n{}.", literal(&about.data));
     if about.data_kind == DataKind::Sample {
         text.push_str(" These clips are drawn by a program; no camera took one.");
     }
@@ -107,9 +107,33 @@ fn usage(about: &About) -> String {
 }
 
 fn classes(names: &[String]) -> String {
-    let shown: Vec<String> = names.iter().take(20).map(|name| name.escape_debug().to_string()).collect();
+    let shown: Vec<String> = names.iter().take(20).map(|name| literal(name)).collect();
     let more = if names.len() > 20 { ", …" } else { "" };
     format!("{} classes: {}{more}", names.len(), shown.join(", "))
+}
+
+/// A name as it is, whatever it means in Markdown: folders are called as people like.
+fn literal(name: &str) -> String {
+    let mut plain = String::new();
+    for character in name.chars() {
+        match character {
+            '\'' | '"' | '\\' => plain.push(character),
+            _ => plain.extend(character.escape_debug()),
+        }
+    }
+    let mut text = String::new();
+    let mut before = ' ';
+    let mut characters = plain.chars().peekable();
+    while let Some(character) = characters.next() {
+        // Within a word an underscore means nothing.
+        let within = before.is_alphanumeric() && characters.peek().is_some_and(|next| next.is_alphanumeric());
+        if "\\`*[]<>|~&#!$".contains(character) || (character == '_' && !within) {
+            text.push('\\');
+        }
+        text.push(character);
+        before = character;
+    }
+    text
 }
 
 fn short(digest: &str) -> String {
@@ -128,6 +152,13 @@ fn grouped(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_shown_as_they_are() {
+        assert_eq!(literal("golf_swing (2), Müller's"), "golf_swing (2), Müller's");
+        assert_eq!(literal("_a_ | <b>*c*</b>"), r"\_a\_ \| \<b\>\*c\*\</b\>");
+        assert_eq!(literal("[x](y)\n`z`"), r"\[x\](y)\\n\`z\`");
+    }
 
     #[test]
     fn digits_are_grouped() {

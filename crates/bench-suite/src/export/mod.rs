@@ -31,6 +31,10 @@ pub struct ExportOptions {
     pub form: Option<Form>,
     /// How weights are kept.
     pub kept: Numbers,
+    /// Beside a folder, a file for the graph of one step: what a page runs.
+    pub step: Option<PathBuf>,
+    /// Whether a model or a graph that is there is replaced.
+    pub force: bool,
 }
 
 /// Where a model lies.
@@ -89,10 +93,11 @@ pub struct About {
 /// Writes a model as a folder, which is whole once it has a `config.json`, or as an ONNX file.
 ///
 /// # Errors
-/// A control, a cell that is not finished, a form that the model cannot have, a folder that holds something else.
+/// A control, a cell that is not finished, a form that the model cannot have, something that is there already.
 pub fn export(options: &ExportOptions) -> Result<()> {
     let to = &options.to;
     if to.extension().is_some_and(|ending| ending == "onnx") {
+        refuse_file(to, options.force)?;
         let Opened { config, weights, .. } = open(&options.source)?;
         let graph = onnx::export(&config, &weights.into_iter().collect(), options.form, options.kept)?;
         warn(&config, options.form);
@@ -101,8 +106,22 @@ pub fn export(options: &ExportOptions) -> Result<()> {
     if options.form.is_some() {
         bail!("--form is of an ONNX graph: give --to a name that ends in .onnx");
     }
-    refuse_other_folders(to)?;
+    refuse_folder(options)?;
     let Opened { config, about, weights } = open(&options.source)?;
+    // What cannot be written is known before anything is.
+    if let Some(file) = &options.step {
+        refuse_file(file, options.force)?;
+        if config.steps.is_none() {
+            bail!(
+                "{} has no page: it looks at all frames of a clip at once, and a page has one after the other",
+                config.model
+            );
+        }
+        let weights = weights.iter().cloned().collect();
+        let graph = onnx::export(&config, &weights, Some(Form::Step), options.kept)?;
+        std::fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
+        write(file, &graph)?;
+    }
     std::fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     write(&to.join("README.md"), card::card(&config, &about, &weights).as_bytes())?;
     Ok(folder::save(to, &config, &weights, options.kept)?)
@@ -156,14 +175,32 @@ fn open_cell(run_dir: &Path, name: &str) -> Result<Opened> {
     Ok(Opened { config, about, weights })
 }
 
-/// A model takes the place of a model, and of nothing else.
-fn refuse_other_folders(to: &Path) -> Result<()> {
+/// A graph takes the place of another only where that was asked for.
+fn refuse_file(to: &Path, force: bool) -> Result<()> {
+    if to.exists() && !force {
+        bail!("{} is there already: --force replaces it", to.display());
+    }
+    Ok(())
+}
+
+/// A model takes the place of another where that was asked for, never that of the model it is made from: weights that were
+/// rounded are lost. It takes the place of nothing else.
+fn refuse_folder(ExportOptions { source, to, force, .. }: &ExportOptions) -> Result<()> {
     let mut entries = match std::fs::read_dir(to) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         entries => entries.with_context(|| format!("{} is no folder that can be read", to.display()))?,
     };
     if entries.next().is_some() && !to.join(CONFIG).is_file() {
         bail!("{} holds other files and no model: name a new folder", to.display());
+    }
+    let place = |dir: &Path| dir.canonicalize().with_context(|| format!("cannot find {}", dir.display()));
+    if let Source::Folder(from) = source
+        && place(from)? == place(to)?
+    {
+        bail!("{} is the model that is exported: name another folder", to.display());
+    }
+    if to.join(CONFIG).is_file() && !force {
+        bail!("{} holds a model already: --force replaces it", to.display());
     }
     Ok(())
 }

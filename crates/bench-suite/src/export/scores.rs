@@ -3,7 +3,7 @@
 use super::read_json;
 use crate::record::{CellRecord, FINAL, Plan, PlannedCell, PredictionRow, has_class};
 use crate::stats::{self, Fold, Outcomes};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -98,11 +98,20 @@ fn outcomes(plan: &Plan, rows: &[PredictionRow]) -> Result<Outcomes> {
     if plan.metric != "map" {
         return Ok(Outcomes::accuracy(rows.iter().map(|row| row.label == row.predicted).collect()));
     }
-    let scores: Result<Vec<Vec<f64>>, _> =
-        rows.iter().map(|row| row.probabilities.split(';').map(str::parse).collect()).collect();
+    let mut scores = Vec::with_capacity(rows.len());
+    for PredictionRow { clip, probabilities, .. } in rows {
+        let of_clip: Result<Vec<f64>, _> = probabilities.split(';').map(str::parse).collect();
+        match of_clip {
+            Ok(of_clip) if of_clip.len() == plan.classes.len() => scores.push(of_clip),
+            _ => bail!(
+                "predictions.csv: {clip:?} has no probability for each of {} classes",
+                plan.classes.len()
+            ),
+        }
+    }
     let of_row = |row: &PredictionRow| {
         (0..plan.classes.len()).filter(|k| has_class(&row.label, &plan.classes[*k])).collect()
     };
     let labels: Vec<Vec<usize>> = rows.iter().map(of_row).collect();
-    Ok(Outcomes::map(&scores.context("predictions.csv holds no numbers")?, &labels, plan.classes.len()))
+    Ok(Outcomes::map(&scores, &labels, plan.classes.len()))
 }

@@ -13,7 +13,7 @@ mod plan;
 mod report;
 mod rows;
 mod session;
-mod worker;
+pub(crate) mod worker;
 
 use std::fs;
 use std::path::Path;

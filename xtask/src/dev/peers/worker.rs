@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A started peer. Dropping it ends the process.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     child: Child,
     requests: Option<ChildStdin>,
     replies: Receiver<String>,
@@ -31,7 +31,7 @@ pub(super) struct Times {
 
 impl Worker {
     /// Starts the process; its standard error goes to `log`.
-    pub(super) fn start(command: &mut Command, log: &Path) -> Result<Self> {
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("failed to write {}", log.display()))?;
         let mut child = command
             .stdin(Stdio::piped())
@@ -54,7 +54,7 @@ impl Worker {
     }
 
     /// Sends a request and waits for the answer.
-    pub(super) fn ask(&mut self, request: &Value) -> Result<Value> {
+    pub(crate) fn ask(&mut self, request: &Value) -> Result<Value> {
         let input = self.requests.as_mut().context("the worker has no standard input")?;
         // A worker that died is reported by the missing answer, with its exit status.
         let sent = writeln!(input, "{request}").and_then(|()| input.flush());

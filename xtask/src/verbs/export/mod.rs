@@ -10,6 +10,7 @@ use bench_suite::record::FINAL;
 
 use crate::cli::flags::Verbosity;
 use crate::cli::runs::Export;
+use crate::machine::onnxruntime_web;
 use crate::repo::Repo;
 use crate::run::engine;
 use crate::run::runs::{Wanted, choose};
@@ -18,18 +19,18 @@ use crate::run::runs::{Wanted, choose};
 pub(crate) fn export(repo: &Repo, args: &Export) -> Result<()> {
     let model = Model::find(repo, args)?;
     if let Some(dir) = &args.page {
-        page::check(dir)?;
+        page::check(dir, args.force)?;
+        let runtime = onnxruntime_web::folder(repo)?;
         repo.build(&["bench-suite"], "the training engine", true)?;
-        model.write(repo, args, &dir.join("model"), None)?;
-        model.write(repo, args, &dir.join("model.onnx"), Some("step"))?;
-        page::write(repo, dir)?;
+        model.write(repo, args, &dir.join("model"), Some(&dir.join("model.onnx")))?;
+        page::write(&runtime, dir)?;
         let (name, dir) = (&model.name, dir.display());
         eprintln!("the page of {name} is in {dir}; cargo xtask serve {dir}, or any server of static files");
         return Ok(());
     }
     let Some(to) = &args.to else { bail!("--to says where to") };
     repo.build(&["bench-suite"], "the training engine", true)?;
-    model.write(repo, args, to, args.form.as_deref())?;
+    model.write(repo, args, to, None)?;
     let (name, shown) = (&model.name, to.display());
     if to.is_dir() {
         eprintln!("{name} is in {shown}; cargo xtask predict {shown} CLIP...");
@@ -62,13 +63,17 @@ impl Model {
         })
     }
 
-    fn write(&self, repo: &Repo, args: &Export, to: &Path, form: Option<&str>) -> Result<()> {
+    fn write(&self, repo: &Repo, args: &Export, to: &Path, step: Option<&Path>) -> Result<()> {
         let mut command = engine::command(repo, "export", Verbosity::default());
         command.args(&self.flags).arg("--to").arg(std::path::absolute(to)?);
         command.args(["--weights", &args.weights]);
-        if let Some(form) = form {
+        if let Some(form) = &args.form {
             command.args(["--form", form]);
         }
+        if let Some(step) = step {
+            command.arg("--step").arg(std::path::absolute(step)?);
+        }
+        command.args(args.force.then_some("--force"));
         let status = command.status().context("failed to start bench-suite export")?;
         if !status.success() {
             bail!("{} was not exported ({status})", self.name);

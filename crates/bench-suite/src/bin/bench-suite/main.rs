@@ -125,6 +125,12 @@ enum Verb {
         /// How weights are kept: f32, f16 or int8.
         #[arg(long, default_value = "f32")]
         weights: Numbers,
+        /// Beside a folder, a file for the graph of one step.
+        #[arg(long, conflicts_with = "form")]
+        step: Option<PathBuf>,
+        /// Replace a model or a graph that is there.
+        #[arg(long)]
+        force: bool,
     },
     /// Factorize the input matrix of a finished dense cell, fine-tune, and leave the scores in the run's folder.
     Compress {
@@ -194,6 +200,10 @@ enum Verb {
     BenchGpu(bench_suite::bench::GpuOptions),
     /// Our side of `cargo xtask bench decomposition`.
     BenchDecomposition(bench_suite::bench::DecompositionOptions),
+    /// Be our side of `cargo xtask bench inference`.
+    BenchFrames(bench_suite::bench::FrameOptions),
+    /// Time the TT layer alone: our side of the check of the layer in PyTorch.
+    BenchLayer(bench_suite::bench::LayerOptions),
     /// Be our side of `cargo xtask bench peers`.
     BenchWorker,
 }
@@ -330,7 +340,7 @@ fn run(cli: &Cli) -> Result<()> {
             run_predict(&PredictOptions { model, clips, top: *top, device: *device }, *json)
         }
         Verb::Live { model, top, json } => run_live(model, *top, *json),
-        Verb::Export { run_dir, cell, folder, to, form, weights } => {
+        Verb::Export { run_dir, cell, folder, to, form, weights, step, force } => {
             let source = match (run_dir.clone(), cell.clone(), folder.clone()) {
                 (Some(run_dir), Some(cell), _) => Source::Cell { run_dir, cell },
                 (_, _, folder) => Source::Folder(folder.context("no model was named")?),
@@ -340,6 +350,8 @@ fn run(cli: &Cli) -> Result<()> {
                 to: to.clone(),
                 form: *form,
                 kept: *weights,
+                step: step.clone(),
+                force: *force,
             })
         }
         Verb::Compress { run_dir, cell, form, rank, epochs, device } => {
@@ -369,6 +381,8 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::Bench(options) => bench_suite::bench::kernels(options),
         Verb::BenchGpu(options) => bench_suite::bench::gpu(options),
         Verb::BenchDecomposition(options) => bench_suite::bench::decomposition(options),
+        Verb::BenchFrames(options) => bench_suite::bench::frames(options),
+        Verb::BenchLayer(options) => bench_suite::bench::layer(options),
         Verb::BenchWorker => bench_suite::bench::worker(),
     }
 }

@@ -15,6 +15,8 @@ const FRAME: [usize; 3] = [2, 4, 3];
 
 fn main() -> Result<()> {
     let cases = std::env::args().nth(1).context("name the folder of the cases")?;
+    let errors = Path::new(&cases).join("errors.csv");
+    let mut rows = std::fs::read_to_string(&errors).context("compare.py comes first")?;
     let mut folders: Vec<_> = std::fs::read_dir(cases)?.collect::<std::io::Result<Vec<_>>>()?;
     folders.sort_by_key(std::fs::DirEntry::file_name);
     let mut wrong = Vec::new();
@@ -31,6 +33,7 @@ fn main() -> Result<()> {
         let found = match found {
             Err(error) if form == "scan" => {
                 println!("{name:24} tract        refused: {}", error.root_cause());
+                rows += &format!("{name},tract,refused\n");
                 continue;
             }
             found => found.with_context(|| name.clone())?,
@@ -38,10 +41,12 @@ fn main() -> Result<()> {
         let pairs = found.iter().zip(expected.iter().flatten());
         let error = pairs.map(|(found, expected)| (f64::from(*found) - expected).abs()).fold(0.0, f64::max);
         println!("{name:24} tract        {error:.1e}");
+        rows += &format!("{name},tract,{error:.1e}\n");
         if error >= TOLERANCE {
             wrong.push(name);
         }
     }
+    std::fs::write(errors, rows)?;
     ensure!(wrong.is_empty(), "off by more than {TOLERANCE}: {wrong:?}");
     Ok(())
 }
