@@ -1,0 +1,137 @@
+"""`ttrnn.TTLinear` against einsum in f64, and its time beside tensorly-torch's layer and the layer in Rust.
+
+python linear.py ENGINE [RECORD], with `ttrnn`, torch and tensorly-torch installed; ENGINE is target/release/bench-suite, and
+RECORD a CSV for the times.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch  # noqa: E402
+import ttrnn  # noqa: E402
+
+TOLERANCE = 1e-5
+ROWS = 256
+ROUNDS = 15
+# UCF11's layer, the three gates in the first output mode.
+INPUT, OUTPUT, RANK = [8, 20, 20, 18], [12, 4, 4, 4], 4
+
+
+def matrix(layer):
+    """W `[M, N]` of a layer's cores in f64; gradients flow back."""
+    whole = torch.ones(1, 1, 1, dtype=torch.float64)
+    for k in range(1, len(layer.input_modes) + 1):
+        whole = torch.einsum("iaj,mban->imbjn", whole, layer.core(k).double())
+        whole = whole.reshape(whole.shape[0] * whole.shape[1], whole.shape[2], -1)
+    return whole[:, 0]
+
+
+def apart(found, expected):
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+def values_and_gradients():
+    worst = 0.0
+    torch.manual_seed(0)
+    shapes = [([4, 6], [2, 3], 2), ([5], [7], 1), ([3, 2, 6, 5], [2, 2, 2, 3], [1, 2, 4, 3, 1]), (INPUT, OUTPUT, RANK)]
+    for input_modes, output_modes, rank in shapes:
+        for dtype in [torch.float32, torch.uint8]:
+            layer = ttrnn.TTLinear(input_modes, output_modes, rank, scale=1 / 127.5, shift=-1.0)
+            torch.nn.init.uniform_(layer.bias)
+            x = torch.randint(0, 256, (2, 3, layer.in_features)).to(dtype)
+            weights = torch.rand(2, 3, layer.out_features)
+            if dtype == torch.float32:
+                x.requires_grad_()
+            y = layer(x)
+            (y * weights).sum().backward()
+            found = [y.detach(), layer.cores.grad, layer.bias.grad] + ([x.grad] if x.requires_grad else [])
+            layer.zero_grad()
+            exact = x.detach().double().requires_grad_()
+            z = (exact / 127.5 - 1) @ matrix(layer) + layer.bias.double()
+            (z * weights).sum().backward()
+            expected = [z.detach(), layer.cores.grad, layer.bias.grad] + ([exact.grad] if x.requires_grad else [])
+            worst = max(worst, *(apart(a, b) for a, b in zip(found, expected, strict=True)))
+    assert worst < TOLERANCE, worst
+    print(f"values and gradients are {worst:.1e} of the largest apart from einsum's")
+
+
+def refusals():
+    layer = ttrnn.TTLinear([4, 6], [2, 3], 2)
+    for x, error in [(torch.zeros(3, 23), ValueError), (torch.zeros(3, 24, dtype=torch.float64), TypeError)]:
+        try:
+            layer(x)
+        except error:
+            continue
+        raise SystemExit(f"{x.shape} {x.dtype} is not refused")
+    # Several uses in one graph, with a graph of the first that is still needed.
+    x = torch.rand(5, 24)
+    one, two = layer(x), layer(2 * x)
+    (one.sum() + two.sum()).backward()
+    both = layer.cores.grad.clone()
+    layer.zero_grad()
+    layer(3 * x).sum().backward()
+    assert apart(both, layer.cores.grad) < TOLERANCE
+
+
+class Rust:
+    """The layer in Rust: as many rows in a process of its own, a time for each line."""
+
+    def __init__(self, program):
+        command = [program, "bench-layer", "--rows", str(ROWS), "--threads", "1"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def step(self):
+        self.process.stdin.write("step\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+def timed(layer, x):
+    """CPU seconds of a step: forward, and the gradients of the cores."""
+    layer.zero_grad()
+    begin = time.process_time()
+    layer(x).sum().backward()
+    return time.process_time() - begin
+
+
+def speed(program, record=None):
+    import tltorch
+
+    torch.set_num_threads(1)
+    ours = ttrnn.TTLinear(INPUT, OUTPUT, RANK, bias=False, scale=1 / 255)
+    theirs = tltorch.FactorizedLinear(
+        in_tensorized_features=tuple(INPUT),
+        out_tensorized_features=tuple(OUTPUT),
+        bias=False,
+        factorization="blocktt",
+        rank=tuple(ours.ranks),
+        implementation="factorized",
+    )
+    frames = torch.randint(0, 256, (ROWS, ours.in_features), dtype=torch.uint8)
+    floats = frames.float() / 255
+    rust = Rust(program)
+    samples = []
+    for _ in range(ROUNDS):
+        samples.append([timed(ours, frames), rust.step(), timed(theirs, floats)])
+    # The least of interleaved rounds: the machine may be busy.
+    ours_s, rust_s, theirs_s = (min(column) for column in zip(*samples[1:]))
+    print(f"a step of {ROWS} rows: {ours_s * 1e3:.1f} ms in PyTorch, {rust_s * 1e3:.1f} ms in Rust, "
+          f"{theirs_s * 1e3:.1f} ms by tensorly-torch ({theirs_s / ours_s:.1f} times ours)")
+    if record:
+        versions = [f"torch {torch.__version__}", "ttrnn 0.1.0", f"tensorly-torch {tltorch.__version__}"]
+        rows = zip(["ttrnn.TTLinear", "Rust", "tltorch.FactorizedLinear"], versions, [ours_s, rust_s, theirs_s])
+        lines = [f"{name},{version},{ROWS},{ROUNDS},{s * 1e3:.2f},{s / ours_s:.2f}" for name, version, s in rows]
+        with open(record, "w", encoding="utf-8") as file:
+            print("layer,version,rows,rounds,cpu_ms_least,to_ours", *lines, sep="\n", file=file)
+    assert theirs_s >= 3 * ours_s, "less than 3 times as fast as tensorly-torch"
+    assert ours_s <= 1.1 * rust_s, "more than 10 % slower than in Rust"
+
+
+values_and_gradients()
+refusals()
+speed(*sys.argv[1:])
