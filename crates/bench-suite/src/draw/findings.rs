@@ -18,6 +18,7 @@ use crate::paper;
 use crate::results::paired::PairedRow;
 use crate::results::tables::{TableRow, Tables};
 use crate::results::{CurveRow, Page, RUNS, Records, read_csv, write_atomic};
+use crate::stats;
 use crate::text::{md_table, score, thousands};
 
 const TEMPLATE: &str = "docs/findings.md.jinja";
@@ -55,6 +56,10 @@ fn render(template: &str, studies: Arc<Studies>) -> Result<String> {
     let of = studies.clone();
     environment.add_function("difference", move |study: &str, model: &str, other: &str, kwargs: Kwargs| {
         of.difference(study, (model, other), &kwargs)
+    });
+    let of = studies.clone();
+    environment.add_function("comparisons", move |study: &str, pairs: Vec<Vec<String>>, kwargs: Kwargs| {
+        of.comparisons(study, &pairs, &kwargs)
     });
     let of = studies.clone();
     environment.add_function("csv", move |path: &str| of.csv(path));
@@ -184,14 +189,39 @@ impl Studies {
 
     /// Any two models on the folds that both have.
     fn difference(&self, study: &str, models: (&str, &str), kwargs: &Kwargs) -> Answer<Value> {
-        let wanted = Wanted::of(kwargs)?;
-        let scored = self.tables(study, &wanted)?;
-        let row = Tables::difference(&scored.0, models, &wanted.protocol, &wanted.recipe)
+        Ok(pair(&self.between(study, models, &Wanted::of(kwargs)?)?))
+    }
+
+    fn between(&self, study: &str, models: (&str, &str), wanted: &Wanted) -> Answer<PairedRow> {
+        let scored = self.tables(study, wanted)?;
+        Tables::difference(&scored.0, models, &wanted.protocol, &wanted.recipe)
             .map_err(|error| missing(&format!("{study}: {error:#}")))?
-            .ok_or_else(|| {
-                missing(&format!("{study}, {} and {}, {}", models.0, models.1, wanted.protocol))
-            })?;
-        Ok(pair(&row))
+            .ok_or_else(|| missing(&format!("{study}, {} and {}, {}", models.0, models.1, wanted.protocol)))
+    }
+
+    /// Pairs of models of one table, their p-values adjusted for the number of pairs.
+    fn comparisons(&self, study: &str, pairs: &[Vec<String>], kwargs: &Kwargs) -> Answer<Vec<Value>> {
+        let wanted = Wanted::of(kwargs)?;
+        let mut rows = Vec::with_capacity(pairs.len());
+        for pair in pairs {
+            let [model, baseline] = &pair[..] else {
+                return Err(missing(&format!("{study}: a comparison of {} models", pair.len())));
+            };
+            let row = self.between(study, (model, baseline), &wanted)?;
+            let p = row.p.ok_or_else(|| missing(&format!("{study}: a p-value of {model} and {baseline}")))?;
+            rows.push((row, p));
+        }
+        let adjusted = stats::holm(&rows.iter().map(|(_, p)| *p).collect::<Vec<_>>());
+        let value = |((row, _), p): (&(PairedRow, f64), f64)| {
+            let p_text = if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") };
+            let verdict = match row.mean_difference {
+                _ if p >= 0.05 => "not to be told from",
+                difference if difference > 0.0 => "above",
+                _ => "below",
+            };
+            context! { model => row.model, baseline => row.baseline, p => p_text, verdict, ..pair(row) }
+        };
+        Ok(rows.iter().zip(adjusted).map(value).collect())
     }
 
     /// The rows of a table under `results/`, by the names of its columns; numbers are numbers.
@@ -334,6 +364,18 @@ mod tests {
                 .unwrap_err()
                 .contains("tt-gru and rnn")
         );
+        let compared = |pairs: &str| {
+            render(&format!(
+                "{{% for c in comparisons('a', {pairs}) %}}{{{{ c.difference }}}} p {{{{ c.p }}}};{{% endfor %}}"
+            ))
+        };
+        let one = compared("[['tt-gru', 'gru']]").unwrap();
+        assert!(one.starts_with(&format!("{own} p ")), "{one}");
+        let p =
+            |text: &str| text.rsplit(' ').next().and_then(|p| p.trim_end_matches(';').parse::<f64>().ok());
+        let two = compared("[['tt-gru', 'gru'], ['gru', 'tt-gru']]").unwrap();
+        assert_eq!(p(&two).unwrap(), (2.0 * p(&one).unwrap()).min(1.0), "{one} {two}");
+        assert!(compared("[['tt-gru']]").unwrap_err().contains("1 models"));
         fs::write(dir.path().join("t.csv"), "model,value\ngru,0.5\n").unwrap();
         assert_eq!(
             render("{% for r in csv('t.csv') %}{{ r.model }} {{ r.value|score }}{% endfor %}").unwrap(),

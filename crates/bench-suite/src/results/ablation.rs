@@ -260,8 +260,8 @@ fn paired(cells: &[&CellRow], base: &[&CellRow], purpose: &str) -> Option<(f64, 
     let ((a, a_folds), (b, b_folds)) = (by_fold(&ours), by_fold(&theirs));
     let differences: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
     let same = ours.iter().zip(&theirs).all(|(a, b)| a.hits.len() == b.hits.len());
-    let interval = same.then(|| stats::paired_interval(&a_folds, &b_folds, &format!("{purpose}/paired")));
-    Some((stats::mean(&differences)?, interval.flatten()))
+    let apart = same.then(|| stats::paired(&a_folds, &b_folds, &format!("{purpose}/paired"))).flatten();
+    Some((stats::mean(&differences)?, apart.map(|difference| difference.interval)))
 }
 
 /// Scores and outcomes fold by fold.

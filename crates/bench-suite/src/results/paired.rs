@@ -26,6 +26,9 @@ pub(crate) struct PairedRow {
     pub(crate) std: Option<f64>,
     pub(crate) ci_low: Option<f64>,
     pub(crate) ci_high: Option<f64>,
+    /// Of "no difference", for tables of several; no column of `paired.csv`, whose intervals say it.
+    #[serde(skip)]
+    pub(crate) p: Option<f64>,
     pub(crate) folds: usize,
     /// Epochs trained: the fewest and the most of a cell.
     pub(crate) epochs_min: usize,
@@ -72,7 +75,7 @@ pub(crate) fn between(
     let (twin_values, twin_clips) = by_fold(&twins, tested);
     let differences: Vec<f64> = values.iter().zip(&twin_values).map(|(a, b)| a - b).collect();
     let purpose = format!("{}-{baseline}/{}/{}", first.model, first.protocol, first.recipe);
-    let interval = clips.zip(twin_clips).and_then(|(a, b)| stats::paired_interval(&a, &b, &purpose));
+    let apart = clips.zip(twin_clips).and_then(|(a, b)| stats::paired(&a, &b, &purpose));
     let mean_difference = tidy(stats::mean(&differences)?);
     let (own, twin) = (training(records, &ours), training(records, &twins));
     Some(PairedRow {
@@ -83,8 +86,9 @@ pub(crate) fn between(
         metric: first.metric.clone(),
         mean_difference,
         std: stats::sample_std(&differences).map(tidy),
-        ci_low: interval.map(|i| tidy(i.low)),
-        ci_high: interval.map(|i| tidy(i.high)),
+        ci_low: apart.map(|d| tidy(d.interval.low)),
+        ci_high: apart.map(|d| tidy(d.interval.high)),
+        p: apart.map(|d| d.p),
         folds: differences.len(),
         epochs_min: own.epochs.0,
         epochs_max: own.epochs.1,

@@ -68,19 +68,24 @@ pub fn interval(folds: &[Fold], purpose: &str) -> Option<Interval> {
     bootstrap(folds, None, purpose)?.interval(0.0)
 }
 
-/// 95 % bootstrap interval of the mean over folds of `a − b` on the same test clips and seeds.
-pub fn paired_interval(a: &[Fold], b: &[Fold], purpose: &str) -> Option<Interval> {
-    pair(a, b, purpose)?.interval(-1.0)
+/// The mean over folds of `a − b` on the same test clips and seeds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// Its 95 % bootstrap interval.
+    pub interval: Interval,
+    /// Two-sided p-value of "no difference": twice the smaller share of the replicates, moved as the interval's ends
+    /// are, on either side of zero. Never below `2 / (REPLICATES + 1)`.
+    pub p: f64,
 }
 
-/// Two-sided p-value of "no difference" between two models on the same test clips and seeds: twice the smaller share of
-/// the replicates, moved as an interval's ends are, on either side of zero. Never below `2 / (REPLICATES + 1)`.
-pub fn paired_p(a: &[Fold], b: &[Fold], purpose: &str) -> Option<f64> {
-    Some(pair(a, b, purpose)?.p_of_zero())
-}
-
-fn pair(a: &[Fold], b: &[Fold], purpose: &str) -> Option<Replicates> {
-    if a.len() == b.len() { bootstrap(a, Some(b), purpose) } else { None }
+/// How two models differ on the same test clips and seeds; none where [`interval`] has none for either, or they were
+/// not tested alike.
+pub fn paired(a: &[Fold], b: &[Fold], purpose: &str) -> Option<Difference> {
+    if a.len() != b.len() {
+        return None;
+    }
+    let replicates = bootstrap(a, Some(b), purpose)?;
+    Some(Difference { interval: replicates.interval(-1.0)?, p: replicates.p_of_zero() })
 }
 
 /// Scores of the replicates, sorted, and of the sample as it is.
@@ -400,12 +405,12 @@ mod tests {
     #[test]
     fn pairing_removes_what_both_models_share() {
         let (a, b) = (vec![fold(60, 100), fold(60, 100)], vec![fold(50, 100), fold(50, 100)]);
-        let d = paired_interval(&a, &b, "d").unwrap();
+        let d = paired(&a, &b, "d").unwrap().interval;
         assert!(d.low > 0.04 && d.high < 0.16, "{d:?}");
         assert!(d.high - d.low < width(interval(&a, "d")));
-        assert_eq!(paired_interval(&a, &a, "d"), Some(Interval { low: 0.0, high: 0.0 }));
-        assert_eq!(paired_interval(&a, &b[..1], "d"), None);
-        assert_eq!(paired_interval(&[fold(1, 2)], &[fold(1, 3)], "d"), None);
+        assert_eq!(paired(&a, &a, "d").unwrap().interval, Interval { low: 0.0, high: 0.0 });
+        assert_eq!(paired(&a, &b[..1], "d"), None);
+        assert_eq!(paired(&[fold(1, 2)], &[fold(1, 3)], "d"), None);
     }
 
     #[test]
@@ -413,16 +418,13 @@ mod tests {
         let base = || vec![fold(50, 100), fold(50, 100)];
         for more in 0..12 {
             let better = vec![fold(50 + more, 100), fold(50 + more, 100)];
-            let interval = paired_interval(&better, &base(), "p").unwrap();
-            let (p, back) =
-                (paired_p(&better, &base(), "p").unwrap(), paired_p(&base(), &better, "p").unwrap());
-            assert_eq!(p, back);
+            let Difference { interval, p } = paired(&better, &base(), "p").unwrap();
+            assert_eq!(p, paired(&base(), &better, "p").unwrap().p);
             assert_eq!(p < 0.05, interval.low > 0.0, "{more}: {p} {interval:?}");
         }
-        assert_eq!(paired_p(&base(), &base(), "p"), Some(1.0));
+        assert_eq!(paired(&base(), &base(), "p").unwrap().p, 1.0);
         let (all, none) = ([groups(0, &[10; 9])], [groups(0, &[0; 9])]);
-        assert_eq!(paired_p(&all, &none, "p"), Some(2.0 / (REPLICATES + 1) as f64));
-        assert_eq!(paired_p(&base(), &base()[..1], "p"), None);
+        assert_eq!(paired(&all, &none, "p").unwrap().p, 2.0 / (REPLICATES + 1) as f64);
     }
 
     #[test]
@@ -436,7 +438,7 @@ mod tests {
         assert!(narrow < 0.25, "{narrow}");
         // What both models share goes with the group.
         let same = [groups(0, &[9, 1, 9]), groups(3, &[1, 9, 1]), groups(6, &[9, 9, 1])];
-        assert!(width(paired_interval(&folds, &same, "g")) < width(interval(&folds, "g")) / 3.0);
+        assert!(width(paired(&folds, &same, "g").map(|d| d.interval)) < width(interval(&folds, "g")) / 3.0);
         assert_eq!(interval(&[groups(0, &[5])], "g"), None, "one group says nothing of others");
     }
 
@@ -447,7 +449,7 @@ mod tests {
         assert!(width(interval(std::slice::from_ref(&one), "s")) < 0.2);
         assert!(width(interval(std::slice::from_ref(&three), "s")) > 0.8);
         let other = seeds(&[(30, 100), (50, 100), (70, 100)]);
-        let difference = paired_interval(&[three], &[other], "s").unwrap();
+        let difference = paired(&[three], &[other], "s").unwrap().interval;
         assert!(difference.low > 0.0, "the seeds' common part is no part of a difference: {difference:?}");
     }
 

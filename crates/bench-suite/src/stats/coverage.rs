@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::bootstrap::{Draws, Fold, Interval, interval, paired_interval};
+use super::bootstrap::{Draws, Fold, Interval, interval, paired};
 use super::outcomes::Outcomes;
 
 const STUDIES: usize = 1000;
@@ -93,7 +93,7 @@ fn ninety_five_percent_of_intervals_hold_the_truth() {
     let difference = |of: Population| {
         move |n: usize| {
             let [a, b] = study(of, n);
-            paired_interval(&a, &b, &n.to_string())
+            paired(&a, &b, &n.to_string()).map(|difference| difference.interval)
         }
     };
     let alone = Population { groups: 300, clips_per_group: 1, group: 0.0, ..SPEAKERS };

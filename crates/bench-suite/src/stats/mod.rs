@@ -13,7 +13,7 @@ mod holm;
 mod moments;
 mod outcomes;
 
-pub use bootstrap::{Draws, Fold, Interval, REPLICATES, drawn_groups, interval, paired_interval, paired_p};
+pub use bootstrap::{Difference, Draws, Fold, Interval, REPLICATES, drawn_groups, interval, paired};
 pub use holm::holm;
 pub use moments::{mean, population_std, sample_std};
 pub use outcomes::{Outcomes, average_precision};
