@@ -136,7 +136,7 @@ pub struct ModelSpec {
     #[serde(default = "dense", skip_serializing_if = "is_dense")]
     pub recurrent: String,
     /// Inner rank of a U that is not dense; 0 for none.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_none")]
     pub recurrent_rank: usize,
     /// `hard-sigmoid` or `sigmoid`.
     pub gate_activation: String,
@@ -191,11 +191,6 @@ fn is_one(count: &usize) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn is_false(flag: &bool) -> bool {
     !flag
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }
 
 fn dense() -> String {
