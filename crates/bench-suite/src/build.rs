@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tt_core::TtShape;
 use tt_core::apply::{Affine, Precision};
-use tt_rnn::models::{Form, FormatSettings, Model, ModelConfig, STACKED, STACKED_GRID, Stack};
+use tt_rnn::models::{
+    Form, FormatSettings, Model, ModelConfig, RecurrentForm, STACKED, STACKED_GRID, Stack, of_states,
+};
 use tt_rnn::projection::{DENSE, Factorization, GateLayout, Projection};
 use tt_rnn::recurrence::Cell;
 
@@ -31,6 +33,10 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
             layers: model.layers,
             bidirectional: model.bidirectional,
             readout: model.readout.parse()?,
+        },
+        recurrent: match model.recurrent.as_str() {
+            "dense" => RecurrentForm::Dense,
+            format => RecurrentForm::Factorized { format: format.to_owned(), rank: model.recurrent_rank },
         },
         gate_activation: model.gate_activation.parse()?,
         affine: Affine { scale: train.pixel_scale as f32, shift: train.pixel_shift as f32 },
@@ -126,13 +132,16 @@ fn recurrent(config: &ModelConfig, cell: Cell, input: Factorization, frozen: boo
     let projections: usize = layers.iter().map(weights).sum();
     let width = layers.first().map_or(0, |projection| projection.outputs());
     let (hidden, passes) = (width / cell.gates(), directions * layers.len());
+    let recurrent = of_states(config, cell.gates(), hidden)?;
+    let recurrent = recurrent.map_or(hidden * width, |projection| projection.weights().count());
     let projected: usize = layers.iter().map(|projection| directions * projection.macs_per_row()).sum();
-    let total = projections + passes * (hidden * width + width) + classifier(config, directions * hidden);
+    let total = projections + passes * (recurrent + width) + classifier(config, directions * hidden);
     let (params_input, params_frozen) = if frozen { (0, of_frames) } else { (of_frames, 0) };
     Ok(Size {
         params_input,
         params_total: total - params_frozen,
         params_frozen,
+        // A factorized U is multiplied out before the first step.
         macs_per_frame: projected + passes * hidden * width,
         width: passes * width,
     })

@@ -87,7 +87,10 @@ fn figure_1_is_the_papers() {
 #[test]
 fn counts_by_shape_equal_those_of_built_models() {
     let small = ["model.dense_hidden=3", "data.width=8", "data.height=4", "model.input_modes=[4,4,2,3]"];
-    let shapes: [&[&str]; 4] = [
+    let shapes: [&[&str]; 7] = [
+        &["model.recurrent=ht", "model.recurrent_rank=2"],
+        &["model.recurrent=tt", "model.recurrent_rank=2"],
+        &["model.recurrent=tt", "model.recurrent_rank=3", "model.layers=2", "model.gates=separate"],
         &["model.gates=concatenated"],
         &["model.gates=separate"],
         &["model.layers=3"],
@@ -131,11 +134,30 @@ fn whole_model_counts_of_stacks() {
     assert_eq!(deep.params_total, 2 * 203_435 - 11 + 2 * (832 + 3 * 256 * 257));
 }
 
+/// What a train for U leaves of TT-GRU's and TT-LSTM's 203,435 and 269,355 weights.
+#[test]
+fn whole_model_counts_with_a_factorized_u() {
+    let total = |model: &str, rank: usize| {
+        let rank = format!("model.recurrent_rank={rank}");
+        let spec = load("ucf11", &["model.recurrent=tt", &rank]).unwrap();
+        size(&model_config(&spec, 11).unwrap(), model).unwrap().params_total
+    };
+    // Of 4 units a mode, G r 4^2 + 2 r^2 4^2 + r 4^2.
+    assert_eq!(total("tt-gru", 4), 203_435 - 3 * 256 * 256 + 768);
+    assert_eq!(total("tt-lstm", 4), 269_355 - 4 * 256 * 256 + 832);
+    assert_eq!([total("tt-gru", 4), total("tt-gru", 8), total("tt-gru", 16)], [7_595, 9_387, 16_043]);
+}
+
 #[test]
 fn stacks_are_named_where_they_are_unusual_and_only_there() {
     let usual = load("ucf11", &[]).unwrap();
     let text = usual.to_toml();
-    assert!(["layers", "bidirectional", "readout"].iter().all(|key| !text.contains(key)), "{text}");
+    assert!(
+        ["layers", "bidirectional", "readout", "recurrent ", "recurrent_rank"]
+            .iter()
+            .all(|key| !text.contains(key)),
+        "{text}"
+    );
     let set = ["model.layers=2", "model.bidirectional=true", "model.readout=max"];
     let stack = load("ucf11", &set).unwrap();
     assert_eq!(Spec::from_toml(&stack.to_toml(), "text").unwrap(), stack);
@@ -230,6 +252,9 @@ fn wrong_specifications_say_what_is_right() {
             vec!["model.input_modes=[8,20,20,17]"],
             "must multiply to 57600 (160 x 120 x 3), but their product is 54400",
         ),
+        (vec!["model.recurrent=tt"], "model.recurrent_rank = 0: must be at least 1"),
+        (vec!["model.recurrent_rank=4"], "set model.recurrent to its format, or leave it out"),
+        (vec!["model.recurrent=t", "model.recurrent_rank=4"], "did you mean \"tt\"?"),
         (vec!["model.layers=0"], "model.layers = 0: must be at least 1"),
         (vec!["model.readout=men"], "did you mean \"mean\"?"),
         (vec!["model.layers=2", "train.warm_up_to=9"], "or leave model.layers, model.bidirectional"),

@@ -119,6 +119,22 @@ impl Stack {
     }
 }
 
+/// The form of U, the matrix of the recurrent models from the state to the gates.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecurrentForm {
+    /// A full matrix, as the paper's.
+    #[default]
+    Dense,
+    /// A format of the input matrix, between the modes of the state on both sides.
+    Factorized {
+        /// `tt`, or another that an input matrix can have.
+        format: String,
+        /// Its inner rank.
+        rank: usize,
+    },
+}
+
 /// Everything that fixes a model but its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
@@ -147,6 +163,9 @@ pub struct ModelConfig {
     /// Layers, directions and read-out of the recurrent models.
     #[serde(default)]
     pub stack: Stack,
+    /// The form of U of every layer.
+    #[serde(default)]
+    pub recurrent: RecurrentForm,
     /// Gate non-linearity.
     pub gate_activation: GateActivation,
     /// Pixel scaling.
@@ -224,6 +243,7 @@ impl ModelConfig {
             precision: Precision::F32,
             dense_hidden: output_modes.iter().product(),
             stack: Stack::default(),
+            recurrent: RecurrentForm::Dense,
             gate_activation: GateActivation::Sigmoid,
             affine: Affine::IDENTITY,
             mlp_frames: 1,
@@ -281,7 +301,8 @@ mod tests {
     fn a_configuration_is_read_as_it_was_written() {
         let stack = Stack { layers: 2, bidirectional: true, readout: Readout::Max };
         let gates = GateLayout::Separate;
-        let config = ModelConfig { gates, stack, ..ModelConfig::new(&[4, 6], &[2, 3], 2, 5) };
+        let recurrent = RecurrentForm::Factorized { format: "tt".into(), rank: 3 };
+        let config = ModelConfig { gates, stack, recurrent, ..ModelConfig::new(&[4, 6], &[2, 3], 2, 5) };
         let text = serde_json::to_string(&config).unwrap();
         assert!(text.contains(r#""gates":"separate""#) && text.contains(r#""backend":"fused""#), "{text}");
         assert_eq!(serde_json::from_str::<ModelConfig>(&text).unwrap(), config);

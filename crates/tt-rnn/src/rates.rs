@@ -7,6 +7,7 @@
 //! gate. The move stays the same where a matrix's rate falls as `1 / fan_in`. One rate for all weights can suit one
 //! of the two only. Biases sum nothing and keep `lr`. A train's cores keep it too: their fan-ins, 18 to 80 for the
 //! paper's shapes, are small, and nothing is known of products of cores; `docs/departures.md` says what was measured.
+//! So do the cores of a recurrent matrix: at the paper's 256 units that is the rate of the dense one.
 //!
 //! # Paper
 //! Yang, Hu et al. 2021, "Tensor Programs V", table 8: with Adam, the rates of hidden and output matrices fall with

@@ -7,7 +7,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{FormatSettings, Mode, Model, ModelConfig, PackedFrames, Stack, find};
+use tt_rnn::models::{FormatSettings, Mode, Model, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
 use tt_rnn::parameters::{Optimizer, Parameter};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::Rates;
@@ -34,6 +34,7 @@ fn config() -> ModelConfig {
         precision: Precision::F32,
         dense_hidden: 6,
         stack: Stack::default(),
+        recurrent: RecurrentForm::Dense,
         gate_activation: GateActivation::HardSigmoid,
         affine: Affine { scale: SCALE as f32, shift: -1.0 },
         mlp_frames: 1,

@@ -8,7 +8,7 @@ use small::{Kind, MODELS, clip, exported, frames};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tt_rnn::folder::{CONFIG, Config, Frames, Numbers, WEIGHTS, read, save};
-use tt_rnn::models::{Mode, Model, ModelConfig, PackedFrames, Readout, Stack, find};
+use tt_rnn::models::{Mode, Model, ModelConfig, PackedFrames, Readout, RecurrentForm, Stack, find};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
 
@@ -246,6 +246,12 @@ fn what_a_folder_has_no_place_for_is_named_by_its_key() {
         let error = error.unwrap_err().to_string();
         assert!(error.contains("tt-gru cannot be exported") && error.contains(key), "{error}");
     }
+    let recurrent = RecurrentForm::Factorized { format: "tt".into(), rank: 2 };
+    let built = ModelConfig { recurrent, ..Kind::of("gru").built() };
+    let model = find("gru").unwrap().build(&built, &Device::Cpu, 0).unwrap();
+    let frames = frames(model.as_ref(), 0);
+    let error = Config::of("gru", &built, (vec!["a".into()], false), frames, serde_json::Value::Null);
+    assert!(error.unwrap_err().to_string().contains("model.recurrent is set otherwise"));
 }
 
 fn committed() -> PathBuf {

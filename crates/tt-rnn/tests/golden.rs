@@ -8,7 +8,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::simd::Isa;
 use tt_rnn::adam::{Adam, AdamConfig, AdamState};
-use tt_rnn::models::{FormatSettings, Mode, ModelConfig, PackedFrames, Stack, find};
+use tt_rnn::models::{FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::Rates;
@@ -104,6 +104,7 @@ fn twenty_steps_of_training_follow_pytorch() {
         precision: Precision::F32,
         dense_hidden: 12,
         stack: Stack::default(),
+        recurrent: RecurrentForm::Dense,
         gate_activation: GateActivation::HardSigmoid,
         affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },
         mlp_frames: 1,

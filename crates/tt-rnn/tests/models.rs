@@ -8,7 +8,7 @@ use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::models::{
-    FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, Stack, find,
+    FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, RecurrentForm, Stack, find,
 };
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
@@ -30,6 +30,7 @@ fn small() -> ModelConfig {
         precision: Precision::F32,
         dense_hidden: 6,
         stack: Stack::default(),
+        recurrent: RecurrentForm::Dense,
         gate_activation: GateActivation::HardSigmoid,
         affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },
         mlp_frames: 3,

@@ -1,14 +1,17 @@
-//! Models of several layers, of both directions of time, and of other read-outs than the last state.
+//! Models of several layers, of both directions of time, of other read-outs than the last state, and of a factorized U.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::RngExt;
 use std::collections::HashMap;
 use tt_core::TtShape;
 use tt_core::apply::{Affine, reference};
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{Mode, Model, ModelConfig, PackedFrames, Readout, Stack, find};
+use tt_rnn::layer::LayerCall;
+use tt_rnn::models::{
+    Mode, Model, ModelConfig, PackedFrames, Readout, RecurrentForm, Stack, find, of_states,
+};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::rates::{RateRule, Rates};
 use tt_rnn::recurrence::reference::Reference;
@@ -21,6 +24,11 @@ const CLASSES: usize = 3;
 const AFFINE: Affine = Affine { scale: 1.0 / 127.5, shift: -1.0 };
 
 const ALL: Stack = Stack { layers: 2, bidirectional: true, readout: Readout::Last };
+
+/// U in a format of rank 2, less than the largest of its modes.
+fn of_rank_2(format: &str) -> RecurrentForm {
+    RecurrentForm::Factorized { format: format.into(), rank: 2 }
+}
 
 fn config(stack: Stack) -> ModelConfig {
     ModelConfig { stack, affine: AFFINE, ..ModelConfig::new(&[4, 6], &[2, 3], 2, CLASSES) }
@@ -77,7 +85,12 @@ fn logits_in_f64(name: &str, stack: Stack, weights: &Wide) -> Vec<f64> {
             let batch = Batch { output, ..Batch::new(&LENGTHS) };
             let steps = Reference { cell, gate_activation: GateActivation::Sigmoid, hidden: HIDDEN };
             let zero = vec![0.0; width];
-            let states = steps.forward(&x, &batch, &weights[&format!("{prefix}recurrent")], &zero);
+            let joined = weights.get(&format!("{prefix}recurrent")).cloned().unwrap_or_else(|| {
+                let shape = TtShape::uniform(&[2, 3], &[2, 3], 2, cell.gates()).unwrap();
+                let matrix = reference::dense(&shape, &weights[&format!("{prefix}recurrent.cores")]);
+                [matrix.unwrap(), weights[&format!("{prefix}recurrent.bias")].clone()].concat()
+            });
+            let states = steps.forward(&x, &batch, &joined, &zero);
             sides.push(if backward && !last { turned(&states, HIDDEN) } else { states });
         }
         features = sides.len() * HIDDEN;
@@ -136,9 +149,9 @@ fn loss(logits: &[f64]) -> f64 {
 }
 
 /// Logits and gradients of a model against those of plain loops in f64, whose gradients are central differences.
-fn check(name: &str, stack: Stack) {
-    let what = format!("{name} {stack:?}");
-    let model = build(name, &config(stack));
+fn check(name: &str, stack: Stack, recurrent: RecurrentForm) {
+    let what = format!("{name} {stack:?} {recurrent:?}");
+    let model = build(name, &ModelConfig { recurrent, ..config(stack) });
     let logits = model.logits(&clips(&LENGTHS), Mode::Train(&mut stream(0, "masks"))).unwrap();
     let factors: Vec<f32> = (0..9_u8).map(|at| 1.0 + f32::from(at) / 4.0).collect();
     let factors = Tensor::from_vec(factors, (3, CLASSES), &Device::Cpu).unwrap();
@@ -180,22 +193,110 @@ fn check(name: &str, stack: Stack) {
 fn logits_and_gradients_are_those_of_plain_loops_in_f64() {
     for name in ["tt-gru", "lstm"] {
         for readout in [Readout::Last, Readout::Mean, Readout::Max] {
-            check(name, Stack { readout, ..ALL });
+            check(name, Stack { readout, ..ALL }, RecurrentForm::Dense);
         }
-        check(name, Stack { layers: 2, ..Stack::default() });
+        check(name, Stack { layers: 2, ..Stack::default() }, RecurrentForm::Dense);
     }
     for name in ["gru", "tt-lstm", "rnn", "tt-rnn"] {
-        check(name, Stack { readout: Readout::Mean, ..ALL });
+        check(name, Stack { readout: Readout::Mean, ..ALL }, RecurrentForm::Dense);
     }
-    check("tt-gru", Stack { layers: 1, ..ALL });
-    check("gru", Stack { layers: 1, bidirectional: false, readout: Readout::Max });
+    check("tt-gru", Stack { layers: 1, ..ALL }, RecurrentForm::Dense);
+    check("gru", Stack { layers: 1, bidirectional: false, readout: Readout::Max }, RecurrentForm::Dense);
+}
+
+#[test]
+fn a_factorized_u_has_the_gradients_of_plain_loops_in_f64() {
+    for name in ["tt-gru", "gru", "tt-lstm", "lstm", "tt-rnn"] {
+        check(name, Stack::default(), of_rank_2("tt"));
+    }
+    check("tt-gru", Stack { readout: Readout::Mean, ..ALL }, of_rank_2("tt"));
+}
+
+/// With any format, a model is the one whose dense U that format multiplies out to, and its factors have the gradient of
+/// that U through the projection.
+#[test]
+fn u_in_any_format_is_its_matrix() {
+    for format in ["tt", "tr", "tr-split", "cp", "cp-split", "tucker", "bt", "ht"] {
+        let config = ModelConfig { recurrent: of_rank_2(format), ..square() };
+        let projection = of_states(&config, 3, 64).unwrap().unwrap();
+        let model = build("tt-gru", &config);
+        let dense = build("tt-gru", &square());
+        let of =
+            |model: &dyn Model, name: &str| model.parameters().into_iter().find(|p| p.name == name).unwrap();
+        let (factors, whole) = (of(model.as_ref(), "recurrent.cores"), of(dense.as_ref(), "recurrent"));
+        let units = Tensor::eye(64, DType::F32, &Device::Cpu).unwrap();
+        let call = LayerCall { lengths: vec![64], train: true, ..LayerCall::default() };
+        let matrix = projection.forward(&units, &factors.var, &call).unwrap().flatten_all().unwrap();
+        let biases = of(model.as_ref(), "recurrent.bias");
+        whole.set(&Tensor::cat(&[&matrix, biases.var.as_tensor()], 0).unwrap().detach()).unwrap();
+        let run = |model: &dyn Model| {
+            let logits = model.logits(&clips(&LENGTHS), Mode::Train(&mut stream(0, "masks"))).unwrap();
+            (values(&logits), logits.sqr().unwrap().sum_all().unwrap().backward().unwrap())
+        };
+        let ((logits, grads), (expected, _)) = (run(model.as_ref()), run(dense.as_ref()));
+        assert_eq!(logits, expected, "{format}");
+        let of_matrix = whole.sink.as_ref().unwrap().take(|d| d[..64 * 192].to_vec()).unwrap();
+        let of_matrix = Tensor::from_vec(of_matrix, 64 * 192, &Device::Cpu).unwrap();
+        let through = (matrix * of_matrix).unwrap().sum_all().unwrap().backward().unwrap();
+        let expected = values(through.get(&factors.var).unwrap());
+        assert!(expected.iter().any(|d| *d != 0.0), "{format}");
+        assert_eq!(values(grads.get(&factors.var).unwrap()), expected, "{format}");
+    }
+    let unknown = ModelConfig { recurrent: of_rank_2("mps"), ..square() };
+    let text = find("gru").unwrap().build(&unknown, &Device::Cpu, 1).unwrap_err().to_string();
+    assert!(text.contains("unknown format \"mps\": choose one of tt, tr"), "{text}");
+}
+
+/// Of `G` gates and H states, entries of Glorot's variance, in every draw other ones than the input's cores.
+#[test]
+fn a_factorized_u_starts_with_the_variance_of_glorot() {
+    let (gates, hidden) = (3, 64);
+    let shape = TtShape::uniform(&[4, 4, 4], &[4, 4, 4], 4, gates).unwrap();
+    let (mut squares, mut count) = (0.0, 0_usize);
+    for seed in 0..60 {
+        let recurrent = RecurrentForm::Factorized { format: "tt".into(), rank: 4 };
+        let config = ModelConfig { recurrent, ..square() };
+        let model = find("tt-gru").unwrap().build(&config, &Device::Cpu, seed).unwrap();
+        let of = |name: &str| {
+            let parameters = model.parameters();
+            values(&parameters.iter().find(|p| p.name == name).unwrap().var)
+        };
+        let (cores, input) = (of("recurrent.cores"), of("input.cores"));
+        assert_ne!(cores[0] * input[1], cores[1] * input[0], "drawn from one stream");
+        let wide: Vec<f64> = cores.into_iter().map(f64::from).collect();
+        let matrix = reference::dense(&shape, &wide).unwrap();
+        squares += matrix.iter().map(|v| v * v).sum::<f64>();
+        count += matrix.len();
+    }
+    let (found, target) = (squares / count as f64, 2.0 / (hidden + gates * hidden) as f64);
+    // Sixty draws of a product of three cores.
+    assert!((found / target - 1.0).abs() < 0.1, "{found} not {target}");
+}
+
+/// 64 units as 4 · 4 · 4.
+fn square() -> ModelConfig {
+    ModelConfig::new(&[2, 3, 4], &[4, 4, 4], 2, CLASSES)
+}
+
+#[test]
+fn rates_of_a_factorized_u_are_those_of_cores() {
+    let rates = Rates { lr: 1e-3, rule: RateRule::FanIn, input_factor: 0.5 };
+    for name in ["gru", "tt-gru"] {
+        let model = build(name, &ModelConfig { recurrent: of_rank_2("tt"), ..config(Stack::default()) });
+        let found: Vec<_> = model.parameters().iter().map(|p| (p.name.clone(), p.rates(&rates))).collect();
+        // 2 · 6 · 2 and 3 · 2 · 3 numbers.
+        assert_eq!(found[0], ("recurrent.cores".to_owned(), vec![(42, 1e-3)]), "{name}");
+        assert_eq!(found[1], ("recurrent.bias".to_owned(), vec![(18, 1e-3)]), "{name}");
+    }
 }
 
 #[test]
 fn bits_do_not_depend_on_threads() {
     let stack = Stack { readout: Readout::Mean, ..ALL };
     let lengths: Vec<usize> = (0..19).map(|clip| 1 + clip * 7 % 23).collect();
-    for name in ["tt-gru", "lstm"] {
+    for (name, recurrent) in
+        [("tt-gru", RecurrentForm::Dense), ("tt-gru", of_rank_2("tt")), ("lstm", RecurrentForm::Dense)]
+    {
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
@@ -204,6 +305,7 @@ fn bits_do_not_depend_on_threads() {
                     tt_input_dropout: 0.25,
                     dense_input_dropout: 0.25,
                     stack,
+                    recurrent: recurrent.clone(),
                     ..ModelConfig::new(&[4, 6], &[4, 12], 3, CLASSES)
                 };
                 let model = build(name, &config);

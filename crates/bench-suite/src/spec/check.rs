@@ -1,7 +1,7 @@
 //! Checks values before anything is built.
 
 use super::error::{Result, SpecError, nearest_or};
-use super::fields::{MODEL_NAMES, ModelSpec, Spec};
+use super::fields::{FORMAT_NAMES, MODEL_NAMES, ModelSpec, Spec};
 use crate::record::FINAL;
 
 impl Spec {
@@ -23,12 +23,18 @@ impl Spec {
             &["glorot1d", "orthogonal", "variance-matched"],
         )?;
         nearest_or("model.backend", &self.model.backend, &["fused", "ops", "reference"])?;
+        nearest_or(
+            "model.recurrent",
+            &self.model.recurrent,
+            &[&["dense", "tt"], &FORMAT_NAMES[..]].concat(),
+        )?;
         nearest_or("model.readout", &self.model.readout, &["last", "mean", "max"])?;
         nearest_or("model.gate_activation", &self.model.gate_activation, &["hard-sigmoid", "sigmoid"])?;
         nearest_or("train.dense_masks", &self.train.dense_masks, &["shared", "per-gate"])?;
         nearest_or("train.lr_rule", &self.train.lr_rule, &["fan-in", "single"])?;
         self.check_modes()?;
         self.check_padding()?;
+        self.check_recurrent()?;
         self.check_numbers()
     }
 
@@ -75,6 +81,18 @@ impl Spec {
             }
         }
         Ok(())
+    }
+
+    /// A rank of U that nothing reads, or that is missing.
+    fn check_recurrent(&self) -> Result<()> {
+        let ModelSpec { recurrent, recurrent_rank: rank, .. } = &self.model;
+        let reason = match (recurrent == "dense", *rank) {
+            (true, 1..) => "is of a factorized U: set model.recurrent to its format, or leave it out",
+            (false, 0) => "must be at least 1 where model.recurrent is not \"dense\"",
+            _ => return Ok(()),
+        };
+        let (key, value) = ("model.recurrent_rank", rank.to_string());
+        Err(SpecError::Value { key, value, reason: reason.into() })
     }
 
     fn check_numbers(&self) -> Result<()> {

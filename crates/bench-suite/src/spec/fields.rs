@@ -132,6 +132,12 @@ pub struct ModelSpec {
     /// What the classifier reads of the uppermost layer's states: `last`, `mean` or `max` over time.
     #[serde(default = "last", skip_serializing_if = "is_last")]
     pub readout: String,
+    /// Form of U, from the state to the gates: `dense`, `tt` or another format.
+    #[serde(default = "dense", skip_serializing_if = "is_dense")]
+    pub recurrent: String,
+    /// Inner rank of a U that is not dense; 0 for none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub recurrent_rank: usize,
     /// `hard-sigmoid` or `sigmoid`.
     pub gate_activation: String,
     /// Frames that TT-MLP concatenates.
@@ -185,6 +191,14 @@ fn is_one(count: &usize) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+fn dense() -> String {
+    "dense".to_owned()
+}
+
+fn is_dense(form: &str) -> bool {
+    form == "dense"
 }
 
 fn last() -> String {
@@ -343,6 +357,8 @@ impl Spec {
                 layers: 2,
                 bidirectional: true,
                 readout: String::new(),
+                recurrent: String::new(),
+                recurrent_rank: 1,
                 gate_activation: String::new(),
                 mlp_frames: 0,
                 mlp_input_modes: vec![],

@@ -16,13 +16,15 @@ fn a_killed_cell_goes_on_from_its_checkpoint_and_ends_the_same() {
 }
 
 #[test]
-fn a_killed_cell_of_two_layers_and_both_directions_ends_the_same() {
+fn a_killed_cell_of_two_layers_both_directions_and_a_factorized_u_ends_the_same() {
     check(&Run::new(&[
         "model.names=[\"tt-gru\"]",
         "train.epochs.tt-gru=40",
         "model.layers=2",
         "model.bidirectional=true",
         "model.readout=mean",
+        "model.recurrent=tt",
+        "model.recurrent_rank=3",
         "train.recurrent_dropout=0.25",
     ]));
 }

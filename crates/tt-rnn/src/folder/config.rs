@@ -3,7 +3,7 @@
 use super::{CONFIG, misfit};
 use crate::Result;
 use crate::config::FormatSettings;
-use crate::models::{Form, ModelConfig, Stack, find};
+use crate::models::{Form, ModelConfig, RecurrentForm, Stack, find};
 use crate::projection::{DENSE, GateLayout, TRAIN};
 use crate::recurrence::{Cell, GateActivation};
 use serde::{Deserialize, Serialize};
@@ -171,6 +171,11 @@ impl Config {
             return Err(crate::Error::Unsupported(format!(
                 "{model} cannot be exported: a model folder holds one layer that reads forward and gives its last state, \
                  and {key} is set otherwise"
+            )));
+        }
+        if matches!(find(model)?.form, Form::Recurrent { .. }) && built.recurrent != RecurrentForm::Dense {
+            return Err(crate::Error::Unsupported(format!(
+                "{model} cannot be exported: a model folder holds a dense matrix U, and model.recurrent is set otherwise"
             )));
         }
         let train = |modes: &[usize], rank, gates, trains| -> Result<Input> {
@@ -353,6 +358,7 @@ impl Config {
             precision: Precision::F32,
             dense_hidden: self.hidden(),
             stack: Stack::default(),
+            recurrent: RecurrentForm::Dense,
             gate_activation: activation.parse()?,
             affine: Affine { scale: self.frames.scale, shift: self.frames.shift },
             mlp_frames: self.frames.take.unwrap_or(1),

@@ -7,9 +7,10 @@ mod pass;
 mod pooled_gru;
 mod recurrent;
 mod stacked_frames;
+mod state_weights;
 mod tt_mlp;
 
-pub use crate::config::{FormatSettings, ModelConfig, Readout, Stack};
+pub use crate::config::{FormatSettings, ModelConfig, Readout, RecurrentForm, Stack};
 use crate::parameters::{Parameter, glorot_uniform};
 use crate::projection::{self, DENSE, Factorization, TRAIN};
 use crate::rates::Kind;
@@ -22,6 +23,7 @@ use pooled_gru::PooledGru;
 use recurrent::Recurrent;
 use stacked_frames::StackedFrames;
 pub use stacked_frames::{GRID as STACKED_GRID, STACKED};
+pub use state_weights::of_states;
 use tt_core::rng::{Stream, stream};
 use tt_mlp::TtMlp;
 
@@ -80,6 +82,9 @@ macro_rules! models {
                 of_format(concat!($format, "-lstm"), Cell::Lstm, factorization!($format, $of)),
             )*
         ];
+        /// The forms that a matrix can have beside dense, as settings call them.
+        const FORMATS: &[(&str, Factorization)] = &[("tt", TRAIN), $(($format, factorization!($format, $of)),)*];
+        const FORMAT_NAMES: &str = concat!("tt", $(", ", $format,)*);
         const NAMES: &str = concat!(
             $first,
             $(", ", $name,)*
@@ -128,6 +133,12 @@ const fn of_format(name: &'static str, cell: Cell, input: Factorization) -> Mode
 pub fn find(name: &str) -> Result<&'static ModelEntry> {
     let unknown = || Error::Unknown { what: "model", name: name.to_owned(), choices: NAMES };
     MODELS.iter().find(|entry| entry.name == name).ok_or_else(unknown)
+}
+
+/// Finds the form of a matrix by the name that settings give it.
+fn format(name: &str) -> Result<Factorization> {
+    let unknown = || Error::Unknown { what: "format", name: name.to_owned(), choices: FORMAT_NAMES };
+    FORMATS.iter().find(|(known, _)| *known == name).map(|(_, form)| *form).ok_or_else(unknown)
 }
 
 impl ModelEntry {

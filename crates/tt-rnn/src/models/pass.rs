@@ -1,10 +1,11 @@
 //! One pass over the frames of clips: a recurrent layer in one direction of time, its weights and its dropout.
 
+use super::state_weights::StateWeights;
 use super::{Mode, ModelConfig};
 use crate::Result;
 use crate::layer::{GradientSink, LayerCall, Output, RecurrentLayer, RecurrentMasks, Sinks};
 use crate::packed;
-use crate::parameters::{Parameter, orthogonal};
+use crate::parameters::Parameter;
 use crate::projection::{InputDropout, Projection};
 use crate::rates::Kind;
 use crate::recurrence::ops::Ops;
@@ -49,8 +50,7 @@ pub(super) struct Pass {
     input: Parameter,
     /// Whether the input weights keep their initial values.
     frozen: bool,
-    /// `[U | b]`.
-    weights: Parameter,
+    weights: StateWeights,
     dropout: Dropout,
     affine: Affine,
     warm_up_to: usize,
@@ -77,17 +77,6 @@ impl Dropout {
     }
 }
 
-/// U orthogonal over the whole `[H, G·H]` matrix; biases zero, the LSTM's forget gate one.
-fn recurrent_weights(cell: Cell, hidden: usize, seed: u64) -> Vec<f32> {
-    let width = cell.gates() * hidden;
-    let mut weights = orthogonal(hidden, width, &mut stream(seed, "init/recurrent"));
-    weights.resize(hidden * width + width, 0.0);
-    if cell == Cell::Lstm {
-        weights[hidden * width + hidden..][..hidden].fill(1.0);
-    }
-    weights
-}
-
 impl Pass {
     pub(super) fn new(
         config: &ModelConfig,
@@ -99,26 +88,20 @@ impl Pass {
     ) -> Result<Self> {
         let (hidden, values) = (projection.outputs() / cell.gates(), projection.weights());
         let seed = if place.is_first() { seed } else { place.stream(seed).next_u64() };
-        let parameter = |name: &str, parts, values, shape: &[usize]| {
-            Parameter::of_parts(&format!("{}{name}", place.name()), parts, values, shape, device)
-        };
         let (affine, kinds) = if place.layer == 0 {
             (config.affine, values.parts)
         } else {
             let of_states = |(count, kind): (usize, Kind)| (count, kind.of_states());
             (Affine::IDENTITY, values.parts.into_iter().map(of_states).collect())
         };
-        let mut input = parameter(values.name, kinds, projection.initial(seed), &values.shape)?;
-        let initial = recurrent_weights(cell, hidden, seed);
-        let (length, biases) = (initial.len(), cell.gates() * hidden);
-        let kinds = vec![(length - biases, Kind::Matrix { fan_in: hidden }), (biases, Kind::Vector)];
-        let mut weights = parameter("recurrent", kinds, initial, &[length])?;
+        let name = format!("{}{}", place.name(), values.name);
+        let mut input = Parameter::of_parts(&name, kinds, projection.initial(seed), &values.shape, device)?;
+        let mut weights = StateWeights::new(config, (cell, hidden), &place.name(), device, seed)?;
         let dropout = Dropout::new(config, projection.masks_by_gate());
         let gate_activation = config.gate_activation;
         let layer = if device.is_cpu() && config.backend != Backend::Ops {
             input.sink = values.sink.then(GradientSink::default);
-            weights.sink = Some(GradientSink::default());
-            let sinks = Sinks { input: input.sink.clone(), recurrent: weights.sink.clone() };
+            let sinks = Sinks { input: input.sink.clone(), recurrent: weights.with_sink() };
             RecurrentLayer::new(projection, Recurrence::new(cell, gate_activation, hidden), sinks)
         } else {
             let kernels = config.backend == Backend::Fused;
@@ -137,9 +120,9 @@ impl Pass {
         &self.layer
     }
 
-    /// `[U | b]`.
-    pub(super) fn recurrent_parameter(&self) -> Parameter {
-        self.weights.clone()
+    /// U and the biases.
+    pub(super) fn recurrent_parameters(&self) -> Vec<Parameter> {
+        self.weights.parameters()
     }
 
     /// The input weights, where they are trained.
@@ -180,7 +163,8 @@ impl Pass {
             None => self.call(lengths),
         };
         let call = LayerCall { output, ..call };
-        let states = self.layer.forward(&rows, &self.input_weights(), &self.weights.var, call)?;
+        let weights = self.weights.joined(call.train)?;
+        let states = self.layer.forward(&rows, &self.input_weights(), &weights, call)?;
         match output {
             Output::Last => Ok(states),
             Output::Sequence => self.turned(&states, lengths),
@@ -190,7 +174,7 @@ impl Pass {
     /// Activations of all gate blocks at every step, `[sum T_b, G·H]`, in the order of reading.
     pub(super) fn activations(&self, rows: &Tensor, lengths: &[usize]) -> Result<Vec<f32>> {
         let rows = self.turned(rows, lengths)?;
-        self.layer.activations(&rows, &self.input_weights(), &self.weights.var, self.call(lengths))
+        self.layer.activations(&rows, &self.input_weights(), &self.weights.joined(false)?, self.call(lengths))
     }
 
     fn input_weights(&self) -> Tensor {

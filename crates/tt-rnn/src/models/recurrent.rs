@@ -98,7 +98,7 @@ impl Model for Recurrent {
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        let recurrent = self.passes().map(Pass::recurrent_parameter);
+        let recurrent = self.passes().flat_map(Pass::recurrent_parameters);
         let input = self.passes().filter_map(Pass::input_parameter);
         recurrent.chain(self.classifier.parameters()).chain(input).collect()
     }

@@ -41,7 +41,8 @@ pub struct Factorization {
 
 impl Factorization {
     /// The projections of a stack of layers, the lowest first: the others read the states below them as they are, in
-    /// modes planned for their number. Both directions of a layer have one of the same sizes.
+    /// modes planned for their number, with the same ranks or budget. Both directions of a layer have one of the same
+    /// sizes.
     ///
     /// # Errors
     /// No layer, or sizes that the form cannot have.

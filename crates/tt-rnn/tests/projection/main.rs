@@ -10,7 +10,9 @@ use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::layer::{GradientSink, LayerCall, RecurrentLayer, Sinks};
-use tt_rnn::models::{Form, FormatSettings, Mode, ModelConfig, ModelEntry, PackedFrames, Stack};
+use tt_rnn::models::{
+    Form, FormatSettings, Mode, ModelConfig, ModelEntry, PackedFrames, RecurrentForm, Stack,
+};
 use tt_rnn::parameters::{Optimizer, orthogonal};
 use tt_rnn::projection::{DENSE, Factorization, GateLayout, InputDropout, TRAIN};
 use tt_rnn::rates::{RateRule, Rates};
@@ -35,6 +37,7 @@ fn config() -> ModelConfig {
         precision: Precision::F32,
         dense_hidden: 6,
         stack: Stack::default(),
+        recurrent: RecurrentForm::Dense,
         gate_activation: GateActivation::Sigmoid,
         affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },
         mlp_frames: 3,

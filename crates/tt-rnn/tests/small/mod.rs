@@ -7,7 +7,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::folder::{Config, FpsRule, Frames, Numbers, from_checkpoint, save};
-use tt_rnn::models::{FormatSettings, FrameChoice, Model, ModelConfig, Stack, find};
+use tt_rnn::models::{FormatSettings, FrameChoice, Model, ModelConfig, RecurrentForm, Stack, find};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
 
@@ -51,6 +51,7 @@ impl Kind {
             precision: Precision::F32,
             dense_hidden: 5,
             stack: Stack::default(),
+            recurrent: RecurrentForm::Dense,
             gate_activation: self.gate_activation,
             affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },
             mlp_frames: 3,

@@ -23,7 +23,7 @@ use std::time::Instant;
 use tt_core::apply::{Affine, Backend};
 use tt_core::init::CoreInit;
 use tt_core::rng::{Stream, stream};
-use tt_rnn::models::{FormatSettings, Mode, Model, ModelConfig, PackedFrames, Stack};
+use tt_rnn::models::{FormatSettings, Mode, Model, ModelConfig, PackedFrames, RecurrentForm, Stack};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
@@ -234,6 +234,7 @@ fn config(precision: Precision, quick: bool) -> ModelConfig {
         classes: 11,
         dense_hidden: output_modes.iter().product(),
         stack: Stack::default(),
+        recurrent: RecurrentForm::Dense,
         mlp_input_modes: if quick { vec![12, 5, 6, 6] } else { vec![20, 20, 24, 36] },
         input_modes,
         output_modes,
