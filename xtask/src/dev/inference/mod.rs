@@ -227,7 +227,8 @@ fn rounds(rounds: usize, peers: &mut [Peer], live: &mut Live) -> Result<Vec<Infe
     let mut samples = Vec::new();
     for round in 0..rounds {
         let mut add = |program: &str, seconds: &[f64]| {
-            let us: Vec<f64> = seconds.iter().map(|s| s * 1e6).collect();
+            // Hundredths: what is below, no clock here resolves.
+            let us: Vec<f64> = seconds.iter().map(|s| (s * 1e8).round() / 100.0).collect();
             let (us_median, us_least) = (median(&us), least(&us));
             samples.push(InferenceSample { program: program.to_owned(), round, us_median, us_least });
         };
@@ -256,7 +257,7 @@ fn rows(peers: &[Peer], samples: &[InferenceSample]) -> Result<Vec<InferenceRow>
             version: version.to_owned(),
             us_median: median(&us),
             us_least: least(&us),
-            to_ours: median(&ratios),
+            to_ours: (median(&ratios) * 1e4).round() / 1e4,
             error,
         }
     };

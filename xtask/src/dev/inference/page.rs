@@ -53,7 +53,8 @@ fn block(record: &Path) -> Result<String> {
     let name = record.file_name().unwrap_or_default().to_string_lossy();
     let line = |row: &InferenceRow| {
         let InferenceRow { program, version, us_median, us_least, to_ours, error } = row;
-        let error = error.map_or_else(String::new, |error| format!("{error:.0e}"));
+        let error =
+            error.filter(|error| *error > 0.0).map_or_else(String::new, |error| format!("{error:.0e}"));
         let numbers = [us_median, us_least].map(|us| format!("{us:.0}"));
         [&[program.clone(), version.clone()][..], &numbers, &[format!("{to_ours:.1}"), error]].concat()
     };
