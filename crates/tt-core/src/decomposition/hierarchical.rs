@@ -25,7 +25,7 @@ impl Hierarchical {
     /// [`Error::Shape`] for a tree that is not over all modes, another number of cores, or ranks that do not fit.
     pub fn new(tree: Tree, cores: Vec<Core<f64>>) -> Result<Self> {
         let nodes = tree.listed();
-        tree.over(nodes.len().div_ceil(2))?;
+        tree.check(nodes.len().div_ceil(2))?;
         if cores.len() != nodes.len() {
             return Err(Error::Shape(format!(
                 "a tree of {} nodes needs as many cores, found {}",
@@ -96,7 +96,7 @@ impl Decomposed for Hierarchical {
             };
             bases.push(basis);
         }
-        let (own, order) = (self.modes(), self.tree.order());
+        let (own, order) = (self.modes(), self.tree.leaves());
         let sizes = order.iter().map(|mode| own[*mode]).collect();
         let whole = Full { values: bases.pop().unwrap_or_default(), sizes };
         let places = (0..order.len()).map(|mode| order.iter().position(|at| *at == mode).unwrap_or(mode));
@@ -147,7 +147,7 @@ pub fn hierarchical_svd<T: Scalar>(
     tree: &Tree,
     truncation: &Truncation,
 ) -> Result<Hierarchical> {
-    tree.over(modes.len())?;
+    tree.check(modes.len())?;
     let (mut rest, taken) = Full::new(values, modes)?;
     let (nodes, largest) = (tree.listed(), tree.largest_ranks(modes)?);
     let cuts = (2 * modes.len()).saturating_sub(3);

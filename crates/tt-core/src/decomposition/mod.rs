@@ -53,6 +53,7 @@ pub use plan::{Plan, balanced_modes, plan};
 pub use ring::{Ring, ring_als, ring_svd};
 pub use scalar::Scalar;
 pub use svd::{Truncation, tt_svd, unfolding_singular_values};
+pub(crate) use tree::Node;
 pub use tree::Tree;
 pub use tucker::{Tucker, hooi, hosvd};
 

@@ -1,15 +1,14 @@
-//! Binary trees over the modes of a tensor.
+//! Binary trees over modes, and how they are written: `((1 2) (3 4))`.
 
 use crate::error::count;
 use crate::{Error, Result};
 
-/// A binary tree whose leaves are the modes of a tensor, counted from 0.
+/// A binary tree whose leaves are modes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Tree {
-    /// A mode.
+    /// A mode, from 0.
     Leaf(usize),
-    /// Two subtrees, the left one first.
+    /// Two trees joined.
     Node(Box<Tree>, Box<Tree>),
 }
 
@@ -23,23 +22,66 @@ pub(crate) enum Node {
 }
 
 impl Tree {
-    /// The tree over modes `0 … d - 1` whose halves are as equal as can be, the left one larger; a leaf for 1.
-    pub fn balanced(d: usize) -> Self {
-        fn over(from: usize, to: usize) -> Tree {
-            if to - from <= 1 {
-                return Tree::Leaf(from);
+    /// The tree whose halves are as equal as can be, over modes 0 to `modes - 1` in order.
+    pub fn balanced(modes: usize) -> Self {
+        fn over(range: std::ops::Range<usize>) -> Tree {
+            if range.len() <= 1 {
+                return Tree::Leaf(range.start);
             }
-            let middle = from + (to - from).div_ceil(2);
-            Tree::Node(Box::new(over(from, middle)), Box::new(over(middle, to)))
+            let middle = range.start + range.len().div_ceil(2);
+            Tree::Node(Box::new(over(range.start..middle)), Box::new(over(middle..range.end)))
         }
-        over(0, d)
+        over(0..modes)
     }
-}
 
-impl Tree {
     /// The tree of a Tensor Train: each node splits off its last mode.
     pub fn linear(d: usize) -> Self {
         (1..d).fold(Self::Leaf(0), |tree, mode| Self::Node(Box::new(tree), Box::new(Self::Leaf(mode))))
+    }
+
+    /// The leaves from left to right.
+    pub(super) fn leaves(&self) -> Vec<usize> {
+        match self {
+            Self::Leaf(mode) => vec![*mode],
+            Self::Node(left, right) => [left.leaves(), right.leaves()].concat(),
+        }
+    }
+
+    /// The inner nodes but the root, each behind its children.
+    pub(crate) fn nodes(&self) -> Vec<&Self> {
+        fn below<'a>(tree: &'a Tree, all: &mut Vec<&'a Tree>) {
+            if let Tree::Node(left, right) = tree {
+                below(left, all);
+                below(right, all);
+                all.push(tree);
+            }
+        }
+        let mut all = Vec::new();
+        below(self, &mut all);
+        all.pop();
+        all
+    }
+
+    /// The modes below, as names have them: `12` for the first two.
+    pub(crate) fn modes(&self) -> String {
+        self.leaves().iter().map(|mode| (mode + 1).to_string()).collect::<Vec<_>>().join("-")
+    }
+
+    /// Refuses a tree that has not every mode once.
+    pub(crate) fn check(&self, modes: usize) -> Result<()> {
+        let mut leaves = self.leaves();
+        leaves.sort_unstable();
+        if let Some(missing) = (0..modes).find(|mode| !leaves.contains(mode)) {
+            return Err(Error::Shape(format!("the tree {self} misses mode {} of {modes}", missing + 1)));
+        }
+        if leaves.len() != modes {
+            let twice = leaves.windows(2).find(|pair| pair[0] == pair[1]).map_or(modes, |pair| pair[0]);
+            let mode = twice + 1;
+            return Err(Error::Shape(format!(
+                "the tree {self} has mode {mode} too often: there are {modes}"
+            )));
+        }
+        Ok(())
     }
 
     /// The nodes, sons before their father, the left subtree before the right one; the root is last.
@@ -60,31 +102,6 @@ impl Tree {
         nodes
     }
 
-    /// The modes from left to right.
-    pub(super) fn order(&self) -> Vec<usize> {
-        let leaf = |node: &Node| if let Node::Leaf(mode) = node { Some(*mode) } else { None };
-        self.listed().iter().filter_map(leaf).collect()
-    }
-
-    /// Refuses a tree that is not over `0 … d - 1`, each once.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] that names the modes missing, or there too often.
-    pub(super) fn over(&self, d: usize) -> Result<()> {
-        let modes = self.order();
-        let times = |mode: usize| modes.iter().filter(|other| **other == mode).count();
-        let wrong = |expected: fn(usize) -> bool| (0..d).filter(|k| expected(times(*k))).collect::<Vec<_>>();
-        let (missing, twice) = (wrong(|times| times == 0), wrong(|times| times > 1));
-        let strange: Vec<usize> = modes.iter().copied().filter(|mode| *mode >= d).collect();
-        if missing.is_empty() && twice.is_empty() && strange.is_empty() {
-            return Ok(());
-        }
-        Err(Error::Shape(format!(
-            "a tree over modes {modes:?} for {d} modes, counted from 0: missing {missing:?}, more than once \
-             {twice:?}, not there {strange:?}"
-        )))
-    }
-
     /// The largest rank that each node but the root can have, in the order of [`Hierarchical::cores`]: the smaller of
     /// the numbers below it and of the others.
     ///
@@ -93,7 +110,7 @@ impl Tree {
     /// # Errors
     /// [`Error::Shape`] for a tree that is not over these modes; [`Error::Size`] for more numbers than can be counted.
     pub fn largest_ranks(&self, modes: &[usize]) -> Result<Vec<usize>> {
-        self.over(modes.len())?;
+        self.check(modes.len())?;
         let all = count("tensor", modes)?;
         let nodes = self.listed();
         let mut below: Vec<usize> = Vec::with_capacity(nodes.len());
@@ -138,4 +155,41 @@ impl Tree {
             }
         }
     }
+}
+
+impl std::fmt::Display for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Leaf(mode) => write!(f, "{}", mode + 1),
+            Self::Node(left, right) => write!(f, "({left} {right})"),
+        }
+    }
+}
+
+impl std::str::FromStr for Tree {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut rest = text.trim();
+        match read(&mut rest) {
+            Some(tree) if rest.trim().is_empty() => Ok(tree),
+            _ => Err(Error::Shape(format!(
+                "{text:?} is no binary tree: pairs in parentheses over modes from 1, as \"((1 2) (3 4))\""
+            ))),
+        }
+    }
+}
+
+fn read(rest: &mut &str) -> Option<Tree> {
+    *rest = rest.trim_start();
+    let Some(inside) = rest.strip_prefix('(') else {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let mode: usize = rest[..end].parse().ok()?;
+        *rest = &rest[end..];
+        return Some(Tree::Leaf(mode.checked_sub(1)?));
+    };
+    *rest = inside;
+    let (left, right) = (read(rest)?, read(rest)?);
+    *rest = rest.trim_start().strip_prefix(')')?;
+    Some(Tree::Node(Box::new(left), Box::new(right)))
 }

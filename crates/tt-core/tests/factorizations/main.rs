@@ -5,6 +5,7 @@
 mod bad;
 mod errors;
 mod exact;
+mod layers;
 mod sizes;
 
 use rand::RngExt;

@@ -1,7 +1,9 @@
 //! A block-term decomposition: a sum of Tucker decompositions, each with cores of its own.
 
+use super::fit::with;
 use super::{Format, FormatShape, Modes, Options, every};
 use crate::Result;
+use crate::decomposition::{Alternating, Fit, Tucker, block_terms};
 use crate::network::Network;
 
 /// `W[i, j] = Σ_{b ≤ B} Σ_c G[b, c_1 … c_d] ∏ A_k[i_k, j_k, b, c_k]`.
@@ -44,5 +46,21 @@ impl Format for BlockTerm {
             });
         }
         sum
+    }
+
+    fn decompose(&self, shape: &FormatShape, matrix: &[f32], search: &Alternating) -> Result<Fit<Vec<f64>>> {
+        let (paired, modes) = shape.paired(matrix)?;
+        let fit = block_terms(&paired, &modes, shape.options.blocks, shape.ranks(), search)?;
+        Ok(with(fit, |found| {
+            let mut weights = Vec::with_capacity(shape.network().params());
+            for (k, rank) in shape.ranks().iter().enumerate() {
+                for row in 0..modes[k] {
+                    let factors = found.terms().iter().map(|term| &term.factors()[k]);
+                    weights.extend(factors.flat_map(|factor| &factor.values()[row * rank..][..*rank]));
+                }
+            }
+            weights.extend(found.terms().iter().flat_map(Tucker::core));
+            weights
+        }))
     }
 }

@@ -1,7 +1,9 @@
 //! The canonical decomposition of the tensor of all modes: a core for each of them.
 
+use super::fit::{numbers, with};
 use super::{Format, FormatShape, Modes, Options};
 use crate::Result;
+use crate::decomposition::{self, Alternating, Fit};
 use crate::network::Network;
 
 /// `W[i, j] = Σ_{c ≤ R} ∏ U_k[i_k, c] ∏ V_l[j_l, c]`.
@@ -37,5 +39,10 @@ impl Format for SplitCanonical {
         let modes = [i, j].concat();
         let term = |c| (0..modes.len()).map(|k| shape.core(cores, k, &[modes[k], c])).product::<f64>();
         (0..shape.ranks[0]).map(term).sum()
+    }
+
+    fn decompose(&self, shape: &FormatShape, matrix: &[f32], search: &Alternating) -> Result<Fit<Vec<f64>>> {
+        let fit = decomposition::canonical(matrix, &shape.split(), shape.ranks()[0], search)?;
+        Ok(with(fit, |found| numbers(&found.balanced())))
     }
 }

@@ -1,7 +1,9 @@
 //! A hierarchical Tucker decomposition: factors at the leaves of a binary tree, small cores at its nodes.
 
+use super::fit::numbers;
 use super::{Format, FormatShape, Modes, Options, Tree};
 use crate::Result;
+use crate::decomposition::{Alternating, Decomposed, Fit, Node, Truncation, hierarchical_svd};
 use crate::network::Network;
 
 /// `W[i, j]` is the value of the root: a leaf of mode k has the values `U_k[i_k, j_k, a]`, a node
@@ -57,6 +59,31 @@ impl Format for Hierarchical {
         }
         let mut node = i.len();
         values(&tree(&shape.modes, &shape.options), shape, cores, (i, j), &mut node, true)[0]
+    }
+
+    fn decompose(&self, shape: &FormatShape, matrix: &[f32], _: &Alternating) -> Result<Fit<Vec<f64>>> {
+        let (paired, modes) = shape.paired(matrix)?;
+        let (d, tree) = (modes.len(), tree(&shape.modes, &shape.options));
+        let order = tree.listed();
+        // Its ranks are those of the leaves first; a decomposition has every node behind its sons.
+        let (mut inner, mut ranks) = (shape.ranks()[d.min(shape.ranks().len())..].iter(), Vec::new());
+        for node in &order[..order.len() - 1] {
+            ranks.extend(match node {
+                Node::Leaf(mode) => Some(shape.ranks()[*mode]),
+                Node::Inner(..) => inner.next().copied(),
+            });
+        }
+        let found = hierarchical_svd(&paired, &modes, &tree, &Truncation::Ranks(ranks))?;
+        let relative_error = found.relative_error(&paired)?;
+        let (mut leaves, mut inner) = (vec![None; d], Vec::new());
+        for (node, core) in order.iter().zip(found.cores()) {
+            match node {
+                Node::Leaf(mode) => leaves[*mode] = Some(core),
+                Node::Inner(..) => inner.push(core),
+            }
+        }
+        let cores = leaves.into_iter().flatten().chain(inner);
+        Ok(Fit { found: numbers(cores), relative_error, sweeps: 0, converged: true })
     }
 }
 

@@ -1,16 +1,19 @@
-//! The factorizations that the literature names, one a file: which cores with which indices, and the definition.
+//! The factorizations that the literature names, one a file: which cores with which indices, the definition,
+//! and the decomposition of a matrix.
 
 mod bt;
 mod cp;
 mod cp_split;
+mod fit;
 mod ht;
 mod ranks;
 mod tr;
 mod tr_split;
-mod tree;
 mod tucker;
 
 use super::Network;
+pub use crate::decomposition::Tree;
+use crate::decomposition::{Alternating, Fit};
 use crate::{Error, Result};
 pub use bt::BlockTerm;
 pub use cp::Canonical;
@@ -18,7 +21,6 @@ pub use cp_split::SplitCanonical;
 pub use ht::Hierarchical;
 pub use tr::Ring;
 pub use tr_split::SplitRing;
-pub use tree::Tree;
 pub use tucker::Tucker;
 
 /// Every format, in the order of tables.
@@ -41,6 +43,12 @@ pub trait Format: std::fmt::Debug + Send + Sync {
 
     /// Entry `W[(i_1 … i_d), (j_1 … j_e)]` by the definition, as plain loops.
     fn entry(&self, shape: &FormatShape, cores: &[f64], i: &[usize], j: &[usize]) -> f64;
+
+    /// The weights that the format's decomposition finds for a row-major matrix `W [M, G·N]` at the ranks of the shape.
+    ///
+    /// # Errors
+    /// As the decomposition, and for a matrix that has smaller ranks.
+    fn decompose(&self, shape: &FormatShape, matrix: &[f32], search: &Alternating) -> Result<Fit<Vec<f64>>>;
 }
 
 /// Input and output modes, the gates not yet in the first output mode.

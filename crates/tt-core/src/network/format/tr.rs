@@ -1,7 +1,9 @@
 //! A tensor ring of matrix cores: a train whose ends are joined.
 
+use super::fit::{numbers, with};
 use super::{Format, FormatShape, Modes, Options, every};
 use crate::Result;
+use crate::decomposition::{Alternating, Decomposed, Fit, ring_als};
 use crate::network::Network;
 
 /// `W[i, j] = trace ∏ A_k[i_k, j_k]`, `A_k[i, j]` of `r_{k-1} x r_k`, `r_d = r_0`.
@@ -47,5 +49,12 @@ impl Format for Ring {
             sum += (0..d).map(|k| shape.core(cores, k, &[a[k], i[k], j[k], a[(k + 1) % d]])).product::<f64>();
         });
         sum
+    }
+
+    fn decompose(&self, shape: &FormatShape, matrix: &[f32], search: &Alternating) -> Result<Fit<Vec<f64>>> {
+        let (paired, modes) = shape.paired(matrix)?;
+        // A single core is joined to nothing.
+        let ranks: &[usize] = if modes.len() == 1 { &[1] } else { shape.ranks() };
+        Ok(with(ring_als(&paired, &modes, ranks, search)?, |found| numbers(found.cores())))
     }
 }

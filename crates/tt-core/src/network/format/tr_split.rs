@@ -1,7 +1,9 @@
 //! A tensor ring with cores of their own for the input and the output, as TR-LSTM has it.
 
+use super::fit::{numbers, with};
 use super::{Format, FormatShape, Modes, Options, every};
 use crate::Result;
+use crate::decomposition::{Alternating, Decomposed, Fit, ring_als};
 use crate::network::Network;
 
 /// `W[i, j] = trace(∏ U_k[i_k] ∏ V_l[j_l])`, `U_k[i]` of `r_{k-1} x r_k`, `V_l[j]` of `r_{d+l-1} x r_{d+l}`,
@@ -43,5 +45,10 @@ impl Format for SplitRing {
                 (0..all).map(|k| shape.core(cores, k, &[a[k], modes[k], a[(k + 1) % all]])).product::<f64>();
         });
         sum
+    }
+
+    fn decompose(&self, shape: &FormatShape, matrix: &[f32], search: &Alternating) -> Result<Fit<Vec<f64>>> {
+        let fit = ring_als(matrix, &shape.split(), shape.ranks(), search)?;
+        Ok(with(fit, |found| numbers(found.cores())))
     }
 }

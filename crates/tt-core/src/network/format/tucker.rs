@@ -1,7 +1,9 @@
 //! A Tucker decomposition over pairs of modes.
 
+use super::fit::{numbers, with};
 use super::{Format, FormatShape, Modes, Options, every};
 use crate::Result;
+use crate::decomposition::{Alternating, Decomposed, Fit, Truncation, hooi};
 use crate::network::Network;
 
 /// `W[i, j] = Σ_c G[c_1 … c_d] ∏ A_k[i_k, j_k, c_k]`.
@@ -39,5 +41,11 @@ impl Format for Tucker {
             sum += shape.core(cores, d, c) * factors;
         });
         sum
+    }
+
+    fn decompose(&self, shape: &FormatShape, matrix: &[f32], search: &Alternating) -> Result<Fit<Vec<f64>>> {
+        let (paired, modes) = shape.paired(matrix)?;
+        let fit = hooi(&paired, &modes, &Truncation::Ranks(shape.ranks().to_vec()), search)?;
+        Ok(with(fit, |found| numbers(found.cores())))
     }
 }
