@@ -1,4 +1,4 @@
-//! Compression of a trained dense GRU or LSTM: its input matrix as a Tensor Train, then fine-tuned.
+//! Compression of a trained dense GRU or LSTM: its input matrix in a format of small cores, then fine-tuned.
 //!
 //! # Paper
 //! Novikov et al. 2015 factorize layers of trained networks by TT-SVD; Lebedev et al. 2014 fine-tune afterwards.
@@ -18,9 +18,13 @@ use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tt_core::decomposition::{Truncation, TtMatrix, pair_modes, unfolding_singular_values};
+use tt_core::decomposition::{Alternating, Truncation, TtMatrix, pair_modes, unfolding_singular_values};
+use tt_core::network::{FORMATS, FormatShape};
 use tt_core::{Error, TtShape};
-use tt_rnn::projection::GateLayout;
+use tt_rnn::projection::{GateLayout, NetworkProjection};
+
+/// The name of a Tensor Train among formats.
+const TRAIN: &str = "tt";
 
 /// What to compress, and into what.
 #[derive(Debug)]
@@ -29,9 +33,11 @@ pub struct CompressOptions {
     pub run_dir: PathBuf,
     /// A finished cell of a dense GRU or LSTM.
     pub id: String,
-    /// One train for all gates, or one per gate.
+    /// What the input matrix becomes: `tt`, or one of [`crate::spec::FORMAT_NAMES`].
+    pub to: String,
+    /// One network of cores for all gates, or one per gate.
     pub form: GateLayout,
-    /// Inner TT rank; reduced to the largest possible one.
+    /// Inner ranks; reduced to the largest possible ones.
     pub rank: usize,
     /// Epochs of fine-tuning, and of the twin trained from scratch.
     pub epochs: usize,
@@ -47,16 +53,19 @@ pub struct CompressOptions {
 /// `<run>/compress/<cell>.<form>.r<rank>.e<epochs>/case.json` and its provenance to `computed.json` beside
 /// it; does nothing if the record exists.
 ///
-/// The fold, seed and recipe are those of the cell; rates are those of the TT model. The test fold only
+/// The fold, seed and recipe are those of the cell; rates are those of the twin. The test fold only
 /// scores; nothing is chosen on it.
 ///
 /// # Cost
-/// Memory: three copies of the input matrix (177 MB each for a GRU on 160×120×3 frames).
+/// Memory: three copies of the input matrix (177 MB each for a GRU on 160×120×3 frames) for a train, and as much as ten for
+/// formats that are decomposed in `f64`.
 pub fn compress(options: &CompressOptions) -> Result<()> {
-    let form = match options.form {
+    let layout = match options.form {
         GateLayout::Concatenated => "concatenated",
         GateLayout::Separate => "separate",
     };
+    // Trains came first: their records name no format.
+    let form = if options.to == TRAIN { layout.to_owned() } else { format!("{}-{layout}", options.to) };
     let name = format!("{}.{form}.r{}.e{}", options.id, options.rank, options.epochs);
     let folder = options.run_dir.join("compress").join(&name);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -67,7 +76,7 @@ pub fn compress(options: &CompressOptions) -> Result<()> {
         tracing::info!("{name}: done already");
         return Ok(());
     }
-    let source = Source::load(options, form)?;
+    let source = Source::load(options, layout)?;
     let started = Instant::now();
     let Factorized { start, rel_error, params } = source.factorized()?;
     let factorize_s = started.elapsed().as_secs_f64();
@@ -82,7 +91,7 @@ pub fn compress(options: &CompressOptions) -> Result<()> {
     let scratch = run("scratch", options.epochs, None)?;
     let record = CompressionCase {
         model: source.record.model.clone(),
-        form: form.to_owned(),
+        form,
         rank: options.rank,
         fold: source.record.fold,
         seed: source.record.seed,
@@ -220,11 +229,77 @@ struct Factorized {
     start: Vec<(String, Tensor)>,
     /// Of the input matrix, Frobenius norm.
     rel_error: f64,
-    /// Numbers in the trains.
+    /// Numbers in the cores.
     params: usize,
 }
 
-/// A finished dense cell and everything needed to train its TT twin.
+/// What the input matrix of all gates, or that of one, becomes.
+enum Small {
+    Train(TtShape),
+    Network(FormatShape),
+}
+
+impl Small {
+    /// The form of `[M, H]` for each gate, or of `[M, G·H]`, that the twin of a specification has.
+    fn of_twin(spec: &Spec, classes: usize, cell: &str, options: &CompressOptions) -> Result<Self> {
+        let config = model_config(spec, classes)?;
+        let hidden: usize = spec.model.output_modes.iter().product();
+        let all = size(&config, &format!("{}-{cell}", options.to))?.width / hidden;
+        if options.to == TRAIN {
+            let gates = if options.form == GateLayout::Concatenated { all } else { 1 };
+            let (inputs, outputs) = (&spec.model.input_modes, &spec.model.output_modes);
+            let shape = TtShape::uniform(inputs, outputs, options.rank, gates)?;
+            if shape.ranks().iter().skip(1).rev().skip(1).any(|rank| *rank < options.rank) {
+                tracing::info!("{}: rank {} clamped to {:?}", options.id, options.rank, shape.ranks());
+            }
+            return Ok(Self::Train(shape));
+        }
+        let format = FORMATS.into_iter().find(|format| format.name() == options.to);
+        let format = format.with_context(|| format!("there is no format {:?}", options.to))?;
+        Ok(Self::Network(NetworkProjection::shape_of_model(format, &config, all)?.0))
+    }
+
+    fn features(&self) -> usize {
+        match self {
+            Self::Train(shape) => shape.in_features(),
+            Self::Network(shape) => shape.network().in_features(),
+        }
+    }
+
+    fn outputs(&self) -> usize {
+        match self {
+            Self::Train(shape) => shape.out_features(),
+            Self::Network(shape) => shape.network().out_features(),
+        }
+    }
+
+    /// Weights near a matrix of so many features and outputs, and the relative error.
+    fn weights(&self, values: &[f32], seed: u64) -> Result<(Vec<f32>, f64)> {
+        let shape = match self {
+            Self::Train(shape) => shape,
+            Self::Network(shape) => {
+                let fit = shape.decompose(values, &Alternating { seed, ..Alternating::default() })?;
+                return Ok((fit.found, fit.relative_error));
+            }
+        };
+        let outputs: Vec<usize> = (0..shape.order()).map(|k| shape.output_mode(k)).collect();
+        let truncation = Truncation::Ranks(shape.ranks()[1..shape.order()].to_vec());
+        let train = TtMatrix::from_dense(values, shape.input_modes(), &outputs, &truncation)?;
+        if train.train().ranks() != shape.ranks() {
+            let found = train.train().ranks();
+            return Err(Error::Shape(format!("the matrix has TT ranks {found:?}: ask for no more")).into());
+        }
+        let lost = values.iter().zip(train.reconstruct());
+        let wrong: f64 = lost.map(|(value, near)| f64::from(value - near).powi(2)).sum();
+        Ok((train.to_layer()?.1, (wrong / f64::max(squares(values), f64::MIN_POSITIVE)).sqrt()))
+    }
+}
+
+fn squares(values: &[f32]) -> f64 {
+    values.iter().map(|value| f64::from(*value).powi(2)).sum()
+}
+
+/// A finished dense cell and everything needed to train its twin of small cores.
 struct Source {
     plan: Plan,
     record: CellRecord,
@@ -232,59 +307,38 @@ struct Source {
     twin: String,
     spec: Spec,
     clips: Clips,
-    shape: TtShape,
+    small: Small,
     device: Opened,
 }
 
 impl Source {
-    fn load(options: &CompressOptions, form: &str) -> Result<Self> {
+    fn load(options: &CompressOptions, layout: &str) -> Result<Self> {
         let Dense { plan, mut spec, record, weights } = Dense::load(&options.run_dir, &options.id)?;
-        let twin = format!("tt-{}", record.model);
+        let twin = format!("{}-{}", options.to, record.model);
+        // The rank asked for is the rank that all have, whatever the run planned.
         spec.model.rank = options.rank;
-        form.clone_into(&mut spec.model.gates);
-        let hidden: usize = spec.model.output_modes.iter().product();
-        let gates = match options.form {
-            GateLayout::Concatenated => {
-                size(&model_config(&spec, plan.classes.len())?, &twin)?.width / hidden
-            }
-            GateLayout::Separate => 1,
-        };
-        let shape = TtShape::uniform(&spec.model.input_modes, &spec.model.output_modes, options.rank, gates)?;
-        if shape.ranks().iter().skip(1).rev().skip(1).any(|rank| *rank < options.rank) {
-            tracing::info!("{}: rank {} clamped to {:?}", options.id, options.rank, shape.ranks());
-        }
+        spec.model.input_weights = 0;
+        spec.model.ranks.clear();
+        layout.clone_into(&mut spec.model.gates);
+        let small = Small::of_twin(&spec, plan.classes.len(), &record.model, options)?;
         let clips = Clips::open(&Places::of_run(&options.run_dir)?, &spec, &plan)?;
         let device = open(options.device, Precision::F32)?;
-        Ok(Self { plan, record, weights, twin, spec, clips, shape, device })
+        Ok(Self { plan, record, weights, twin, spec, clips, small, device })
     }
 
     fn factorized(&self) -> Result<Factorized> {
         let (kernel, weights) = input_kernel(&self.weights)?;
         let (features, width) = kernel.dims2()?;
-        let block = self.shape.out_features();
-        let outputs: Vec<usize> = (0..self.shape.order()).map(|k| self.shape.output_mode(k)).collect();
-        let truncation = Truncation::Ranks(self.shape.ranks()[1..self.shape.order()].to_vec());
+        ensure!(features == self.small.features(), "{features} features, {} expected", self.small.features());
+        let block = self.small.outputs();
         let (mut packed, mut wrong, mut all) = (Vec::new(), 0.0, 0.0);
         for from in (0..width).step_by(block) {
             let values = kernel.narrow(1, from, block)?.flatten_all()?.to_vec1::<f32>()?; // [M, block]
-            let train = TtMatrix::from_dense(&values, self.shape.input_modes(), &outputs, &truncation)?;
-            if train.train().ranks() != self.shape.ranks() {
-                let found = train.train().ranks();
-                return Err(
-                    Error::Shape(format!("the matrix has TT ranks {found:?}: ask for no more")).into()
-                );
-            }
-            for (value, near) in values.iter().zip(train.reconstruct()) {
-                wrong += f64::from(value - near).powi(2);
-                all += f64::from(*value).powi(2);
-            }
-            packed.extend(train.to_layer()?.1);
+            let (weights, relative) = self.small.weights(&values, self.record.seed)?;
+            wrong += relative.powi(2) * squares(&values);
+            all += squares(&values);
+            packed.extend(weights);
         }
-        ensure!(
-            features == self.shape.in_features(),
-            "{features} features, {} expected",
-            self.shape.in_features()
-        );
         let count = packed.len();
         let mut twin = vec![("input.cores".to_owned(), Tensor::from_vec(packed, count, &Device::Cpu)?)];
         twin.extend(weights);

@@ -157,9 +157,10 @@ impl Lease {
 pub struct CompressionCase {
     /// `gru`, `lstm` or `rnn`.
     pub model: String,
-    /// `concatenated` (one train for all gates) or `separate` (one per gate).
+    /// `concatenated` (one train for all gates) or `separate` (one per gate); of another format with its name before,
+    /// `tr-concatenated`.
     pub form: String,
-    /// Requested inner TT rank.
+    /// Requested inner ranks.
     pub rank: usize,
     /// Fold index.
     pub fold: usize,
@@ -171,7 +172,7 @@ pub struct CompressionCase {
     pub recipe: String,
     /// Relative error of the input matrix, Frobenius norm.
     pub rel_error: f64,
-    /// Numbers in the trains.
+    /// Numbers in the cores.
     pub params: usize,
     /// Score of the dense cell on the test fold.
     pub acc_before: f64,
@@ -179,7 +180,7 @@ pub struct CompressionCase {
     pub acc_factorized: f64,
     /// After fine-tuning.
     pub acc_finetuned: f64,
-    /// The TT model trained as long from initial weights.
+    /// The model of small cores trained as long from initial weights.
     pub acc_scratch: f64,
     /// Epochs of fine-tuning, and of the model from initial weights.
     pub epochs: usize,

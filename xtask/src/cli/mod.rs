@@ -175,7 +175,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   cargo xtask compress miracl-words --rank 4,8,16
-  cargo xtask compress ucf11-sample --rank 64 --forms separate --epochs 0")]
+  cargo xtask compress ucf11-sample --rank 64 --forms separate --epochs 0
+  cargo xtask compress miracl-words --to tt,tr,ht --rank 4 --forms concatenated")]
     Compress(Compress),
     /// Fetch, import, verify, describe and remove datasets
     #[command(subcommand)]

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use bench_suite::device::{DeviceName, Precision};
+use bench_suite::spec::FORMAT_NAMES;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use crate::cli::flags::{Install, Verbosity, at_least_one};
 use crate::cli::selection::Selection;
@@ -168,15 +170,23 @@ pub(crate) struct Predict {
     pub(crate) json: bool,
 }
 
+/// Names of what an input matrix can be factorized into.
+fn formats() -> PossibleValuesParser {
+    ["tt"].into_iter().chain(FORMAT_NAMES).into()
+}
+
 /// What `cargo xtask compress` may be told.
 #[derive(Debug, Args)]
 pub(crate) struct Compress {
     /// Experiment of a finished run, or the run's folder under data/runs/
     pub(crate) run: String,
-    /// Inner TT ranks; larger ones than possible are clamped
+    /// Formats that the input matrix is factorized into
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "tt", value_parser = formats())]
+    pub(crate) to: Vec<String>,
+    /// Inner ranks; larger ones than possible are clamped
     #[arg(long, value_name = "4,8", value_delimiter = ',', required = true, value_parser = at_least_one)]
     pub(crate) rank: Vec<usize>,
-    /// One train for all gates, or one per gate
+    /// One network of cores for all gates, or one per gate
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "concatenated,separate",
         value_parser = ["concatenated", "separate"])]
     pub(crate) forms: Vec<String>,

@@ -1,4 +1,5 @@
-//! `cargo xtask compress`: the input matrix of a trained dense GRU or LSTM as a Tensor Train, fine-tuned.
+//! `cargo xtask compress`: the input matrix of a trained dense GRU or LSTM as a Tensor Train or in another
+//! format of small cores, fine-tuned.
 //!
 //! Cases land under `data/runs/<digest>/compress/`; a folder of the dense run below `results/compression/<experiment>/`
 //! gets a row of each.
@@ -45,8 +46,10 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
     for (_, first) in &found {
         let values = unfoldings(repo, args, &interrupt, (&run_dir, first))?;
         for cell in plan.cells.iter().filter(|cell| is_twin(cell, first) && is_done(&run_dir, cell)) {
-            for (rank, form) in args.rank.iter().flat_map(|r| args.forms.iter().map(move |f| (r, f))) {
-                let (case, computed) = case(repo, args, &interrupt, (&run_dir, cell, form, *rank))?;
+            let forms =
+                args.to.iter().flat_map(|to| args.forms.iter().map(move |form| (to.as_str(), form.as_str())));
+            for ((to, form), rank) in forms.flat_map(|form| args.rank.iter().map(move |rank| (form, *rank))) {
+                let (case, computed) = case(repo, args, &interrupt, (&run_dir, cell, (to, form), rank))?;
                 let _held = hold(&dir)?;
                 let name =
                     format!("{}-{}", args.device.kind(), &plan.run_digest[..8.min(plan.run_digest.len())]);
@@ -76,13 +79,14 @@ fn case(
     repo: &Repo,
     args: &Compress,
     interrupt: &Interrupt,
-    (run_dir, cell, form, rank): (&Path, &PlannedCell, &str, usize),
+    (run_dir, cell, (to, form), rank): (&Path, &PlannedCell, (&str, &str), usize),
 ) -> Result<(CompressionCase, Option<Computed>)> {
     let (id, epochs) = (cell.id(), args.epochs);
     let mut command = engine::on(repo, "compress", args.device, args.verbosity)?;
-    command.arg("--run-dir").arg(run_dir).args(["--cell", &id, "--form", form]);
+    command.arg("--run-dir").arg(run_dir).args(["--cell", &id, "--to", to, "--form", form]);
     command.args(["--rank", &rank.to_string(), "--epochs", &epochs.to_string()]);
-    finish(command, interrupt, &format!("{id} at rank {rank}"))?;
+    finish(command, interrupt, &format!("{id} as {to} at rank {rank}"))?;
+    let form = if to == "tt" { form.to_owned() } else { format!("{to}-{form}") };
     let folder = run_dir.join(format!("compress/{id}.{form}.r{rank}.e{epochs}"));
     let computed = folder.join("computed.json");
     let computed = if computed.is_file() { Some(read_json(&computed)?) } else { None };

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::draw::charts;
-use crate::results::compression::{COMPRESSION_HEADER, Shown, shown};
+use crate::results::compression::{COMPRESSION_HEADER, CompressionRow, Shown, shown};
 use crate::results::{csv_bytes, machines, shown_line, write_atomic};
 use crate::text::{md_table, score, thousands};
 
@@ -58,13 +58,22 @@ fn page(Shown { about, table, run, others, .. }: &Shown) -> String {
         "seconds",
         "GB",
     ];
+    let other = table.iter().any(CompressionRow::other_format);
+    let (title, formats) = if other {
+        (
+            "in small cores",
+            " A form that begins with a format's name, as `tr-concatenated`, is of that format in place of trains.",
+        )
+    } else {
+        ("as Tensor Trains", "")
+    };
     format!(
-        "# Trained dense layers as Tensor Trains: {}\n\nThe input matrix of a trained dense model, factorized by \
+        "# Trained dense layers {title}: {}\n\nThe input matrix of a trained dense model, factorized by \
          TT-SVD: per gate (`separate`) or all gates in one train (`concatenated`). Relative error in the \
          Frobenius norm. Accuracy on the test fold: of the dense model, with the matrix factorized, after so \
          many epochs of fine-tuning all weights at the TT models' rate, and of a TT model trained as long from \
-         initial weights. Seconds and memory are those of factorizing.\n\n- {}\n- data digest `{}`\n- {}\n- machine: \
-         {}\n\n![accuracy against rank](compression.svg)\n\n{}\n\nSingular values of the unfoldings of the matrix (all \
+         initial weights. Seconds and memory are those of factorizing.{formats}\n\n- {}\n- data digest `{}`\n- {}\n- \
+         machine: {}\n\n![accuracy against rank](compression.svg)\n\n{}\n\nSingular values of the unfoldings of the matrix (all \
          gates, the first fold), of its initial values and of what training changed; `rel_error` in \
          `singular_values.csv` is what the best cut of that unfolding alone would leave.\n\n![singular values \
          against their index](singular_values.svg)\n",

@@ -67,6 +67,13 @@ pub(crate) struct CompressionRow {
     pub(crate) peak_rss_bytes: u64,
 }
 
+impl CompressionRow {
+    /// Whether it is of another format than a train: `form` then begins with its name.
+    pub(crate) fn other_format(&self) -> bool {
+        self.form.contains('-')
+    }
+}
+
 /// Adds a case to the `cases.csv` of the run of that name; one that is there with other numbers stays, and the case goes
 /// to another folder.
 pub fn keep(dir: &Path, run: &str, case: CompressionCase) -> Result<PathBuf> {

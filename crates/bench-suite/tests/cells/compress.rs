@@ -4,14 +4,23 @@ use std::fs;
 use std::process::{Command, Output};
 
 use bench_suite::record::{CompressionCase, SingularValue};
+use bench_suite::spec::FORMAT_NAMES;
 
 use crate::run::{Run, stderr};
 
 const GRU: &str = "gru.clips.scaled.f0.s0";
 
 fn compress(run: &Run, cell: &str, form: &str, rank: &str, epochs: &str) -> Output {
+    compress_to(run, "tt", (cell, form), rank, epochs)
+}
+
+fn compress_to(run: &Run, to: &str, (cell, form): (&str, &str), rank: &str, epochs: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bench-suite"));
-    command.arg("compress").arg("--run-dir").arg(run.dir()).args(["--cell", cell, "--form", form]);
+    command
+        .arg("compress")
+        .arg("--run-dir")
+        .arg(run.dir())
+        .args(["--cell", cell, "--to", to, "--form", form]);
     command.args(["--rank", rank, "--epochs", epochs]).env_remove("RUST_LOG").output().unwrap()
 }
 
@@ -65,4 +74,35 @@ fn at_the_largest_ranks_nothing_is_lost_and_at_small_ones_training_goes_on() {
     let refused = compress(&run, "tt-gru.clips.scaled.f0.s0", "separate", "2", "1");
     assert!(!refused.status.success());
     assert!(stderr(&refused).contains("no dense input matrix"), "{}", stderr(&refused));
+}
+
+/// A trained matrix in every format: as near as it is said to be, scored, trained on.
+#[test]
+fn every_format_takes_the_place_of_a_trained_matrix() {
+    let run = Run::new(&["model.names=[\"gru\"]", "model.dense_hidden=32", "train.epochs.gru=2"]);
+    for cell in run.cells() {
+        run.finish(&cell, "");
+    }
+    let case = |to: &str, form: &str, rank: &str| -> CompressionCase {
+        let output = compress_to(&run, to, (GRU, form), rank, "1");
+        assert!(output.status.success(), "{to}: {}", stderr(&output));
+        let path = run.dir().join(format!("compress/{GRU}.{to}-{form}.r{rank}.e1/case.json"));
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    for to in FORMAT_NAMES {
+        let found = case(to, "concatenated", "2");
+        assert_eq!((found.form, found.rank), (format!("{to}-concatenated"), 2));
+        assert!(found.rel_error > 0.1 && found.rel_error < 1.0, "{to}: {}", found.rel_error);
+        for score in [found.acc_factorized, found.acc_finetuned, found.acc_scratch] {
+            assert!((0.0..=1.0).contains(&score), "{to}: {score}");
+        }
+    }
+    // Leaves and nodes of the largest ranks hold everything, for all gates or each.
+    for form in ["concatenated", "separate"] {
+        let whole = case("ht", form, "100000");
+        assert!(whole.rel_error < 1e-4, "{form}: {}", whole.rel_error);
+        assert_eq!(whole.acc_factorized.to_bits(), whole.acc_before.to_bits(), "{form}");
+    }
+    let refused = compress_to(&run, "svd", (GRU, "separate"), "2", "1");
+    assert!(!refused.status.success() && stderr(&refused).contains("svd-gru"), "{}", stderr(&refused));
 }

@@ -27,6 +27,30 @@ impl NetworkProjection {
         Self { shape: shape.clone(), networks, affine, backend: Backend::Fused }
     }
 
+    /// The shape of one network of a model whose cell has so many gates, and the number of networks: ranks of the
+    /// configuration, or as large as its budget of weights allows.
+    ///
+    /// # Errors
+    /// Modes, ranks, a tree or a budget that the format cannot have.
+    pub fn shape_of_model(
+        format: &'static dyn Format,
+        config: &ModelConfig,
+        gates: usize,
+    ) -> Result<(FormatShape, usize)> {
+        let (networks, gates) = match config.gates {
+            GateLayout::Concatenated => (1, gates),
+            GateLayout::Separate => (gates, 1),
+        };
+        let modes = Modes { inputs: config.input_modes.clone(), outputs: config.output_modes.clone(), gates };
+        let (options, settings) = (config.formats.options()?, &config.formats);
+        let shape = match (settings.input_weights, settings.ranks.get(format.name())) {
+            (0, Some(ranks)) => FormatShape::with_ranks(format, &modes, &options, ranks)?,
+            (0, None) => FormatShape::uniform(format, &modes, &options, config.rank)?,
+            (budget, _) => FormatShape::within(format, &modes, &options, budget / networks)?,
+        };
+        Ok((shape, networks))
+    }
+
     /// The shape of one network.
     pub fn shape(&self) -> &FormatShape {
         &self.shape
@@ -41,8 +65,7 @@ impl NetworkProjection {
     }
 }
 
-/// The projection of a model: ranks of the configuration, or as large as its budget of weights allows. Whatever
-/// `core_init` is for trains, an entry of W starts with the variance of dense Glorot.
+/// The projection of a model. Whatever `core_init` is for trains, an entry of W starts with the variance of dense Glorot.
 pub(crate) fn of_model(
     format: &'static dyn Format,
     config: &ModelConfig,
@@ -54,17 +77,7 @@ pub(crate) fn of_model(
             format.name()
         )));
     }
-    let (networks, gates) = match config.gates {
-        GateLayout::Concatenated => (1, gates),
-        GateLayout::Separate => (gates, 1),
-    };
-    let modes = Modes { inputs: config.input_modes.clone(), outputs: config.output_modes.clone(), gates };
-    let (options, settings) = (config.formats.options()?, &config.formats);
-    let shape = match (settings.input_weights, settings.ranks.get(format.name())) {
-        (0, Some(ranks)) => FormatShape::with_ranks(format, &modes, &options, ranks)?,
-        (0, None) => FormatShape::uniform(format, &modes, &options, config.rank)?,
-        (budget, _) => FormatShape::within(format, &modes, &options, budget / networks)?,
-    };
+    let (shape, networks) = NetworkProjection::shape_of_model(format, config, gates)?;
     let mut projection = NetworkProjection::new(&shape, networks, config.affine);
     projection.backend = config.backend;
     Ok(Arc::new(projection))

@@ -140,10 +140,13 @@ enum Verb {
         /// Name of the cell.
         #[arg(long)]
         cell: String,
+        /// What the input matrix becomes: tt, tr, tr-split, cp, cp-split, tucker, bt or ht.
+        #[arg(long, default_value = "tt")]
+        to: String,
         /// concatenated or separate.
         #[arg(long)]
         form: String,
-        /// Inner TT rank.
+        /// Inner ranks.
         #[arg(long)]
         rank: usize,
         /// Epochs of fine-tuning.
@@ -354,11 +357,12 @@ fn run(cli: &Cli) -> Result<()> {
                 force: *force,
             })
         }
-        Verb::Compress { run_dir, cell, form, rank, epochs, device } => {
+        Verb::Compress { run_dir, cell, to, form, rank, epochs, device } => {
             stop_at_signals()?;
             bench_suite::compress::compress(&CompressOptions {
                 run_dir: run_dir.clone(),
                 id: cell.clone(),
+                to: to.clone(),
                 form: form.parse()?,
                 rank: *rank,
                 epochs: *epochs,

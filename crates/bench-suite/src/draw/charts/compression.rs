@@ -28,14 +28,21 @@ pub(crate) fn compression(dir: &Path, data: &str, rows: &[CompressionRow]) -> Re
     groups.dedup();
     let (height, areas) = panels(1000.0, groups.len(), 300.0, 78.0, 24.0);
     let mut canvas = Canvas::new(1000.0, height);
-    header(&mut canvas, "A trained dense input matrix as a Tensor Train", data);
+    let other = rows.iter().any(CompressionRow::other_format);
+    let small = if other { "in small cores" } else { "as a Tensor Train" };
+    header(&mut canvas, &format!("A trained dense input matrix {small}"), data);
     let mut ranks: Vec<f64> = rows.iter().map(|row| row.rank as f64).collect();
     ranks.sort_by(f64::total_cmp);
     ranks.dedup();
     for ((model, form), area) in groups.iter().zip(areas) {
         let of_group: Vec<&CompressionRow> =
             rows.iter().filter(|row| row.model == *model && row.form == *form).collect();
-        let name = if *form == "separate" { "one train per gate" } else { "one train for all gates" };
+        let name = match form.rsplit_once('-') {
+            None if *form == "separate" => "one train per gate".to_owned(),
+            None => "one train for all gates".to_owned(),
+            Some((format, "separate")) => format!("{format}, one network per gate"),
+            Some((format, _)) => format!("{format}, one network for all gates"),
+        };
         panel_title(&mut canvas, area, &format!("{} · {name}", title(model)));
         panel(&mut canvas, area, &of_group, &ranks);
     }
@@ -47,7 +54,8 @@ fn panel(canvas: &mut Canvas, area: Area, rows: &[&CompressionRow], ranks: &[f64
     // Room at the right for the names at the ends of the lines.
     let x = Scale::log(ends, (area.left, area.right - 130.0));
     let y = Scale::linear((0.0, 1.0), (area.bottom, area.top));
-    x_axis(canvas, area, &x, ranks, "inner TT rank");
+    let train = rows.iter().all(|row| !row.other_format());
+    x_axis(canvas, area, &x, ranks, if train { "inner TT rank" } else { "inner rank" });
     y_axis(canvas, area, &y, &y.ticks(5), "accuracy, relative error");
     let mut labels = Labels::inside(area);
     if let Some(row) = rows.first() {

@@ -3,7 +3,7 @@
 use super::fit::with;
 use super::{Format, FormatShape, Modes, Options, every};
 use crate::Result;
-use crate::decomposition::{Alternating, Fit, block_terms};
+use crate::decomposition::{Alternating, Fit, Tucker, block_terms};
 use crate::network::Network;
 
 /// `W[i, j] = Σ_{b ≤ B} Σ_c G[b, c_1 … c_d] ∏ A_k[i_k, j_k, b, c_k]`.
@@ -59,7 +59,7 @@ impl Format for BlockTerm {
                     weights.extend(factors.flat_map(|factor| &factor.values()[row * rank..][..*rank]));
                 }
             }
-            weights.extend(found.terms().iter().flat_map(|term| term.core()));
+            weights.extend(found.terms().iter().flat_map(Tucker::core));
             weights
         }))
     }

@@ -57,5 +57,5 @@ pub(super) fn with<A>(fit: Fit<A>, weights: impl FnOnce(&A) -> Vec<f64>) -> Fit<
 
 /// The numbers of cores, one after the other.
 pub(super) fn numbers<'a>(cores: impl IntoIterator<Item = &'a Core<f64>>) -> Vec<f64> {
-    cores.into_iter().flat_map(|core| core.values()).copied().collect()
+    cores.into_iter().flat_map(Core::values).copied().collect()
 }
