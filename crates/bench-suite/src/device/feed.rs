@@ -175,8 +175,7 @@ impl Pass<'_> {
     pub fn waited(&self) -> Duration {
         match &self.source {
             Source::Resident(_) => Duration::ZERO,
-            Source::Lent(loader, _) => loader.waited(),
-            Source::Copied(loader, _) => loader.waited(),
+            Source::Lent(loader, _) | Source::Copied(loader, _) => loader.waited(),
         }
     }
 }

@@ -219,7 +219,7 @@ impl Studies {
                 difference if difference > 0.0 => "above",
                 _ => "below",
             };
-            context! { model => row.model, baseline => row.baseline, p => p_text, verdict, ..pair(row) }
+            context! { model => &row.model, baseline => &row.baseline, p => p_text, verdict, ..pair(row) }
         };
         Ok(rows.iter().zip(adjusted).map(value).collect())
     }
