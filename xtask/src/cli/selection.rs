@@ -22,7 +22,8 @@ pub(crate) struct Selection {
     /// Use the rendered sample, even where data/ holds clips
     #[arg(long, conflicts_with_all = ["data", "split", "allow_partial"])]
     pub(crate) sample: bool,
-    /// Models to train: tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn; controls: mean-frame, stacked-frames,
+    /// Models to train: tt-mlp, gru, lstm, tt-gru, tt-lstm, rnn, tt-rnn, and tr-, tr-split-, cp-, cp-split-, tucker-,
+    /// bt-, ht- with rnn, gru or lstm; controls: mean-frame, stacked-frames,
     /// pooled-gru-small, pooled-gru, projected-gru, tt-gru-frozen
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) models: Vec<String>,
