@@ -176,7 +176,7 @@ fn ranks_of_formats_are_settings_and_a_run_without_them_does_not_name_them() {
         assert_eq!(Spec::from_toml(&spec.to_toml(), "text").unwrap(), spec, "{set}");
     }
     let error = load("folder", &["model.ranks.tt=[3]"]).unwrap_err();
-    assert!(error.contains("did you mean \"model.ranks.tr\""), "{error}");
+    assert!(error.contains("the nearest valid key is \"model.ranks.bt\""), "{error}");
     assert!(load("folder", &["model.blocks=0"]).unwrap_err().contains("must be at least 1"));
 }
 
