@@ -8,7 +8,7 @@ use crate::provenance::Code;
 use crate::record::{FINAL, LeftOut, Plan, PlannedCell};
 use crate::resolve::Resolved;
 use crate::sound;
-use crate::spec::{DataSpec, ModelSpec, ProtocolSpec, Spec, TrainSpec};
+use crate::spec::{DataSpec, FORMAT_NAMES, ModelSpec, ProtocolSpec, Spec, TrainSpec};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -175,7 +175,8 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let (train_frames, test_frames) =
         (frames_of(split.train_clips, split.train_frames), frames_of(split.test_clips, split.test_frames));
     let batch_frames = taken.map_or(split.batch_frames, |taken| spec.train.batch * taken);
-    let train = model.starts_with("tt-");
+    let kept = |format: &str| model.strip_prefix(format).is_some_and(|cell| cell.starts_with('-'));
+    let factorized = kept("tt") || FORMAT_NAMES.into_iter().any(kept);
     let dense = size.params_input + size.params_frozen > 1_000_000;
     let seconds_per_mac = if dense { DENSE_SECONDS_PER_MAC } else { TT_SECONDS_PER_MAC };
     let passes = if dense { 2.0 } else { 3.1 };
@@ -185,7 +186,8 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let adam = steps * size.params_total as f64 * ADAM_SECONDS_PER_WEIGHT;
     let epoch_s = (macs * seconds_per_mac + adam) / threads;
     // Weights, gradient and two moments, or weights alone; batches being read and trained on; saved activations.
-    let saved_per_frame = if !train || taken.is_some() { 8 * size.width } else { 48_000 + 8 * size.width };
+    let saved_per_frame =
+        if !factorized || taken.is_some() { 8 * size.width } else { 48_000 + 8 * size.width };
     // One more batch back to front.
     let copies = if spec.model.bidirectional { 4 } else { 3 };
     let bytes = 16 * size.params_total
@@ -203,6 +205,7 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
         train_frames,
         params_input: size.params_input,
         params_total: size.params_total,
+        macs_per_frame: size.macs_per_frame,
         expected_rss_bytes: BASE_BYTES + bytes as u64,
         expected_s: epoch_s * epochs as f64,
     }

@@ -391,6 +391,10 @@ pub struct PlannedCell {
     pub params_input: usize,
     /// All weights.
     pub params_total: usize,
+    /// Multiply-accumulates of the input projection and the recurrence for one frame, forwards; 0 in plans before
+    /// November 28, 2026.
+    #[serde(default)]
+    pub macs_per_frame: usize,
     /// Expected peak memory in bytes.
     pub expected_rss_bytes: u64,
     /// Expected seconds for the whole cell on this machine's cores.

@@ -174,6 +174,35 @@ fn stacks_are_named_where_they_are_unusual_and_only_there() {
 }
 
 #[test]
+fn names_are_those_of_the_models() {
+    let models: Vec<&str> = tt_rnn::models::MODELS.iter().map(|entry| entry.name).collect();
+    assert_eq!(bench_suite::spec::MODEL_NAMES.as_slice(), models);
+    let formats: Vec<&str> = tt_core::network::FORMATS.iter().map(|format| format.name()).collect();
+    assert_eq!(bench_suite::spec::FORMAT_NAMES.as_slice(), formats);
+}
+
+#[test]
+fn ranks_of_formats_are_settings_and_a_run_without_them_does_not_name_them() {
+    let digest = |spec: &Spec| run_digest(spec, "data", DeviceName::Cpu, Precision::F32);
+    let plain = load("folder", &[]).unwrap();
+    let text = plain.to_toml();
+    assert!(!["input_weights", "blocks", "tree", "ranks"].iter().any(|key| text.contains(key)), "{text}");
+    for set in [
+        "model.input_weights=3360",
+        "model.ranks.tr=[3, 3, 4, 3]",
+        "model.blocks=3",
+        "model.tree=((1 2) (3 4))",
+    ] {
+        let spec = load("folder", &[set]).unwrap();
+        assert_ne!(digest(&spec), digest(&plain), "{set}");
+        assert_eq!(Spec::from_toml(&spec.to_toml(), "text").unwrap(), spec, "{set}");
+    }
+    let error = load("folder", &["model.ranks.tt=[3]"]).unwrap_err();
+    assert!(error.contains("the nearest valid key is \"model.ranks.bt\""), "{error}");
+    assert!(load("folder", &["model.blocks=0"]).unwrap_err().contains("must be at least 1"));
+}
+
+#[test]
 fn every_experiment_loads_with_both_recipes() {
     for name in bench_suite::spec::stems(&root().join("experiments")).unwrap() {
         for recipe in ["scaled", "scaled-single", "paper-code"] {

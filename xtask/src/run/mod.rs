@@ -30,6 +30,7 @@ pub(crate) fn planned_cell(model: &str, fold: usize) -> bench_suite::record::Pla
         train_frames: 80,
         params_input: 1,
         params_total: 1,
+        macs_per_frame: 2_000_000,
         expected_rss_bytes: 1,
         expected_s: 1.0,
     }

@@ -33,6 +33,7 @@ fn plan_text(plan: &Plan, jobs: usize) -> String {
             "frames/epoch",
             "params input",
             "params total",
+            "Mflop/frame",
             "memory",
             "time",
         ]
@@ -58,6 +59,7 @@ fn plan_text(plan: &Plan, jobs: usize) -> String {
             thousands(group.iter().map(|c| c.train_frames).max().unwrap_or_default()),
             thousands(first.params_input),
             thousands(first.params_total),
+            format!("{:.2}", 2e-6 * first.macs_per_frame as f64),
             bytes(group.iter().map(|c| c.expected_rss_bytes).max().unwrap_or_default()),
             seconds(group.iter().map(|c| c.expected_s).sum()),
         ]);
@@ -97,6 +99,7 @@ mod tests {
             train_frames: 7032,
             params_input,
             params_total: params_input + 200_203,
+            macs_per_frame: 2_000_000,
             expected_rss_bytes: 1_200_000_000,
             expected_s: 75.4,
         };

@@ -178,6 +178,7 @@ fn plan() -> Plan {
             train_frames: 20,
             params_input: 3232,
             params_total: 203_435,
+            macs_per_frame: 2_000_000,
             expected_rss_bytes: 100_000_000,
             expected_s: if *model == "gru" { 0.2 } else { 0.1 },
         })

@@ -1,8 +1,6 @@
 //! The same bytes at any number of threads, and beside other cells.
 
-use bench_suite::spec::MODEL_NAMES;
-
-use crate::run::{Run, stderr};
+use crate::run::{Run, models, stderr};
 
 /// Layers wide enough for several work items, batches long enough for several threads.
 const SETTINGS: [&str; 4] = [
@@ -14,12 +12,13 @@ const SETTINGS: [&str; 4] = [
 
 #[test]
 fn bytes_do_not_depend_on_threads_or_jobs() {
-    let names = format!("model.names={MODEL_NAMES:?}");
-    let epochs: Vec<String> = MODEL_NAMES.iter().map(|name| format!("train.epochs.{name}=3")).collect();
+    let models = models();
+    let names = format!("model.names={models:?}");
+    let epochs: Vec<String> = models.iter().map(|name| format!("train.epochs.{name}=3")).collect();
     let own = std::iter::once(names.as_str()).chain(epochs.iter().map(String::as_str));
     let run = Run::new(&SETTINGS.into_iter().chain(own).collect::<Vec<_>>());
     let cells = run.cells();
-    assert_eq!(cells.len(), MODEL_NAMES.len());
+    assert_eq!(cells.len(), models.len());
     let one: Vec<_> = cells
         .iter()
         .map(|cell| {

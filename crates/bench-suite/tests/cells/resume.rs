@@ -2,14 +2,12 @@
 
 use std::fs;
 
-use bench_suite::spec::MODEL_NAMES;
-
-use crate::run::{Run, signal, stderr};
+use crate::run::{Run, models, signal, stderr};
 
 #[test]
 fn a_killed_cell_goes_on_from_its_checkpoint_and_ends_the_same() {
     // The plain cells are those of the paper's models, simpler.
-    let models: Vec<&str> = MODEL_NAMES.into_iter().filter(|name| !name.ends_with("rnn")).collect();
+    let models: Vec<&str> = models().into_iter().filter(|name| !name.ends_with("rnn")).collect();
     let mut settings = vec![format!("model.names={models:?}")];
     settings.extend(models.iter().map(|model| format!("train.epochs.{model}=40")));
     check(&Run::new(&settings.iter().map(String::as_str).collect::<Vec<_>>()));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bench_suite::events::{FILE, without_times};
 use bench_suite::record::{CellRecord, Plan};
+use bench_suite::spec::{FORMAT_NAMES, MODEL_NAMES};
 use rand::RngExt;
 use tt_core::rng::stream;
 use video_data::FrameSpec;
@@ -15,6 +16,12 @@ use video_data::datasets::{Kind, scan};
 use video_data::import::store_dir;
 use video_data::rate::Rate;
 use video_data::store::{FORMAT, Row, StoreInfo, Writer};
+
+/// Every model, but of the formats, which share all code above the kernel, two.
+pub(crate) fn models() -> Vec<&'static str> {
+    let format = |name: &str| FORMAT_NAMES.iter().any(|format| name.starts_with(&format!("{format}-")));
+    MODEL_NAMES.into_iter().filter(|name| !format(name) || ["bt-lstm", "ht-gru"].contains(name)).collect()
+}
 
 /// Frames per second that clips are said to have, and are brought to.
 const FPS: u32 = 24;

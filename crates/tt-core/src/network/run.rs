@@ -1,13 +1,15 @@
 //! A planned network on the CPU, forward and backward.
 //!
-//! Cores that the plan merges are contracted once a call. Then every row is taken through all steps by itself, in cache,
-//! its bytes converted on the way; threads work on runs of rows. Runs are cut by the number of rows alone and their
+//! Cores that the plan merges are contracted once a call. Then every row is taken through all steps by itself, its bytes
+//! converted on the way, and through the first steps in slices of its first mode, as far as that is not summed over: what
+//! lies between the steps, the largest tensors of all, stays in cache. Threads work on runs of rows. Runs are cut by the number of rows alone and their
 //! gradients added in order: results do not depend on the number of threads, bit for bit.
 //!
 //! The backward pass computes the first, largest tensors of a row again; it keeps of the last ones as many bytes as the
 //! row of bytes itself has.
 
-use super::plan::{Indices, Merge, Objective, Plan, Set};
+use super::build::{Builder, order};
+use super::plan::{Indices, Objective, Plan};
 use super::step::{SLACK, Step};
 use super::{Core, Network};
 use crate::Result;
@@ -34,31 +36,34 @@ impl SavedRows {
 
 /// A contraction of a tensor so far (`left`: a merged one, or the row) with `right`, a core or a merged one.
 #[derive(Debug)]
-struct Contraction {
-    left: usize,
-    right: usize,
-    step: Step,
+pub(super) struct Contraction {
+    pub(super) left: usize,
+    pub(super) right: usize,
+    pub(super) step: Step,
 }
 
 /// The product `y = (scale · x + shift) W` of a network, with its workspaces.
 #[derive(Debug)]
 pub struct Contracted {
-    inputs: usize,
+    pub(super) inputs: usize,
     outputs: usize,
     params: usize,
     plan: Plan,
-    affine: Affine,
+    pub(super) affine: Affine,
     isa: Isa,
-    kernels: &'static Kernels,
+    pub(super) kernels: &'static Kernels,
     /// Where the cores lie in the weights: tensors 0 to the number of cores.
-    cores: Vec<Range<usize>>,
+    pub(super) cores: Vec<Range<usize>>,
     /// The tensors behind them, in order.
-    merges: Vec<Contraction>,
-    steps: Vec<Contraction>,
+    pub(super) merges: Vec<Contraction>,
+    pub(super) steps: Vec<Contraction>,
+    /// Slices of a row, and the first steps that are done slice by slice.
+    pub(super) slices: usize,
+    pub(super) sliced: usize,
     /// For each output in natural order its place in the last tensor.
-    order: Vec<u32>,
+    pub(super) order: Vec<u32>,
     /// The first step whose result is kept, and numbers kept a row.
-    kept: (usize, usize),
+    pub(super) kept: (usize, usize),
     prepared: Pool<Prepared>,
     workspaces: Pool<Workspace>,
     gradients: Pool<Buffer>,
@@ -66,20 +71,27 @@ pub struct Contracted {
 
 /// The cores of one call.
 #[derive(Debug, Default)]
-struct Prepared {
-    merged: Vec<Buffer>,
+pub(super) struct Prepared {
+    pub(super) merged: Vec<Buffer>,
     /// For each merge, then each step: its right, for the forward pass and for the backward pass.
-    forward: Vec<Buffer>,
-    backward: Vec<Buffer>,
+    pub(super) forward: Vec<Buffer>,
+    pub(super) backward: Vec<Buffer>,
 }
 
 /// Scratch of one worker.
 #[derive(Debug, Default)]
-struct Workspace {
-    row: Buffer,
-    tensors: Vec<Buffer>,
-    flow: [Buffer; 2],
-    room: Buffer,
+pub(super) struct Workspace {
+    pub(super) running: Running,
+    pub(super) flow: [Buffer; 2],
+    pub(super) slice_flow: [Buffer; 2],
+    pub(super) room: Buffer,
+}
+
+/// A row as numbers and the results of its steps: those of a slice, the last sliced one's and all that follow of the row.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    pub(super) row: Buffer,
+    pub(super) tensors: Vec<Buffer>,
 }
 
 /// A row as numbers.
@@ -117,77 +129,6 @@ impl Kernel for Convert<'_> {
     }
 }
 
-/// The labels and contractions of a plan's merged tensors.
-struct Builder<'a> {
-    network: &'a Network,
-    indices: Indices,
-    lanes: usize,
-    /// Labels and cores of every tensor.
-    tensors: Vec<(Vec<usize>, Set)>,
-    merges: Vec<Contraction>,
-}
-
-impl Builder<'_> {
-    fn size(&self) -> impl Fn(usize) -> usize + '_ {
-        |label| self.network.labels()[label].size
-    }
-
-    /// The number of a merged tensor.
-    fn tensor(&mut self, merge: &Merge) -> usize {
-        let (left, right) = match merge {
-            Merge::Core(core) => return *core,
-            Merge::Pair(left, right) => (self.tensor(left), self.tensor(right)),
-        };
-        // The longer run of columns to the right.
-        let alone = |a: usize, b: usize| -> usize {
-            let other = &self.tensors[b].0;
-            self.tensors[a].0.iter().filter(|label| !other.contains(label)).map(|l| self.size()(*l)).product()
-        };
-        let (left, right) =
-            if alone(left, right) > alone(right, left) { (right, left) } else { (left, right) };
-        let cores = self.tensors[left].1 | self.tensors[right].1;
-        let out = self.indices.of_cores(cores);
-        let (from, to) = (&self.tensors[left].0, &self.tensors[right].0);
-        let step = Step::new(from, to, out, 0, &self.size(), self.lanes);
-        self.tensors.push((step.labels.clone(), cores));
-        self.merges.push(Contraction { left, right, step });
-        self.tensors.len() - 1
-    }
-
-    /// The steps of a row, and the labels of the last tensor.
-    fn steps(&mut self, plan: &Plan) -> (Vec<Contraction>, Vec<usize>) {
-        let rights: Vec<usize> = plan.steps.iter().map(|merge| self.tensor(merge)).collect();
-        let shown = |label: &usize| self.network.labels()[*label].size > 1;
-        let mut labels: Vec<usize> = self.network.inputs().iter().copied().filter(shown).collect();
-        let (mut cores, mut steps) = (0, Vec::new());
-        for (k, &right) in rights.iter().enumerate() {
-            cores |= self.tensors[right].1;
-            let out = self.indices.of_row(cores);
-            // What the next step sums over is fastest in this one's result.
-            let next =
-                rights.get(k + 1).map_or(0, |next| out & !self.indices.of_row(cores | self.tensors[*next].1));
-            let step = Step::new(&labels, &self.tensors[right].0, out, next, &self.size(), self.lanes);
-            labels.clone_from(&step.labels);
-            steps.push(Contraction { left: k, right, step });
-        }
-        (steps, labels)
-    }
-}
-
-/// For each output in natural order its place in a tensor of these labels.
-fn order(network: &Network, labels: &[usize]) -> Vec<u32> {
-    let size = |label: usize| network.labels()[label].size;
-    let mut places = vec![0];
-    for &output in network.outputs() {
-        let after = labels
-            .iter()
-            .position(|label| *label == output)
-            .map_or(0, |at| labels[at + 1..].iter().map(|label| size(*label)).product::<usize>());
-        places = places.iter().flat_map(|p| (0..size(output)).map(move |j| p + (j * after) as u32)).collect();
-    }
-    places
-}
-
 impl Contracted {
     /// The network on vectors that suit this machine and its columns best.
     pub fn new(network: &Network, affine: Affine) -> Self {
@@ -209,14 +150,8 @@ impl Contracted {
         let tensors = cores.iter().enumerate().map(|(k, core)| (shown(core), 1 << k)).collect();
         let (indices, merges) = (Indices::new(network), Vec::new());
         let mut builder = Builder { network, indices, lanes: kernels.lanes, tensors, merges };
-        let (steps, last) = builder.steps(&plan);
-        // The results of the last steps, but for the output.
-        let most = network.in_features().div_ceil(4);
-        let mut kept = (steps.len() - 1, 0);
-        while kept.0 > 0 && kept.1 + steps[kept.0 - 1].step.out_len <= most {
-            kept = (kept.0 - 1, kept.1 + steps[kept.0 - 1].step.out_len);
-        }
-        Self {
+        let (steps, (sliced, slices), last) = builder.steps(&plan);
+        let mut all = Self {
             inputs: network.in_features(),
             outputs: network.out_features(),
             params: network.params(),
@@ -226,13 +161,30 @@ impl Contracted {
             cores: (0..cores.len()).map(|k| network.range(k)).collect(),
             merges: builder.merges,
             order: order(network, &last),
+            kept: (steps.len() - 1, 0),
             steps,
-            kept,
+            slices,
+            sliced,
             plan,
             prepared: Pool::default(),
             workspaces: Pool::default(),
             gradients: Pool::default(),
+        };
+        // The results of the last steps, but for the output, as far as they are whole.
+        let most = network.in_features().div_ceil(4);
+        while all.kept.0 > 0 && all.kept.0 >= sliced {
+            let more = all.kept.1 + all.result_len(all.kept.0 - 1);
+            if more > most {
+                break;
+            }
+            all.kept = (all.kept.0 - 1, more);
         }
+        all
+    }
+
+    /// Numbers of the result of step `k` in [`Running`].
+    fn result_len(&self, k: usize) -> usize {
+        self.steps[k].step.out_len * if k + 1 == self.sliced { self.slices } else { 1 }
     }
 
     /// The order of contractions.
@@ -251,7 +203,7 @@ impl Contracted {
     }
 
     /// A tensor that is no row: a core or a merged one.
-    fn tensor<'a>(&self, cores: &'a [f32], merged: &'a [Buffer], tensor: usize) -> &'a [f32] {
+    pub(super) fn tensor<'a>(&self, cores: &'a [f32], merged: &'a [Buffer], tensor: usize) -> &'a [f32] {
         match self.cores.get(tensor) {
             Some(range) => &cores[range.clone()],
             None => &merged[tensor - self.cores.len()],
@@ -284,16 +236,43 @@ impl Contracted {
         }
     }
 
-    /// A row through the first `steps` steps, from as many numbers of `work.row`.
-    fn through(&self, row: Rows, steps: usize, prepared: &Prepared, work: &mut Workspace) {
-        work.row.resize(self.inputs);
-        self.isa.run(Convert { row, affine: self.affine, to: &mut work.row });
-        work.tensors.resize_with(self.steps.len(), Buffer::default);
-        for (k, Contraction { step, .. }) in self.steps[..steps].iter().enumerate() {
-            let (before, after) = work.tensors.split_at_mut(k);
-            let left = before.last().unwrap_or(&work.row);
-            after[0].resize(step.out_len + SLACK);
-            step.forward(self.kernels, left, &prepared.forward[self.merges.len() + k], &mut after[0]);
+    /// A row through the first `steps` steps; fewer than are sliced leave it as numbers.
+    pub(super) fn through(&self, row: Rows, steps: usize, prepared: &Prepared, running: &mut Running) {
+        running.row.resize(self.inputs);
+        self.isa.run(Convert { row, affine: self.affine, to: &mut running.row });
+        running.tensors.resize_with(self.steps.len(), Buffer::default);
+        if steps >= self.sliced {
+            for slice in 0..if self.sliced > 0 { self.slices } else { 0 } {
+                self.steps(slice, 0..self.sliced, prepared, running);
+            }
+            self.steps(0, self.sliced..steps, prepared, running);
+        }
+    }
+
+    /// Some steps, of a slice where they are sliced.
+    pub(super) fn steps(
+        &self,
+        slice: usize,
+        steps: Range<usize>,
+        prepared: &Prepared,
+        running: &mut Running,
+    ) {
+        for k in steps {
+            let step = &self.steps[k].step;
+            let (before, after) = running.tensors.split_at_mut(k);
+            let left = match before.last() {
+                Some(tensor) => &tensor[..],
+                None => &running.row[slice * step.left_len..],
+            };
+            // The last sliced step puts its part in its place.
+            let start = if k + 1 == self.sliced { slice * step.out_len } else { 0 };
+            after[0].resize(self.result_len(k) + SLACK);
+            step.forward(
+                self.kernels,
+                left,
+                &prepared.forward[self.merges.len() + k],
+                &mut after[0][start..],
+            );
         }
     }
 
@@ -319,16 +298,15 @@ impl Contracted {
             self.workspaces.with(|work| {
                 for (k, out) in out.chunks_exact_mut(self.outputs).enumerate() {
                     let row = rows.range((index * item + k) * self.inputs, self.inputs);
-                    self.through(row, self.steps.len(), prepared, work);
-                    let last = &work.tensors[self.steps.len() - 1];
+                    let Workspace { running, .. } = &mut *work;
+                    self.through(row, self.steps.len(), prepared, running);
+                    let last = &running.tensors[self.steps.len() - 1];
                     out.iter_mut().zip(&self.order).for_each(|(out, place)| *out = last[*place as usize]);
                     if let Some(saved) = &mut saved {
                         let mut rest = &mut saved[k * kept..][..kept];
-                        for (tensor, Contraction { step, .. }) in
-                            work.tensors[first..].iter().zip(&self.steps[first..self.steps.len() - 1])
-                        {
-                            let (to, after) = rest.split_at_mut(step.out_len);
-                            to.copy_from_slice(&tensor[..step.out_len]);
+                        for k in first..self.steps.len() - 1 {
+                            let (to, after) = rest.split_at_mut(self.result_len(k));
+                            to.copy_from_slice(&running.tensors[k][..to.len()]);
                             rest = after;
                         }
                     }
@@ -340,7 +318,8 @@ impl Contracted {
             let outs = out.par_chunks_mut(item * self.outputs).enumerate();
             match saved {
                 Some(saved) => {
-                    (saved.rows, _) = (n, saved.tensors.resize(n * kept));
+                    saved.rows = n;
+                    saved.tensors.resize(n * kept);
                     if kept == 0 {
                         outs.for_each(|(index, out)| one(prepared, index, out, None));
                     } else {
@@ -426,82 +405,5 @@ impl Contracted {
             });
         });
         Ok(())
-    }
-
-    /// The backward pass of a row: adds to the gradients of what it met.
-    fn row_back(
-        &self,
-        row: Rows,
-        prepared: &Prepared,
-        (saved, dout): (&[f32], &[f32]),
-        (gradient, places): (&mut [f32], &[usize]),
-        mut dx: Option<&mut [f32]>,
-        work: &mut Workspace,
-    ) {
-        self.through(row, self.kept.0, prepared, work);
-        let Workspace { row, tensors, flow: [flow, other], room } = work;
-        let last = self.steps.len() - 1;
-        flow.resize(self.steps[last].step.out_len + SLACK);
-        for (value, place) in dout.iter().zip(&self.order) {
-            flow[*place as usize] = *value;
-        }
-        let mut end = saved.len();
-        for (k, Contraction { step, .. }) in self.steps.iter().enumerate().rev() {
-            let left = match k {
-                0 => &row[..],
-                _ if k > self.kept.0 => {
-                    end -= step.left_len;
-                    &saved[end..][..step.left_len]
-                }
-                _ => &tensors[k - 1][..],
-            };
-            let gradient = &mut gradient[places[k]..][..step.packed_len() + SLACK];
-            step.right_gradient(self.kernels, left, flow, gradient);
-            if k > 0 || dx.is_some() {
-                other.resize(step.left_len + SLACK);
-                step.left_gradient(
-                    self.kernels,
-                    flow,
-                    &prepared.backward[self.merges.len() + k],
-                    other,
-                    room,
-                );
-                std::mem::swap(flow, other);
-            }
-        }
-        if let Some(dx) = &mut dx {
-            dx.iter_mut().zip(flow.iter()).for_each(|(dx, value)| *dx = self.affine.scale * value);
-        }
-    }
-
-    /// From the gradients of what rows met to those of the cores.
-    fn cores_back(
-        &self,
-        cores: &[f32],
-        prepared: &Prepared,
-        (sum, places): (&[f32], &[usize]),
-        dcores: &mut [f32],
-    ) {
-        let mut gradients: Vec<Buffer> = Vec::new();
-        gradients.resize_with(self.cores.len() + self.merges.len(), Buffer::default);
-        for (tensor, gradient) in gradients.iter_mut().enumerate() {
-            gradient.resize(self.tensor(cores, &prepared.merged, tensor).len() + SLACK);
-        }
-        for (Contraction { right, step, .. }, place) in self.steps.iter().zip(places) {
-            step.unpack(&sum[*place..][..step.packed_len()], &mut gradients[*right]);
-        }
-        let (mut packed, mut room) = (Buffer::default(), Buffer::default());
-        for (k, Contraction { left, right, step }) in self.merges.iter().enumerate().rev() {
-            let dout = std::mem::take(&mut gradients[self.cores.len() + k]);
-            packed.resize(step.packed_len() + SLACK);
-            packed.fill(0.0);
-            let left_values = self.tensor(cores, &prepared.merged, *left);
-            step.right_gradient(self.kernels, left_values, &dout, &mut packed);
-            step.unpack(&packed[..step.packed_len()], &mut gradients[*right]);
-            step.left_gradient(self.kernels, &dout, &prepared.backward[k], &mut gradients[*left], &mut room);
-        }
-        for (range, gradient) in self.cores.iter().zip(&gradients) {
-            dcores[range.clone()].copy_from_slice(&gradient[..range.len()]);
-        }
     }
 }

@@ -7,11 +7,12 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand::RngExt;
 use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
+use tt_core::network::{FORMATS, Format};
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::layer::{GradientSink, LayerCall, RecurrentLayer, Sinks};
 use tt_rnn::models::{
-    Form, FormatSettings, Mode, ModelConfig, ModelEntry, PackedFrames, RecurrentForm, Stack,
+    Form, FormatSettings, Mode, ModelConfig, ModelEntry, PackedFrames, RecurrentForm, Stack, find,
 };
 use tt_rnn::parameters::{Optimizer, orthogonal};
 use tt_rnn::projection::{DENSE, Factorization, GateLayout, InputDropout, TRAIN};
@@ -22,6 +23,60 @@ use tt_rnn::recurrence::{Cell, GateActivation, Recurrence};
 const LOW_RANK: Factorization = Factorization { name: "low-rank", new: low_rank::of_model };
 
 const ALL: [Factorization; 3] = [DENSE, TRAIN, LOW_RANK];
+
+/// The formats of `tt_core::network`, as the models have them.
+fn formats() -> Vec<Factorization> {
+    let of = |format: &dyn Format| match find(&format!("{}-gru", format.name())).unwrap().form {
+        Form::Recurrent { input, .. } => input,
+        form => panic!("{} is {form:?}", format.name()),
+    };
+    FORMATS.into_iter().map(of).collect()
+}
+
+#[test]
+fn formats_have_their_own_names_and_a_model_for_every_cell() {
+    for (factorization, format) in formats().iter().zip(FORMATS) {
+        assert_eq!(factorization.name, format.name());
+        for cell in ["rnn", "gru", "lstm"] {
+            let form = find(&format!("{}-{cell}", format.name())).unwrap().form;
+            assert!(matches!(form, Form::Recurrent { input, .. } if input == *factorization), "{form:?}");
+        }
+    }
+}
+
+#[test]
+fn settings_choose_the_ranks_of_a_format() {
+    let count = |name: &str, formats: FormatSettings, gates: GateLayout| {
+        let config = ModelConfig { formats, gates, ..config() };
+        let model = find(name).unwrap().build(&config, &Device::Cpu, 7);
+        model.map_or_else(|error| error.to_string(), |model| model.input_parameters().to_string())
+    };
+    let plain = FormatSettings::default;
+    let ranks = |name: &str, ranks: &[usize]| FormatSettings {
+        ranks: [(name.to_owned(), ranks.to_vec())].into(),
+        ..plain()
+    };
+    let within = |input_weights| FormatSettings { input_weights, ..plain() };
+    let (one, each) = (GateLayout::Concatenated, GateLayout::Separate);
+    // (4 · 6 + 6 · 3) r for three gates in one network, (4 · 2 + 6 · 3) r for each.
+    assert_eq!(count("cp-gru", plain(), one), (2 * 42).to_string(), "model.rank");
+    assert_eq!(count("cp-gru", ranks("cp", &[3]), one), (3 * 42).to_string());
+    assert_eq!(count("cp-gru", ranks("tr", &[3]), one), (2 * 42).to_string(), "of another format");
+    assert_eq!(count("cp-gru", within(170), one), (4 * 42).to_string());
+    assert_eq!(count("cp-gru", within(170), each), (2 * 3 * 26).to_string());
+    assert_eq!(count("tt-gru", within(170), one), (4 * 42).to_string(), "trains too");
+    assert_eq!(count("tt-gru", within(170), each), (2 * 3 * 26).to_string());
+    for (name, settings, said) in [
+        ("tr-gru", within(41), "the smallest tr of these modes has 42"),
+        ("tt-gru", within(41), "the smallest train of these modes has 42"),
+        ("tucker-gru", ranks("tucker", &[25]), "rank r1 is above 24"),
+        ("ht-gru", FormatSettings { tree: "(1 3)".into(), ..plain() }, "misses mode 2"),
+        ("bt-gru", FormatSettings { blocks: 0, ..plain() }, "has at least 1"),
+    ] {
+        let found = count(name, settings, one);
+        assert!(found.contains(said), "{name}: {found}");
+    }
+}
 
 fn config() -> ModelConfig {
     ModelConfig {
@@ -74,7 +129,7 @@ fn close(what: &str, found: &[f32], expected: &[f32]) {
 
 #[test]
 fn weights_initial_values_and_rates_fit_together() {
-    for factorization in ALL {
+    for factorization in ALL.into_iter().chain(formats()) {
         let projection = (factorization.new)(&config(), 3).unwrap();
         let weights = projection.weights();
         assert_eq!(projection.features(), 24);
@@ -117,7 +172,9 @@ fn run(
 #[test]
 fn kernels_and_operators_agree_in_states_and_all_gradients() {
     let dropout = Some(InputDropout { probability: 0.3, seed: 5 });
-    for (factorization, dropout) in [(DENSE, None), (DENSE, dropout), (TRAIN, None), (LOW_RANK, None)] {
+    let own = [(DENSE, None), (DENSE, dropout), (TRAIN, None), (LOW_RANK, None)];
+    for (factorization, dropout) in own.into_iter().chain(formats().into_iter().map(|format| (format, None)))
+    {
         let projection = || (factorization.new)(&config(), 3).unwrap();
         let (cell, gate_activation, hidden) = (Cell::Gru, GateActivation::Sigmoid, 6);
         let recurrence = || Recurrence::new(cell, gate_activation, hidden);
@@ -164,7 +221,7 @@ fn models_train_with_every_factorization_on_every_backend() {
 /// A layer that reads two batches in one graph: both branches count.
 #[test]
 fn a_layer_used_twice_has_the_sum_of_both_gradients() {
-    for factorization in ALL {
+    for factorization in ALL.into_iter().chain(formats()) {
         let gradients = |batches: &[usize], sinks: bool| {
             let projection = (factorization.new)(&config(), 3).unwrap();
             let weights = projection.weights();

@@ -34,6 +34,21 @@ pub(crate) fn color(name: &str) -> Color {
         "pooled-gru" => (105, 130, 20),
         "projected-gru" => (150, 130, 200),
         "tt-gru-frozen" => (85, 65, 150),
+        // Other factorizations: a hue each, light for the GRU and dark for the LSTM.
+        "tr-gru" => (70, 170, 170),
+        "tr-lstm" => (15, 105, 110),
+        "tr-split-gru" => (140, 195, 110),
+        "tr-split-lstm" => (75, 135, 45),
+        "cp-gru" => (240, 150, 150),
+        "cp-lstm" => (195, 60, 75),
+        "cp-split-gru" => (180, 180, 130),
+        "cp-split-lstm" => (115, 115, 60),
+        "tucker-gru" => (190, 155, 235),
+        "tucker-lstm" => (120, 75, 185),
+        "bt-gru" => (225, 190, 95),
+        "bt-lstm" => (165, 120, 15),
+        "ht-gru" => (240, 145, 205),
+        "ht-lstm" => (180, 50, 135),
         _ => MUTED,
     }
 }

@@ -30,8 +30,8 @@ impl Format for BlockTerm {
         let bonds: Vec<usize> =
             ranks.iter().enumerate().map(|(k, rank)| network.inner(format!("r{}", k + 1), *rank)).collect();
         let block = network.inner("b", options.blocks);
-        for k in 0..d {
-            network.core(format!("A{}", k + 1), &[k, d + k, block, bonds[k]]);
+        for (k, bond) in bonds.iter().enumerate() {
+            network.core(format!("A{}", k + 1), &[k, d + k, block, *bond]);
         }
         network.core("G", &[&[block], &bonds[..]].concat());
         network

@@ -45,8 +45,8 @@ impl Format for Hierarchical {
         }
         let tree = tree(modes, options);
         let leaves: Vec<usize> = (0..d).map(|k| network.inner(format!("r{}", k + 1), ranks[k])).collect();
-        for k in 0..d {
-            network.core(format!("U{}", k + 1), &[k, d + k, leaves[k]]);
+        for (k, leaf) in leaves.iter().enumerate() {
+            network.core(format!("U{}", k + 1), &[k, d + k, *leaf]);
         }
         let mut inner = ranks[d..].iter();
         grow(&tree, &mut network, &leaves, &mut inner, true);

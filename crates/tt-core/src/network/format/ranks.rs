@@ -93,7 +93,9 @@ impl FormatShape {
         loop {
             let raise = |places: &[usize]| {
                 let mut ranks = best.ranks.clone();
-                places.iter().for_each(|place| ranks[*place] += 1);
+                for place in places {
+                    ranks[*place] += 1;
+                }
                 let shape = Self::of(format, modes, options, ranks).ok()?;
                 let fits = shape.network.params() <= budget && impossible(&shape.network).is_none();
                 fits.then_some(shape)

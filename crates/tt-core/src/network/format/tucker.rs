@@ -27,8 +27,8 @@ impl Format for Tucker {
         let mut network = Network::open(&modes.inputs, &modes.gated());
         let bonds: Vec<usize> =
             ranks.iter().enumerate().map(|(k, rank)| network.inner(format!("r{}", k + 1), *rank)).collect();
-        for k in 0..d {
-            network.core(format!("A{}", k + 1), &[k, d + k, bonds[k]]);
+        for (k, bond) in bonds.iter().enumerate() {
+            network.core(format!("A{}", k + 1), &[k, d + k, *bond]);
         }
         network.core("G", &bonds);
         network
