@@ -49,6 +49,7 @@ impl Drop for Kept {
 
 #[pymethods]
 impl Layer {
+    #[expect(clippy::needless_pass_by_value, reason = "what Python passes is copied into Rust")]
     #[new]
     fn new(
         input_modes: Vec<usize>,

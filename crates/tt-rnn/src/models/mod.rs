@@ -213,7 +213,9 @@ pub trait Model: std::fmt::Debug + Send + Sync {
 pub fn probabilities(logits: &Tensor, multi_label: bool) -> Result<Vec<Vec<f64>>> {
     let scores = logits.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
     let mut rows: Vec<Vec<f64>> = scores.to_vec2()?;
-    rows.iter_mut().for_each(|row| squash(row, multi_label));
+    for row in &mut rows {
+        squash(row, multi_label);
+    }
     Ok(rows)
 }
 

@@ -80,10 +80,10 @@ fn the_loader_keeps_the_order_and_uses_buffers_again() {
     let all = |clip| Pick { clip, frames: Frames::Sampled(Sampling::default()) };
     let plan: Vec<Vec<Pick>> = (0..200).map(|i| vec![all(i % 5), all((i + 3) % 5)]).collect();
     let spare = Spare::default();
-    let mut pass = || {
+    let pass = || {
         let mut loader = BatchLoader::new(Arc::clone(&store), plan.clone(), 2, spare.clone());
         let (mut buffers, mut count) = (BTreeSet::new(), 0);
-        while let Some(batch) = loader.next() {
+        for batch in loader.by_ref() {
             let mut expected = Batch::default();
             expected.fill(&store, &plan[count]);
             assert_eq!(batch, expected);

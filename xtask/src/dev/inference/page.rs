@@ -65,8 +65,9 @@ fn block(record: &Path) -> Result<String> {
         (Some(start), Some(end)) => format!(", load {start:.1} at the start and {end:.1} at the end"),
         _ => String::new(),
     };
-    let missing: String =
+    let missing: Vec<String> =
         missing.iter().map(|(program, reason)| format!("Not measured: {program} ({reason}).\n")).collect();
+    let missing = missing.concat();
     let Machine { cpu, cores } = provenance.machine;
     Ok(format!(
         "{table}\n{model}, one thread each, {rounds} rounds in turns of a clip of {frames} frames; median over rounds of the \
