@@ -53,7 +53,9 @@ pub fn svg(network: &Network) -> String {
             _ => {
                 let (x, y) = (mean(&at).0, lowest.max(0.0) + 60.0);
                 lowest = y;
-                at.iter().for_each(|core| line(&mut lines, *core, (x, y)));
+                for core in &at {
+                    line(&mut lines, *core, (x, y));
+                }
                 let _ = writeln!(lines, r##"<circle cx="{x}" cy="{y}" r="4" fill="#333"/>"##);
                 text(&mut lines, (x + 10.0, y + 12.0), name, 10);
             }
