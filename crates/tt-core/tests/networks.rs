@@ -362,3 +362,13 @@ fn a_train_is_a_network_too() {
         .unwrap();
     close("train", &found, &expected.iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
 }
+
+#[test]
+fn committed_pictures_are_of_these_networks() {
+    for format in FORMATS {
+        let path = format!("{}/../../docs/pictures/{}.svg", env!("CARGO_MANIFEST_DIR"), format.name());
+        let committed = std::fs::read_to_string(&path).unwrap();
+        let drawn = tt_core::network::draw::svg(tt_core::network::draw::example(format).unwrap().network());
+        assert!(committed == drawn, "{path}: cargo run --release --example network_pictures writes it anew");
+    }
+}

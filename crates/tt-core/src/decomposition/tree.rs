@@ -62,7 +62,7 @@ impl Tree {
         all
     }
 
-    /// The modes below, as names have them: `12` for the first two.
+    /// The modes below, as names have them: `1-2` for the first two.
     pub(crate) fn modes(&self) -> String {
         self.leaves().iter().map(|mode| (mode + 1).to_string()).collect::<Vec<_>>().join("-")
     }

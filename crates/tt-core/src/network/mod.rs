@@ -6,6 +6,7 @@
 
 mod back;
 mod build;
+pub mod draw;
 pub mod format;
 #[cfg(feature = "candle")]
 pub mod ops;

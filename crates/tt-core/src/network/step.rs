@@ -278,15 +278,35 @@ unsafe fn scatter(levels: &[(usize, usize, usize)], from: *const f32, to: *mut f
             [] => *to = *from,
             [(extent, 1, 1)] => std::ptr::copy_nonoverlapping(from, to, extent),
             [(extent, a, b)] => (0..extent).for_each(|i| *to.add(i * b) = *from.add(i * a)),
-            [(extent, a, b), (4, 1, 1)] => {
+            [runs, (1, _, _)] => scatter(&[runs], from, to),
+            [runs, (2, 1, 1)] => copy::<2>(runs, from, to),
+            [runs, (3, 1, 1)] => copy::<3>(runs, from, to),
+            [runs, (4, 1, 1)] => copy::<4>(runs, from, to),
+            [runs, (5, 1, 1)] => copy::<5>(runs, from, to),
+            [runs, (6, 1, 1)] => copy::<6>(runs, from, to),
+            [runs, (7, 1, 1)] => copy::<7>(runs, from, to),
+            [runs, (8, 1, 1)] => copy::<8>(runs, from, to),
+            [(extent, a, b), (inner, c, d)] => {
                 for i in 0..extent {
-                    let four = from.add(i * a).cast::<[f32; 4]>().read_unaligned();
-                    to.add(i * b).cast::<[f32; 4]>().write_unaligned(four);
+                    for j in 0..inner {
+                        *to.add(i * b + j * d) = *from.add(i * a + j * c);
+                    }
                 }
             }
             [(extent, a, b), ref rest @ ..] => {
                 (0..extent).for_each(|i| scatter(rest, from.add(i * a), to.add(i * b)));
             }
+        }
+    }
+}
+
+/// Copies runs of `N` numbers, a rank's: a call of `memcpy` for each would take longer than the product that made them.
+unsafe fn copy<const N: usize>((extent, a, b): (usize, usize, usize), from: *const f32, to: *mut f32) {
+    for i in 0..extent {
+        // SAFETY: the caller vouches for `extent` runs on both sides.
+        unsafe {
+            let run = from.add(i * a).cast::<[f32; N]>().read_unaligned();
+            to.add(i * b).cast::<[f32; N]>().write_unaligned(run);
         }
     }
 }

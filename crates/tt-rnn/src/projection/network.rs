@@ -23,7 +23,10 @@ pub struct NetworkProjection {
 impl NetworkProjection {
     /// A projection of as many equal networks as share the gates.
     pub fn new(shape: &FormatShape, networks: usize, affine: Affine) -> Self {
-        let networks = (0..networks).map(|_| Contracted::new(shape.network(), affine)).collect();
+        let planned = Contracted::new(shape.network(), affine);
+        let (plan, isa) = (planned.plan().clone(), planned.isa());
+        let more = (1..networks).map(|_| Contracted::with_plan(shape.network(), affine, plan.clone(), isa));
+        let networks = more.chain([planned]).collect();
         Self { shape: shape.clone(), networks, affine, backend: Backend::Fused }
     }
 
