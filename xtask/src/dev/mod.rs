@@ -4,6 +4,7 @@ pub(crate) mod bench;
 mod check;
 mod decode;
 mod measured;
+mod outside;
 mod peers;
 pub(crate) mod stress;
 pub(crate) mod suite;
