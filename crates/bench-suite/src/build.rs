@@ -78,6 +78,8 @@ pub struct Size {
     pub macs_per_frame: usize,
     /// Hidden units times gates, of all layers.
     pub width: usize,
+    /// Bytes of a frame that are averaged before any weight reads them.
+    pub averaged_per_frame: usize,
 }
 
 /// Counts and costs of a model (a test compares them with the built ones).
@@ -92,12 +94,14 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
                 params_frozen: 0,
                 macs_per_frame: shape.macs_per_row() / config.mlp_frames,
                 width: hidden,
+                averaged_per_frame: 0,
             }
         }
         Form::MeanFrame => linear(config, config.features),
         Form::StackedFrames => linear(config, STACKED * STACKED_GRID.cells()),
         Form::PooledGru(grid) => {
-            recurrent(&ModelConfig { features: grid.cells(), ..config.clone() }, Cell::Gru, DENSE, false)?
+            let small = ModelConfig { features: grid.cells(), ..config.clone() };
+            Size { averaged_per_frame: config.features, ..recurrent(&small, Cell::Gru, DENSE, false)? }
         }
         Form::Recurrent { cell, input, frozen } => recurrent(config, cell, input, frozen)?,
     })
@@ -115,6 +119,7 @@ fn linear(config: &ModelConfig, inputs: usize) -> Size {
         params_frozen: 0,
         macs_per_frame: config.features,
         width: 0,
+        averaged_per_frame: config.features,
     }
 }
 
@@ -135,6 +140,7 @@ fn recurrent(config: &ModelConfig, cell: Cell, input: Factorization, frozen: boo
         params_frozen,
         macs_per_frame: projected + passes * hidden * width,
         width: passes * width,
+        averaged_per_frame: 0,
     })
 }
 
