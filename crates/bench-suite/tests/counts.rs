@@ -102,7 +102,10 @@ fn counts_by_shape_equal_those_of_built_models() {
         set.extend(shape);
         let spec = load("folder", &set).unwrap();
         let config = model_config(&spec, 5).unwrap();
-        for entry in tt_rnn::models::MODELS {
+        // What does not depend on the format of the input matrix is looked at with some of them.
+        let some = ["gru", "tt-lstm", "pooled-gru", "tt-gru-frozen", "ht-rnn"];
+        let every = shape[0].starts_with("model.gates");
+        for entry in tt_rnn::models::MODELS.iter().filter(|entry| every || some.contains(&entry.name)) {
             let model = entry.build(&config, &candle_core::Device::Cpu, 0).unwrap();
             let total: usize = model.parameters().iter().map(|p| p.var.elem_count()).sum();
             let size = size(&config, entry.name).unwrap();
