@@ -13,7 +13,7 @@ impl Spec {
         nearest_or("protocol", &self.protocol.kind, &["clips", "groups", "official", FINAL])?;
         nearest_or("dataset", &self.data.dataset, &["ucf11", "hollywood2", "youtube-celebrities", "folder"])?;
         if !self.data.render.is_empty() {
-            let layouts = ["ucf11", "hollywood2", "youtube-celebrities", "folder"];
+            let layouts = ["ucf11", "ucf11-rehearsal", "hollywood2", "youtube-celebrities", "folder"];
             nearest_or("data.render", &self.data.render, &layouts)?;
         }
         nearest_or("model.gates", &self.model.gates, &["concatenated", "separate"])?;

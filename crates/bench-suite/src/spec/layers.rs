@@ -103,7 +103,8 @@ fn misfit(table: &Table, path: &str, value: &Value) -> Option<&'static str> {
     let first = table.get(keys.next()?)?;
     let old = keys.try_fold(first, |value, key| value.get(key))?;
     let is_number = |value: &Value| value.is_integer() || value.is_float();
-    (!old.same_type(value) && !(is_number(old) && is_number(value))).then(|| old.type_str())
+    let fits = old.same_type(value) || (is_number(old) && is_number(value));
+    (!fits).then(|| old.type_str())
 }
 
 fn set_path(table: &mut Table, path: &str, value: Value) -> Option<()> {
