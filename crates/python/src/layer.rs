@@ -51,6 +51,7 @@ impl Drop for Kept {
 impl Layer {
     #[expect(clippy::needless_pass_by_value, reason = "what Python passes is copied into Rust")]
     #[new]
+    #[expect(clippy::needless_pass_by_value, reason = "lists of Python become vectors")]
     fn new(
         input_modes: Vec<usize>,
         output_modes: Vec<usize>,
