@@ -76,7 +76,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Verb::Data(verb) => data::data(&repo, verb),
         Verb::Results(verb) => verbs::results::results(&repo, verb),
         Verb::Setup(options) => setup::setup(&repo, options),
-        Verb::Test => suite::test(&repo),
+        Verb::Test { all } => suite::test(&repo, *all),
         Verb::Bench(what) => bench::bench(&repo, what),
         Verb::Stress(args) => stress::stress(&repo, args),
         Verb::Compare(args) => compare::compare(&repo, args),

@@ -205,8 +205,13 @@ Examples:
     /// Run fmt, clippy, rustdoc, the build and all tests; warnings are errors
     #[command(after_help = "\
 Examples:
-  cargo xtask test")]
-    Test,
+  cargo xtask test
+  cargo xtask test --all")]
+    Test {
+        /// Run the checks in xtask/checks/ too: each installs what it needs, such as PyTorch, onnxruntime or Slurm
+        #[arg(long)]
+        all: bool,
+    },
     /// Measure this machine
     #[command(subcommand)]
     Bench(Bench),

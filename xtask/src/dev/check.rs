@@ -63,16 +63,17 @@ pub(crate) fn clippy_metal(repo: &Repo) -> Option<Command> {
     Some(cargo)
 }
 
-/// NVIDIA's run-time compiler: the library that is here, else the one of its wheel.
+/// NVIDIA's run-time compiler: the library that is here, else, where one may `fetch`, the one of its wheel.
 ///
 /// # Errors
 /// As [`wheels::install`].
-pub(crate) fn nvrtc(repo: &Repo) -> Result<Option<PathBuf>> {
+pub(crate) fn nvrtc(repo: &Repo, fetch: bool) -> Result<Option<PathBuf>> {
     if env::consts::OS != "linux" {
         return Ok(None);
     }
-    if let Some(library) = devices::nvrtc(repo) {
-        return Ok(Some(library));
+    let here = devices::nvrtc(repo);
+    if here.is_some() || !fetch {
+        return Ok(here);
     }
     wheels::install(repo, &wheels::NVRTC, |_| Ok(()))?;
     Ok(devices::nvrtc(repo))

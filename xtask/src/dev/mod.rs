@@ -5,6 +5,7 @@ mod check;
 mod decode;
 mod inference;
 mod measured;
+mod outside;
 mod peers;
 pub(crate) mod stress;
 pub(crate) mod suite;
