@@ -87,11 +87,21 @@ impl Repo {
     pub(crate) fn build(&self, packages: &[&str], why: &str, quiet: bool) -> Result<()> {
         for package in packages {
             if !quiet {
-                eprintln!("building {package} ({why}; some minutes the first time)");
+                eprintln!("building {package} ({why}{})", self.patience(package));
             }
             self.cargo_build(&["--package", package, "--bins"], quiet)?;
         }
         Ok(())
+    }
+
+    /// What to expect of a package's first build.
+    fn patience(&self, package: &str) -> &'static str {
+        let program = if package == "video-data" { "video-worker" } else { package };
+        if self.target().join("release").join(program).exists() {
+            ""
+        } else {
+            "; some minutes the first time"
+        }
     }
 
     /// Builds the program that knows the datasets on this machine, and neither trains nor decodes.
@@ -127,4 +137,25 @@ pub(crate) fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());
     words.map(|w| w.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_asked_for_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repo { root: dir.path().to_owned() };
+        // Another target folder, given by the environment, is no part of this test.
+        let release = repo.target().join("release");
+        if !release.starts_with(dir.path()) {
+            return;
+        }
+        assert_eq!(repo.patience("video-data"), "; some minutes the first time");
+        std::fs::create_dir_all(&release).unwrap();
+        std::fs::write(release.join("video-worker"), "").unwrap();
+        assert_eq!(repo.patience("video-data"), "");
+        assert_ne!(repo.patience("bench-suite"), "");
+    }
 }

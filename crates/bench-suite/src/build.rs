@@ -84,6 +84,8 @@ pub struct Size {
     pub macs_per_frame: usize,
     /// Hidden units times gates, of all layers.
     pub width: usize,
+    /// Bytes of a frame that are averaged before any weight reads them.
+    pub averaged_per_frame: usize,
 }
 
 /// Counts and costs of a model (a test compares them with the built ones).
@@ -98,12 +100,14 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
                 params_frozen: 0,
                 macs_per_frame: shape.macs_per_row() / config.mlp_frames,
                 width: hidden,
+                averaged_per_frame: 0,
             }
         }
         Form::MeanFrame => linear(config, config.features),
         Form::StackedFrames => linear(config, STACKED * STACKED_GRID.cells()),
         Form::PooledGru(grid) => {
-            recurrent(&ModelConfig { features: grid.cells(), ..config.clone() }, Cell::Gru, DENSE, false)?
+            let small = ModelConfig { features: grid.cells(), ..config.clone() };
+            Size { averaged_per_frame: config.features, ..recurrent(&small, Cell::Gru, DENSE, false)? }
         }
         Form::Recurrent { cell, input, frozen } => recurrent(config, cell, input, frozen)?,
     })
@@ -121,6 +125,7 @@ fn linear(config: &ModelConfig, inputs: usize) -> Size {
         params_frozen: 0,
         macs_per_frame: config.features,
         width: 0,
+        averaged_per_frame: config.features,
     }
 }
 
@@ -144,6 +149,7 @@ fn recurrent(config: &ModelConfig, cell: Cell, input: Factorization, frozen: boo
         // A factorized U is multiplied out before the first step.
         macs_per_frame: projected + passes * hidden * width,
         width: passes * width,
+        averaged_per_frame: 0,
     })
 }
 

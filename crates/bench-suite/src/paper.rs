@@ -25,13 +25,13 @@ pub struct Dataset {
     pub classes: usize,
     /// Frame width and height in pixels after downsampling, RGB.
     pub frame: (usize, usize),
-    /// Frames per second after resampling; from memory of the paper for YouTube Celebrities.
+    /// Frames per second after resampling; not checked against the paper's text for YouTube Celebrities.
     pub fps: usize,
     /// Shortest clip in frames.
     pub min_frames: usize,
     /// Longest clip in frames (the maximal length of the released scripts).
     pub max_frames: usize,
-    /// Mean length in frames, from memory of the paper; of the training half for Hollywood2.
+    /// Mean length in frames, not checked against the paper's text; of the training half for Hollywood2.
     pub mean_frames: f64,
     /// Input modes `m_k` of the TT layer; their product is the frame size.
     pub input_modes: [usize; 4],
@@ -146,7 +146,7 @@ pub const RESULTS: [PaperResult; 15] = [
     row("youtube-celebrities", "tt-lstm", (0.755, Some(0.033)), 3_392, 81.0),
 ];
 
-/// The machines behind [`PaperResult::epoch_s`], as the paper's table captions name them (from memory).
+/// The machines behind [`PaperResult::epoch_s`], as the paper's table captions name them (not checked against its text).
 pub const PAPER_MACHINES: &str =
     "UCF11: Intel Xeon E7-4850 v2, 2.3 GHz; Hollywood2 and YouTube Celebrities: NVIDIA Tesla K40c";
 

@@ -23,6 +23,8 @@ const TT_SECONDS_PER_MAC: f64 = 2.4e-11;
 const DENSE_SECONDS_PER_MAC: f64 = 2.2e-11;
 /// Seconds of Adam per weight and step: seven passes over memory at about 12 GB/s.
 const ADAM_SECONDS_PER_WEIGHT: f64 = 2.5e-9;
+/// Seconds of one core to average a byte of a frame away, for models whose weights read a small picture.
+const AVERAGE_SECONDS_PER_BYTE: f64 = 1e-9;
 /// Resident memory of a process that has trained nothing yet.
 const BASE_BYTES: u64 = 60 << 20;
 
@@ -88,6 +90,7 @@ pub fn plan(
         device: if let DeviceName::Cuda(_) = device { DeviceName::Cuda(0) } else { device },
         precision,
         code: Code::default(),
+        other_names: Vec::new(),
     })
 }
 
@@ -184,7 +187,8 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let macs = size.macs_per_frame as f64 * (passes * train_frames as f64 + test_frames as f64);
     let steps = split.train_clips.div_ceil(spec.train.batch) as f64;
     let adam = steps * size.params_total as f64 * ADAM_SECONDS_PER_WEIGHT;
-    let epoch_s = (macs * seconds_per_mac + adam) / threads;
+    let averaged = (size.averaged_per_frame * (train_frames + test_frames)) as f64;
+    let epoch_s = (macs * seconds_per_mac + adam + averaged * AVERAGE_SECONDS_PER_BYTE) / threads;
     // Weights, gradient and two moments, or weights alone; batches being read and trained on; saved activations.
     let saved_per_frame =
         if !factorized || taken.is_some() { 8 * size.width } else { 48_000 + 8 * size.width };
@@ -211,7 +215,7 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     }
 }
 
-/// Saves the plan in the run's folder, together with the cells planned there before. The folder is locked
+/// Saves the plan in the run's folder, together with the cells planned there before and the names it had. The folder is locked
 /// meanwhile, so that two runs planning at once keep each other's cells.
 pub fn keep(folder: &Path, plan: &Plan) -> Result<()> {
     let held = File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
@@ -224,6 +228,9 @@ pub fn keep(folder: &Path, plan: &Plan) -> Result<()> {
     {
         let new: BTreeSet<String> = plan.cells.iter().map(PlannedCell::id).collect();
         whole.cells.extend(before.cells.into_iter().filter(|cell| !new.contains(&cell.id())));
+        let names = before.other_names.into_iter().chain([before.experiment]);
+        let names: BTreeSet<String> = names.filter(|name| *name != plan.experiment).collect();
+        whole.other_names = names.into_iter().collect();
     }
     write(&path, &serde_json::to_vec_pretty(&whole)?)
 }
@@ -264,4 +271,43 @@ pub fn run_digest(spec: &Spec, data_digest: &str, device: DeviceName, precision:
         move |i| digest[i]
     });
     format!("{:016x}", u64::from_be_bytes(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A plan under a name, with a cell of each of these folds.
+    fn named(name: &str, folds: &[usize]) -> Plan {
+        let cell = |fold: &usize| {
+            format!(
+                r#"{{"model":"tt-gru","protocol":"clips","recipe":"scaled","fold":{fold},"seed":0,"epochs":1,
+                "train_clips":1,"test_clips":1,"train_frames":1,"params_input":1,"params_total":1,
+                "expected_rss_bytes":1,"expected_s":1.0}}"#
+            )
+        };
+        let cells: Vec<String> = folds.iter().map(cell).collect();
+        let text = format!(
+            r#"{{"experiment":"{name}","data":"","data_kind":"folder","dataset":"","store":"","metric":"","classes":[],
+            "run_digest":"d","data_digest":"","clips":0,"frames":0,"frame_bytes":0,"left_out":[],"config":"",
+            "cells":[{}]}}"#,
+            cells.join(",")
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_second_name_of_a_run_keeps_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        for plan in [named("first", &[0]), named("second", &[1]), named("second", &[1])] {
+            keep(dir.path(), &plan).unwrap();
+        }
+        let kept: Plan =
+            serde_json::from_slice(&std::fs::read(dir.path().join("plan.json")).unwrap()).unwrap();
+        assert_eq!(
+            (kept.experiment.as_str(), kept.other_names.as_slice()),
+            ("second", &["first".to_owned()][..])
+        );
+        assert_eq!(kept.cells.len(), 2);
+    }
 }

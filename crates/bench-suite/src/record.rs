@@ -353,6 +353,9 @@ pub struct Plan {
     /// What the engine was built from when the run was planned.
     #[serde(default)]
     pub code: Code,
+    /// Names of results (`--name`) that the same run had when it was planned before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_names: Vec<String>,
 }
 
 /// A clip that was left out.

@@ -25,6 +25,8 @@ pub fn bytes(n: u64) -> String {
 
 /// `2 h 05 min`, `12 min 30 s`, `7.5 s`.
 pub fn seconds(s: f64) -> String {
+    // A sum of nothing is -0.0.
+    let s = s + 0.0;
     let whole = s.round() as u64;
     match whole {
         _ if s < 10.0 => format!("{s:.1} s"),
@@ -86,6 +88,7 @@ mod tests {
             [seconds(7.52), seconds(59.4), seconds(750.0), seconds(7500.0)],
             ["7.5 s", "59 s", "12 min 30 s", "2 h 05 min"]
         );
+        assert_eq!(seconds(std::iter::empty::<f64>().sum()), "0.0 s");
         assert_eq!([short_count(3232), short_count(44_236_800)], ["3,232", "44.2 M"]);
     }
 }

@@ -30,7 +30,7 @@ pub enum Error {
         choices: &'static str,
     },
     /// Tensors or settings that this operator does not take.
-    #[error("cannot run the layer: {0}")]
+    #[error("not supported: {0}")]
     Unsupported(String),
     /// A backward pass without the gradient or the saved activations that it needs.
     #[error("no gradient for {0}: run the forward pass in training mode and one backward pass first")]

@@ -118,11 +118,20 @@ pub fn require_groups<'a>(clips: impl Iterator<Item = (&'a str, &'a str)>) -> Re
 /// [`Error::Invalid`] if a clip is not in the split, or one part is empty.
 pub fn official(clips: &[StoredClip]) -> Result<Vec<Vec<usize>>> {
     if let Some(clip) = clips.iter().find(|clip| clip.split.is_none()) {
-        return Err(Error::Invalid(format!("no official split: {} has no place in it", clip.name)));
+        return Err(Error::Invalid(format!(
+            "no official split: {} has no place in it; name the split's list with --split FILE, lay the clips out as \
+             train/<class>/ and test/<class>/, or run --protocol clips",
+            clip.name
+        )));
     }
     let test: Vec<usize> = (0..clips.len()).filter(|i| clips[*i].split == Some(Split::Test)).collect();
     if test.is_empty() || test.len() == clips.len() {
-        let message = format!("official split: {} of {} clips are for testing", test.len(), clips.len());
+        let message = format!(
+            "official split: {} of {} clips are for testing, and both sides need some: see --split FILE, or run --protocol \
+             clips",
+            test.len(),
+            clips.len()
+        );
         return Err(Error::Invalid(message));
     }
     Ok(vec![test])

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Result, bail};
-use bench_suite::record::{Plan, PlannedCell};
+use bench_suite::record::{FINAL, Plan, PlannedCell};
 use bench_suite::results::cells::is_final;
 
 use crate::text;
@@ -22,7 +22,13 @@ pub(crate) fn called(runs: &Path, name: &str) -> Result<Vec<(PathBuf, Plan)>> {
     let (mut found, mut others) = (Vec::new(), Vec::new());
     for dir in fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let text = fs::read(dir.join("plan.json")).ok();
-        let Some(plan) = text.and_then(|text| serde_json::from_slice::<Plan>(&text).ok()) else { continue };
+        let Some(mut plan) = text.and_then(|text| serde_json::from_slice::<Plan>(&text).ok()) else {
+            continue;
+        };
+        // Under a name that it had before, it is the run of those results.
+        if plan.other_names.iter().any(|other| other == name) {
+            name.clone_into(&mut plan.experiment);
+        }
         if is_called(&plan, name) {
             found.push((dir, plan));
         } else {
@@ -48,6 +54,22 @@ fn is_called(plan: &Plan, name: &str) -> bool {
         || (name.len() >= DIGITS && plan.run_digest.starts_with(name))
         || plan.run_digest == name
         || experiment() == Some(true)
+}
+
+/// A model folder by its path, as `export` writes it; none for the name of a run.
+///
+/// # Errors
+/// A path that holds no model.
+pub(crate) fn model_folder(word: &Path) -> Result<Option<PathBuf>> {
+    if word.join("config.json").is_file() {
+        return Ok(Some(std::path::absolute(word)?));
+    }
+    // No run has a name of several parts.
+    if word.components().count() > 1 || word.is_absolute() || word.starts_with(".") {
+        let what = if word.is_dir() { "holds no config.json" } else { "is not there" };
+        bail!("{} {what}: `cargo xtask export RUN --to DIR` writes a model folder", word.display());
+    }
+    Ok(None)
 }
 
 /// Which finished cell is wanted; nothing where any will do.
@@ -87,12 +109,19 @@ pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, Plann
     if let Some((_, dir, cell)) = found.into_iter().next() {
         return Ok((dir, cell));
     }
+    if wanted.protocol == Some(FINAL) {
+        let Wanted { run, model, .. } = wanted;
+        bail!(
+            "no {model} of {run:?} was trained on all clips: cargo xtask reproduce {run} --final --models {model} trains one"
+        );
+    }
     bail!(
-        "no finished cell of {:?} has model {}{}{}; there are: {}",
+        "no finished cell of {:?} has model {}{}{}{}; there are: {}",
         wanted.run,
         wanted.model,
         wanted.fold.map_or_else(String::new, |fold| format!(", fold {fold}")),
         wanted.seed.map_or_else(String::new, |seed| format!(", seed {seed}")),
+        wanted.protocol.map_or_else(String::new, |protocol| format!(", protocol {protocol}")),
         text::listed(cells)
     )
 }
@@ -147,10 +176,39 @@ mod tests {
         assert_eq!(id("bbbb", 1, None).unwrap().1, "tt-gru.clips.scaled.f1.s0");
         let error = id("folder", 2, None).unwrap_err();
         assert!(error.contains("fold 2; there are: tt-gru.clips.scaled.f0.s0, "), "{error}");
+        let all = Wanted { run: "folder", model: "tt-gru", fold: None, seed: None, protocol: Some(FINAL) };
+        let error = choose(dir.path(), &all).unwrap_err().to_string();
+        assert!(error.contains("cargo xtask reproduce folder --final --models tt-gru trains one"), "{error}");
         let error = id("ucf11", 0, None).unwrap_err();
         assert!(error.contains("no run of \"ucf11\"; runs of: folder, other."), "{error}");
         let none = Wanted { run: "x", model: "tt-gru", fold: None, seed: None, protocol: None };
         let error = choose(&dir.path().join("none"), &none).unwrap_err().to_string();
         assert!(error.contains("runs of: none."), "{error}");
+    }
+
+    #[test]
+    fn a_run_is_found_by_every_name_that_it_had() {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), "aaaa", "second", &[0]);
+        let path = dir.path().join("aaaa/plan.json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"cells\"", "\"other_names\":[\"first\"],\"cells\"")).unwrap();
+        for name in ["first", "second"] {
+            let found = called(dir.path(), name).unwrap();
+            assert_eq!(found[0].1.experiment, name, "its results are those of the name");
+        }
+        assert!(called(dir.path(), "third").is_err());
+    }
+
+    #[test]
+    fn a_path_without_a_model_is_no_run() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(model_folder(Path::new("folder")).unwrap(), None);
+        let error = model_folder(&dir.path().join("gone")).unwrap_err().to_string();
+        assert!(error.contains("gone is not there: `cargo xtask export"), "{error}");
+        let error = model_folder(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("holds no config.json"), "{error}");
+        fs::write(dir.path().join("config.json"), "").unwrap();
+        assert_eq!(model_folder(dir.path()).unwrap().unwrap(), dir.path());
     }
 }

@@ -124,6 +124,7 @@ mod tests {
             device: bench_suite::device::DeviceName::Cpu,
             precision: bench_suite::device::Precision::F32,
             code: bench_suite::provenance::Code::default(),
+            other_names: Vec::new(),
         };
         insta::assert_snapshot!(plan_text(&plan, 2));
     }

@@ -1,15 +1,16 @@
 //! `cargo xtask predict`: the most probable classes of video files, by a model that was trained here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use bench_suite::results::cells::WEIGHTS;
 
 use crate::cli::flags::Verbosity;
 use crate::cli::runs::Predict;
 use crate::machine::packages;
 use crate::repo::Repo;
 use crate::run::engine::{self, BAD_DATA};
-use crate::run::runs::{Wanted, choose};
+use crate::run::runs::{Wanted, choose, model_folder};
 
 /// Clips that cannot be used were named by the engine.
 #[derive(Debug)]
@@ -30,18 +31,7 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
     }
     let (model, clips) = match (&args.model_file, args.words.split_first()) {
         (Some(file), _) => (file.clone(), args.words.as_slice()),
-        (None, Some((dir, clips))) if !clips.is_empty() && Path::new(dir).join("config.json").is_file() => {
-            (dir.into(), clips)
-        }
-        (None, Some((run, clips))) if !clips.is_empty() => {
-            let run = run.to_string_lossy();
-            let Predict { model, fold, seed, protocol, .. } = args;
-            let wanted =
-                Wanted { run: &run, model, fold: Some(*fold), seed: *seed, protocol: protocol.as_deref() };
-            let (run_dir, cell) = choose(&repo.path("data/runs"), &wanted)?;
-            eprintln!("{} of {}", cell.id(), repo.show(&run_dir));
-            (run_dir.join("cells").join(cell.id()).join("weights.safetensors"), clips)
-        }
+        (None, Some((model, clips))) if !clips.is_empty() => (find(repo, args, Path::new(model))?, clips),
         _ => bail!("no clip was given: cargo xtask predict RUN CLIP..., or --model-file FILE CLIP..."),
     };
     if !model.exists() {
@@ -67,6 +57,19 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
         Some(BAD_DATA) => Err(BadClips.into()),
         _ => bail!("bench-suite predict failed ({status})"),
     }
+}
+
+/// The model folder of that path, or the weights of the run of that name.
+fn find(repo: &Repo, args: &Predict, word: &Path) -> Result<PathBuf> {
+    if let Some(folder) = model_folder(word)? {
+        return Ok(folder);
+    }
+    let run = word.to_string_lossy();
+    let Predict { model, fold, seed, protocol, .. } = args;
+    let wanted = Wanted { run: &run, model, fold: Some(*fold), seed: *seed, protocol: protocol.as_deref() };
+    let (run_dir, cell) = choose(&repo.path("data/runs"), &wanted)?;
+    eprintln!("{} of {}", cell.id(), repo.show(&run_dir));
+    Ok(run_dir.join("cells").join(cell.id()).join(WEIGHTS))
 }
 
 /// Lets the engine answer after each frame.

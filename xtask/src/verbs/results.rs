@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bench_suite::draw::{ablation, compression, page};
@@ -13,37 +13,25 @@ use crate::cli::data::Results;
 use crate::repo::Repo;
 use crate::text;
 
-/// What is derived from runs: an experiment's page, an ablation's, a compression's. Nothing else is removed with the
-/// last run.
-const DERIVED: [&str; 17] = [
-    "charts",
-    "report.md",
-    "report.html",
-    "table.csv",
-    "paired.csv",
-    "sota.csv",
-    "classes.csv",
-    "confusion.csv",
-    "ablation.csv",
-    "ablation.md",
-    "ablation.svg",
-    "ablation.png",
-    "compression.md",
-    "compression.svg",
-    "compression.png",
-    "singular_values.svg",
-    "singular_values.png",
-];
-
 /// Runs a verb.
 pub(crate) fn results(repo: &Repo, verb: &Results) -> Result<()> {
     match verb {
-        Results::List { experiment, out } => list(&repo.results(out.as_deref())?.join(experiment)),
+        Results::List { experiment, out } => list(&folder(repo, &repo.results(out.as_deref())?, experiment)?),
         Results::Remove { experiment, run, yes, out } => {
             let root = repo.results(out.as_deref())?;
+            folder(repo, &root, experiment)?;
             remove(repo, (&root, experiment), run, *yes)
         }
     }
+}
+
+/// The folder of an experiment's results.
+fn folder(repo: &Repo, root: &Path, experiment: &str) -> Result<PathBuf> {
+    let dir = root.join(experiment);
+    if !dir.is_dir() {
+        bail!("{} is not there; results of: {}", repo.show(&dir), text::listed(holding(root, "")?));
+    }
+    Ok(dir)
 }
 
 fn list(dir: &Path) -> Result<()> {
@@ -96,7 +84,7 @@ fn remove(repo: &Repo, (root, experiment): (&Path, &str), run: &str, yes: bool) 
 
 /// Removes what was derived from a folder's runs, which are gone, and the folder, unless something else is in it.
 fn remove_page(repo: &Repo, dir: &Path) -> Result<()> {
-    for name in DERIVED {
+    for name in [&page::DERIVED[..], &ablation::DERIVED, &compression::DERIVED].concat() {
         let path = dir.join(name);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed

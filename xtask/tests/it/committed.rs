@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use bench_suite::draw::{ablation, compression};
 use bench_suite::record::strip_file;
 
 use crate::fake::{Fake, copy, repo, stderr};
@@ -54,6 +55,21 @@ fn a_page_does_not_depend_on_what_lies_beside_its_records() {
         (fake.read(&format!("results/{name}/report.html")), fake.read(&format!("results/{name}/report.md")))
     };
     assert!(page(false) == page(true), "the page is another beside what is not of its records");
+}
+
+/// `results remove` removes with the last run what was drawn from it, and nothing else.
+#[test]
+fn what_studies_derive_is_known() {
+    let studies: [(&str, &[&str]); 2] =
+        [("ablation", &ablation::DERIVED), ("compression", &compression::DERIVED)];
+    for (study, derived) in studies {
+        for entry in fs::read_dir(repo().join("results").join(study)).unwrap().flatten() {
+            for name in fs::read_dir(entry.path()).unwrap().flatten().map(|file| file.file_name()) {
+                let name = name.into_string().unwrap();
+                assert!(name == "runs" || derived.contains(&name.as_str()), "{study}: {name}");
+            }
+        }
+    }
 }
 
 /// Draws the page of an experiment again in a repository of its own; names the files that change.

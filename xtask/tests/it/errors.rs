@@ -51,6 +51,15 @@ fn bad_input_is_refused_before_anything_is_built() {
         ("predict --model-file nothing clip.mp4", vec!["nothing is not a file", "data/models/"]),
         ("predict ucf11", vec!["no clip was given", "--model-file FILE"]),
         ("figures nothing", vec!["nothing holds no records"]),
+        ("figures --out empty", vec!["empty holds no records"]),
+        (
+            "reproduce ucf11 --set train.lr=abc",
+            vec!["--set train.lr=abc", "train.lr takes a value of type float"],
+        ),
+        ("predict out/gone clip.mp4", vec!["out/gone is not there", "cargo xtask export RUN --to DIR"]),
+        ("export ./empty --to new", vec!["./empty holds no config.json", "cargo xtask export RUN --to DIR"]),
+        ("results list nosuch", vec!["results/nosuch is not there; results of: none"]),
+        ("results remove nosuch run --yes", vec!["results/nosuch is not there; results of: none"]),
         ("ledger miracl-words --data DIR", vec!["`ledger` is called `ablation` now", "cargo xtask ablation"]),
         ("torture resume", vec!["`torture` is called `stress` now"]),
     ] {

@@ -204,6 +204,7 @@ fn plan() -> Plan {
         device: bench_suite::device::DeviceName::Cpu,
         precision: bench_suite::device::Precision::F32,
         code: bench_suite::provenance::Code::default(),
+        other_names: Vec::new(),
     }
 }
 

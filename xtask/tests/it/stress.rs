@@ -38,6 +38,10 @@ fn two_runs_at_once_compute_each_cell_once() {
         assert!(output.status.success(), "{}", stderr(&output));
         stderr(&output)
     });
+    assert!(
+        texts.iter().all(|text| !text.contains("ERROR")),
+        "a cell of the other run is no error: {texts:?}"
+    );
     let computed = texts.iter().map(|text| text.matches("epoch 1/2").count()).sum::<usize>();
     assert_eq!(computed, 15, "{texts:?}");
     let folds = fake.record("folder-sample", "folds.csv");

@@ -9,6 +9,16 @@ use crate::results::compression::{COMPRESSION_HEADER, CompressionRow, Shown, sho
 use crate::results::{csv_bytes, machines, shown_line, write_atomic};
 use crate::text::{md_table, score, thousands};
 
+/// What [`derive`] writes into a folder.
+pub const DERIVED: [&str; 6] = [
+    "table.csv",
+    "compression.md",
+    "compression.svg",
+    "compression.png",
+    "singular_values.svg",
+    "singular_values.png",
+];
+
 /// Writes table, page and charts of an experiment from the run with the most cases.
 pub fn derive(dir: &Path) -> Result<()> {
     let shown = shown(dir)?;

@@ -10,6 +10,18 @@ use crate::results::paired::PAIRED_HEADER;
 use crate::results::tables::{SOTA_HEADER, TABLE_HEADER, Tables};
 use crate::results::{Page, csv_bytes, write_atomic};
 
+/// What [`derive`] writes into a folder.
+pub const DERIVED: [&str; 8] = [
+    "charts",
+    "report.md",
+    "report.html",
+    "table.csv",
+    "paired.csv",
+    "sota.csv",
+    "classes.csv",
+    "confusion.csv",
+];
+
 /// Writes everything that follows from the records of a folder, next to them.
 pub fn derive(dir: &Path) -> Result<()> {
     let page = Page::read(dir)?;
@@ -32,7 +44,7 @@ pub fn derive(dir: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use crate::results::fixture;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
 
     /// Every file below a folder with its bytes.
@@ -64,6 +76,8 @@ mod tests {
         derive(dir.path()).unwrap();
         assert_eq!(files(dir.path()), first);
         assert!(first.contains_key("charts/accuracy.png") && first.contains_key("table.csv"));
+        let top: BTreeSet<&str> = first.keys().filter_map(|name| name.split('/').next()).collect();
+        assert_eq!(top, DERIVED.into_iter().chain(["runs"]).collect());
     }
 
     /// Also where no cell has a score yet.

@@ -199,6 +199,19 @@ impl Run {
         settings
     }
 
+    /// A recorded command as it computes the same today: recipe `scaled` of before 28 November 2026, with rates for kinds
+    /// of weights, is called `scaled-single` now.
+    pub(crate) fn command_today(&self, command: &str) -> String {
+        let settings = self.settings();
+        let renamed = settings.contains_key("train.lr_tt")
+            && settings.get("recipe").is_some_and(|recipe| recipe == "\"scaled\"");
+        if renamed && command.contains(" reproduce ") && !command.contains("--recipe") {
+            format!("{command} --recipe scaled-single")
+        } else {
+            command.to_owned()
+        }
+    }
+
     /// When its last cell was finished.
     pub fn finished(&self) -> &str {
         let finals = self.finals.iter().map(|model| model.finished.as_str());
@@ -259,5 +272,20 @@ impl RunFile {
     /// Whether every table, chart and page must say that this is not the dataset it imitates.
     pub(crate) fn is_sample(&self) -> bool {
         self.data_kind == DataKind::Sample
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::results::fixture;
+
+    #[test]
+    fn a_command_names_the_recipe_as_it_is_called_today() {
+        let mut run = fixture::records("a", &[]).run_file.runs.remove(0);
+        let (short, long) = ("cargo xtask reproduce a", "cargo xtask reproduce a --recipe scaled-single");
+        assert_eq!(run.command_today(short), short);
+        run.config = "recipe = \"scaled\"\n[train]\nlr_tt = 0.001\n".into();
+        assert_eq!([short, long].map(|line| run.command_today(line)), [long, long]);
+        assert_eq!(run.command_today("cargo xtask collect a"), "cargo xtask collect a");
     }
 }

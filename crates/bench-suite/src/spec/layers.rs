@@ -66,6 +66,13 @@ pub(super) fn apply_sets(table: &mut Table, overrides: &Overrides) -> Result<()>
             .ok()
             .and_then(|mut parsed| parsed.remove("v"))
             .unwrap_or_else(|| Value::String(text.to_owned()));
+        if let Some(expected) = misfit(table, key.trim(), &value) {
+            return Err(bad(&format!(
+                "{} takes a value of type {expected}, not {}",
+                key.trim(),
+                value.type_str()
+            )));
+        }
         set_path(table, key.trim(), value).ok_or_else(|| bad("the key names no table entry"))?;
     }
     if !overrides.models.is_empty() {
@@ -88,6 +95,15 @@ pub(super) fn apply_sets(table: &mut Table, overrides: &Overrides) -> Result<()>
         }
     }
     Ok(())
+}
+
+/// The type that a key has already, where a value is of another.
+fn misfit(table: &Table, path: &str, value: &Value) -> Option<&'static str> {
+    let mut keys = path.split('.');
+    let first = table.get(keys.next()?)?;
+    let old = keys.try_fold(first, |value, key| value.get(key))?;
+    let is_number = |value: &Value| value.is_integer() || value.is_float();
+    (!old.same_type(value) && !(is_number(old) && is_number(value))).then(|| old.type_str())
 }
 
 fn set_path(table: &mut Table, path: &str, value: Value) -> Option<()> {

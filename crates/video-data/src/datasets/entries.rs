@@ -12,7 +12,9 @@ use crate::kind::{Kind, Split};
 use crate::name;
 
 pub(crate) fn layout(kind: Kind, dir: &Path, reason: impl Into<String>) -> Error {
-    Error::Layout { dataset: kind.name(), dir: dir.to_path_buf(), reason: reason.into() }
+    // Clips of one's own have a layout without a name.
+    let dataset = if kind == Kind::Folder { "clip" } else { kind.name() };
+    Error::Layout { dataset, dir: dir.to_path_buf(), reason: reason.into() }
 }
 
 /// `dir` itself, then the folders below it that `names` lists, where they exist.

@@ -13,7 +13,7 @@ use crate::cli::runs::Export;
 use crate::machine::onnxruntime_web;
 use crate::repo::Repo;
 use crate::run::engine;
-use crate::run::runs::{Wanted, choose};
+use crate::run::runs::{Wanted, choose, model_folder};
 
 /// Finds the model and lets the engine write it.
 pub(crate) fn export(repo: &Repo, args: &Export) -> Result<()> {
@@ -50,8 +50,7 @@ struct Model {
 impl Model {
     fn find(repo: &Repo, args: &Export) -> Result<Self> {
         let Export { run, model, fold, seed, protocol, .. } = args;
-        if Path::new(run).join("config.json").is_file() {
-            let folder = std::path::absolute(run)?;
+        if let Some(folder) = model_folder(Path::new(run))? {
             return Ok(Self { name: run.clone(), flags: vec!["--folder".into(), folder.into()] });
         }
         let protocol = if args.final_model { Some(FINAL) } else { protocol.as_deref() };

@@ -60,6 +60,9 @@ pub(crate) fn figures(repo: &Repo, out: Option<&Path>, experiment: Option<&str>)
         findings::write(repo.root())?;
         commands::write(repo)?;
     }
+    if drawn == 0 && out.is_some() {
+        bail!("{} holds no records", repo.show(root));
+    }
     if drawn == 0 {
         eprintln!("{} holds no records yet: cargo xtask reproduce ucf11 makes some", repo.show(root));
     }

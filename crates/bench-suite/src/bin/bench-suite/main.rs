@@ -294,7 +294,12 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            // Whoever meets a cell that another process computes comes again: nothing is wrong.
+            if error.is::<Locked>() {
+                tracing::info!("{error:#}");
+            } else {
+                tracing::error!("{error:#}");
+            }
             ExitCode::from(exit_code(&error))
         }
     }

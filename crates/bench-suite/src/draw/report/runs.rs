@@ -76,8 +76,8 @@ fn one((name, file): (&str, &RunFile), run: &Run, base: Option<&BTreeMap<String,
         items.push(plain(&format!("settings that the first run has not: {}", differs.join(", "))));
     }
     let commands = match run.commands.as_slice() {
-        [] => format!("cargo xtask reproduce {}", file.experiment),
-        commands => commands.join("\n"),
+        [] => run.command_today(&format!("cargo xtask reproduce {}", file.experiment)),
+        commands => commands.iter().map(|line| run.command_today(line)).collect::<Vec<_>>().join("\n"),
     };
     let code = |language: &str, summary: &str, text: &str| Block::Code {
         language: language.to_owned(),
