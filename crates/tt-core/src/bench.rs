@@ -125,7 +125,7 @@ mod tests {
     use crate::TtShape;
     use crate::apply::{Affine, Fused, Rows};
 
-    /// Gigahertz that no processor of today passes, and multiply-add units of a core.
+    /// A clock rate in gigahertz that no processor of today exceeds, and multiply-add units of a core.
     const FASTEST: (f64, f64) = (6.5, 2.0);
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
             pool.install(|| fused.forward(Rows::U8(&x), &cores, &mut out, None)).unwrap();
             best = best.max(2.0 * 4.0 * shape.macs_per_row() as f64 / start.elapsed().as_secs_f64() / 1e9);
         }
-        // A fifth of room for a machine that is busy with something else.
+        // A fifth of slack for a machine that is busy with something else.
         assert!(best <= 1.2 * peak, "the kernel's {best} GFLOP/s above the peak, {peak}");
     }
 

@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A shape that no Tensor Train can have; the text names the offending list and its length.
+    /// A shape that no Tensor Train can have; the text names the offending list.
     #[error("invalid tensor-train shape: {0}")]
     Shape(String),
     /// A buffer or tensor whose size does not fit the shape.

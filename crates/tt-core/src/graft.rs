@@ -1,7 +1,7 @@
 //! A tensor whose value is already there and whose gradient is written by hand, on any device.
 //!
 //! candle's custom operators compute their value from raw storage, each device in a function of its own. Where
-//! candle's operators or a kernel already gave the value as a tensor, this joins it to the graph: one node, however
+//! candle's operators or a kernel have already given the value as a tensor, this joins it to the graph: one node, however
 //! many operators stood behind it, and no gradient for an input that wants none.
 
 use candle_core::backend::{BackendDevice, BackendStorage};

@@ -6,7 +6,7 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::rng::Stream;
 use crate::{Error, Result, TtShape};
 
-/// How the cores start.
+/// How the cores are initialised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
@@ -26,7 +26,7 @@ pub enum CoreInit {
     /// Each core is orthogonal in the layout that it is used in; the released code fills the flat vector in
     /// another order.
     Orthogonal,
-    /// Uniform, such that an entry of the full W has the variance of dense Glorot, `2 / (M + N)`.
+    /// Uniform, so that an entry of the full W has the variance of dense Glorot, `2 / (M + N)`.
     VarianceMatched,
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn core_variance(shape: &TtShape) -> f64 {
     (2.0 / ((shape.in_features() + shape.out_features()) as f64 * paths)).powf(1.0 / shape.order() as f64)
 }
 
-/// A sweep of QR decompositions over normal cores `[r_k m_k n_k, r_{k+1}]`, the remainder carried on.
+/// A sweep of QR decompositions over normal cores `[r_k m_k n_k, r_{k+1}]`, the remainder carried along.
 fn orthogonal(shape: &TtShape, stream: &mut Stream) -> Vec<f32> {
     let (d, ranks) = (shape.order(), shape.ranks());
     let inputs = shape.in_features() as f64;

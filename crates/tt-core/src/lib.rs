@@ -24,13 +24,11 @@ mod module;
 pub mod network;
 mod precision;
 pub mod rng;
-#[cfg(feature = "serde")]
-mod serial;
 mod shape;
 #[doc(hidden)]
 pub mod simd;
 
-/// The guide's code is run as tests, and the README's.
+/// The code of the guide and of the README is run as tests.
 #[cfg(all(doctest, feature = "candle"))]
 mod guide {
     #[doc = include_str!("../../../docs/tensor-train.md")]

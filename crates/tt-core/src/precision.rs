@@ -4,13 +4,13 @@ use crate::{Error, Result};
 
 /// How exact the products of a backend are at least; sums are f32 in all of them.
 ///
-/// It is leave to be less exact where that is faster, and no order: a backend without faster kernels for it computes in
-/// f32. CUDA's fused kernels have some.
+/// A permission, not an order: a backend may be less exact where that is faster, and one without faster kernels computes
+/// in f32. CUDA's fused kernels have some.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Precision {
-    /// 24 bits, and errors like theirs.
+    /// 24 bits, with errors to match.
     #[default]
     F32,
     /// 11 bits.

@@ -16,16 +16,31 @@ use crate::{Error, Result};
 /// # Paper
 /// Yang, Krompass, Tresp 2017, the Tensor-Train layer; the flat layout is that of their released code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "crate::serial::ShapeFields")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "Fields"))]
 pub struct TtShape {
     input_modes: Vec<usize>,
     output_modes: Vec<usize>,
     ranks: Vec<usize>,
     gates: usize,
+}
+
+/// What serde reads before it is checked.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+struct Fields {
+    input_modes: Vec<usize>,
+    output_modes: Vec<usize>,
+    ranks: Vec<usize>,
+    gates: usize,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Fields> for TtShape {
+    type Error = Error;
+
+    fn try_from(read: Fields) -> Result<Self> {
+        Self::new(&read.input_modes, &read.output_modes, &read.ranks, read.gates)
+    }
 }
 
 impl TtShape {

@@ -9,7 +9,7 @@ use tt_core::decomposition::{
     Core, Cross, Truncation, TtMatrix, TtTensor, tt_cross, tt_svd, unfolding_singular_values,
 };
 use tt_core::rng::stream;
-use tt_core::{Error, TtOperator};
+use tt_core::{CoreInit, Error, TtOperator, TtShape};
 
 fn draw(count: usize, seed: u64) -> Vec<f64> {
     let mut rng = stream(seed, "test/train");
@@ -341,4 +341,25 @@ fn long_cores_become_orthogonal() {
             assert!((power - 2.0).abs() < 1e-5 || (power / free - 1.0).abs() < 1e-5, "{power} {free}");
         }
     }
+}
+
+#[test]
+fn what_is_written_comes_back_and_what_does_not_fit_is_refused() {
+    let values: Vec<f64> = (0..24).map(f64::from).collect();
+    let train = tt_svd(&values, &[4, 6], &Truncation::RelativeError(1e-9)).unwrap();
+    let text = serde_json::to_string(&train).unwrap();
+    assert_eq!(serde_json::from_str::<TtTensor<f64>>(&text).unwrap(), train);
+    assert!(serde_json::from_str::<TtTensor<f64>>(&text.replace("\"mode\":4", "\"mode\":5")).is_err());
+    let matrix = TtMatrix::new(train, &[2, 2], &[2, 3]).unwrap();
+    let text = serde_json::to_string(&matrix).unwrap();
+    assert_eq!(serde_json::from_str::<TtMatrix<f64>>(&text).unwrap(), matrix);
+    let text = text.replace("\"input_modes\":[2,2]", "\"input_modes\":[2,3]");
+    assert!(serde_json::from_str::<TtMatrix<f64>>(&text).is_err());
+
+    let shape = TtShape::uniform(&[3, 4], &[2, 2], 2, 3).unwrap();
+    let text = serde_json::to_string(&shape).unwrap();
+    assert_eq!(serde_json::from_str::<TtShape>(&text).unwrap(), shape);
+    assert!(serde_json::from_str::<TtShape>(&text.replace("\"gates\":3", "\"gates\":0")).is_err());
+    assert_eq!(serde_json::to_string(&Backend::Fused).unwrap(), "\"fused\"");
+    assert_eq!(serde_json::to_string(&CoreInit::VarianceMatched).unwrap(), "\"variance-matched\"");
 }

@@ -92,6 +92,20 @@ fn is_for_tests(attribute: &TokenTree) -> bool {
     ["[cfg(test)", "[cfg(all(test", "[cfg(any(test"].iter().any(|start| text.starts_with(start))
 }
 
+/// The paths in texts of an attribute, such as serde's `try_from = "crate::a::B"`.
+fn in_texts(attribute: &TokenTree) -> Vec<Names> {
+    match attribute {
+        TokenTree::Group(group) => group.stream().into_iter().flat_map(|token| in_texts(&token)).collect(),
+        TokenTree::Literal(text) => {
+            let text = text.to_string();
+            let path = text.trim_matches('"').split('<').next().unwrap_or_default();
+            let names: Names = path.split("::").map(str::to_owned).collect();
+            if names.len() > 1 && names[0] == "crate" { vec![names] } else { Vec::new() }
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Collects what tokens of a module name, re-export and declare.
 fn walk(tokens: &[TokenTree], module: &[String], file: &mut File, children: &mut Vec<String>) {
     let mut at = 0;
@@ -107,6 +121,10 @@ fn walk(tokens: &[TokenTree], module: &[String], file: &mut File, children: &mut
                     token => is_punct(Some(token), ';'),
                 };
                 at += tokens[at..].iter().position(ends).unwrap_or(tokens.len() - at);
+            }
+            TokenTree::Punct(punct) if punct.as_char() == '#' => {
+                let texts = tokens.get(at + 1).map(in_texts).unwrap_or_default();
+                file.uses.extend(texts.iter().map(|path| absolute(path, module)));
             }
             TokenTree::Group(group) => {
                 let inner: Vec<TokenTree> = group.stream().into_iter().collect();
@@ -346,6 +364,8 @@ fn circles_are_found_behind_folders_and_re_exports() {
     assert_eq!(found(&[root, a, b, ("a/x.rs", words)]), (None, None));
     let tests = "#[cfg(test)]\nmod tests { use crate::b::B; }\n#[cfg(test)] use crate::b;";
     assert_eq!(found(&[root, a, b, ("a/x.rs", tests)]), (None, None));
+    let attribute = "#[serde(try_from = \"crate::b::B<T>\")] struct S;";
+    assert_eq!(found(&[root, a, b, ("a/x.rs", attribute)]), both("a b", "a::x b"));
     let ring = [
         ("lib.rs", "mod a; mod b; mod c;"),
         ("a.rs", "use crate::{b::B, c::{self}};"),

@@ -1,4 +1,4 @@
-//! The TT layer `y = W x`, one backend a file: the slow obvious one is the specification of the others.
+//! The TT layer `y = W x`, one backend per file: the slow, obvious one is the specification of the others.
 
 use crate::{Error, Result};
 
@@ -19,7 +19,7 @@ pub use fused::{FixedCores, Fused, Isa, Saved};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Backend {
-    /// f64 loops over the definition: the specification, exponentially slow.
+    /// Loops over the definition in f64: the specification, exponentially slow.
     Reference,
     /// candle tensor operations: every device and floating-point type.
     Ops,

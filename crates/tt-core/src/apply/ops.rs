@@ -1,7 +1,7 @@
 //! The TT layer in candle tensor operations: any device, any floating-point type, differentiable.
 //!
-//! Neighbouring cores are multiplied first (the last with the last but one, and so on): the train becomes
-//! half as long with larger matrices, which candle's matmul likes far better than the cheapest order.
+//! Neighbouring cores are multiplied first (the last with the second to last, and so on): the train becomes
+//! half as long with larger matrices, which suits candle's matmul far better than the cheapest order.
 
 use candle_core::{DType, Tensor};
 

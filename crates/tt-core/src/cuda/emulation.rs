@@ -1,7 +1,7 @@
-//! Runs CUDA kernels on the CPU, for tests: the system's C++ compiler and `emulator.h`, a fiber a thread.
+//! Runs CUDA kernels on the CPU, for tests: the system's C++ compiler and `emulator.h`, one fiber per thread.
 //!
 //! The emulation is exact for integers, copies, barriers and rounding to f16 and bf16, and rounds tensor-core products
-//! toward zero; it aborts on accesses outside of buffers, deadlocks, and results that depend on the order of threads.
+//! toward zero; it aborts on accesses outside buffers, deadlocks, and results that depend on the order of threads.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use super::{Launch, Source};
 use crate::{Error, Result};
 
-/// What `device.h` includes where no GPU is meant.
+/// What `device.h` includes where the target is no GPU.
 const HEADERS: [(&str, &str); 2] =
     [("emulator.h", include_str!("emulator.h")), ("intrinsics.h", include_str!("intrinsics.h"))];
 

@@ -183,7 +183,7 @@ struct Program(sys::nvrtcProgram);
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // SAFETY: created by NVRTC, and destroyed once. A failure leaves some memory behind, no more.
+        // SAFETY: created by NVRTC, and destroyed once. A failure only leaks some memory.
         let _ = unsafe { result::destroy_program(self.0) };
     }
 }

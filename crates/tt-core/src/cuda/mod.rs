@@ -43,7 +43,7 @@ pub struct Source {
     pub defines: Vec<(&'static str, usize)>,
 }
 
-/// Every launch looks its kernel up: hashing thousands of lines would take longer than to launch it.
+/// Every launch looks its kernel up: hashing thousands of lines would take longer than the launch.
 impl Hash for Source {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.name, &self.defines).hash(state);

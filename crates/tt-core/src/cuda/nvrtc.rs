@@ -96,7 +96,7 @@ impl Nvrtc {
         unsafe {
             let none = ptr::null();
             if (self.create)(&raw mut program, body.as_ptr(), name.as_ptr(), 0, none, none) != 0 {
-                return Err(unavailable("it takes no program"));
+                return Err(unavailable("it does not accept the program"));
             }
             let failed = (self.compile)(program, options.len() as c_int, options.as_ptr()) != 0;
             let log = bytes(program, self.log_size, self.log);

@@ -131,7 +131,7 @@ impl<T: Scalar> TtTensor<T> {
         times_two_to(mantissa, exponent)
     }
 
-    /// The logarithm to base 2 of the Frobenius norm, for trains whose norm no number holds; minus infinity for zero.
+    /// The logarithm to base 2 of the Frobenius norm, for trains whose norm is beyond `f64`; minus infinity for zero.
     ///
     /// # Cost
     /// `O(d n r³)`.
@@ -147,7 +147,7 @@ impl<T: Scalar> TtTensor<T> {
         (mantissa, exponent + taken)
     }
 
-    /// Contracts mode `k` (from 0) with a vector: a train of one core less.
+    /// Contracts mode `k` (from 0) with a vector: a train with one core fewer.
     ///
     /// # Cost
     /// `O(n r² + n r³)`.

@@ -8,14 +8,14 @@ use crate::error::count;
 use crate::rng::stream;
 use crate::{Error, Result};
 
-/// How far [`tt_cross`] goes.
+/// When [`tt_cross`] stops.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cross {
     /// Inner ranks; clamped where a mode product allows less.
     pub rank: usize,
     /// Stop when two sweeps differ by at most this at the probed elements, relative to the largest.
     pub accuracy: f64,
-    /// Sweeps at most, there and back.
+    /// The most sweeps, there and back.
     pub sweeps: usize,
     /// Seed of the first index sets and of the probes.
     pub seed: u64,
@@ -32,9 +32,9 @@ const PROBES: usize = 64;
 /// `O(d n r²)` evaluations of `f` and `O(d n r³)` arithmetic a sweep.
 ///
 /// # Errors
-/// [`Error::Shape`] and [`Error::Accuracy`] for impossible wishes, [`Error::NotFinite`] where `f` is not, and
-/// [`Error::NoConvergence`] after the last sweep, or where every element that was looked at is zero and others were not
-/// looked at: a narrow peak is found only by chance.
+/// [`Error::Shape`] and [`Error::Accuracy`] for options that cannot be met, [`Error::NotFinite`] where `f` is not, and
+/// [`Error::NoConvergence`] after the last sweep, or where every element looked at is zero and some were not looked at: a
+/// narrow peak is found only by chance.
 ///
 /// # Paper
 /// Oseledets and Tyrtyshnikov, "TT-cross approximation for multidimensional arrays", Linear Algebra Appl. 432, 2010.
@@ -76,10 +76,10 @@ pub fn tt_cross<T: Scalar>(f: impl Fn(&[usize]) -> T, modes: &[usize], cross: &C
         sets.backward(&f)?;
     }
     let detail = if cross.sweeps < 2 {
-        format!("{} of at least 2 sweeps: there is nothing to compare", cross.sweeps)
+        format!("{} sweeps: at least 2 are needed, to compare one with the next", cross.sweeps)
     } else if nonzero.get() {
         format!(
-            "after {} sweeps of rank {} probed elements still change by {change:e} of {size:e}: allow more of either",
+            "after {} sweeps of rank {} probed elements still change by {change:e} of {size:e}: allow more sweeps or a larger rank",
             cross.sweeps, cross.rank
         )
     } else {
@@ -138,7 +138,7 @@ impl<'a> Sets<'a> {
         Ok(values)
     }
 
-    /// Left sets anew, and the train that interpolates on them.
+    /// New left sets, and the train that interpolates on them.
     fn forward<T: Scalar>(&mut self, f: &impl Fn(&[usize]) -> T) -> Result<TtTensor<T>> {
         let d = self.modes.len();
         let mut cores = Vec::with_capacity(d);
@@ -161,7 +161,7 @@ impl<'a> Sets<'a> {
         TtTensor::new(cores)
     }
 
-    /// Right sets anew.
+    /// New right sets.
     fn backward<T: Scalar>(&mut self, f: &impl Fn(&[usize]) -> T) -> Result<()> {
         for k in (1..self.modes.len()).rev() {
             let (left, mode, right) = (self.left[k].len(), self.modes[k], self.right[k + 1].len());

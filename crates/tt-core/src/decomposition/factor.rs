@@ -1,4 +1,4 @@
-//! faer's products and factorizations with bits that do not depend on the number of threads.
+//! faer's products and factorizations, with results that are the same bits for any number of threads.
 //!
 //! faer cuts its work by the number of threads, and with it the order of its sums. Here a product is cut by its size
 //! alone and the pieces run in parallel; a factorization runs on one thread.

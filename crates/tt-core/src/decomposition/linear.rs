@@ -42,7 +42,7 @@ fn row_major<T: Scalar>(matrix: MatRef<'_, T>) -> Vec<T> {
     (0..rows * columns).map(|at| matrix[(at / columns, at % columns)]).collect()
 }
 
-/// More rows than these, and faer 0.24 returns `Q = I` for a matrix of `f32`.
+/// With more rows than this, faer 0.24 returns `Q = I` for a matrix of `f32`.
 const ROWS_OF_QR: usize = 1 << 19;
 
 fn thin_qr<T: Scalar>(a: MatRef<'_, T>) -> (Mat<T>, Mat<T>) {

@@ -26,7 +26,7 @@ use crate::{Error, Result};
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(
-        try_from = "crate::serial::MatrixFields<T>",
+        try_from = "Fields<T>",
         bound(
             serialize = "T: Clone + serde::Serialize",
             deserialize = "T: Scalar + serde::de::DeserializeOwned"
@@ -39,6 +39,25 @@ pub struct TtMatrix<T> {
     inputs: Vec<usize>,
     #[cfg_attr(feature = "serde", serde(rename = "output_modes"))]
     outputs: Vec<usize>,
+}
+
+/// What serde reads before it is checked.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(bound = "T: Scalar + serde::de::DeserializeOwned")]
+struct Fields<T> {
+    train: TtTensor<T>,
+    input_modes: Vec<usize>,
+    output_modes: Vec<usize>,
+}
+
+#[cfg(feature = "serde")]
+impl<T: Scalar> TryFrom<Fields<T>> for TtMatrix<T> {
+    type Error = Error;
+
+    fn try_from(read: Fields<T>) -> Result<Self> {
+        Self::new(read.train, &read.input_modes, &read.output_modes)
+    }
 }
 
 impl<T: Scalar> TtMatrix<T> {
@@ -103,7 +122,7 @@ impl<T: Scalar> TtMatrix<T> {
     /// `O(d B r² max(M, N) n)`; see [`crate::TtShape::macs_per_row`].
     ///
     /// # Errors
-    /// [`Error::Size`] where X is no multiple of M.
+    /// [`Error::Size`] where the length of X is not a multiple of M.
     pub fn apply(&self, x: &[T]) -> Result<Vec<T>> {
         let features: usize = self.inputs.iter().product();
         if x.is_empty() || !x.len().is_multiple_of(features) {

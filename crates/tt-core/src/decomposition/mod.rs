@@ -66,16 +66,32 @@ use crate::{Error, Result};
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
-    serde(
-        try_from = "crate::serial::CoreFields<T>",
-        bound(deserialize = "T: Scalar + serde::de::DeserializeOwned")
-    )
+    serde(try_from = "CoreFields<T>", bound(deserialize = "T: Scalar + serde::de::DeserializeOwned"))
 )]
 pub struct Core<T> {
     left: usize,
     mode: usize,
     right: usize,
     values: Vec<T>,
+}
+
+/// What serde reads of a core before it is checked.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+struct CoreFields<T> {
+    left: usize,
+    mode: usize,
+    right: usize,
+    values: Vec<T>,
+}
+
+#[cfg(feature = "serde")]
+impl<T: Scalar> TryFrom<CoreFields<T>> for Core<T> {
+    type Error = Error;
+
+    fn try_from(read: CoreFields<T>) -> Result<Self> {
+        Self::new(read.left, read.mode, read.right, read.values)
+    }
 }
 
 impl<T: Scalar> Core<T> {
@@ -146,8 +162,24 @@ pub struct TtTensor<T> {
     cores: Vec<Core<T>>,
 }
 
+#[cfg(feature = "serde")]
+impl<T: Scalar> TryFrom<Vec<Core<T>>> for TtTensor<T> {
+    type Error = Error;
+
+    fn try_from(cores: Vec<Core<T>>) -> Result<Self> {
+        Self::new(cores)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<T> From<TtTensor<T>> for Vec<Core<T>> {
+    fn from(train: TtTensor<T>) -> Self {
+        train.into_cores()
+    }
+}
+
 impl<T> TtTensor<T> {
-    /// The cores, given away.
+    /// Gives the cores away.
     pub fn into_cores(self) -> Vec<Core<T>> {
         self.cores
     }

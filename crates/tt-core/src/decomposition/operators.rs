@@ -1,4 +1,4 @@
-//! `+`, `-` and `*`. Like candle's, they give a `Result`: `(&a + &b)?`.
+//! `+`, `-` and `*`. Like candle's, they return a `Result`: `(&a + &b)?`.
 
 use std::fmt;
 use std::ops::{Add, Mul, Neg, Sub};

@@ -10,7 +10,7 @@ pub trait Scalar: faer::traits::RealField + Copy + Send + Sync + Neg<Output = Se
     const SQUARES_FIT: bool;
     /// Norms from `2^-COMFORT` to `2^COMFORT` may be squared, and multiplied in threes.
     const COMFORT: i64;
-    /// Norms from `2^-LARGEST` to `2^LARGEST` may be kept in one core.
+    /// Norms from `2^-LARGEST` to `2^LARGEST` fit in one core.
     const LARGEST: i64;
 
     /// The nearest number of this type.

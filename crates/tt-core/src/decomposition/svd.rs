@@ -7,7 +7,7 @@ use super::{Core, Scalar, TtTensor, finite, linear, whole};
 use crate::error::count;
 use crate::{Error, Result};
 
-/// Where a decomposition stops.
+/// When a decomposition stops.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -26,7 +26,7 @@ impl Truncation {
         Self::Ranks(vec![rank; order.saturating_sub(1)])
     }
 
-    /// Per inner rank its bound, and the Frobenius error allowed at each cut of a tensor of this norm.
+    /// The bound of each inner rank, and the Frobenius error allowed at each cut of a tensor of this norm.
     pub(super) fn bounds(&self, order: usize, norm: f64) -> Result<(Vec<usize>, f64)> {
         let cuts = order - 1;
         match self {

@@ -1,4 +1,4 @@
-//! Memory that is used again: f32 on cache lines, so that no vector load crosses one, and what calls take and give back.
+//! Memory that is reused: f32 on cache lines, so that no vector load crosses one, and a pool of what calls borrow.
 #![expect(unsafe_code, reason = "a slice of lines seen as a slice of numbers")]
 
 use std::ops::{Deref, DerefMut};
@@ -40,9 +40,9 @@ impl DerefMut for Buffer {
     }
 }
 
-/// Things that calls take and give back, to use them again.
+/// A pool: things that calls take, give back and reuse.
 ///
-/// It keeps at most as many as there are threads: more would not run at once, and only hold memory.
+/// It keeps at most as many as there are threads: more would never be in use at once and would only hold memory.
 #[derive(Debug, Default)]
 pub struct Pool<T>(Mutex<Vec<T>>);
 
@@ -60,7 +60,7 @@ impl<T: Default> Pool<T> {
         }
     }
 
-    /// Lends a thing for the time of the call.
+    /// Lends a thing for the duration of the call.
     pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
         let mut thing = self.take();
         let result = work(&mut thing);

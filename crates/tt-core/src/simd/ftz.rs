@@ -3,7 +3,7 @@
 //! With a loss on the last state, vanishing gradients turn denormal in long sequences, and a denormal
 //! operand costs a hundred cycles.
 
-/// Guard: results and operands that are denormal count as zero on this thread; dropped, the old state returns.
+/// Guard: results and operands that are denormal count as zero on this thread; dropping it restores the old state.
 #[derive(Debug)]
 pub(crate) struct FlushDenormals {
     old: u64,

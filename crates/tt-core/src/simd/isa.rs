@@ -8,7 +8,7 @@ use super::{Kernel, Scalar, Simd};
 use super::{Neon, neon};
 use std::sync::OnceLock;
 
-/// What there is.
+/// The kinds that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
     /// x86-64 with AVX-512 F, BW, DQ and VL; tested on AMD Zen 4.

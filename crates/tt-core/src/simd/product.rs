@@ -1,4 +1,4 @@
-//! The register-blocked product that every kernel here is made of, and the packing it wants.
+//! The register-blocked product that every kernel here is made of, and the packing it needs.
 //!
 //! A *panel* is a block of B with two vectors' width, `[K, 2·LANES]`, contiguous: one load stream.
 

@@ -1,4 +1,4 @@
-//! Vectors of four plain f32: what remains without an instruction set of our choice.
+//! Vectors of four plain f32: the fallback without a supported instruction set.
 
 use super::{Simd, operations};
 

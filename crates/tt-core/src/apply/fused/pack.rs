@@ -110,7 +110,7 @@ pub(super) fn unpack(plan: &Plan, affine: Affine, gradient: &[f32], shift: &[f64
 /// What a constant `shift` in every input adds to the gradients: the summed output gradient carried back
 /// through cores summed over their input mode.
 pub(super) struct FlowSums {
-    /// Sum of dT_{d-2} over q and all rows, `[rho, columns]` of the last but one step.
+    /// Sum of dT_{d-2} over q and all rows, `[rho, columns]` of the second to last step.
     pub(super) before: Vec<f64>,
     /// Sum of dT_{d-1} times the shift: what every row of the last core's gradient gains, `[columns]`.
     pub(super) last: Vec<f64>,

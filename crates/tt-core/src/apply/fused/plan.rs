@@ -162,7 +162,7 @@ fn order(steps: &[Step]) -> Vec<u32> {
         .collect()
 }
 
-/// Whether the gradients of the last two cores come cheaper from the gradient of their product.
+/// Whether the gradients of the last two cores are cheaper to get from the gradient of their product.
 ///
 /// Apart, a row costs both products again forwards (one of them recomputed) and backwards; as a pair it costs
 /// one larger product. That wins from rank 5 on with the paper's shapes; at equal counts both are as fast.
@@ -174,7 +174,7 @@ fn pays_as_pair(steps: &[Step]) -> bool {
     before.outer >= 16 && 4 * together <= PAIR_BYTES && together <= apart
 }
 
-/// Block sizes over q of the last but one core.
+/// Block sizes over q of the second to last core.
 fn blocks(steps: &[Step], pair: bool) -> (usize, usize) {
     let [.., before, last] = steps else { return (1, 1) };
     let forward = before.m * (last.m + last.columns);

@@ -2,7 +2,7 @@
 
 use crate::TtShape;
 
-/// Inputs of a right half of which the rows of one rank fit in the 163 KiB of an A100 as well.
+/// Inputs of the largest right half whose rows of one rank still fit in the 163 KiB of an A100.
 const LONGEST: usize = 1_500;
 
 /// A train cut at one bond: `W[(i, m), (l, j)] = sum over a of left[a, l, i] right[m, (a, j)]`.
@@ -40,7 +40,7 @@ impl Cut {
         }
     }
 
-    /// The cut with the least work for tensor cores, among those whose right half fits in shared memory if there are.
+    /// The cut with the least work for tensor cores, among those whose right half fits in shared memory, if there are any.
     ///
     /// UCF11 (8·20·20·18 to 4·4·4·4, rank 4) is cut in the middle: 160 x 360 pixels, `right [360, 64]`, `left [4,
     /// 48, 160]` for three gates.
@@ -51,7 +51,7 @@ impl Cut {
 
     /// Multiply-accumulates of a frame at full precision, padding to fragments included.
     ///
-    /// Pixels are exact, so that the first product takes two for one; the second takes three.
+    /// Pixels are exact in f16, so the first product takes two multiplications for one; the second takes three.
     fn work(&self) -> usize {
         let between =
             self.left_inputs.next_multiple_of(16) * self.rank * self.right_outputs.next_multiple_of(16);

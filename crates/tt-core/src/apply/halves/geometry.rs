@@ -104,12 +104,12 @@ impl Geometry {
         if self.cut.right_inputs.is_multiple_of(8) { 8 } else { 4 }
     }
 
-    /// Parts that the output of `tt_forward` comes in; more than one are to be added.
+    /// Parts that the output of `tt_forward` comes in, to be added where there are several.
     pub fn parts(&self) -> usize {
         self.cut.rank.div_ceil(self.tiles)
     }
 
-    /// `tt_forward` of `frames` frames on a device of so many multiprocessors, one block on each.
+    /// `tt_forward` of `frames` frames on a device with this many multiprocessors, one block on each.
     pub fn forward(&self, frames: usize, multiprocessors: usize) -> Launch {
         let across = self.cut.right_outputs.div_ceil(16) * self.parts();
         let items = frames.div_ceil(2 * self.groups);

@@ -1,5 +1,5 @@
 //! The kernels on CUDA tensors.
-#![expect(unsafe_code, reason = "a kernel's arguments are checked by nobody")]
+#![expect(unsafe_code, reason = "nothing checks a kernel's arguments")]
 
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, PushKernelArg as _};
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, bail};
@@ -17,7 +17,7 @@ pub(super) struct Kernels<'a> {
 }
 
 impl<'a> Kernels<'a> {
-    /// The kernels, if frames and numbers are where and what they take and the right half fits.
+    /// The kernels, if they take frames and numbers of these types on this device and the right half fits.
     pub(super) fn find(
         cut: &'a Cut,
         precision: Precision,
@@ -128,7 +128,7 @@ fn counted(count: usize) -> Result<i32> {
     match i32::try_from(count) {
         Ok(count) => Ok(count),
         Err(_) => {
-            bail!("{count} numbers in one launch, where kernels count to 2^31: pass fewer rows at once")
+            bail!("{count} numbers in one launch, but kernels count to 2^31: pass fewer rows at once")
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The TT layer from u8 frames through two halves of the train: the backend for CUDA.
 //!
 //! The train is cut at one bond ([`Cut`]) and each half multiplied out, by candle operators, because that is little
-//! work and candle knows its gradient. What is left are two products of matrices a frame: a kernel does both in one,
-//! so that what lies between them never leaves the chip, and another the gradient of the right half. Where there is
+//! work and candle knows its gradient. What is left is two matrix products per frame: one kernel does both,
+//! so that what lies between them never leaves the chip, and another computes the gradient of the right half. Where there is
 //! no kernel (another device, sizes that do not fit), candle operators do the same.
 //!
 //! The map `scale * p + shift` costs nothing: the scale goes into the right half, and the shift is a constant row.
