@@ -49,7 +49,6 @@ impl Drop for Kept {
 
 #[pymethods]
 impl Layer {
-    #[expect(clippy::needless_pass_by_value, reason = "what Python passes is copied into Rust")]
     #[new]
     #[expect(clippy::needless_pass_by_value, reason = "lists of Python become vectors")]
     fn new(
