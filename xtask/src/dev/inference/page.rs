@@ -70,9 +70,9 @@ fn block(record: &Path) -> Result<String> {
     let missing = missing.concat();
     let Machine { cpu, cores } = provenance.machine;
     Ok(format!(
-        "{table}\n{model}, one thread each, {rounds} rounds in turns of a clip of {frames} frames; median over rounds of the \
-         median of a clip, and the least of these ([record](../results/bench/{name}/inference.csv); {cpu}, {cores} cores{load}, \
-         {date}).\n{missing}"
+        "{table}\n{model}, one thread each, {rounds} rounds in turns of a clip of {frames} frames; median over \
+         rounds of the median of a clip, and the least of these \
+         ([record](../results/bench/{name}/inference.csv); {cpu}, {cores} cores{load}, {date}).\n{missing}"
     ))
 }
 
