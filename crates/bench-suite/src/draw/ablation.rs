@@ -9,7 +9,7 @@ use crate::results::ablation::{ABLATION_HEADER, Shown, shown};
 use crate::results::{csv_bytes, machines, shown_line, write_atomic};
 use crate::text::{md_table, score};
 
-/// What [`derive`] writes into a folder.
+/// What [`derive()`] writes into a folder.
 pub const DERIVED: [&str; 4] = ["ablation.csv", "ablation.md", "ablation.svg", "ablation.png"];
 
 /// Writes table, page and chart of an ablation from the run with the most cells.

@@ -9,7 +9,7 @@ use crate::results::compression::{COMPRESSION_HEADER, CompressionRow, Shown, sho
 use crate::results::{csv_bytes, machines, shown_line, write_atomic};
 use crate::text::{md_table, score, thousands};
 
-/// What [`derive`] writes into a folder.
+/// What [`derive()`] writes into a folder.
 pub const DERIVED: [&str; 6] = [
     "table.csv",
     "compression.md",

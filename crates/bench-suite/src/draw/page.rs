@@ -10,7 +10,7 @@ use crate::results::paired::PAIRED_HEADER;
 use crate::results::tables::{SOTA_HEADER, TABLE_HEADER, Tables};
 use crate::results::{Page, csv_bytes, write_atomic};
 
-/// What [`derive`] writes into a folder.
+/// What [`derive()`] writes into a folder.
 pub const DERIVED: [&str; 8] = [
     "charts",
     "report.md",

@@ -161,7 +161,7 @@ pub(crate) fn mistakes(records: &Records) -> Vec<Mistake<'_>> {
     by_split.into_values().flat_map(surest).collect()
 }
 
-/// Names of the clips of [`mistakes`], each once.
+/// Names of the clips of `mistakes`, each once.
 pub fn mistaken_clips(records: &Records) -> BTreeSet<&str> {
     mistakes(records).into_iter().map(|mistake| mistake.row.clip.as_str()).collect()
 }

@@ -85,8 +85,8 @@ impl Decomposed for Canonical {
 /// `O(d R · prod n_k)` a sweep; three copies of the tensor in `f64`, and R rows of its smallest unfolding.
 ///
 /// # Errors
-/// [`Error::Shape`] for modes that cannot be, a rank of 0 or above `prod n_k / max n_k`, no sweeps or starts;
-/// [`Error::Size`], [`Error::NotFinite`], [`Error::Accuracy`].
+/// [`Error::Shape`](crate::Error::Shape) for modes that cannot be, a rank of 0 or above `prod n_k / max n_k`, no sweeps or starts;
+/// [`Error::Size`](crate::Error::Size), [`Error::NotFinite`](crate::Error::NotFinite), [`Error::Accuracy`](crate::Error::Accuracy).
 ///
 /// # Paper
 /// Carroll and Chang, Psychometrika 35, 1970; Kolda and Bader, "Tensor Decompositions and Applications", SIAM Review 51(3),
