@@ -5,6 +5,7 @@ pub mod charts;
 pub mod compression;
 pub mod devices;
 pub mod findings;
+pub mod inference;
 pub mod page;
 pub mod rates;
 pub mod readme;

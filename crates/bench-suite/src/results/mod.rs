@@ -13,9 +13,11 @@ pub(crate) mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod folders;
+pub mod inference;
 mod join;
 mod page;
 pub(crate) mod paired;
+pub mod peers;
 pub mod provenance;
 pub mod rates;
 mod records;

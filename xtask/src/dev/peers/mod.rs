@@ -5,7 +5,6 @@
 //! `xtask/peers/README.md`.
 
 mod case;
-mod chart;
 mod check;
 pub(crate) mod decomposition;
 mod environment;

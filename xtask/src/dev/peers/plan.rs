@@ -10,9 +10,6 @@ pub(super) const HIDDEN: usize = 256;
 pub(super) const INPUT_MODES: [usize; 4] = [8, 20, 20, 18];
 pub(super) const OUTPUT_MODES: [usize; 4] = [4, 4, 4, 4];
 pub(super) const RANKS: [usize; 5] = [1, 4, 4, 4, 1];
-
-/// The two things that are timed.
-pub(super) const PHASES: [&str; 2] = ["forward", "step"];
 /// T up to which the slow peers and the dense layers take part.
 const LONG: usize = 16;
 

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use bench_suite::draw::charts;
+use bench_suite::results::peers::{PHASES, PeerRow};
 use serde::Serialize;
 
 use crate::dev::measured::{Bench, load};
-use crate::dev::peers::plan::{BATCH, PHASES};
-use crate::dev::peers::rows::{Row, Sample, WorkerFacts};
-use crate::dev::peers::{chart, check};
+use crate::dev::peers::check;
+use crate::dev::peers::plan::BATCH;
+use crate::dev::peers::rows::{Sample, WorkerFacts};
 
 /// A peer without rows, and why.
 #[derive(Debug, Clone, Serialize)]
@@ -62,7 +64,7 @@ impl Results {
     }
 
     /// Every peer against our TT model, dense peers against our dense model too.
-    fn rows(&self) -> Vec<Row> {
+    fn rows(&self) -> Vec<PeerRow> {
         let mut rows = Vec::new();
         for peer in self.workers.iter().filter(|worker| !worker.ours) {
             let against = |ours: &&WorkerFacts| {
@@ -77,10 +79,10 @@ impl Results {
         rows
     }
 
-    fn row(&self, peer: &WorkerFacts, ours: &WorkerFacts, phase: &'static str) -> Option<Row> {
+    fn row(&self, peer: &WorkerFacts, ours: &WorkerFacts, phase: &'static str) -> Option<PeerRow> {
         let (ms, ours_ms) = (self.sorted_ms(peer, phase), self.sorted_ms(ours, phase));
         let (&ms_min, &ours_ms_min) = (ms.first()?, ours_ms.first()?);
-        Some(Row {
+        Some(PeerRow {
             peer: peer.peer,
             ours: ours.peer,
             frames: peer.frames,
@@ -120,7 +122,7 @@ impl Results {
             worker: &self.workers,
         };
         self.machine.write(out, "peers", &section)?;
-        chart::draw(out, &self.machine.title(), &rows)
+        charts::peers(out, &self.machine.title(), &rows)
     }
 
     /// The end of the run in words.
@@ -229,7 +231,7 @@ mod tests {
     #[test]
     fn columns_are_the_agreed_ones() {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        let row = Row {
+        let row = PeerRow {
             peer: "t3f",
             ours: "tt-gru",
             frames: 16,

@@ -36,20 +36,3 @@ pub(super) struct WorkerFacts {
     pub(super) largest_error: f64,
     pub(super) versions: Map<String, Value>,
 }
-
-/// A row of `peers.csv`. `ratio` is the peer's time over ours: above 1 we are faster.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Row {
-    pub(super) peer: &'static str,
-    pub(super) ours: &'static str,
-    pub(super) frames: usize,
-    pub(super) batch: usize,
-    pub(super) threads: usize,
-    pub(super) phase: &'static str,
-    /// Process CPU time at 1 thread, wall time at more.
-    pub(super) ms_min: f64,
-    pub(super) ms_median: f64,
-    pub(super) ours_ms_min: f64,
-    pub(super) ratio: f64,
-    pub(super) peak_rss_bytes: u64,
-}

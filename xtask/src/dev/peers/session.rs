@@ -4,12 +4,13 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use bench_suite::results::peers::PHASES;
 use serde_json::{Map, Value, json};
 
 use crate::dev::peers::case::Case;
 use crate::dev::peers::check::Tensors;
 use crate::dev::peers::environment::Environments;
-use crate::dev::peers::plan::{Function, Home, PHASES, Peer, Round, flop};
+use crate::dev::peers::plan::{Function, Home, Peer, Round, flop};
 use crate::dev::peers::report::Results;
 use crate::dev::peers::rows::{Sample, WorkerFacts};
 use crate::dev::peers::worker::{Times, Worker, number};

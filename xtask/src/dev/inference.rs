@@ -1,8 +1,5 @@
 //! `cargo xtask bench inference`: a model that is given frame by frame, here and in other programs, in turns.
 
-mod page;
-mod rows;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,11 +8,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use bench_suite::results::inference::{HEADER, InferenceRow, InferenceSample, RAW_HEADER, Section};
 use bench_suite::results::{csv_bytes, write_atomic};
 use serde_json::json;
 
 use crate::cli::bench::Inference;
-use crate::dev::inference::rows::{HEADER, InferenceRow, InferenceSample, RAW_HEADER, Section};
 use crate::dev::measured::{Bench, load};
 use crate::dev::peers::worker::Worker;
 use crate::machine::{onnxruntime_web, python};
@@ -76,7 +73,7 @@ pub(crate) fn inference(repo: &Repo, options: &Inference) -> Result<()> {
     }
     eprintln!("written to {}", repo.show(&out));
     // A measurement in a place of its own is for whoever asked for it.
-    if options.out.is_none() { page::splice(repo, &out) } else { Ok(()) }
+    if options.out.is_none() { bench_suite::draw::inference::splice(repo.root(), &out) } else { Ok(()) }
 }
 
 /// The graph of the model, and frames of a clip that a formula draws.

@@ -4,20 +4,22 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bench_suite::results::{read_csv, read_toml, write_atomic};
-use bench_suite::text::md_table;
 use serde::Deserialize;
 
-use crate::dev::inference::rows::{InferenceRow, Section};
-use crate::repo::Repo;
+use crate::results::inference::{InferenceRow, Section};
+use crate::results::{read_csv, read_toml, write_atomic};
+use crate::text::md_table;
 
 const PAGE: &str = "docs/export.md";
 const BEGIN: &str = "<!-- frames: written by cargo xtask bench inference -->\n";
 const END: &str = "<!-- end of frames -->";
 
-/// Writes the section anew.
-pub(super) fn splice(repo: &Repo, record: &Path) -> Result<()> {
-    let path = repo.path(PAGE);
+/// Writes the section of the repository at `root` anew.
+///
+/// # Errors
+/// A record or page that cannot be read, or a page without the section's markers.
+pub fn splice(root: &Path, record: &Path) -> Result<()> {
+    let path = root.join(PAGE);
     let text = fs::read_to_string(&path).with_context(|| format!("{PAGE} cannot be read"))?;
     write_atomic(&path, spliced(&text, &block(record)?)?.as_bytes())
 }
@@ -79,6 +81,7 @@ fn block(record: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::fixture;
     use std::path::PathBuf;
 
     /// The newest record, whose name begins with its day.
@@ -93,11 +96,9 @@ mod tests {
 
     #[test]
     fn the_page_shows_the_newest_record() {
-        let repo = Repo::find().unwrap();
-        let Some(record) = newest(&repo.path("results/bench")) else {
-            return eprintln!("skipped: no record of bench inference in the tree");
-        };
-        let text = fs::read_to_string(repo.path(PAGE)).unwrap();
+        let root = fixture::repository();
+        let record = newest(&root.join("results/bench")).unwrap();
+        let text = fs::read_to_string(root.join(PAGE)).unwrap();
         assert!(
             spliced(&text, &block(&record).unwrap()).unwrap() == text,
             "{} is not shown",

@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use bench_suite::draw::charts::encode_png;
-use bench_suite::results::write_atomic;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
-use crate::dev::peers::plan::PHASES;
-use crate::dev::peers::rows::Row;
+use crate::draw::charts::encode_png;
+use crate::results::peers::{PHASES, PeerRow};
+use crate::results::write_atomic;
 
 const FONT: &str = "sans-serif";
 const WIDTH: u32 = 960;
@@ -31,7 +30,10 @@ struct Panel<'a> {
 }
 
 /// Draws `peers.svg` and `peers.png` into the folder; nothing if there are no rows.
-pub(super) fn draw(out: &Path, title: &str, rows: &[Row]) -> Result<()> {
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn peers(out: &Path, title: &str, rows: &[PeerRow]) -> Result<()> {
     let panels = panels(rows);
     if panels.is_empty() {
         return Ok(());
@@ -50,7 +52,7 @@ pub(super) fn draw(out: &Path, title: &str, rows: &[Row]) -> Result<()> {
     write_atomic(&out.join("peers.png"), &encode_png(&pixels, size)?)
 }
 
-fn panels(rows: &[Row]) -> Vec<Panel<'_>> {
+fn panels(rows: &[PeerRow]) -> Vec<Panel<'_>> {
     let mut panels: Vec<Panel<'_>> = Vec::new();
     for row in rows {
         let time = if row.threads == 1 { "CPU time" } else { "wall time" };
