@@ -297,7 +297,7 @@ fn wrong_specifications_say_what_is_right() {
         (vec!["protocol.folds=1"], "must be at least 2"),
         (vec!["protocol.hold_out=0.15"], "only the lists of protocol official can take it"),
         (vec!["model"], "expected key=value"),
-        (vec!["train.batch=many"], "invalid type"),
+        (vec!["train.batch=many"], "train.batch takes a value of type integer, not string"),
     ];
     for (set, expected) in cases {
         let text = load("ucf11", &set).unwrap_err();
