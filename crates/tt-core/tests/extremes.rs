@@ -191,7 +191,7 @@ fn cross_takes_more_elements_than_can_be_counted() {
         let at: Vec<usize> = (0..modes.len()).map(|k| k % 2).collect();
         assert!((train.element(&at).unwrap() - wave(&at)).abs() < 1e-6);
         let text = tt_cross(wave, &modes, &cross(2, 1)).unwrap_err().to_string();
-        assert!(text.starts_with("TT-cross did not converge: 1 of at least 2 sweeps"), "{text}");
+        assert!(text.starts_with("TT-cross did not converge: sweeps = 1: at least 2 are needed"), "{text}");
     }
 }
 

@@ -101,8 +101,10 @@ fn what_is_there_stays(fake: &Fake) {
     assert!(size("out/model.onnx") < graph);
 
     // A page needs no more of the runtime than that it is there.
+    let dist = "data/page/node_modules/onnxruntime-web/dist";
+    fs::create_dir_all(fake.path(dist)).unwrap();
     for file in ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"] {
-        fake.write(&format!("data/page/node_modules/onnxruntime-web/dist/{file}"), b"");
+        fake.write(&format!("{dist}/{file}"), b"");
     }
     refused(
         "export out/tt-mlp --page out/page",

@@ -76,7 +76,7 @@ pub fn tt_cross<T: Scalar>(f: impl Fn(&[usize]) -> T, modes: &[usize], cross: &C
         sets.backward(&f)?;
     }
     let detail = if cross.sweeps < 2 {
-        format!("{} sweeps: at least 2 are needed, to compare one with the next", cross.sweeps)
+        format!("sweeps = {}: at least 2 are needed, to compare one with the next", cross.sweeps)
     } else if nonzero.get() {
         format!(
             "after {} sweeps of rank {} probed elements still change by {change:e} of {size:e}: allow more sweeps or a larger rank",

@@ -2,8 +2,7 @@
 
 use super::Network;
 use super::plan::{Indices, Merge, Plan, Set};
-use super::run::Contraction;
-use super::step::Step;
+use super::step::{Contraction, Step};
 
 /// The labels and contractions of a plan's merged tensors.
 pub(super) struct Builder<'a> {

@@ -10,7 +10,7 @@
 
 use super::build::{Builder, order};
 use super::plan::{Indices, Objective, Plan};
-use super::step::{SLACK, Step};
+use super::step::{Contraction, SLACK};
 use super::{Core, Network};
 use crate::Result;
 use crate::apply::fused::item_rows;
@@ -32,14 +32,6 @@ impl SavedRows {
     pub fn bytes(&self) -> usize {
         self.tensors.len() * size_of::<f32>()
     }
-}
-
-/// A contraction of a tensor so far (`left`: a merged one, or the row) with `right`, a core or a merged one.
-#[derive(Debug)]
-pub(super) struct Contraction {
-    pub(super) left: usize,
-    pub(super) right: usize,
-    pub(super) step: Step,
 }
 
 /// The product `y = (scale · x + shift) W` of a network, with its workspaces.

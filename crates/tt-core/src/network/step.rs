@@ -44,6 +44,14 @@ pub(super) struct Step {
     pub(super) labels: Vec<usize>,
 }
 
+/// A contraction of a tensor so far (`left`: a merged one, or the row) with `right`, a core or a merged one.
+#[derive(Debug)]
+pub(super) struct Contraction {
+    pub(super) left: usize,
+    pub(super) right: usize,
+    pub(super) step: Step,
+}
+
 /// Row-major distances of axes.
 fn strides(labels: &[usize], size: impl Fn(usize) -> usize) -> Vec<usize> {
     let mut strides = vec![1; labels.len()];
