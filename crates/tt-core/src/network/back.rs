@@ -1,7 +1,7 @@
 //! The backward pass of a row, and from the gradients of what rows met to those of the cores.
 
-use super::run::{Contracted, Contraction, Prepared, Running, Workspace};
-use super::step::SLACK;
+use super::run::{Contracted, Prepared, Running, Workspace};
+use super::step::{Contraction, SLACK};
 use crate::apply::Rows;
 use crate::simd::Buffer;
 
