@@ -60,12 +60,9 @@ pub struct CompressOptions {
 /// Memory: three copies of the input matrix (177 MB each for a GRU on 160×120×3 frames) for a train, and as much as ten for
 /// formats that are decomposed in `f64`.
 pub fn compress(options: &CompressOptions) -> Result<()> {
-    let layout = match options.form {
-        GateLayout::Concatenated => "concatenated",
-        GateLayout::Separate => "separate",
-    };
+    let layout = options.form.to_string();
     // Trains came first: their records name no format.
-    let form = if options.to == TRAIN { layout.to_owned() } else { format!("{}-{layout}", options.to) };
+    let form = if options.to == TRAIN { layout.clone() } else { format!("{}-{layout}", options.to) };
     let name = format!("{}.{form}.r{}.e{}", options.id, options.rank, options.epochs);
     let folder = options.run_dir.join("compress").join(&name);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -76,7 +73,7 @@ pub fn compress(options: &CompressOptions) -> Result<()> {
         tracing::info!("{name}: done already");
         return Ok(());
     }
-    let source = Source::load(options, layout)?;
+    let source = Source::load(options, &layout)?;
     let started = Instant::now();
     let Factorized { start, rel_error, params } = source.factorized()?;
     let factorize_s = started.elapsed().as_secs_f64();

@@ -21,6 +21,17 @@ pub enum GateLayout {
     Separate,
 }
 
+impl GateLayout {
+    /// How many matrices share the gates of a cell, and the gates of each.
+    #[must_use]
+    pub fn deal(self, gates: usize) -> (usize, usize) {
+        match self {
+            Self::Concatenated => (1, gates),
+            Self::Separate => (gates, 1),
+        }
+    }
+}
+
 impl fmt::Display for GateLayout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -269,10 +280,7 @@ impl ModelConfig {
         if budget == 0 {
             return Ok(self.rank);
         }
-        let (trains, gates) = match self.gates {
-            GateLayout::Concatenated => (1, gates),
-            GateLayout::Separate => (gates, 1),
-        };
+        let (trains, gates) = self.gates.deal(gates);
         let shape = |rank| TtShape::uniform(&self.input_modes, &self.output_modes, rank, gates);
         let (mut rank, mut before) = (0, None);
         loop {

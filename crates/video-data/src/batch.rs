@@ -117,13 +117,11 @@ impl Batch {
             let frames = store.frames(pick.clip);
             let before = self.frames.len();
             match &pick.frames {
-                Frames::Sampled(Sampling { every: 0 | 1, max_frames }) => {
-                    let count = max_frames.unwrap_or(usize::MAX).saturating_mul(m).min(frames.len());
-                    self.frames.extend_from_slice(&frames[..count]);
+                Frames::Sampled(Sampling { every: 0 | 1, .. }) => {
+                    self.frames.extend_from_slice(&frames[..rows(pick) * m]);
                 }
                 Frames::Sampled(sampling) => {
-                    let count = sampling.count(frames.len() / m);
-                    for frame in frames.chunks_exact(m).step_by(sampling.every).take(count) {
+                    for frame in frames.chunks_exact(m).step_by(sampling.every).take(rows(pick)) {
                         self.frames.extend_from_slice(frame);
                     }
                 }

@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::alternating::{Alternating, Model, best, singular_columns};
 use super::full::{Decomposed, Fit, Full, transposed};
-use super::scale::{norm, restore, shift, tame_all, times_two_to};
+use super::scale::{norm_or_infinite, restore, shift, tame_all};
 use super::svd::possible;
 use super::{Core, Scalar};
 use crate::Result;
@@ -131,11 +131,7 @@ impl Terms {
     fn columns(&self, k: usize) -> (Vec<f64>, Vec<f64>) {
         let rows = self.blocks[k].len() / self.rank;
         let columns = transposed((&self.blocks[k], rows, self.rank));
-        let size = |column| {
-            let (mantissa, exponent) = norm(column);
-            times_two_to(mantissa, exponent)
-        };
-        let norms = columns.chunks_exact(rows).map(size).collect();
+        let norms = columns.chunks_exact(rows).map(norm_or_infinite).collect();
         (columns, norms)
     }
 

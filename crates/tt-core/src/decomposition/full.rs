@@ -1,6 +1,6 @@
 //! Full tensors in `f64` whose axes come in any order: what every decomposition but TT-SVD works on.
 
-use super::scale::{norm, tame, times_two_to};
+use super::scale::{norm, norm_or_infinite, tame, times_two_to};
 use super::{Core, Scalar, linear, whole};
 use crate::{Error, Result};
 
@@ -22,8 +22,7 @@ impl Full {
 
     /// The Frobenius norm.
     pub(super) fn norm(&self) -> f64 {
-        let (mantissa, exponent) = norm(&self.values);
-        times_two_to(mantissa, exponent)
+        norm_or_infinite(&self.values)
     }
 
     /// The same tensor with its axes in this order.

@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::alternating::{Alternating, Model, best};
 use super::full::{Decomposed, Fit, Full};
-use super::scale::{norm, restore, shift, tame_all, times_two_to};
+use super::scale::{norm_or_infinite, restore, shift, tame_all};
 use super::{Core, Scalar, Truncation, linear};
 use crate::rng::{Stream, stream};
 use crate::{Error, Result};
@@ -248,11 +248,7 @@ impl Model for Ring {
 
     /// All cores get one norm.
     fn finish(&mut self, _: &mut Full) -> Result<()> {
-        let size = |core: &Core<f64>| {
-            let (mantissa, exponent) = norm(&core.values);
-            times_two_to(mantissa, exponent)
-        };
-        let norms: Vec<f64> = self.cores.iter().map(size).collect();
+        let norms: Vec<f64> = self.cores.iter().map(|core| norm_or_infinite(&core.values)).collect();
         let logarithm = norms.iter().map(|norm| norm.ln()).sum::<f64>() / norms.len() as f64;
         if logarithm.is_finite() {
             for (core, norm) in self.cores.iter_mut().zip(norms) {

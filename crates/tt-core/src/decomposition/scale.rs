@@ -16,6 +16,12 @@ pub(super) fn times_two_to(value: f64, by: i64) -> f64 {
     value * 2_f64.powi(first) * 2_f64.powi(second) * 2_f64.powi(by - first - second)
 }
 
+/// Frobenius norm; infinite where `f64` cannot hold it.
+pub(super) fn norm_or_infinite(values: &[f64]) -> f64 {
+    let (mantissa, exponent) = norm(values);
+    times_two_to(mantissa, exponent)
+}
+
 /// Frobenius norm as `(m, e)`, `m · 2^e`, summed in `f64`; e is 0 unless the squares leave the range of `f64`.
 pub(super) fn norm<T: Scalar>(values: &[T]) -> (f64, i64) {
     let squares = |by: i64| values.iter().map(|v| times_two_to(v.to_f64(), by).powi(2)).sum::<f64>();

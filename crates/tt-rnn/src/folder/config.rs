@@ -193,10 +193,7 @@ impl Config {
                 (Input::Dense, Some(Steps::new(cell, built.dense_hidden, built.gate_activation)))
             }
             Form::Recurrent { cell, input, frozen: false } if input == TRAIN => {
-                let (gates, trains) = match built.gates {
-                    GateLayout::Concatenated => (cell.gates(), 1),
-                    GateLayout::Separate => (1, cell.gates()),
-                };
+                let (trains, gates) = built.gates.deal(cell.gates());
                 let hidden = built.output_modes.iter().product();
                 let rank = built.train_rank(cell.gates())?;
                 let input = train(&built.input_modes, rank, gates, trains)?;

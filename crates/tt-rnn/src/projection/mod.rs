@@ -6,6 +6,7 @@
 //! [`Projection`] and one line beside [`DENSE`] and [`TRAIN`].
 
 mod dense;
+mod gates;
 pub(crate) mod network;
 mod train;
 
