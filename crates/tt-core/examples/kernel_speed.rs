@@ -1,8 +1,8 @@
 //! Prints how far the fused TT layer is from the arithmetic floor of this machine, shape by shape.
 //!
-//! `cargo run --release -p tt-core --example kernel_speed [frames] [rounds] [shape]`; one thread, u8 frames, minimum
+//! `cargo run --release -p tt-core --example kernel_speed [frames] [rounds] [shape] [room]`; one thread, u8 frames, minimum
 //! process CPU time. The floor counts multiply-accumulates without recomputation: forward once, backward
-//! twice less the last core's input gradient; "x floor" is the time over the floor at the measured peak.
+//! twice less the last core's input gradient; `room` is the bytes that the forward pass may save for the backward pass; "x floor" is the time over the floor at the measured peak.
 #![expect(clippy::print_stdout, reason = "a table for people")]
 
 use std::hint::black_box;
@@ -18,10 +18,12 @@ fn main() -> Result<()> {
     let rounds = arguments.next().map_or(Ok(30), |text| text.parse())?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     let only = arguments.next();
-    pool.install(|| table(frames, rounds, only.as_deref()))
+    let room = arguments.next().map(|text| text.parse()).transpose()?;
+    let saved = || room.map_or_else(Saved::default, Saved::with_room);
+    pool.install(|| table(frames, rounds, only.as_deref(), &saved))
 }
 
-fn table(frames: usize, rounds: usize, only: Option<&str>) -> Result<()> {
+fn table(frames: usize, rounds: usize, only: Option<&str>, saved: &dyn Fn() -> Saved) -> Result<()> {
     let peak = bench::fma_peak_gflops();
     println!("FMA peak {peak:.1} GFLOP/s, read {:.1} GB/s, {frames} frames", bench::read_bandwidth_gbs());
     println!(
@@ -40,19 +42,24 @@ fn table(frames: usize, rounds: usize, only: Option<&str>) -> Result<()> {
         ("ucf11-r16", TtShape::uniform(&[8, 20, 20, 18], &[4; 4], 16, 3)?),
     ];
     for (name, shape) in shapes.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
-        measure(name, &shape, frames, rounds, peak)?;
+        measure(name, &shape, [frames, rounds], peak, saved())?;
     }
     Ok(())
 }
 
-fn measure(name: &str, shape: &TtShape, frames: usize, rounds: usize, peak: f64) -> Result<()> {
+fn measure(
+    name: &str,
+    shape: &TtShape,
+    [frames, rounds]: [usize; 2],
+    peak: f64,
+    mut saved: Saved,
+) -> Result<()> {
     let mut stream = rng::stream(1, "example/kernel_speed");
     let x: Vec<u8> = (0..frames * shape.in_features()).map(|_| stream.random()).collect();
     let mut draw = |n: usize| (0..n).map(|_| stream.random::<f32>() - 0.5).collect::<Vec<_>>();
     let (cores, dout) = (draw(shape.params()), draw(frames * shape.out_features()));
     let (mut out, mut dcores) = (vec![0.0; frames * shape.out_features()], vec![0.0; shape.params()]);
     let fused = Fused::new(shape, Affine { scale: 1.0 / 255.0, shift: 0.0 });
-    let mut saved = Saved::default();
     let mut best = [f64::MAX; 2];
     for _ in 0..rounds {
         let start = bench::cpu_time_s();

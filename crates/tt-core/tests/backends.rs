@@ -103,6 +103,16 @@ fn against_reference(case: &Case, isa: Isa, u8_input: bool) {
     let bound: Vec<f64> = bound.x.iter().map(|v| scale.abs() * v).collect();
     close(&format!("{what} dx"), &dx, &dx64, &bound, depth(shape, n));
 
+    for room in [0, saved.bytes() / 2] {
+        let what = format!("{what}, room for {room} bytes");
+        let mut some = Saved::with_room(room);
+        fused.forward(rows, &case.cores, &mut plain, Some(&mut some)).unwrap();
+        assert!(some.bytes() <= room, "{what}: {}", some.bytes());
+        let (mut computed, mut dx_computed) = (vec![f32::NAN; dcores.len()], vec![f32::NAN; dx.len()]);
+        fused.backward(rows, &case.cores, &some, &case.dout, &mut computed, Some(&mut dx_computed)).unwrap();
+        assert!(plain == out && computed == dcores && dx_computed == dx, "{what}");
+    }
+
     let mut fixed = Fused::with_isa(shape, affine, isa).fixed(&case.cores).unwrap();
     let mut again = vec![f32::NAN; out.len()];
     fixed.forward(rows, &mut again).unwrap();

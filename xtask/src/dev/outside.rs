@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn every_check_can_be_started_and_says_what_it_needs() {
         let checks = checks(&Repo::find().unwrap()).unwrap();
-        for name in ["browser", "cluster", "onnx", "peers", "python"] {
+        for name in ["browser", "cluster", "onnx", "peers", "publish", "python"] {
             assert!(checks.iter().any(|check| check.name == name), "{name}");
         }
         for check in checks {

@@ -171,7 +171,7 @@ impl Call<'_> {
         unsafe { product(self.kernels, &m, RowCount { outer: rows, inner: 1 }, step.m) }
     }
 
-    /// Backward pass of some frames: adds to `gradient`, overwrites `dx` if wanted.
+    /// Backward pass of some frames, of which the first are `saved`: adds to `gradient`, overwrites `dx` if wanted.
     pub(super) fn backward(
         &self,
         x: Rows,
@@ -197,33 +197,45 @@ impl Call<'_> {
             }
         } else {
             flow.resize(plan.flow);
+            let mut own = std::mem::take(&mut work.frame);
+            own.resize(plan.saved);
             for (frame, dout) in dout.chunks_exact(plan.outputs).enumerate() {
                 for (value, &place) in dout.iter().zip(&plan.order) {
                     let (row, column) = (place as usize / first.columns, place as usize % first.columns);
                     flow[row * first.width + column] = *value;
                 }
-                let saved = &saved[frame * plan.saved..][..plan.saved];
+                let x = x.range(frame * plan.inputs, plan.inputs);
+                let saved = saved.get(frame * plan.saved..(frame + 1) * plan.saved);
+                let keep = saved.is_none() && plan.pair.is_none();
+                let tensors = match saved {
+                    Some(tensors) => tensors,
+                    None => {
+                        self.running(x, &mut own, keep.then_some(plan.block_backward), work);
+                        &own
+                    }
+                };
                 for k in 0..plan.steps.len() - 2 {
-                    let input = &saved[plan.steps[k + 1].saved..];
+                    let input = &tensors[plan.steps[k + 1].saved..];
                     let (from, to) = flow.split_at_mut(plan.steps[k + 1].flow);
                     let from = &from[plan.steps[k].flow..];
                     self.core_gradient(k, plan.steps[k].outer, input, from, gradient);
                     self.flow_back(k, plan.steps[k].outer, from, to, &mut work.expanded);
                 }
-                let x = x.range(frame * plan.inputs, plan.inputs);
                 let dx = dx.as_mut().map(|dx| &mut dx[frame * plan.inputs..][..plan.inputs]);
-                self.last_two_back(x, &flow, gradient, dx, work);
+                self.last_two_back(x, &flow, keep, gradient, dx, work);
             }
+            work.frame = own;
         }
         work.flow = flow;
     }
 
     /// The last two steps of a frame, block by block: through the gradient of their product, or with `T_{d-1}`
-    /// computed again.
+    /// computed again unless it is `kept`.
     fn last_two_back(
         &self,
         x: Rows,
         flow: &[f32],
+        kept: bool,
         gradient: &mut [f32],
         mut dx: Option<&mut [f32]>,
         work: &mut Workspace,
@@ -236,22 +248,31 @@ impl Call<'_> {
             let rows = q * step.m;
             let input = self.block(x, start, q);
             let from = &flow[step.flow + start * step.rho * step.width..][..q * step.rho * step.width];
-            work.last.resize(rows * last.width);
+            let tensor = if kept {
+                &mut work.last[self.kept(start)..][..rows * last.width]
+            } else {
+                work.last.resize(rows * last.width);
+                &mut work.last[..]
+            };
             if let Some(pair) = plan.pair {
                 let ahead = Ahead::of(input, q);
                 let input = as_f32(self.kernels, input, &mut work.pixels);
                 self.pair_gradient(q, input, ahead, from, &mut gradient[pair..]);
                 if dx.is_some() {
-                    self.flow_back(k, q, from, &mut work.last, &mut work.expanded);
+                    self.flow_back(k, q, from, tensor, &mut work.expanded);
                 }
             } else {
-                let input = self.last_step(input, &mut work.last, &mut work.pixels);
-                self.core_gradient(k, q, &work.last, from, gradient);
-                self.flow_back(k, q, from, &mut work.last, &mut work.expanded);
-                self.core_gradient(k + 1, rows, input, &work.last, gradient);
+                let input = if kept {
+                    as_f32(self.kernels, input, &mut work.pixels)
+                } else {
+                    self.last_step(input, tensor, &mut work.pixels)
+                };
+                self.core_gradient(k, q, tensor, from, gradient);
+                self.flow_back(k, q, from, tensor, &mut work.expanded);
+                self.core_gradient(k + 1, rows, input, tensor, gradient);
             }
             if let Some(dx) = &mut dx {
-                self.input_gradient(rows, &work.last, &mut dx[start * step.m * last.m..][..rows * last.m]);
+                self.input_gradient(rows, tensor, &mut dx[start * step.m * last.m..][..rows * last.m]);
             }
         }
     }

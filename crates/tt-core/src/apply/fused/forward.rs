@@ -13,7 +13,7 @@ use crate::simd::Buffer;
 pub(super) struct Workspace {
     /// Pixels of a block as f32.
     pub(super) pixels: Buffer,
-    /// `T_{d-1}` of a block, then its gradient.
+    /// `T_{d-1}` of a block, or of all blocks of a frame where it is kept, then its gradient.
     pub(super) last: Buffer,
     /// `T_1 … T_{d-2}` of a frame where nobody saves them.
     pub(super) frame: Buffer,
@@ -155,14 +155,8 @@ impl Call<'_> {
         unsafe { product(self.kernels, &m, rows, step.columns) }
     }
 
-    /// Forward pass of some frames: `out [frames, N]`, `saved [frames, plan.saved]` if wanted.
-    pub(super) fn forward(
-        &self,
-        x: Rows,
-        out: &mut [f32],
-        mut saved: Option<&mut [f32]>,
-        work: &mut Workspace,
-    ) {
+    /// Forward pass of some frames: `out [frames, N]`; `saved [at most frames, plan.saved]` of the first of them.
+    pub(super) fn forward(&self, x: Rows, out: &mut [f32], saved: &mut [f32], work: &mut Workspace) {
         let plan = self.plan;
         if plan.steps.len() == 1 {
             let frames = out.len() / plan.outputs;
@@ -175,22 +169,32 @@ impl Call<'_> {
         work.out.resize(plan.outputs);
         for (frame, out) in out.chunks_exact_mut(plan.outputs).enumerate() {
             let x = x.range(frame * plan.inputs, plan.inputs);
-            let tensors = match &mut saved {
-                Some(saved) => &mut saved[frame * plan.saved..][..plan.saved],
-                None => &mut own[..],
-            };
-            self.last_two(x, tensors, work);
-            for k in (0..plan.steps.len() - 2).rev() {
-                let step = &plan.steps[k];
-                let (before, after) = tensors.split_at_mut(plan.steps[k + 1].saved);
-                let to = if k == 0 { &mut work.out[..] } else { &mut before[step.saved..] };
-                self.step(k, step.outer, after, to);
+            let tensors = saved.get_mut(frame * plan.saved..(frame + 1) * plan.saved).unwrap_or(&mut own);
+            self.running(x, tensors, None, work);
+            if plan.steps.len() > 2 {
+                self.step(0, 1, &tensors[plan.steps[1].saved..], &mut work.out);
             }
             for (value, &place) in out.iter_mut().zip(&plan.order) {
                 *value = work.out[place as usize];
             }
         }
         work.frame = own;
+    }
+
+    /// `T_{d-2} … T_1` of a frame; with two cores that is `T_0`, in `work.out`. With `keep`, the size of a block,
+    /// `T_{d-1}` of every block stays in `work.last`, where [`Call::kept`] says.
+    pub(super) fn running(&self, x: Rows, tensors: &mut [f32], keep: Option<usize>, work: &mut Workspace) {
+        let steps = &self.plan.steps;
+        self.last_two(x, tensors, keep, work);
+        for k in (1..steps.len() - 2).rev() {
+            let (before, after) = tensors.split_at_mut(steps[k + 1].saved);
+            self.step(k, steps[k].outer, after, &mut before[steps[k].saved..]);
+        }
+    }
+
+    /// Where `T_{d-1}` of the block from `start` on is kept: room for its gradient too.
+    pub(super) fn kept(&self, start: usize) -> usize {
+        start * self.plan.steps[self.plan.steps.len() - 2].m * self.plan.last().width
     }
 
     /// The input of `q` values of q from `start` on, of a frame.
@@ -200,18 +204,25 @@ impl Call<'_> {
     }
 
     /// The last two steps of a frame, block by block: `x -> T_{d-1} -> T_{d-2}`.
-    fn last_two(&self, x: Rows, tensors: &mut [f32], work: &mut Workspace) {
+    fn last_two(&self, x: Rows, tensors: &mut [f32], keep: Option<usize>, work: &mut Workspace) {
         let plan = self.plan;
         let k = plan.steps.len() - 2;
         let step = &plan.steps[k];
         let to = if k == 0 { &mut work.out[..] } else { &mut tensors[step.saved..] };
         let per_q = step.rho * step.columns;
-        for start in (0..step.outer).step_by(plan.block_forward) {
-            let q = plan.block_forward.min(step.outer - start);
+        if keep.is_some() {
+            work.last.resize(self.kept(step.outer));
+        }
+        let block = keep.unwrap_or(plan.block_forward);
+        for start in (0..step.outer).step_by(block) {
+            let q = block.min(step.outer - start);
             let input = self.block(x, start, q);
-            work.last.resize(q * step.m * plan.last().columns);
-            self.last_step(input, &mut work.last, &mut work.pixels);
-            self.step(k, q, &work.last, &mut to[start * per_q..]);
+            if keep.is_none() {
+                work.last.resize(q * step.m * plan.last().columns);
+            }
+            let last = &mut work.last[keep.map_or(0, |_| self.kept(start))..];
+            self.last_step(input, last, &mut work.pixels);
+            self.step(k, q, last, &mut to[start * per_q..]);
         }
     }
 }

@@ -34,14 +34,41 @@ use crate::{Result, TtShape};
 pub use crate::simd::Isa;
 
 /// What the forward pass keeps for the backward pass: the running tensor after each core but the first and
-/// the last. Reusable; grows to the largest batch seen.
-#[derive(Debug, Default)]
+/// the last, of as many rows as there is room for; the backward pass computes those of the other rows again. Reusable;
+/// grows to the largest batch seen.
+#[derive(Debug)]
 pub struct Saved {
     tensors: Buffer,
     rows: usize,
+    room: usize,
+}
+
+impl Default for Saved {
+    /// With room for 192 MiB: 4,096 frames of the paper's layers, more than a batch of common clips has.
+    fn default() -> Self {
+        Self::with_room(192 << 20)
+    }
 }
 
 impl Saved {
+    /// With room for so many bytes. What does not fit is computed again, to the same bits.
+    pub fn with_room(bytes: usize) -> Self {
+        Self { tensors: Buffer::default(), rows: 0, room: bytes / size_of::<f32>() }
+    }
+
+    /// Makes room for `rows` rows of `each` numbers, or as many as fit.
+    fn grow(&mut self, rows: usize, each: usize) -> &mut [f32] {
+        self.rows = rows;
+        self.tensors.resize(rows.min(self.room / each.max(1)) * each);
+        &mut self.tensors
+    }
+
+    /// What is kept of `count` rows from `start` on, of `each` numbers.
+    fn of(&self, start: usize, count: usize, each: usize) -> &[f32] {
+        let place = |row: usize| (row * each).min(self.tensors.len());
+        &self.tensors[place(start)..place(start + count)]
+    }
+
     /// Bytes held for the rows of the last forward pass.
     pub fn bytes(&self) -> usize {
         self.tensors.len() * size_of::<f32>()
@@ -82,7 +109,7 @@ impl FixedCores {
     pub fn forward(&mut self, rows: Rows, out: &mut [f32]) -> Result<()> {
         let plan = &self.layer.plan;
         check("output", out.len(), row_count(rows.len(), plan.inputs)? * plan.outputs)?;
-        self.layer.call(&self.packed).forward(rows, out, None, &mut self.work);
+        self.layer.call(&self.packed).forward(rows, out, &mut [], &mut self.work);
         Ok(())
     }
 }
@@ -117,7 +144,7 @@ impl Fused {
         self.isa
     }
 
-    /// Bytes that [`Saved`] holds per row.
+    /// Bytes that [`Saved`] holds per row it keeps.
     pub fn saved_bytes_per_row(&self) -> usize {
         self.plan.saved * size_of::<f32>()
     }
@@ -151,28 +178,14 @@ impl Fused {
             let input = |index: usize, outputs: usize| {
                 rows.range(index * item * plan.inputs, outputs / plan.outputs * plan.inputs)
             };
-            let outs = out.par_chunks_mut(item * plan.outputs).enumerate();
-            match saved {
-                Some(saved) if plan.saved > 0 => {
-                    saved.tensors.resize(n * plan.saved);
-                    saved.rows = n;
-                    outs.zip(saved.tensors.par_chunks_mut(item * plan.saved)).for_each(
-                        |((index, out), saved)| {
-                            self.workspaces
-                                .with(|work| call.forward(input(index, out.len()), out, Some(saved), work));
-                        },
-                    );
-                }
-                saved => {
-                    if let Some(saved) = saved {
-                        saved.tensors.resize(0);
-                        saved.rows = n;
-                    }
-                    outs.for_each(|(index, out)| {
-                        self.workspaces.with(|work| call.forward(input(index, out.len()), out, None, work));
-                    });
-                }
-            }
+            let saved = saved.map_or(&mut [][..], |saved| saved.grow(n, plan.saved));
+            let kept = saved.par_chunks_mut((item * plan.saved).max(1));
+            let others = (kept.len()..n.div_ceil(item)).into_par_iter().map(|_| <&mut [f32]>::default());
+            out.par_chunks_mut(item * plan.outputs).zip(kept.chain(others)).enumerate().for_each(
+                |(index, (out, saved))| {
+                    self.workspaces.with(|work| call.forward(input(index, out.len()), out, saved, work));
+                },
+            );
         });
         Ok(())
     }
@@ -212,7 +225,7 @@ impl Fused {
         check("output gradient", dout.len(), n * plan.outputs)?;
         check("core gradient", dcores.len(), plan.params)?;
         check("rows of the saved forward pass", saved.rows, n)?;
-        check("saved tensors", saved.tensors.len(), n * plan.saved)?;
+        check("saved tensors", saved.tensors.len(), n.min(saved.room / plan.saved.max(1)) * plan.saved)?;
         if let Some(dx) = &dx {
             check("input gradient", dx.len(), rows.len())?;
         }
@@ -253,7 +266,7 @@ impl Fused {
             self.workspaces.with(|work| {
                 call.backward(
                     rows.range(start * plan.inputs, count * plan.inputs),
-                    &saved.tensors[start * plan.saved..][..count * plan.saved],
+                    saved.of(start, count, plan.saved),
                     &dout[start * plan.outputs..][..count * plan.outputs],
                     gradient,
                     dx,
