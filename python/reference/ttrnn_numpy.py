@@ -45,13 +45,14 @@ class Model:
         """Of a clip's frames those that the model is to see, of frames at the rate of the configuration."""
         rule = self.config["frames"]
         kept = frames[:: rule["every"]]
-        if rule["max_frames"]:
-            kept = kept[: rule["max_frames"]]
+        most, total, window = rule["max_frames"], len(kept), rule.get("window", "first")
+        if 0 < most < total:
+            first = (total - most) // 2 if window == "middle" else 0
+            kept = kept[_middles(most, total)] if window == "even" else kept[first : first + most]
         take, total = rule["take"], len(kept)
         if take is None:
             return kept
-        middles = [(2 * i + 1) * total // (2 * take) for i in range(take)]
-        return kept[middles if total > take else [min(i, total - 1) for i in range(take)]]
+        return kept[_middles(take, total) if total > take else [min(i, total - 1) for i in range(take)]]
 
     def predict(self, frames):
         """Probabilities of the classes `[K]` of one clip, from uint8 frames `[T, height, width, 3]` (red, green,
@@ -151,6 +152,11 @@ def _read_config(path):
     return config
 
 
+def _middles(parts, total):
+    """The middles of equal parts of so many frames."""
+    return [(2 * i + 1) * total // (2 * parts) for i in range(parts)]
+
+
 def _misfits(config):
     """What does not fit in a configuration, in words; nothing of one that does."""
     frames, given, steps, classes = (config[key] for key in ["frames", "input", "steps", "classes"])
@@ -158,6 +164,9 @@ def _misfits(config):
     least = {"width": 1, "height": 1, "fps": 1, "every": 1, "max_frames": 0, "warm_up_to": 0}
     least.update(scale=-np.inf, shift=-np.inf)
     yield from (f"frames.{key} is {frames[key]}" for key in least if not frames[key] >= least[key])
+    window = frames.get("window", "first")
+    if window not in ("first", "even", "middle") or (window != "first" and not frames["max_frames"]):
+        yield f"frames.window is {window!r}, frames.max_frames {frames['max_frames']}"
     if not classes or len(set(classes)) < len(classes) or config["multi_label"] not in (False, True):
         yield f"classes {classes} are none, or one is there twice"
     cell = steps and steps["cell"]

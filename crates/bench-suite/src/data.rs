@@ -7,9 +7,7 @@ use anyhow::{Result, bail};
 use std::sync::Arc;
 use tt_core::rng::stream;
 use tt_rnn::models::FrameChoice;
-use video_data::batch::{
-    BatchLoader, Frames as ClipFrames, Pick, Sampling, Spare, even_frames, random_frames,
-};
+use video_data::batch::{BatchLoader, Pick, Sampling, Spare, Window, even_frames, random_frames};
 use video_data::split;
 use video_data::store::Store;
 
@@ -32,31 +30,20 @@ pub enum Frames<'a> {
 /// Batches read ahead.
 const BATCHES_AHEAD: usize = 1;
 
-/// Which frames of each clip a batch holds.
+/// Which frames of each clip a batch holds, of those that the experiment's sampling keeps.
 #[derive(Debug, Clone, Copy)]
-pub enum FramePick<'a> {
-    /// All frames.
-    All,
-    /// This many, evenly spaced.
-    EvenlySpaced(usize),
-    /// This many, drawn in time order from a named stream per clip.
-    Random {
-        /// Frames per clip.
-        n: usize,
-        /// Seed of the streams.
-        seed: u64,
-        /// Purpose of the streams; the clip's number is appended.
-        purpose: &'a str,
-    },
+pub struct FramePick<'a> {
+    /// The model's choice.
+    pub choice: FrameChoice,
+    /// Seed and purpose of the streams that draw, one per clip, whose number is appended; none where nothing is drawn:
+    /// in evaluation.
+    pub drawn: Option<(u64, &'a str)>,
 }
 
 impl FramePick<'_> {
     /// The frames that a model sees in evaluation.
     pub(crate) fn evaluation(choice: FrameChoice) -> Self {
-        match choice {
-            FrameChoice::All => Self::All,
-            FrameChoice::Even(n) | FrameChoice::Drawn(n) => Self::EvenlySpaced(n),
-        }
+        Self { choice, drawn: None }
     }
 }
 
@@ -83,13 +70,23 @@ pub struct Fold {
     pub digest: String,
 }
 
+/// Which frames of a clip an experiment keeps.
+pub(crate) fn sampling(spec: &Spec) -> Sampling {
+    let data = &spec.data;
+    let window = match data.window.as_str() {
+        "even" => Window::Even,
+        "random" => Window::Random,
+        _ => Window::First,
+    };
+    Sampling { every: data.every, max_frames: (data.max_frames > 0).then_some(data.max_frames), window }
+}
+
 impl Clips {
     /// Wraps an open store for an experiment.
     pub fn new(store: Store, spec: &Spec, multi_label: bool) -> Self {
         let left_out = store.left_out().iter();
-        let max_frames = (spec.data.max_frames > 0).then_some(spec.data.max_frames);
         Self {
-            sampling: Sampling { every: spec.data.every, max_frames },
+            sampling: sampling(spec),
             classes: store.info().classes.clone(),
             multi_label,
             batch: spec.train.batch,
@@ -128,16 +125,14 @@ impl Clips {
     /// The content of each batch.
     pub(crate) fn picks(&self, order: &[usize], pick: &FramePick<'_>) -> Vec<Vec<Pick>> {
         let pick_of = |clip: usize| {
-            let length = self.length(clip);
-            let thinned = |frames: Vec<u32>| {
-                ClipFrames::Listed(frames.iter().map(|frame| frame * self.sampling.every as u32).collect())
-            };
-            let frames = match *pick {
-                FramePick::All => ClipFrames::Sampled(self.sampling),
-                FramePick::EvenlySpaced(n) => thinned(even_frames(length, n)),
-                FramePick::Random { n, seed, purpose } => {
-                    thinned(random_frames(length, n, &mut stream(seed, &format!("{purpose}/clip{clip}"))))
-                }
+            let draws = |(seed, purpose)| stream(seed, &format!("{purpose}/clip{clip}"));
+            let mut rng = pick.drawn.map(draws);
+            let kept = self.sampling.frames(self.store.clips()[clip].frames, rng.as_mut());
+            let of_kept = |list: Vec<u32>| list.into_iter().map(|at| kept[at as usize]).collect();
+            let frames = match (pick.choice, &mut rng) {
+                (FrameChoice::All, _) => kept,
+                (FrameChoice::Drawn(n), Some(rng)) => of_kept(random_frames(kept.len(), n, rng)),
+                (FrameChoice::Even(n) | FrameChoice::Drawn(n), _) => of_kept(even_frames(kept.len(), n)),
             };
             Pick { clip, frames }
         };
@@ -172,6 +167,11 @@ impl Clips {
     /// Frames of a clip, as batched.
     pub fn length(&self, clip: usize) -> usize {
         self.sampling.count(self.store.clips()[clip].frames)
+    }
+
+    /// The most frames of a clip before any is cut off.
+    pub(crate) fn longest(&self) -> usize {
+        self.store.clips().iter().map(|clip| self.sampling.thinned(clip.frames)).max().unwrap_or(0)
     }
 
     /// Class names.

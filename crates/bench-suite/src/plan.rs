@@ -8,7 +8,7 @@ use crate::provenance::Code;
 use crate::record::{FINAL, LeftOut, Plan, PlannedCell};
 use crate::resolve::Resolved;
 use crate::sound;
-use crate::spec::{DataSpec, FORMAT_NAMES, ModelSpec, ProtocolSpec, Spec, TrainSpec};
+use crate::spec::{DataSpec, FORMAT_NAMES, ModelSpec, ProtocolSpec, Spec, SpecError, TrainSpec};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -50,6 +50,7 @@ pub fn plan(
     };
     let (data, data_kind) = match frames {
         Frames::Known(clips) => {
+            check_length(spec, clips)?;
             warn(spec, clips)?;
             resolved.data_used(clips.len(), sound::used(&all_labels(clips)).len())
         }
@@ -92,6 +93,17 @@ pub fn plan(
         code: Code::default(),
         other_names: Vec::new(),
     })
+}
+
+/// A bound that no clip reaches would give the run of all frames a second name.
+fn check_length(spec: &Spec, clips: &Clips) -> Result<()> {
+    let (bound, longest) = (spec.data.max_frames, clips.longest());
+    if bound >= longest && bound > 0 {
+        let reason =
+            format!("no clip has more than {longest} frames: leave it at 0, which uses all, or set fewer");
+        return Err(SpecError::Value { key: "data.max_frames", value: bound.to_string(), reason }.into());
+    }
+    Ok(())
 }
 
 /// Warns of classes without clips, and of folds without training clips of a class.

@@ -1,16 +1,16 @@
 //! Applies a trained model to video files, decoded as its training clips were.
 
 use crate::device::{DeviceName, Precision, open};
+use crate::export;
 use crate::model_file;
 use crate::places::frame_spec;
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use tt_rnn::folder::{self, FpsRule};
-use tt_rnn::models::{FrameChoice, Mode, Model, PackedFrames, probabilities};
+use tt_rnn::folder::{self, FpsRule, Frames};
+use tt_rnn::models::{Mode, Model, PackedFrames, probabilities};
 use video_data::FrameSpec;
-use video_data::batch::{Sampling, even_frames};
 use video_data::decode::{Decoder, Limits, find_worker};
 use video_data::name::escape;
 use video_data::rate::Rate;
@@ -81,7 +81,7 @@ pub fn predict(options: &PredictOptions, show: &mut dyn FnMut(&Prediction)) -> R
 /// A model with its final weights.
 struct Trained {
     frames: FrameSpec,
-    sampling: Sampling,
+    rule: Frames,
     classes: Vec<String>,
     multi_label: bool,
     model: Box<dyn Model>,
@@ -95,21 +95,21 @@ impl Trained {
             return Self::of_folder(&options.model, device);
         }
         let (about, spec, model) = model_file::load(&options.model, &device)?;
-        let (frames, sampling) = (frame_spec(&spec)?, sampling(spec.data.every, spec.data.max_frames));
-        Ok(Self { frames, sampling, classes: about.classes, multi_label: about.multi_label, model, device })
+        let (frames, rule) = (frame_spec(&spec)?, export::frames(&spec, model.as_ref())?);
+        Ok(Self { frames, rule, classes: about.classes, multi_label: about.multi_label, model, device })
     }
 
     fn of_folder(dir: &Path, device: Device) -> Result<Self> {
         let folder::Trained { config, model, .. } = folder::load_on(dir, &device)?;
-        let frames = &config.frames;
-        let rate = match frames.fps_rule {
-            FpsRule::Exactly => Rate::Exactly(frames.fps),
-            FpsRule::AtMost => Rate::AtMost(frames.fps),
+        let rule = config.frames;
+        let rate = match rule.fps_rule {
+            FpsRule::Exactly => Rate::Exactly(rule.fps),
+            FpsRule::AtMost => Rate::AtMost(rule.fps),
         };
-        let (width, height) = (frames.width as u32, frames.height as u32);
+        let (width, height) = (rule.width as u32, rule.height as u32);
         Ok(Self {
             frames: FrameSpec { width, height, rate, strict: false },
-            sampling: sampling(frames.every, frames.max_frames),
+            rule,
             classes: config.classes,
             multi_label: config.multi_label,
             model,
@@ -140,14 +140,8 @@ impl Trained {
 
     /// The frames that an evaluation of this clip would use: `[T, M]`, and T.
     fn sample(&self, mut bytes: Vec<u8>) -> Result<(Tensor, usize)> {
-        let (m, sampling) = (self.frames.frame_bytes(), &self.sampling);
-        let count = sampling.count(bytes.len() / m);
-        let kept: Vec<usize> = match self.model.frames() {
-            FrameChoice::Even(n) | FrameChoice::Drawn(n) => {
-                even_frames(count, n).into_iter().map(|frame| frame as usize * sampling.every).collect()
-            }
-            FrameChoice::All => (0..count).map(|frame| frame * sampling.every).collect(),
-        };
+        let m = self.frames.frame_bytes();
+        let kept = self.rule.kept(bytes.len() / m);
         if kept.iter().enumerate().all(|(at, frame)| at == *frame) {
             bytes.truncate(kept.len() * m);
         } else {
@@ -155,11 +149,6 @@ impl Trained {
         }
         Ok((Tensor::from_vec(bytes, (kept.len(), m), &self.device)?, kept.len()))
     }
-}
-
-/// Every k-th frame, at most so many; 0 for all.
-fn sampling(every: usize, max_frames: usize) -> Sampling {
-    Sampling { every, max_frames: (max_frames > 0).then_some(max_frames) }
 }
 
 /// The most probable classes, in falling order; of equals the first.

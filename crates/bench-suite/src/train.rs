@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{FrameChoice, Mode, Model, probabilities};
+use tt_rnn::models::{Mode, Model, probabilities};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::rates::Rates;
 
@@ -181,10 +181,7 @@ impl Run<'_> {
         order.shuffle(&mut stream(self.cell.seed, &name("shuffle")));
         let done = (progress.step * self.cell.spec.train.batch).min(order.len());
         let frames = name("frames");
-        let pick = match self.model.frames() {
-            FrameChoice::Drawn(n) => FramePick::Random { n, seed: self.cell.seed, purpose: &frames },
-            other => FramePick::evaluation(other),
-        };
+        let pick = FramePick { choice: self.model.frames(), drawn: Some((self.cell.seed, &frames)) };
         let mut pass = self.feed.pass(&order[done..], &pick);
         let (started, before) = (Instant::now(), progress.wall_s);
         while let Some((frames, clips)) = pass.next()? {

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use small::{Kind, MODELS, clip, exported, frames};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tt_rnn::folder::{CONFIG, Config, Frames, Numbers, WEIGHTS, read, save};
+use tt_rnn::folder::{CONFIG, Config, FrameWindow, Frames, Numbers, WEIGHTS, read, save};
 use tt_rnn::models::{Mode, Model, ModelConfig, PackedFrames, Readout, RecurrentForm, Stack, find};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
@@ -108,9 +108,31 @@ fn frames_are_chosen_as_the_configuration_says() {
     assert_eq!(plain.kept(4), [0, 1, 2, 3]);
     let rule = Frames { every: 3, max_frames: 2, ..plain.clone() };
     assert_eq!((rule.kept(10), rule.kept(3), rule.kept(0)), (vec![0, 3], vec![0], vec![]));
+    let long = |window| Frames { every: 2, max_frames: 3, window, ..plain.clone() };
+    let (even, inner) = (long(FrameWindow::Even), long(FrameWindow::Middle));
+    assert_eq!(even.kept(17), [2, 8, 14], "of nine frames the middles of three parts: 1, 4 and 7");
+    assert_eq!(inner.kept(17), [6, 8, 10], "of nine frames the three in the middle: 3, 4 and 5");
+    assert_eq!((even.kept(5), inner.kept(5)), (vec![0, 2, 4], vec![0, 2, 4]));
+    assert_eq!(
+        Frames { take: Some(2), ..inner }.kept(17),
+        [6, 10],
+        "of the three in the middle the first and last"
+    );
     let rule = Frames { every: 2, take: Some(3), ..plain };
     assert_eq!(rule.kept(17), [2, 8, 14], "of nine frames the middles of three parts: 1, 4 and 7");
     assert_eq!((rule.kept(3), rule.kept(0)), (vec![0, 2, 2], vec![]));
+}
+
+/// Which frames of a clip these are, only its end tells.
+#[test]
+fn a_window_has_no_stream() {
+    let (_, dir) = exported(&Kind { warm_up_to: 0, ..Kind::of("tt-gru") });
+    let path = dir.path().join(CONFIG);
+    let text = fs::read_to_string(&path).unwrap();
+    let even = text.replace("\"max_frames\": 0", "\"max_frames\": 2, \"window\": \"even\"");
+    fs::write(&path, even).unwrap();
+    let error = tt_rnn::load(dir.path()).unwrap().stream().unwrap_err().to_string();
+    assert!(error.contains("frames.window is not \"first\""), "{error}");
 }
 
 #[test]
@@ -143,6 +165,7 @@ fn a_configuration_that_does_not_fit_is_named() {
         ("tt-gru", "\"width\": 4", "\"widht\": 4", "unknown field `widht`"),
         ("tt-gru", "\"fps\": 24", "\"fps\": 0", "frames.fps is 0"),
         ("tt-gru", "\"every\": 1", "\"every\": 0", "frames.every is 0"),
+        ("tt-gru", "\"take\"", "\"window\": \"even\", \"take\"", "frames.window is there without"),
         ("tt-gru", "\"b\",", "\"a\",", "class \"a\" is there twice"),
         ("tt-gru", "\"hidden\": 6", "\"hidden\": 7", "output_modes multiply to 6, steps.hidden is 7"),
         ("tt-gru", "\"cell\": \"gru\"", "\"cell\": \"lstm\"", "do not fit model \"tt-gru\""),

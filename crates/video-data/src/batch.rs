@@ -9,26 +9,61 @@ use rand::RngExt;
 
 use crate::store::Store;
 
+/// Which frames stay where a clip has more than may be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Window {
+    /// Those at its start.
+    #[default]
+    First,
+    /// Evenly spaced ones.
+    Even,
+    /// Neighbours from anywhere: the place is drawn in training, and is the middle of the clip else.
+    Random,
+}
+
 /// Thinning in time, without decoding again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sampling {
     /// Keep every n-th frame, starting with the first; at least 1.
     pub every: usize,
-    /// Keep at most this many frames from the start of the clip; `None` keeps all.
+    /// Keep at most this many of them; `None` keeps all.
     pub max_frames: Option<usize>,
+    /// Which of them, where there are more.
+    pub window: Window,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { every: 1, max_frames: None }
+        Self { every: 1, max_frames: None, window: Window::First }
     }
 }
 
 impl Sampling {
+    /// Number of frames of `total` before any is cut off.
+    pub fn thinned(&self, total: usize) -> usize {
+        total.div_ceil(self.every)
+    }
+
     /// Number of frames kept out of `total`.
     pub fn count(&self, total: usize) -> usize {
-        total.div_ceil(self.every.max(1)).min(self.max_frames.unwrap_or(usize::MAX))
+        self.thinned(total).min(self.max_frames.unwrap_or(usize::MAX))
     }
+
+    /// The frames kept out of `total`, in order. A random window is drawn where there is a generator.
+    pub fn frames(&self, total: usize, rng: Option<&mut impl rand::Rng>) -> Vec<u32> {
+        let (all, count) = (self.thinned(total), self.count(total));
+        let frames: Vec<u32> = match (self.window, rng) {
+            (Window::Even, _) => even_frames(all, count),
+            (Window::First, _) => neighbours(0, count),
+            (Window::Random, None) => neighbours((all - count) / 2, count),
+            (Window::Random, Some(rng)) => neighbours(rng.random_range(0..=all - count), count),
+        };
+        frames.into_iter().map(|frame| frame * self.every as u32).collect()
+    }
+}
+
+fn neighbours(first: usize, count: usize) -> Vec<u32> {
+    (first as u32..(first + count) as u32).collect()
 }
 
 /// `n` of `total` frames drawn at random, in time order; the last is repeated if the clip is shorter.
@@ -62,22 +97,13 @@ fn repeat_last(mut frames: Vec<u32>, n: usize) -> Vec<u32> {
     frames
 }
 
-/// Which frames of a clip go into a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Frames {
-    /// All that this sampling keeps.
-    Sampled(Sampling),
-    /// These, in this order; each below the clip's number of frames.
-    Listed(Vec<u32>),
-}
-
 /// One clip of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pick {
     /// Index in the store.
     pub clip: usize,
-    /// Which frames.
-    pub frames: Frames,
+    /// Its frames in this order, each below the clip's number of frames.
+    pub frames: Vec<u32>,
 }
 
 /// A batch of B clips.
@@ -100,11 +126,7 @@ impl Batch {
     /// When a pick names a clip or a frame that is not there.
     pub fn fill(&mut self, store: &Store, picks: &[Pick]) {
         let m = store.frame_bytes();
-        let rows = |pick: &Pick| match &pick.frames {
-            Frames::Sampled(sampling) => sampling.count(store.frames(pick.clip).len() / m),
-            Frames::Listed(list) => list.len(),
-        };
-        let bytes = m * picks.iter().map(rows).sum::<usize>();
+        let bytes = m * picks.iter().map(|pick| pick.frames.len()).sum::<usize>();
         self.frames.clear();
         if self.frames.capacity() < bytes {
             // A new one, of the size: growing would copy what nobody reads.
@@ -115,23 +137,11 @@ impl Batch {
         self.clips.clear();
         for pick in picks {
             let frames = store.frames(pick.clip);
-            let before = self.frames.len();
-            match &pick.frames {
-                Frames::Sampled(Sampling { every: 0 | 1, .. }) => {
-                    self.frames.extend_from_slice(&frames[..rows(pick) * m]);
-                }
-                Frames::Sampled(sampling) => {
-                    for frame in frames.chunks_exact(m).step_by(sampling.every).take(rows(pick)) {
-                        self.frames.extend_from_slice(frame);
-                    }
-                }
-                Frames::Listed(list) => {
-                    for index in list.iter().map(|index| *index as usize) {
-                        self.frames.extend_from_slice(&frames[index * m..(index + 1) * m]);
-                    }
-                }
+            for run in pick.frames.chunk_by(|frame, next| frame + 1 == *next) {
+                let first = run[0] as usize;
+                self.frames.extend_from_slice(&frames[first * m..(first + run.len()) * m]);
             }
-            self.lengths.push((self.frames.len() - before) / m);
+            self.lengths.push(pick.frames.len());
             self.labels.push(store.clips()[pick.clip].labels.clone());
             self.clips.push(pick.clip);
         }
@@ -250,9 +260,26 @@ mod tests {
         assert!(counts.iter().all(|n| (1080..1320).contains(n)), "{counts:?}");
     }
 
+    /// Every 3rd of 20 frames are those of 0, 3, ..., 18: seven.
     #[test]
-    fn thinning_counts_what_it_keeps() {
-        let sampling = Sampling { every: 3, max_frames: Some(4) };
-        assert_eq!([1, 3, 4, 10, 100].map(|t| sampling.count(t)), [1, 1, 2, 4, 4]);
+    fn a_clip_that_is_too_long_is_cut_as_the_window_says() {
+        let of = |max_frames, window| Sampling { every: 3, max_frames, window };
+        assert_eq!([1, 3, 4, 10, 100].map(|t| of(Some(4), Window::Even).count(t)), [1, 1, 2, 4, 4]);
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let middle = |max, window| of(max, window).frames(20, None::<&mut ChaCha8Rng>);
+        assert_eq!(middle(None, Window::First), [0, 3, 6, 9, 12, 15, 18]);
+        assert_eq!(middle(Some(3), Window::First), [0, 3, 6]);
+        assert_eq!(middle(Some(3), Window::Even), [3, 9, 15]);
+        assert_eq!(middle(Some(3), Window::Random), [6, 9, 12]);
+        let mut drawn: Vec<Vec<u32>> =
+            (0..200).map(|_| of(Some(3), Window::Random).frames(20, Some(&mut rng))).collect();
+        drawn.sort();
+        drawn.dedup();
+        assert_eq!(drawn, [[0, 3, 6], [3, 6, 9], [6, 9, 12], [9, 12, 15], [12, 15, 18]]);
+        for window in [Window::First, Window::Even, Window::Random] {
+            let short = |rng| of(Some(9), window).frames(20, rng);
+            assert_eq!(short(Some(&mut rng)), middle(None, Window::First), "{window:?} cuts what is short");
+            assert!(of(Some(3), window).frames(0, Some(&mut rng)).is_empty());
+        }
     }
 }

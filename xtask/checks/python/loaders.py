@@ -22,6 +22,8 @@ DAMAGE = [
     ("steps.cell", "lstm", "tt-gru"),
     ("steps.hidden", 255, "255"),
     ("frames.every", 0, "frames.every is 0"),
+    ("frames.window", "last", "last"),
+    ("frames.window", "even", "frames.window"),
     ("frames.fps", 0, "frames.fps is 0"),
     ("frames.take", 6, "frames.take"),
     ("frames.width", None, "width"),

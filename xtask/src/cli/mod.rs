@@ -130,7 +130,7 @@ Examples:
   cargo xtask compare --devices cpu
   cargo xtask compare ucf11 --devices cpu --epochs 3 --dry-run")]
     Compare(Compare),
-    /// Vary one factor at a time on real clips, as experiments/ablation/<name>.toml says
+    /// Vary one factor at a time, as experiments/ablation/<name>.toml says
     #[command(after_help = "\
 Examples:
   cargo xtask ablation miracl-words --data /videos/miracl_words

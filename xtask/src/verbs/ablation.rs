@@ -103,6 +103,7 @@ fn about_of(name: &str, ablation: &Ablation, plan: &Plan) -> About {
         frames: plan.frames,
         finished: String::new(),
         defaults: ablation.factors.iter().map(|f| (f.name.clone(), f.default.clone())).collect(),
+        axes: ablation.factors.iter().filter_map(|f| Some((f.name.clone(), f.axis.clone()?))).collect(),
         config: plan.config.clone(),
         provenance: Vec::new(),
     }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::Duration;
 use tt_rnn::models::PackedFrames;
-use video_data::batch::{Batch, BatchLoader, Frames, Pick, Spare};
+use video_data::batch::{Batch, BatchLoader, Pick, Spare};
 
 /// The frames of some clips, and how they get to the device.
 #[derive(Debug)]
@@ -193,36 +193,27 @@ fn upload(clips: &Clips, wanted: &[&[usize]], device: &Device) -> Result<HashMap
         .collect()
 }
 
-/// The picked frames of a clip, `[T_b, M]`.
-fn picked(clip: &Tensor, frames: &Frames) -> Result<Tensor> {
-    let total = clip.dim(0)?;
+/// The picked frames of a clip, `[T_b, M]`; neighbours are not copied.
+fn picked(clip: &Tensor, frames: &[u32]) -> Result<Tensor> {
     Ok(match frames {
-        Frames::Sampled(sampling) if sampling.every <= 1 => clip.narrow(0, 0, sampling.count(total))?,
-        Frames::Sampled(sampling) => {
-            let count = sampling.count(total);
-            let list: Vec<u32> = (0..count).map(|i| (i * sampling.every) as u32).collect();
-            clip.index_select(&Tensor::from_vec(list, count, clip.device())?, 0)?
+        [first, ..] if frames.is_sorted_by(|frame, next| frame + 1 == *next) => {
+            clip.narrow(0, *first as usize, frames.len())?
         }
-        Frames::Listed(list) => clip.index_select(&Tensor::new(&list[..], clip.device())?, 0)?,
+        _ => clip.index_select(&Tensor::new(frames, clip.device())?, 0)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use video_data::batch::Sampling;
 
     #[test]
     fn frames_on_the_device_are_those_that_a_batch_would_hold() {
         let clip = Tensor::from_vec((0..14_u8).collect::<Vec<_>>(), (7, 2), &Device::Cpu).unwrap();
-        let first = |frames: Frames| -> Vec<u8> {
-            picked(&clip, &frames).unwrap().to_vec2::<u8>().unwrap().iter().map(|row| row[0] / 2).collect()
-        };
-        let sampled = |every, max_frames| Frames::Sampled(Sampling { every, max_frames });
-        assert_eq!(first(sampled(1, None)), [0, 1, 2, 3, 4, 5, 6]);
-        assert_eq!(first(sampled(1, Some(3))), [0, 1, 2]);
-        assert_eq!(first(sampled(3, None)), [0, 3, 6]);
-        assert_eq!(first(sampled(2, Some(3))), [0, 2, 4]);
-        assert_eq!(first(Frames::Listed(vec![1, 1, 5])), [1, 1, 5]);
+        let all: Vec<u32> = (0..7).collect();
+        for list in [&all[..], &[0, 1, 2], &[3, 4, 5], &[0, 3, 6], &[6], &[5, 4], &[1, 1, 5]] {
+            let rows = picked(&clip, list).unwrap().to_vec2::<u8>().unwrap();
+            assert_eq!(rows.iter().map(|row| u32::from(row[0] / 2)).collect::<Vec<_>>(), list);
+        }
     }
 }

@@ -10,14 +10,16 @@ use crate::results::{csv_bytes, machines, shown_line, write_atomic};
 use crate::text::{md_table, score};
 
 /// What [`derive()`] writes into a folder.
-pub const DERIVED: [&str; 4] = ["ablation.csv", "ablation.md", "ablation.svg", "ablation.png"];
+pub const DERIVED: [&str; 6] =
+    ["ablation.csv", "ablation.md", "ablation.svg", "ablation.png", "levels.svg", "levels.png"];
 
 /// Writes table, page and chart of an ablation from the run with the most cells.
 pub fn derive(dir: &Path) -> Result<()> {
     let shown = shown(dir)?;
     write_atomic(&dir.join("ablation.csv"), &csv_bytes(ABLATION_HEADER, &shown.table)?)?;
     write_atomic(&dir.join("ablation.md"), page(&shown).as_bytes())?;
-    charts::ablation(dir, &shown.about.title, &shown.table)
+    charts::ablation(dir, &shown.about.title, &shown.table)?;
+    charts::levels(dir, &shown.about, &shown.table)
 }
 
 fn page(Shown { about, table, run, others }: &Shown) -> String {
@@ -38,6 +40,9 @@ fn page(Shown { about, table, run, others }: &Shown) -> String {
         shown_line(run, others),
         machines(&about.provenance)
     );
+    if !about.axes.is_empty() {
+        text.push_str("\n![scores against levels that are numbers](levels.svg)\n");
+    }
     let range = |low: Option<f64>, high: Option<f64>| match (low, high) {
         (Some(low), Some(high)) => format!("{} to {}", score(low), score(high)),
         _ => String::new(),

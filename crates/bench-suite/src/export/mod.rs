@@ -4,6 +4,7 @@ mod card;
 mod scores;
 
 use crate::build::model_config;
+use crate::data::sampling;
 use crate::model_file;
 use crate::places::{frame_spec, write};
 use crate::record::{CellRecord, DataKind, FINAL, FinalRecord, Plan, PlannedCell};
@@ -14,9 +15,10 @@ use scores::Score;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tt_rnn::folder::{self, CONFIG, Config, FpsRule, Frames, Numbers};
+use tt_rnn::folder::{self, CONFIG, Config, FpsRule, FrameWindow, Frames, Numbers};
 use tt_rnn::models::{FrameChoice, Model};
 use tt_rnn::onnx::{self, Form};
+use video_data::batch::Window;
 use video_data::decode::SCALE_FLAGS;
 use video_data::rate::Rate;
 
@@ -117,6 +119,13 @@ pub fn export(options: &ExportOptions) -> Result<()> {
                 config.model
             );
         }
+        if config.frames.window != FrameWindow::First {
+            bail!(
+                "{} has no page: of a longer clip it sees {} frames, which only the end of the clip tells",
+                config.model,
+                config.frames.window
+            );
+        }
         let weights = weights.iter().cloned().collect();
         let graph = onnx::export(&config, &weights, Some(Form::Step), options.kept)?;
         std::fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
@@ -205,7 +214,8 @@ fn refuse_folder(ExportOptions { source, to, force, .. }: &ExportOptions) -> Res
     Ok(())
 }
 
-fn frames(spec: &Spec, model: &dyn Model) -> Result<Frames> {
+/// Which frames of a clip a trained model is to see, and how they are to be made.
+pub(crate) fn frames(spec: &Spec, model: &dyn Model) -> Result<Frames> {
     let (data, train) = (&spec.data, &spec.train);
     let (fps, fps_rule) = match frame_spec(spec)?.rate {
         Rate::Exactly(fps) => (fps, FpsRule::Exactly),
@@ -219,6 +229,11 @@ fn frames(spec: &Spec, model: &dyn Model) -> Result<Frames> {
         fps_rule,
         every: data.every,
         max_frames: data.max_frames,
+        window: match sampling(spec).window {
+            Window::First => FrameWindow::First,
+            Window::Even => FrameWindow::Even,
+            Window::Random => FrameWindow::Middle,
+        },
         take: match model.frames() {
             FrameChoice::All => None,
             FrameChoice::Even(n) | FrameChoice::Drawn(n) => Some(n),

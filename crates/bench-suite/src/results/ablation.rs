@@ -107,6 +107,9 @@ pub struct About {
     pub finished: String,
     /// Factor and default level, in order.
     pub defaults: Defaults,
+    /// Factor and what its levels are numbers of, for those that are drawn as a curve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub axes: Vec<(String, String)>,
     /// The base's configuration.
     pub config: String,
     /// What computed the cells: one entry unless they differ.
@@ -284,10 +287,10 @@ fn by_fold(cells: &[&CellRow]) -> (Vec<f64>, Vec<Fold>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn cell(factor: &str, level: &str, fold: usize, hits: &str) -> CellRow {
+    pub(crate) fn cell(factor: &str, level: &str, fold: usize, hits: &str) -> CellRow {
         let right = hits.bytes().filter(|b| *b == b'1').count();
         CellRow {
             factor: factor.into(),

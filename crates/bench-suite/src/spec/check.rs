@@ -16,6 +16,7 @@ impl Spec {
             let layouts = ["ucf11", "ucf11-rehearsal", "hollywood2", "youtube-celebrities", "folder"];
             nearest_or("data.render", &self.data.render, &layouts)?;
         }
+        nearest_or("data.window", &self.data.window, &["first", "even", "random"])?;
         nearest_or("model.gates", &self.model.gates, &["concatenated", "separate"])?;
         nearest_or(
             "model.core_init",
@@ -33,9 +34,21 @@ impl Spec {
         nearest_or("train.dense_masks", &self.train.dense_masks, &["shared", "per-gate"])?;
         nearest_or("train.lr_rule", &self.train.lr_rule, &["fan-in", "single"])?;
         self.check_modes()?;
+        self.check_window()?;
         self.check_padding()?;
         self.check_recurrent()?;
         self.check_numbers()
+    }
+
+    /// A window that nothing cuts.
+    fn check_window(&self) -> Result<()> {
+        if self.data.window == "first" || self.data.max_frames > 0 {
+            return Ok(());
+        }
+        let (key, value) = ("data.window", self.data.window.clone());
+        let reason =
+            "says which frames of a longer clip are used: set data.max_frames to how many, or leave it out";
+        Err(SpecError::Value { key, value, reason: reason.into() })
     }
 
     /// The padding of the released scripts is that of their models.

@@ -90,6 +90,10 @@ pub struct DataSpec {
     pub every: usize,
     /// Use at most this many frames of a clip; 0 for all.
     pub max_frames: usize,
+    /// Which of a longer clip's: the `first`, evenly spaced ones (`even`), or neighbours from a place that is drawn anew
+    /// every epoch (`random`; the middle ones in evaluation).
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub window: String,
     /// Whether frames may be shown in a committed report.
     pub redistributable: bool,
 }
@@ -178,6 +182,14 @@ fn is_two(number: &usize) -> bool {
 
 // Keys that came later are left out of a specification's text where they say what was always done: runs that were
 // recorded before keep their names.
+
+fn first() -> String {
+    "first".to_owned()
+}
+
+fn is_first(name: &str) -> bool {
+    name == "first"
+}
 
 fn one() -> usize {
     1
@@ -342,6 +354,7 @@ impl Spec {
                 height: 0,
                 every: 1,
                 max_frames: 0,
+                window: String::new(),
                 redistributable: false,
             },
             decode: DecodeSpec { strict: false },

@@ -27,6 +27,31 @@ fn a_killed_cell_of_two_layers_both_directions_and_a_factorized_u_ends_the_same(
     ]));
 }
 
+/// The windows of an epoch are drawn again as they were.
+#[test]
+fn a_killed_cell_of_random_windows_ends_the_same() {
+    check(&Run::new(&[
+        "model.names=[\"tt-gru\", \"tt-mlp\"]",
+        "train.epochs.tt-gru=40",
+        "train.epochs.tt-mlp=40",
+        "data.max_frames=5",
+        "data.window=random",
+    ]));
+}
+
+#[test]
+fn a_bound_that_no_clip_reaches_is_refused() {
+    let run = Run::new(&["model.names=[\"tt-gru\"]", "data.max_frames=17"]);
+    for (settings, expected) in [
+        (&["data.max_frames=18"][..], "no clip has more than 18 frames: leave it at 0"),
+        (&["data.every=2", "data.max_frames=9"], "no clip has more than 9 frames"),
+    ] {
+        let output = run.plan_command(settings).output().unwrap();
+        assert_eq!(output.status.code(), Some(64));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+}
+
 fn check(run: &Run) {
     for cell in run.cells() {
         run.finish(&cell, "--threads 1");

@@ -52,8 +52,11 @@ pub struct Frames {
     pub fps_rule: FpsRule,
     /// Every how manieth frame is used, from the first on.
     pub every: usize,
-    /// Frames used at most, from the start of the clip; 0 for all.
+    /// Frames used at most; 0 for all.
     pub max_frames: usize,
+    /// Which, where a clip has more. Left out where they are the first.
+    #[serde(default, skip_serializing_if = "FrameWindow::is_first")]
+    pub window: FrameWindow,
     /// So many of those at even distances (the middles of equal parts); none for all.
     pub take: Option<usize>,
     /// How the pictures were scaled for training.
@@ -64,6 +67,36 @@ pub struct Frames {
     pub shift: f32,
     /// Clips of fewer frames first run so many steps without input as they are short of; 0 for none.
     pub warm_up_to: usize,
+}
+
+/// Which frames a model sees of a clip that has more than it takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FrameWindow {
+    /// Those at its start.
+    #[default]
+    First,
+    /// Evenly spaced ones: the middles of equal parts.
+    Even,
+    /// Those in its middle, one after the other.
+    Middle,
+}
+
+impl FrameWindow {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+    fn is_first(&self) -> bool {
+        *self == Self::First
+    }
+}
+
+impl std::fmt::Display for FrameWindow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::First => "the first",
+            Self::Even => "evenly spaced",
+            Self::Middle => "the middle",
+        })
+    }
 }
 
 /// What the frames per second of a model are.
@@ -126,16 +159,26 @@ impl Frames {
 
     /// Which of a clip's `total` frames, at the model's rate, the model is to see; none of none.
     pub fn kept(&self, total: usize) -> Vec<usize> {
-        let most = if self.max_frames > 0 { self.max_frames } else { usize::MAX };
-        let count = total.div_ceil(self.every).min(most);
-        let chosen = |frame: usize| frame * self.every;
+        let all = total.div_ceil(self.every);
+        let count = if self.max_frames > 0 { all.min(self.max_frames) } else { all };
+        let kept = |at: usize| match self.window {
+            FrameWindow::First => at,
+            FrameWindow::Even => middle(at, count, all),
+            FrameWindow::Middle => (all - count) / 2 + at,
+        };
+        let chosen = |at: usize| kept(at) * self.every;
         match self.take {
             None => (0..count).map(chosen).collect(),
             Some(_) if count == 0 => Vec::new(),
             Some(n) if count <= n => (0..n).map(|i| chosen(i.min(count - 1))).collect(),
-            Some(n) => (0..n).map(|i| chosen((2 * i + 1) * count / (2 * n))).collect(),
+            Some(n) => (0..n).map(|i| chosen(middle(i, n, count))).collect(),
         }
     }
+}
+
+/// The middle of the `at`-th of `parts` equal parts of `total` frames.
+fn middle(at: usize, parts: usize, total: usize) -> usize {
+    (2 * at + 1) * total / (2 * parts)
 }
 
 impl Steps {
@@ -277,6 +320,9 @@ impl Config {
             if value == 0 {
                 return Err(format!("frames.{key} is 0"));
             }
+        }
+        if frames.max_frames == 0 && frames.window != FrameWindow::First {
+            return Err("frames.window is there without frames.max_frames".into());
         }
         if self.classes.is_empty() {
             return Err("classes is empty".into());

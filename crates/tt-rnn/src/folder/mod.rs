@@ -10,7 +10,7 @@ mod step;
 mod stream;
 mod tensors;
 
-pub use config::{Config, FORMAT, FpsRule, Frames, Input, Steps};
+pub use config::{Config, FORMAT, FpsRule, FrameWindow, Frames, Input, Steps};
 pub use numbers::Numbers;
 pub use stream::Stream;
 pub use tensors::from_checkpoint;

@@ -1,6 +1,7 @@
 //! A model frame by frame: what a camera needs.
 
 use super::Trained;
+use super::config::FrameWindow;
 use super::step::Step;
 use crate::models::{Form, find, squash};
 use crate::projection::Fixed;
@@ -39,8 +40,8 @@ impl Trained {
     /// The model as a stream, at the beginning of a clip.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a model without recurrence, and for one that begins short clips with steps without
-    /// input: how many, only the end of the clip tells.
+    /// [`Error::Unsupported`] for a model without recurrence, for one that begins short clips with steps without input, and
+    /// for one that sees other frames of a long clip than the first: how many and which, only the end of the clip tells.
     pub fn stream(&self) -> Result<Stream> {
         let (config, refused) = (&self.config, |reason: &str| {
             Err(Error::Unsupported(format!("{} cannot be given frame by frame: {reason}", self.config.model)))
@@ -50,6 +51,9 @@ impl Trained {
         };
         if config.frames.warm_up_to > 0 {
             return refused("frames.warm_up_to is not 0");
+        }
+        if config.frames.window != FrameWindow::First {
+            return refused("frames.window is not \"first\"");
         }
         let projection = (input.new)(&config.model_config()?, cell.gates())?;
         let value = |name: &str| -> Result<Vec<f32>> {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
-use tt_rnn::folder::{Config, FpsRule, Frames, Numbers, from_checkpoint, save};
+use tt_rnn::folder::{Config, FpsRule, FrameWindow, Frames, Numbers, from_checkpoint, save};
 use tt_rnn::models::{FormatSettings, FrameChoice, Model, ModelConfig, RecurrentForm, Stack, find};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
@@ -77,6 +77,7 @@ pub(crate) fn frames(model: &dyn Model, warm_up_to: usize) -> Frames {
         fps_rule: FpsRule::AtMost,
         every: 1,
         max_frames: 0,
+        window: FrameWindow::First,
         take: match model.frames() {
             FrameChoice::All => None,
             FrameChoice::Even(n) | FrameChoice::Drawn(n) => Some(n),

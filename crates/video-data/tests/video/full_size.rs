@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rand::SeedableRng as _;
-use video_data::batch::{BatchLoader, Frames, Pick, Sampling, Spare};
+use video_data::batch::{BatchLoader, Pick, Sampling, Spare, Window};
 use video_data::datasets::{Kind, Metric};
 use video_data::rate::Rate;
 use video_data::store::{FORMAT, Row, StoreInfo, Writer};
@@ -87,8 +87,11 @@ fn a_store_of_44_gigabytes_opens_at_once_and_is_never_loaded_whole() {
     assert!(by_groups.iter().all(|fold| (250..400).contains(&fold.len())));
 
     // Thinned in time without decoding anything again.
-    let sampling = Sampling { every: 24, max_frames: Some(10) };
-    let pick = |clip: &usize| Pick { clip: *clip, frames: Frames::Sampled(sampling) };
+    let sampling = Sampling { every: 24, max_frames: Some(10), window: Window::Even };
+    let pick = |clip: &usize| {
+        let frames = sampling.frames(store.clips()[*clip].frames, None::<&mut rand_chacha::ChaCha8Rng>);
+        Pick { clip: *clip, frames }
+    };
     let batches: Vec<Vec<Pick>> =
         by_clips[0].chunks(16).map(|clips| clips.iter().map(pick).collect()).collect();
     let m = store.frame_bytes();

@@ -33,6 +33,8 @@ pub(crate) struct Factor {
     /// Also on an inner split of the training folds.
     #[serde(default)]
     inner: bool,
+    /// What the levels are numbers of, where they are: then they are drawn as a curve too.
+    pub(crate) axis: Option<String>,
     levels: Vec<Level>,
 }
 
@@ -85,6 +87,16 @@ impl Ablation {
         let mut ablation: Self = toml::from_str(&text).with_context(|| shown.clone())?;
         if ablation.factors.iter().any(|factor| factor.name.is_empty()) {
             bail!("{shown}: a factor without a name");
+        }
+        for factor in ablation.factors.iter().filter(|factor| factor.axis.is_some()) {
+            let positive = |text: &str| text.parse::<f64>().is_ok_and(|at| at.is_finite() && at > 0.0);
+            if let Some(level) = factor.levels.iter().find(|level| !positive(&level.name)) {
+                bail!(
+                    "{shown}: factor {:?} has an axis, and level {:?} is no positive number",
+                    factor.name,
+                    level.name
+                );
+            }
         }
         ablation.text = text;
         Ok(ablation)
