@@ -87,9 +87,13 @@ fn compute(
         start: None,
         device: &device,
     };
-    let outcome = train(&cell)?;
+    let mut outcome = train(&cell)?;
     held.check(&options.id)?;
-    let about = About::of(plan, planned);
+    let mut about = About::of(plan, planned);
+    if let Some(standard) = &outcome.standard {
+        about.config = standard.settle(&Spec::from_toml(&plan.config, "plan.json")?).to_toml();
+        outcome.weights.extend(standard.tensors()?);
+    }
     model_file::save(&folder.join("weights.safetensors"), &outcome.weights, &about)?;
     let (origin, computed) = (origin(plan, held), computed(plan, clips)?);
     if planned.protocol == FINAL {
@@ -127,6 +131,7 @@ fn compute(
         saturated_gates: outcome.saturated_gates,
         frames_wait: outcome.frames_wait,
         system: outcome.system,
+        standard: outcome.standard.map(|standard| standard.record()),
         split_digest: fold.digest,
         curve: outcome.curve,
         origin: Some(origin),

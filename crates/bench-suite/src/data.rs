@@ -7,7 +7,9 @@ use anyhow::{Result, bail};
 use std::sync::Arc;
 use tt_core::rng::stream;
 use tt_rnn::models::FrameChoice;
-use video_data::batch::{BatchLoader, Pick, Sampling, Spare, Window, even_frames, random_frames};
+use video_data::batch::{
+    Batch, BatchLoader, Pick, Sampling, Spare, Standard, Values, Window, even_frames, random_frames,
+};
 use video_data::split;
 use video_data::store::Store;
 
@@ -118,8 +120,14 @@ impl Clips {
     }
 
     /// Batches of clips in this order, read ahead into `spare` memory; `pick` selects the frames of each clip.
-    pub fn batches(&self, order: &[usize], pick: &FramePick<'_>, spare: Spare) -> BatchLoader {
-        BatchLoader::new(Arc::clone(&self.store), self.picks(order, pick), BATCHES_AHEAD, spare)
+    pub fn batches(
+        &self,
+        order: &[usize],
+        pick: &FramePick<'_>,
+        spare: Spare,
+        standard: Option<Arc<Standard>>,
+    ) -> BatchLoader {
+        BatchLoader::new(Arc::clone(&self.store), self.picks(order, pick), BATCHES_AHEAD, spare, standard)
     }
 
     /// The content of each batch.
@@ -139,9 +147,9 @@ impl Clips {
         order.chunks(self.batch).map(|clips| clips.iter().copied().map(pick_of).collect()).collect()
     }
 
-    /// Bytes of a frame, M.
+    /// Numbers of a frame, M.
     pub(crate) fn features(&self) -> usize {
-        self.store.frame_bytes()
+        self.store.info().spec.numbers()
     }
 
     /// Sets of clips with the same frames.
@@ -202,6 +210,14 @@ impl Clips {
     /// All stored frames of a clip, u8 `[T, H, W, C]`.
     pub(crate) fn frames_of(&self, clip: usize) -> &[u8] {
         self.store.frames(clip)
+    }
+
+    /// All stored frames of a clip: T, and the numbers `[T, M]`, standardized where that is asked for.
+    pub(crate) fn values(&self, clip: usize, standard: Option<&Standard>) -> (usize, Values) {
+        let length = self.store.clips()[clip].frames;
+        let mut batch = Batch::default();
+        batch.fill(&self.store, &[Pick { clip, frames: (0..length as u32).collect() }], standard);
+        (length, batch.frames)
     }
 
     /// Clips left out, each with its reason.

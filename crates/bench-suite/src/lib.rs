@@ -54,6 +54,8 @@ pub mod results;
 mod sound;
 pub mod spec;
 #[cfg(feature = "engine")]
+pub mod standard;
+#[cfg(feature = "engine")]
 pub mod state;
 pub mod stats;
 #[cfg(feature = "engine")]

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use video_data::Content;
 use video_data::datasets::{FrameSpec, Kind};
 use video_data::rate::Rate;
 
@@ -42,10 +43,18 @@ pub(crate) fn kind_of(name: &str) -> Result<Kind> {
 pub(crate) fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
     let rate = match kind_of(&spec.data.dataset)? {
         Kind::Folder => Rate::AtMost(spec.data.fps),
+        Kind::Rows => {
+            let content = match spec.data.element.as_str() {
+                "u8" => Content::Bytes,
+                "f32" => Content::Floats,
+                _ => bail!("what the files of {} hold is known once they are read", spec.name),
+            };
+            return Ok(FrameSpec::rows(content, spec.data.width as u32));
+        }
         _ => Rate::Exactly(spec.data.fps),
     };
     let strict = spec.decode.strict;
-    Ok(FrameSpec { width: spec.data.width as u32, height: spec.data.height as u32, rate, strict })
+    Ok(FrameSpec { strict, ..FrameSpec::rgb(spec.data.width as u32, spec.data.height as u32, rate) })
 }
 
 /// Writes a file atomically.

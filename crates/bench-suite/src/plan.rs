@@ -81,7 +81,7 @@ pub fn plan(
         data_digest,
         clips: clip_count,
         frames: frame_count,
-        frame_bytes: spec.features(),
+        frame_bytes: spec.frame_bytes(),
         left_out,
         with_errors: if let Frames::Known(clips) = frames { clips.with_errors() } else { 0 },
         copies: if let Frames::Known(clips) = frames { clips.copies() } else { Vec::new() },
@@ -129,7 +129,11 @@ fn all_labels(clips: &Clips) -> Vec<&[usize]> {
 /// Whose rows of the paper stand beside the results: those of the layout, for its sample too.
 fn paper_rows(resolved: &Resolved) -> String {
     let data = &resolved.spec.data;
-    if data.dataset == "folder" { resolved.spec.name.clone() } else { data.dataset.clone() }
+    if ["folder", "rows"].contains(&data.dataset.as_str()) {
+        resolved.spec.name.clone()
+    } else {
+        data.dataset.clone()
+    }
 }
 
 /// Clips and frames on both sides of a fold.
@@ -208,7 +212,7 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let copies = if spec.model.bidirectional { 4 } else { 3 };
     let bytes = 16 * size.params_total
         + 4 * size.params_frozen
-        + batch_frames * (copies * spec.features() + saved_per_frame);
+        + batch_frames * (copies * spec.batched_bytes() + saved_per_frame);
     PlannedCell {
         model: model.to_owned(),
         protocol: spec.protocol.kind.clone(),

@@ -108,7 +108,7 @@ impl Trained {
         };
         let (width, height) = (rule.width as u32, rule.height as u32);
         Ok(Self {
-            frames: FrameSpec { width, height, rate, strict: false },
+            frames: FrameSpec::rgb(width, height, rate),
             rule,
             classes: config.classes,
             multi_label: config.multi_label,

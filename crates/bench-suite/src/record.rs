@@ -45,6 +45,9 @@ pub struct CellRecord {
     /// What the system did meanwhile, without the first epoch; none in old records and where there is one epoch only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<SystemUse>,
+    /// What the numbers of frames were brought to; none where `train.standardize` says none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standard: Option<StandardRecord>,
     /// SHA-256 over the fold's training and test clip names.
     pub split_digest: String,
     /// One row per epoch.
@@ -68,6 +71,21 @@ pub struct SystemUse {
     pub page_faults_per_step: f64,
     /// The system's share of the CPU time.
     pub share: f64,
+}
+
+/// A standardization fitted on the training frames of a fold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StandardRecord {
+    /// `all` numbers alike, or every number of a frame (`feature`).
+    pub by: String,
+    /// Mean of all numbers; none with `feature`, whose means are beside the weights.
+    pub mean: Option<f64>,
+    /// What `x - mean` is multiplied by; likewise.
+    pub scale: Option<f64>,
+    /// Numbers that are the same in all training frames: their scale is 1.
+    pub constant: usize,
+    /// SHA-256 over the means, then the scales, as f32, little-endian.
+    pub sha256: String,
 }
 
 /// The protocol that holds out no clip: a model for use, without a score.

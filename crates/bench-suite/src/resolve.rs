@@ -13,6 +13,7 @@ use video_data::datasets::{self, Dataset, Kind};
 use video_data::import::{self, Options, ensure_store};
 use video_data::sample::{self, Layout, SampleInfo};
 use video_data::store::Store;
+use video_data::{Content, npy};
 
 /// Seed of rendered samples: part of what a sample is, not of a run.
 const SAMPLE_SEED: u64 = 0;
@@ -83,7 +84,6 @@ pub fn resolve(
     overrides: &Overrides,
 ) -> Result<(Resolved, Option<Dataset>)> {
     let mut spec = Spec::load(root, name, overrides)?;
-    plan_modes(&mut spec)?;
     let places = Places::of_root(root);
     let own = places.data.join(&spec.data.folder);
     let kind = kind_of(&spec.data.dataset)?;
@@ -98,6 +98,7 @@ pub fn resolve(
         let render = Some(Layout::from_name(render).context("no sample has that layout")?);
         let data_kind = DataKind::Sample;
         let clips = ClipCount { found: 0, expected: 0 };
+        plan_modes(&mut spec)?;
         return Ok((Resolved { spec, folder: own, data, data_kind, clips, multi_label, render }, None));
     }
     if choice.split.is_some() && kind != Kind::Folder {
@@ -120,12 +121,13 @@ pub fn resolve(
             .require_complete()
             .context("the dataset is incomplete (--allow-partial runs on what is there)")?;
     }
+    complete(&mut spec, &dataset)?;
     let asked =
         overrides.protocol.is_some() || overrides.set.iter().any(|set| set.starts_with("protocol.kind"));
-    if kind == Kind::Folder && dataset.has_split() && !asked && spec.protocol.kind == "clips" {
+    if kind.is_own() && dataset.has_split() && !asked && spec.protocol.kind == "clips" {
         let official = Overrides { protocol: Some("official".into()), ..overrides.clone() };
         spec = Spec::load(root, name, &official)?;
-        plan_modes(&mut spec)?;
+        complete(&mut spec, &dataset)?;
         tracing::info!(
             "the clips have a split of their own: protocol official (--protocol clips deals folds)"
         );
@@ -136,6 +138,15 @@ pub fn resolve(
     let clips = ClipCount { found, expected: dataset.official.as_ref().map_or(found, |o| o.expected) };
     let multi_label = dataset.multi_label;
     Ok((Resolved { spec, folder, data, data_kind, clips, multi_label, render: None }, Some(dataset)))
+}
+
+/// Fills in what only the files tell, then what follows from it.
+fn complete(spec: &mut Spec, dataset: &Dataset) -> Result<()> {
+    if spec.has_rows() {
+        let (content, width) = npy::survey(dataset)?;
+        spec.adopt_rows(width as usize, if content == Content::Floats { "f32" } else { "u8" })?;
+    }
+    plan_modes(spec)
 }
 
 /// Fills in input modes left open (`[]`), as equal as the frame's size allows.
@@ -152,9 +163,7 @@ fn plan_modes(spec: &mut Spec) -> Result<()> {
         *modes = balanced_modes(size, order)?;
         tracing::info!("{key} planned: {modes:?}");
         if modes.iter().any(|mode| *mode as f64 > 2.0 * (size as f64).powf(1.0 / order as f64)) {
-            tracing::warn!(
-                "{key}: {size} has large prime factors; a neighbouring width or height splits better"
-            );
+            tracing::warn!("{key}: {size} has large prime factors; a neighbouring size splits better");
         }
     }
     Ok(())
@@ -165,13 +174,13 @@ fn clips_listed(spec: &Spec, dataset: &Dataset) -> (String, DataKind) {
     let kind = match &dataset.official {
         None => DataKind::Folder,
         // A user's list, even if complete, is not an official dataset.
-        Some(official) if official.is_complete() && dataset.kind == Kind::Folder => DataKind::Folder,
+        Some(official) if official.is_complete() && dataset.kind.is_own() => DataKind::Folder,
         Some(official) if official.is_complete() => DataKind::Official,
         Some(_) => DataKind::Partial,
     };
     let which = match &dataset.official {
         Some(official) if kind == DataKind::Partial => {
-            let whose = if dataset.kind == Kind::Folder { "listed" } else { "official" };
+            let whose = if dataset.kind.is_own() { "listed" } else { "official" };
             format!("INCOMPLETE, {clips} of the {whose} {} clips", official.expected)
         }
         _ => format!("{clips} clips of {} classes", dataset.classes.len()),
@@ -230,7 +239,7 @@ pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Frames<'stati
                 Kind::Ucf11 => 4_837,
                 Kind::Hollywood2 => 1_392,
                 Kind::YoutubeCelebrities => 399,
-                Kind::Folder => 0,
+                Kind::Folder | Kind::Rows => 0,
             };
             Frames::Estimated { classes: dataset.classes.clone(), clips, frames: clips * mean_tenths / 10 }
         }

@@ -7,6 +7,7 @@ use crate::events::{self, Events};
 use crate::metrics::{accuracy, argmax, mean_average_precision};
 use crate::record::{CurvePoint, PredictionRow, SystemUse, listed_class};
 use crate::spec::Spec;
+use crate::standard::Fitted;
 use crate::state::{Progress, Snapshot};
 use crate::stop::{STOP, Stopped};
 use crate::usage::SystemWork;
@@ -64,6 +65,8 @@ pub struct Outcome {
     pub frames_wait: Option<f64>,
     /// See [`crate::record::CellRecord::system`].
     pub system: Option<SystemUse>,
+    /// What the numbers of frames were brought to.
+    pub standard: Option<Fitted>,
     /// Final weights by name.
     pub weights: Vec<(String, Tensor)>,
     /// Use of a graphics card, if any.
@@ -86,7 +89,9 @@ struct Run<'a> {
 pub fn train(cell: &Training<'_>) -> Result<Outcome> {
     let classes = cell.clips.classes().len();
     let entry = tt_rnn::models::find(cell.model)?;
-    let mut config = model_config(cell.spec, classes)?;
+    let standard = Fitted::of(cell.spec, cell.clips, cell.train);
+    let settled = standard.as_ref().map(|standard| standard.settle(cell.spec));
+    let mut config = model_config(settled.as_ref().unwrap_or(cell.spec), classes)?;
     config.precision = cell.device.precision().into();
     let model = entry.build(&config, &cell.device.device, cell.seed)?;
     if let Some(start) = cell.start {
@@ -104,8 +109,10 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
     let optimizer = Optimizer::new(adam, rates, model.parameters())?;
     let multi_label = cell.clips.multi_label();
     let (trained, waited) = (Duration::ZERO, Duration::ZERO);
-    let feed = Feed::new(cell.clips, &[cell.train, cell.test], cell.device)?;
-    Run { cell, feed: &feed, model, optimizer, classes, multi_label, trained, waited }.run()
+    let of_batches = standard.as_ref().and_then(Fitted::of_batches);
+    let feed = Feed::new(cell.clips, &[cell.train, cell.test], cell.device, of_batches)?;
+    let run = Run { cell, feed: &feed, model, optimizer, classes, multi_label, trained, waited };
+    Ok(Outcome { standard, ..run.run()? })
 }
 
 impl Run<'_> {
@@ -159,6 +166,7 @@ impl Run<'_> {
             saturated_gates,
             frames_wait,
             system,
+            standard: None,
             weights,
             card: self.cell.device.card_use(self.feed.is_resident()),
         })

@@ -290,6 +290,8 @@ fn wrong_specifications_say_what_is_right() {
         (vec!["data.window=evenly", "data.max_frames=9"], "did you mean \"even\"?"),
         (vec!["data.window=random"], "set data.max_frames to how many"),
         (vec!["data.max_frames=-1"], "integer `-1`, expected usize"),
+        (vec!["data.element=f32"], "is of loader rows: leave it out"),
+        (vec!["train.standardize=features"], "did you mean \"feature\"?"),
         (vec!["model.layers=0"], "model.layers = 0: must be at least 1"),
         (vec!["model.readout=men"], "did you mean \"mean\"?"),
         (vec!["model.layers=2", "train.warm_up_to=9"], "or leave model.layers, model.bidirectional"),
@@ -304,6 +306,16 @@ fn wrong_specifications_say_what_is_right() {
     ];
     for (set, expected) in cases {
         let text = load("ucf11", &set).unwrap_err();
+        assert!(text.contains(expected), "{set:?}: {text}");
+    }
+    for (set, expected) in [
+        (vec!["data.height=2"], "must be 1 with loader rows"),
+        (vec!["data.redistributable=true"], "rows are not shown"),
+        (vec!["data.render=ucf11"], "loader rows reads none"),
+        (vec!["data.element=f64"], "is u8 or f32"),
+        (vec!["model.names=[\"pooled-gru\"]"], "averages the pixels of pictures"),
+    ] {
+        let text = load("rows", &set).unwrap_err();
         assert!(text.contains(expected), "{set:?}: {text}");
     }
     assert!(load("ucf12", &[]).unwrap_err().contains("did you mean \"ucf11\"?"));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
+use crate::kind::Content;
 use crate::store::Store;
 
 /// Which frames stay where a clip has more than may be used.
@@ -106,11 +107,35 @@ pub struct Pick {
     pub frames: Vec<u32>,
 }
 
+/// Numbers of frames.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// As they are in a store of pictures or bytes.
+    Bytes(Vec<u8>),
+    /// Of a store of floats, or standardized.
+    Floats(Vec<f32>),
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self::Bytes(Vec::new())
+    }
+}
+
+/// What every number of a frame is brought to: `(x - mean) · scale`, `[M]` each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standard {
+    /// Means.
+    pub mean: Vec<f32>,
+    /// Factors.
+    pub scale: Vec<f32>,
+}
+
 /// A batch of B clips.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
-    /// Packed frames, u8 `[sum T_b, M]`: one clip after the other, no padding.
-    pub frames: Vec<u8>,
+    /// Packed frames `[sum T_b, M]`: one clip after the other, no padding.
+    pub frames: Values,
     /// Frames of each clip, `[B]`.
     pub lengths: Vec<usize>,
     /// Labels of each clip, `[B]` lists of class indices.
@@ -120,32 +145,83 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Copies the frames of `picks` out of the store, into the buffers this batch already has.
+    /// Copies the frames of `picks` out of the store, standardized where that is asked for, into the buffers this batch
+    /// already has.
     ///
     /// # Panics
     /// When a pick names a clip or a frame that is not there.
-    pub fn fill(&mut self, store: &Store, picks: &[Pick]) {
-        let m = store.frame_bytes();
-        let bytes = m * picks.iter().map(|pick| pick.frames.len()).sum::<usize>();
-        self.frames.clear();
-        if self.frames.capacity() < bytes {
-            // A new one, of the size: growing would copy what nobody reads.
-            self.frames = Vec::with_capacity(bytes);
-        }
+    pub fn fill(&mut self, store: &Store, picks: &[Pick], standard: Option<&Standard>) {
         self.lengths.clear();
         self.labels.clear();
         self.clips.clear();
         for pick in picks {
-            let frames = store.frames(pick.clip);
-            for run in pick.frames.chunk_by(|frame, next| frame + 1 == *next) {
-                let first = run[0] as usize;
-                self.frames.extend_from_slice(&frames[first * m..(first + run.len()) * m]);
-            }
             self.lengths.push(pick.frames.len());
             self.labels.push(store.clips()[pick.clip].labels.clone());
             self.clips.push(pick.clip);
         }
+        let count = store.info().spec.numbers() * self.lengths.iter().sum::<usize>();
+        let runs = picks.iter().flat_map(|pick| runs(store, pick));
+        let before = std::mem::take(&mut self.frames);
+        self.frames = match (store.info().spec.content, standard) {
+            (Content::Floats, standard) => {
+                let mut values = before.floats(count);
+                for run in runs {
+                    let run = run.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four));
+                    match standard {
+                        None => values.extend(run),
+                        Some(standard) => values.extend(standard.of(run)),
+                    }
+                }
+                Values::Floats(values)
+            }
+            (_, Some(standard)) => {
+                let mut values = before.floats(count);
+                runs.for_each(|run| values.extend(standard.of(run.iter().map(|byte| f32::from(*byte)))));
+                Values::Floats(values)
+            }
+            (_, None) => {
+                let mut values = before.bytes(count);
+                runs.for_each(|run| values.extend_from_slice(run));
+                Values::Bytes(values)
+            }
+        };
     }
+}
+
+/// The frames of a pick, as bytes of the store; neighbours together.
+fn runs<'a>(store: &'a Store, pick: &'a Pick) -> impl Iterator<Item = &'a [u8]> {
+    let (frames, m) = (store.frames(pick.clip), store.frame_bytes());
+    pick.frames.chunk_by(|frame, next| frame + 1 == *next).map(move |run| {
+        let first = run[0] as usize;
+        &frames[first * m..(first + run.len()) * m]
+    })
+}
+
+impl Standard {
+    /// Whole frames, standardized.
+    fn of(&self, values: impl Iterator<Item = f32>) -> impl Iterator<Item = f32> {
+        let each = self.mean.iter().zip(&self.scale).cycle();
+        values.zip(each).map(|(value, (mean, scale))| (value - mean) * scale)
+    }
+}
+
+impl Values {
+    fn bytes(self, count: usize) -> Vec<u8> {
+        if let Self::Bytes(values) = self { emptied(values, count) } else { Vec::with_capacity(count) }
+    }
+
+    fn floats(self, count: usize) -> Vec<f32> {
+        if let Self::Floats(values) = self { emptied(values, count) } else { Vec::with_capacity(count) }
+    }
+}
+
+/// The buffer with room for so many numbers: a new one where it has less, since growing would copy what nobody reads.
+fn emptied<T>(mut values: Vec<T>, count: usize) -> Vec<T> {
+    if values.capacity() < count {
+        return Vec::with_capacity(count);
+    }
+    values.clear();
+    values
 }
 
 /// Batches that are done with, whose memory the next ones take: a batch of long clips has some hundred MB, and memory
@@ -177,12 +253,18 @@ pub struct BatchLoader {
 
 impl BatchLoader {
     /// Starts to read `plan`, one list of picks per batch, in that order, into the memory of `spare` batches.
-    pub fn new(store: Arc<Store>, plan: Vec<Vec<Pick>>, ahead: usize, spare: Spare) -> Self {
+    pub fn new(
+        store: Arc<Store>,
+        plan: Vec<Vec<Pick>>,
+        ahead: usize,
+        spare: Spare,
+        standard: Option<Arc<Standard>>,
+    ) -> Self {
         let (send, batches) = sync_channel(ahead);
         let thread = std::thread::spawn(move || {
             for picks in plan {
                 let mut batch = spare.take();
-                batch.fill(&store, &picks);
+                batch.fill(&store, &picks, standard.as_deref());
                 if let Err(unsent) = send.send(batch) {
                     return spare.give(unsent.0);
                 }

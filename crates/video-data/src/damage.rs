@@ -31,7 +31,7 @@ pub const CODECS: [(&str, &str); 4] = [("mpeg1", "mpg"), ("mpeg4", "avi"), ("h26
 /// Frames of the clips that are damaged.
 const FRAMES: u32 = 48;
 /// Every frame, small: damage shows at any size.
-const SPEC: FrameSpec = FrameSpec { width: 80, height: 60, rate: Rate::Native, strict: false };
+const SPEC: FrameSpec = FrameSpec::rgb(80, 60, Rate::Native);
 /// Silent mutants allowed, and out of how many: the rate of the `ffmpeg` command line.
 const SILENT_BAR: (u64, u64) = (29, 480);
 /// What a mutant may cost.

@@ -13,10 +13,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::dataset::{ClipRef, Dataset};
-use crate::decode::{Decoder, Limits, Outcome, SAMPLER_VERSION, SCALE_FLAGS, find_worker};
+use crate::decode::{Decoder, Limits, Outcome, SAMPLER_VERSION, SCALE_FLAGS, worker_for};
 use crate::digest;
 use crate::error::{Error, Result};
-use crate::kind::{FrameSpec, Split};
+use crate::kind::{Content, FrameSpec, Split};
 use crate::seen::Contents;
 use crate::store::{self, FORMAT, Row, Store, StoreInfo, Writer, store_dirs};
 
@@ -188,9 +188,9 @@ fn build(
     options: &Options,
     progress: &(dyn Fn(&Progress<'_>) + Sync),
 ) -> Result<Store> {
-    let program = options.worker.clone().map_or_else(find_worker, Ok)?;
+    let program = worker_for(spec, options.worker.as_deref())?;
     let mut decoder = Decoder::new(&program, options.limits);
-    let libav = decoder.libav()?;
+    let libav = if spec.content == Content::Rgb { decoder.libav()? } else { String::new() };
     // Never mix frames of two versions of libav.
     let writer = Writer::open(dir, &format!("{identity} {libav}"), spec.frame_bytes())?;
     let info = StoreInfo {

@@ -16,11 +16,14 @@ pub enum Kind {
     YoutubeCelebrities,
     /// Anyone's clips: `DIR/<class>/<group>/<clip>.*`.
     Folder,
+    /// Anyone's sequences of rows: `DIR/<class>/<group>/<name>.npy`.
+    Rows,
 }
 
 impl Kind {
     /// Every layout.
-    pub const ALL: [Self; 4] = [Self::Ucf11, Self::Hollywood2, Self::YoutubeCelebrities, Self::Folder];
+    pub const ALL: [Self; 5] =
+        [Self::Ucf11, Self::Hollywood2, Self::YoutubeCelebrities, Self::Folder, Self::Rows];
 
     /// The name used on the command line and in file names.
     pub fn name(self) -> &'static str {
@@ -29,6 +32,7 @@ impl Kind {
             Self::Hollywood2 => "hollywood2",
             Self::YoutubeCelebrities => "youtube-celebrities",
             Self::Folder => "folder",
+            Self::Rows => "rows",
         }
     }
 
@@ -37,20 +41,50 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The frames that the paper takes from this dataset (`folder`: 160×120 at the native rate, at most 24).
+    /// Whether it is somebody's own data, in folders by class, and no dataset with a name.
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Folder | Self::Rows)
+    }
+
+    /// The frames that the paper takes from this dataset (`folder`: 160×120 at the native rate, at most 24; `rows`: a row of
+    /// one byte, since only the files tell).
     pub fn frame_spec(self) -> FrameSpec {
         match self {
-            Self::Ucf11 => FrameSpec { width: 160, height: 120, rate: Rate::Exactly(24), strict: false },
-            Self::Hollywood2 => FrameSpec { width: 234, height: 100, rate: Rate::Exactly(12), strict: false },
-            Self::YoutubeCelebrities => {
-                FrameSpec { width: 160, height: 120, rate: Rate::Exactly(12), strict: false }
-            }
-            Self::Folder => FrameSpec { width: 160, height: 120, rate: Rate::AtMost(24), strict: false },
+            Self::Ucf11 => FrameSpec::rgb(160, 120, Rate::Exactly(24)),
+            Self::Hollywood2 => FrameSpec::rgb(234, 100, Rate::Exactly(12)),
+            Self::YoutubeCelebrities => FrameSpec::rgb(160, 120, Rate::Exactly(12)),
+            Self::Folder => FrameSpec::rgb(160, 120, Rate::AtMost(24)),
+            Self::Rows => FrameSpec::rows(Content::Bytes, 1),
         }
     }
 }
 
-/// Size and rate of the stored frames; RGB, so that `M = height · width · 3`.
+/// What a frame holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// Pixels of three bytes.
+    #[default]
+    Rgb,
+    /// A row of bytes.
+    Bytes,
+    /// A row of f32, little-endian.
+    Floats,
+}
+
+impl Content {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+    fn is_rgb(&self) -> bool {
+        *self == Self::Rgb
+    }
+
+    /// Bytes of a number.
+    pub fn number_bytes(self) -> usize {
+        if self == Self::Floats { 4 } else { 1 }
+    }
+}
+
+/// Size and rate of the stored frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FrameSpec {
     /// Pixels per row.
@@ -64,12 +98,30 @@ pub struct FrameSpec {
     /// usable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub strict: bool,
+    /// What a frame holds.
+    #[serde(default, skip_serializing_if = "Content::is_rgb")]
+    pub content: Content,
 }
 
 impl FrameSpec {
-    /// Bytes of one frame, M = H·W·C.
+    /// Pictures of a size and rate, not strict.
+    pub const fn rgb(width: u32, height: u32, rate: Rate) -> Self {
+        Self { width, height, rate, strict: false, content: Content::Rgb }
+    }
+
+    /// Rows of so many numbers.
+    pub const fn rows(content: Content, width: u32) -> Self {
+        Self { width, height: 1, rate: Rate::Native, strict: false, content }
+    }
+
+    /// Numbers of one frame, M: H·W·C of pictures.
+    pub fn numbers(&self) -> usize {
+        self.width as usize * self.height as usize * if self.content == Content::Rgb { 3 } else { 1 }
+    }
+
+    /// Bytes of one frame.
     pub fn frame_bytes(&self) -> usize {
-        self.width as usize * self.height as usize * 3
+        self.numbers() * self.content.number_bytes()
     }
 }
 

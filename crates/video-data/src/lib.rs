@@ -1,11 +1,12 @@
-//! Video clips to u8 frames: datasets, decoding in worker processes, frame store, folds and batches.
+//! Video clips to u8 frames, or files of rows to numbers: datasets, decoding in worker processes, frame store, folds and
+//! batches.
 //!
 //! ```text
 //! datasets::scan(kind, dir)            -> Dataset          what lies on disk
 //! sample::ensure(layout, dir, seed, …) -> SampleInfo       the rendered default data
 //! import::ensure_store(&dataset, …)    -> Store            decoded once, memory-mapped afterwards
 //! split::folds_by_clips / _by_groups   -> Vec<Vec<usize>>  test clips of each fold
-//! batch::BatchLoader::new(store, …)    -> Batch            u8 [sum T_b, M], read ahead
+//! batch::BatchLoader::new(store, …)    -> Batch            u8 or f32 [sum T_b, M], read ahead
 //! ```
 //!
 //! ```no_run
@@ -57,6 +58,8 @@ mod kind;
 #[cfg(feature = "clips")]
 pub mod name;
 #[cfg(feature = "clips")]
+pub mod npy;
+#[cfg(feature = "clips")]
 pub mod rate;
 #[cfg(feature = "clips")]
 pub mod sample;
@@ -78,6 +81,6 @@ pub use datasets::scan;
 #[cfg(feature = "clips")]
 pub use error::{Error, Result};
 #[cfg(feature = "clips")]
-pub use kind::{FrameSpec, Kind};
+pub use kind::{Content, FrameSpec, Kind};
 #[cfg(feature = "clips")]
 pub use store::Store;

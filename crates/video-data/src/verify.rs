@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sha2::{Digest, Sha256};
 
 use crate::dataset::{ClipRef, Dataset};
-use crate::decode::{Decoder, find_worker};
+use crate::decode::{Decoder, worker_for};
 use crate::digest;
 use crate::error::{Error, Result};
 use crate::import::Options;
@@ -86,7 +86,7 @@ pub fn verify(
     options: &Options,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<Checked>> {
-    let program = options.worker.clone().map_or_else(find_worker, Ok)?;
+    let program = worker_for(spec, options.worker.as_deref())?;
     let rows: Option<BTreeMap<String, Row>> = match store {
         Some(store) => Some(store.rows()?.into_iter().map(|row| (row.clip.clone(), row)).collect()),
         None => None,

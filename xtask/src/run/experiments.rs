@@ -10,8 +10,8 @@ use crate::cli::selection::Selection;
 use crate::machine::devices;
 use crate::repo::Repo;
 
-/// The experiment for clips of one's own.
-const ANY_FOLDER: &str = "folder";
+/// The experiments for clips and for rows of one's own.
+const ANY_FOLDER: [&str; 2] = ["folder", "rows"];
 
 /// An experiment that will run.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ pub(crate) fn check(repo: &Repo, name: &str, selection: &Selection) -> Result<Ch
 /// Folders under `results/` that are no experiment's.
 const TAKEN: [&str; 7] = ["ablation", "bench", "compression", "devices", "models", "rates", "tuning"];
 
-/// The selection with the name of its results: `--name`, and for any folder of clips the folder's own, so that two such
+/// The selection with the name of its results: `--name`, and for any folder of clips or rows the folder's own, so that two such
 /// datasets have two names.
 ///
 /// # Errors
@@ -108,7 +108,7 @@ pub(crate) fn named(repo: &Repo, experiment: &str, selection: Selection) -> Resu
             }
             name.clone()
         }
-        (None, Some(dir)) if experiment == ANY_FOLDER => {
+        (None, Some(dir)) if ANY_FOLDER.contains(&experiment) => {
             let whole =
                 fs::canonicalize(dir).with_context(|| format!("--data {} cannot be read", dir.display()))?;
             let name = whole.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -116,7 +116,7 @@ pub(crate) fn named(repo: &Repo, experiment: &str, selection: Selection) -> Resu
                 name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
             match words.collect::<Vec<_>>().join("-") {
                 name if name.is_empty() => return Ok(selection),
-                name if is_taken(&name) => format!("{ANY_FOLDER}-{name}"),
+                name if is_taken(&name) => format!("{experiment}-{name}"),
                 name => name,
             }
         }
@@ -161,6 +161,7 @@ mod tests {
         let of = |folder: &str| name("folder", folder, None).unwrap();
         assert_eq!((of("My clips (2)"), of("b")), ("my-clips-2".to_owned(), "b".to_owned()));
         assert_eq!((of("ucf11"), of("devices")), ("folder-ucf11".to_owned(), "folder-devices".to_owned()));
+        assert_eq!(name("rows", "ucf11", None).unwrap(), "rows-ucf11");
         assert_eq!(name("ut-interaction", "b", None).unwrap(), "");
         assert_eq!(name("folder", "b", Some("mine")).unwrap(), "mine");
         for (bad, words) in

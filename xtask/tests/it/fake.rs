@@ -224,6 +224,7 @@ fn cell(planned: &PlannedCell) -> CellRecord {
         peak_rss_bytes: 90_000_000,
         params_input: planned.params_input,
         params_total: planned.params_total,
+        standard: None,
         saturated_gates: None,
         frames_wait: None,
         system: None,

@@ -38,6 +38,11 @@ impl Entry {
         if !spec.data.render.is_empty() {
             bail!("experiment {name:?} renders its own clips: there is nothing to prepare");
         }
+        if spec.has_rows() {
+            bail!(
+                "experiment {name:?} reads rows, which cargo xtask reproduce stores itself: these verbs are of clips"
+            );
+        }
         let kind = kind_of(&spec.data.dataset)?;
         let (places, frames) = (Places::of_root(root), frame_spec(&spec)?);
         let folder = places.data.join(&spec.data.folder);
@@ -58,7 +63,7 @@ impl Entry {
         let mut all = Vec::new();
         for name in names {
             let spec = Spec::load(root, &name, &Overrides::default())?;
-            if spec.data.render.is_empty() {
+            if spec.data.render.is_empty() && !spec.has_rows() {
                 all.push(Self::load(root, &name)?);
             }
         }

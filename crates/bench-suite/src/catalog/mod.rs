@@ -249,7 +249,7 @@ mod tests {
             name: "folder".into(),
             title: "clips".into(),
             kind: Kind::Folder,
-            frames: FrameSpec { width: 32, height: 24, rate: Rate::Native, strict: false },
+            frames: FrameSpec::rgb(32, 24, Rate::Native),
             folder: data.join("folder"),
             places: Places { data: data.to_path_buf() },
         }

@@ -7,9 +7,10 @@ use anyhow::Result;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor};
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tt_rnn::models::PackedFrames;
-use video_data::batch::{Batch, BatchLoader, Pick, Spare};
+use video_data::batch::{Batch, BatchLoader, Pick, Spare, Standard, Values};
 
 /// The frames of some clips, and how they get to the device.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct Feed<'a> {
     /// u8 `[T, M]` by clip, if all of them stay on the device.
     resident: Option<HashMap<usize, Tensor>>,
     spare: Spare,
+    standard: Option<Arc<Standard>>,
     #[cfg(feature = "cuda")]
     uploader: std::cell::RefCell<Option<super::cuda::Uploader>>,
 }
@@ -45,8 +47,8 @@ struct Ready {
     clips: Vec<usize>,
 }
 
-/// Takes the memory out of a tensor of bytes, which must not be used after it.
-struct TakeBack(Cell<Vec<u8>>);
+/// Takes the memory out of a tensor, which must not be used after it.
+struct TakeBack(Cell<Values>);
 
 impl InplaceOp1 for TakeBack {
     fn name(&self) -> &'static str {
@@ -54,23 +56,33 @@ impl InplaceOp1 for TakeBack {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
-        if let CpuStorage::U8(bytes) = storage {
-            self.0.set(std::mem::take(bytes));
+        match storage {
+            CpuStorage::U8(bytes) => self.0.set(Values::Bytes(std::mem::take(bytes))),
+            CpuStorage::F32(floats) => self.0.set(Values::Floats(std::mem::take(floats))),
+            _ => {}
         }
         Ok(())
     }
 }
 
 impl<'a> Feed<'a> {
-    /// A feed of the clips in `wanted`, whose frames are copied to the device once if they fit.
+    /// A feed of the clips in `wanted`, whose frames, standardized where that is asked for, are copied to the device once
+    /// if they fit.
     ///
     /// # Errors
     /// A failed copy.
-    pub fn new(clips: &'a Clips, wanted: &[&[usize]], opened: &Opened) -> Result<Self> {
+    pub fn new(
+        clips: &'a Clips,
+        wanted: &[&[usize]],
+        opened: &Opened,
+        standard: Option<Standard>,
+    ) -> Result<Self> {
         let bytes: u64 =
             wanted.iter().copied().flatten().map(|clip| clips.frames_of(*clip).len() as u64).sum();
+        // Bytes become floats.
+        let bytes = if standard.is_some() { 4 * bytes } else { bytes };
         let resident = if bytes <= opened.room_for_frames() {
-            Some(upload(clips, wanted, &opened.device)?)
+            Some(upload(clips, wanted, &opened.device, standard.as_ref())?)
         } else {
             None
         };
@@ -78,6 +90,7 @@ impl<'a> Feed<'a> {
             clips,
             device: opened.device.clone(),
             spare: Spare::default(),
+            standard: standard.map(Arc::new),
             #[cfg(feature = "cuda")]
             uploader: std::cell::RefCell::new(if resident.is_none() { opened.uploader()? } else { None }),
             resident,
@@ -91,12 +104,13 @@ impl<'a> Feed<'a> {
 
     /// The batches of these clips in this order.
     pub fn pass(&self, order: &[usize], pick: &FramePick<'_>) -> Pass<'_> {
+        let batches = || self.clips.batches(order, pick, self.spare.clone(), self.standard.clone());
         let source = if self.resident.is_some() {
             Source::Resident(self.clips.picks(order, pick).into_iter())
         } else if self.device.is_cpu() {
-            Source::Lent(self.clips.batches(order, pick, self.spare.clone()), None)
+            Source::Lent(batches(), None)
         } else {
-            Source::Copied(self.clips.batches(order, pick, self.spare.clone()), None)
+            Source::Copied(batches(), None)
         };
         Pass { feed: self, source }
     }
@@ -107,11 +121,16 @@ impl<'a> Feed<'a> {
         let rows: usize = batch.lengths.iter().sum();
         let (lengths, clips) = (batch.lengths.clone(), batch.clips.clone());
         #[cfg(feature = "cuda")]
-        if let Some(uploader) = self.uploader.borrow_mut().as_mut() {
-            let rows = uploader.upload(&batch.frames, features)?;
+        if let (Some(uploader), Values::Bytes(frames)) = (self.uploader.borrow_mut().as_mut(), &batch.frames)
+        {
+            let rows = uploader.upload(frames, features)?;
             return Ok(Ready { frames: PackedFrames { rows, lengths }, clips });
         }
-        let rows = Tensor::from_slice(&batch.frames, (rows, features), &self.device)?;
+        let shape = (rows, features);
+        let rows = match &batch.frames {
+            Values::Bytes(bytes) => Tensor::from_slice(bytes, shape, &self.device)?,
+            Values::Floats(floats) => Tensor::from_slice(floats, shape, &self.device)?,
+        };
         Ok(Ready { frames: PackedFrames { rows, lengths }, clips })
     }
 }
@@ -147,7 +166,7 @@ impl Pass<'_> {
                 let Some(mut batch) = loader.next() else { return Ok(None) };
                 let (lengths, clips) = (batch.lengths.clone(), batch.clips.clone());
                 let shape = (lengths.iter().sum::<usize>(), self.feed.clips.features());
-                let rows = Tensor::from_vec(std::mem::take(&mut batch.frames), shape, &self.feed.device)?;
+                let rows = tensor(std::mem::take(&mut batch.frames), shape, &self.feed.device)?;
                 *lent = Some((rows.clone(), batch));
                 Ok(Some((PackedFrames { rows, lengths }, clips)))
             }
@@ -180,17 +199,24 @@ impl Pass<'_> {
     }
 }
 
-fn upload(clips: &Clips, wanted: &[&[usize]], device: &Device) -> Result<HashMap<usize, Tensor>> {
-    let features = clips.features();
-    wanted
-        .iter()
-        .copied()
-        .flatten()
-        .map(|clip| {
-            let frames = clips.frames_of(*clip);
-            Ok((*clip, Tensor::from_slice(frames, (frames.len() / features, features), device)?))
-        })
-        .collect()
+fn tensor(values: Values, shape: (usize, usize), device: &Device) -> candle_core::Result<Tensor> {
+    match values {
+        Values::Bytes(bytes) => Tensor::from_vec(bytes, shape, device),
+        Values::Floats(floats) => Tensor::from_vec(floats, shape, device),
+    }
+}
+
+fn upload(
+    clips: &Clips,
+    wanted: &[&[usize]],
+    device: &Device,
+    standard: Option<&Standard>,
+) -> Result<HashMap<usize, Tensor>> {
+    let one = |clip: &usize| -> Result<(usize, Tensor)> {
+        let (frames, values) = clips.values(*clip, standard);
+        Ok((*clip, tensor(values, (frames, clips.features()), device)?))
+    };
+    wanted.iter().copied().flatten().map(one).collect()
 }
 
 /// The picked frames of a clip, `[T_b, M]`; neighbours are not copied.

@@ -217,6 +217,15 @@ fn refuse_folder(ExportOptions { source, to, force, .. }: &ExportOptions) -> Res
 /// Which frames of a clip a trained model is to see, and how they are to be made.
 pub(crate) fn frames(spec: &Spec, model: &dyn Model) -> Result<Frames> {
     let (data, train) = (&spec.data, &spec.train);
+    if spec.has_rows() {
+        bail!("{} reads rows of numbers, and models are used elsewhere on pictures alone", spec.name);
+    }
+    if train.standardize == "feature" {
+        bail!(
+            "train.standardize = \"feature\" gave every number of a frame a mean and a scale of its own, and a model has \
+             one scale and one shift elsewhere: train it with \"all\""
+        );
+    }
     let (fps, fps_rule) = match frame_spec(spec)?.rate {
         Rate::Exactly(fps) => (fps, FpsRule::Exactly),
         Rate::AtMost(fps) => (fps, FpsRule::AtMost),

@@ -57,6 +57,7 @@ pub(crate) fn cell_record(model: &str) -> CellRecord {
         params_input: 1,
         params_total: 1,
         saturated_gates: None,
+        standard: None,
         frames_wait: None,
         system: None,
         split_digest: "s".into(),

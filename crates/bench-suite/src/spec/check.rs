@@ -1,8 +1,13 @@
 //! Checks values before anything is built.
 
 use super::error::{Result, SpecError, nearest_or};
-use super::fields::{FORMAT_NAMES, MODEL_NAMES, ModelSpec, Spec};
+use super::fields::{DataSpec, FORMAT_NAMES, MODEL_NAMES, ModelSpec, Spec};
 use crate::record::FINAL;
+
+/// Names of the loaders.
+const LOADERS: [&str; 5] = ["ucf11", "hollywood2", "youtube-celebrities", "folder", "rows"];
+/// Models that average the pixels of pictures.
+const OF_PICTURES: [&str; 3] = ["stacked-frames", "pooled-gru-small", "pooled-gru"];
 
 impl Spec {
     pub(super) fn check(&self) -> Result<()> {
@@ -11,7 +16,7 @@ impl Spec {
             nearest_or("model", name, &MODEL_NAMES)?;
         }
         nearest_or("protocol", &self.protocol.kind, &["clips", "groups", "official", FINAL])?;
-        nearest_or("dataset", &self.data.dataset, &["ucf11", "hollywood2", "youtube-celebrities", "folder"])?;
+        nearest_or("dataset", &self.data.dataset, &LOADERS)?;
         if !self.data.render.is_empty() {
             let layouts = ["ucf11", "ucf11-rehearsal", "hollywood2", "youtube-celebrities", "folder"];
             nearest_or("data.render", &self.data.render, &layouts)?;
@@ -32,12 +37,67 @@ impl Spec {
         nearest_or("model.readout", &self.model.readout, &["last", "mean", "max"])?;
         nearest_or("model.gate_activation", &self.model.gate_activation, &["hard-sigmoid", "sigmoid"])?;
         nearest_or("train.dense_masks", &self.train.dense_masks, &["shared", "per-gate"])?;
+        nearest_or("train.standardize", &self.train.standardize, &["none", "all", "feature"])?;
         nearest_or("train.lr_rule", &self.train.lr_rule, &["fan-in", "single"])?;
+        self.check_rows()?;
         self.check_modes()?;
         self.check_window()?;
         self.check_padding()?;
         self.check_recurrent()?;
         self.check_numbers()
+    }
+
+    /// Takes what the files of rows hold.
+    ///
+    /// # Errors
+    /// Rows of another size than `data.width` asks for, and settings that do not fit them.
+    pub fn adopt_rows(&mut self, width: usize, element: &str) -> Result<()> {
+        let asked = self.data.width;
+        if asked != 0 && asked != width {
+            let reason = format!("most files have rows of {width} numbers; 0 takes what they have");
+            return Err(SpecError::Value { key: "data.width", value: asked.to_string(), reason });
+        }
+        self.data.width = width;
+        element.clone_into(&mut self.data.element);
+        self.check()
+    }
+
+    /// Settings of pictures with rows, and the other way round.
+    fn check_rows(&self) -> Result<()> {
+        let DataSpec { element, height, render, redistributable, .. } = &self.data;
+        let wrong = |key, value: &dyn std::fmt::Display, reason: &str| {
+            Err(SpecError::Value { key, value: value.to_string(), reason: reason.into() })
+        };
+        if !["", "u8", "f32"].contains(&element.as_str()) {
+            return wrong("data.element", element, "is u8 or f32, and left out until the files are read");
+        }
+        if !self.has_rows() {
+            return match element.as_str() {
+                "" => Ok(()),
+                _ => wrong("data.element", element, "is of loader rows: leave it out"),
+            };
+        }
+        if *height != 1 {
+            return wrong("data.height", height, "must be 1 with loader rows");
+        }
+        if !render.is_empty() {
+            return wrong(
+                "data.render",
+                render,
+                "renders pictures, and loader rows reads none: leave it empty",
+            );
+        }
+        if *redistributable {
+            return wrong(
+                "data.redistributable",
+                redistributable,
+                "is of pictures, and rows are not shown: false",
+            );
+        }
+        match self.model.names.iter().find(|name| OF_PICTURES.contains(&name.as_str())) {
+            Some(name) => wrong("model.names", name, "averages the pixels of pictures, and rows have none"),
+            None => Ok(()),
+        }
     }
 
     /// A window that nothing cuts.
@@ -68,6 +128,10 @@ impl Spec {
 
     fn check_modes(&self) -> Result<()> {
         let frame = self.features();
+        if self.has_rows() && frame == 0 {
+            // Known once the files are read; then this is asked again.
+            return Ok(());
+        }
         let product = |key, modes: &[usize], expected: usize, of: &str| {
             let found: usize = modes.iter().product();
             // Left open: filled in when the run is planned.
@@ -79,7 +143,11 @@ impl Spec {
             );
             Err(SpecError::Value { key, value: format!("{modes:?}"), reason })
         };
-        let size = format!("{} x {} x 3", self.data.width, self.data.height);
+        let size = if self.has_rows() {
+            "the numbers of a row".to_owned()
+        } else {
+            format!("{} x {} x 3", self.data.width, self.data.height)
+        };
         product("model.input_modes", &self.model.input_modes, frame, &size)?;
         let frames = self.model.mlp_frames;
         let of = format!("{frames} frames of {size}");

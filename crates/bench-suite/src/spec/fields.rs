@@ -72,7 +72,7 @@ pub struct Spec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
-    /// Loader: `ucf11`, `hollywood2`, `youtube-celebrities` or `folder`.
+    /// Loader: `ucf11`, `hollywood2`, `youtube-celebrities`, `folder` or `rows`.
     pub dataset: String,
     /// Folder under `data/` to use without `--data`.
     pub folder: String,
@@ -82,10 +82,13 @@ pub struct DataSpec {
     pub render: String,
     /// Frames per second after resampling; with loader `folder` an upper bound, never up-sampled.
     pub fps: u32,
-    /// Frame width in pixels.
+    /// Frame width in pixels; of loader `rows` numbers of a row, 0 for what the files have.
     pub width: usize,
-    /// Frame height in pixels.
+    /// Frame height in pixels; of loader `rows` 1.
     pub height: usize,
+    /// Of loader `rows` what the files hold, `u8` or `f32`; empty until they are read.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub element: String,
     /// Use every k-th frame of the store.
     pub every: usize,
     /// Use at most this many frames of a clip; 0 for all.
@@ -183,6 +186,14 @@ fn is_two(number: &usize) -> bool {
 // Keys that came later are left out of a specification's text where they say what was always done: runs that were
 // recorded before keep their names.
 
+fn none() -> String {
+    "none".to_owned()
+}
+
+fn says_none(name: &str) -> bool {
+    name == "none"
+}
+
 fn first() -> String {
     "first".to_owned()
 }
@@ -265,6 +276,10 @@ pub struct TrainSpec {
     pub pixel_scale: f64,
     /// See `pixel_scale`.
     pub pixel_shift: f64,
+    /// What takes their place, fitted on the training frames of each fold: one mean and deviation for `all` numbers, one for
+    /// every number of a frame (`feature`), or `none`.
+    #[serde(default = "none", skip_serializing_if = "says_none")]
+    pub standardize: String,
     /// Dropout probability hidden-to-hidden.
     pub recurrent_dropout: f64,
     /// Recurrent masks of dense models: `shared` by all gates or `per-gate`.
@@ -306,9 +321,24 @@ pub struct Overrides {
 }
 
 impl Spec {
-    /// Features of a frame M.
+    /// Numbers of a frame M.
     pub fn features(&self) -> usize {
-        self.data.width * self.data.height * 3
+        self.data.width * self.data.height * if self.has_rows() { 1 } else { 3 }
+    }
+
+    /// Whether a frame is a row of numbers, and no picture.
+    pub fn has_rows(&self) -> bool {
+        self.data.dataset == "rows"
+    }
+
+    /// Bytes of a stored frame.
+    pub fn frame_bytes(&self) -> usize {
+        self.features() * if self.data.element == "f32" { 4 } else { 1 }
+    }
+
+    /// Bytes of a frame in a batch.
+    pub fn batched_bytes(&self) -> usize {
+        if self.train.standardize == "feature" { 4 * self.features() } else { self.frame_bytes() }
     }
 
     /// Epochs of a model.
@@ -352,6 +382,7 @@ impl Spec {
                 fps: 0,
                 width: 0,
                 height: 0,
+                element: "u8".into(),
                 every: 1,
                 max_frames: 0,
                 window: String::new(),
@@ -401,6 +432,7 @@ impl Spec {
                 settled: 0.0,
                 pixel_scale: 0.0,
                 pixel_shift: 0.0,
+                standardize: String::new(),
                 recurrent_dropout: 0.0,
                 dense_masks: String::new(),
                 dense_input_dropout: 0.0,

@@ -13,4 +13,5 @@ mod locks;
 mod modes;
 mod people;
 mod resume;
+mod rows;
 mod run;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::rows::write_rows;
 use crate::run::{Run, models, signal, stderr};
 
 #[test]
@@ -50,6 +51,12 @@ fn a_bound_that_no_clip_reaches_is_refused() {
         assert_eq!(output.status.code(), Some(64));
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn a_killed_cell_of_standardized_rows_ends_the_same() {
+    let settings = ["model.names=[\"tt-lstm\"]", "train.epochs.tt-lstm=40", "train.standardize=feature"];
+    check(&Run::rows(&|dir| write_rows(dir, &|_| false), &settings));
 }
 
 fn check(run: &Run) {

@@ -72,6 +72,30 @@ impl Run {
         run
     }
 
+    /// Files of rows in two classes, which are damaged as `files` say, and `--set` for each of the settings.
+    pub(crate) fn rows(files: &dyn Fn(&Path), settings: &[&str]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+        let experiments = root.path().join("experiments");
+        fs::create_dir_all(experiments.join("recipes")).unwrap();
+        fs::copy(source.join("recipes/scaled.toml"), experiments.join("recipes/scaled.toml")).unwrap();
+        fs::copy(source.join("rows.toml"), experiments.join("small.toml")).unwrap();
+        files(&root.path().join("data/rows"));
+        let mut run = Self { root, plan: serde_json::from_str(EMPTY_PLAN).unwrap() };
+        let prepare = ["prepare", "--experiment", "small", "--root"];
+        let output = engine().args(prepare).arg(run.root.path()).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let output = run.plan_command(settings).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        run.plan = serde_json::from_slice(&output.stdout).unwrap();
+        run
+    }
+
+    /// The run's plan.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// `bench-suite plan` with settings.
     pub(crate) fn plan_command(&self, settings: &[&str]) -> Command {
         let mut command = engine();
@@ -112,6 +136,13 @@ impl Run {
         let mut command = engine();
         command.arg("cell").arg("--run-dir").arg(self.dir()).args(["--cell", cell]);
         command.args(more.split_whitespace());
+        command
+    }
+
+    /// `bench-suite export` of a finished cell into a folder.
+    pub(crate) fn export_command(&self, cell: &str, to: &Path) -> Command {
+        let mut command = engine();
+        command.arg("export").arg("--run-dir").arg(self.dir()).args(["--cell", cell]).arg("--to").arg(to);
         command
     }
 
@@ -198,7 +229,7 @@ fn make_store(data: &Path, folders: [&str; 4]) {
         }
     }
     let dataset = scan(Kind::Folder, &data.join("clips")).unwrap();
-    let spec = FrameSpec { width: 20, height: 16, rate: Rate::AtMost(FPS), strict: false };
+    let spec = FrameSpec::rgb(20, 16, Rate::AtMost(FPS));
     let dir = store_dir(&dataset, &spec, data).unwrap();
     let mut writer = Writer::open(&dir, "noise", spec.frame_bytes()).unwrap();
     for clip in &dataset.clips {

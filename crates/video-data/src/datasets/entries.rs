@@ -13,7 +13,11 @@ use crate::name;
 
 pub(crate) fn layout(kind: Kind, dir: &Path, reason: impl Into<String>) -> Error {
     // Clips of one's own have a layout without a name.
-    let dataset = if kind == Kind::Folder { "clip" } else { kind.name() };
+    let dataset = match kind {
+        Kind::Folder => "clip",
+        Kind::Rows => "row",
+        kind => kind.name(),
+    };
     Error::Layout { dataset, dir: dir.to_path_buf(), reason: reason.into() }
 }
 
@@ -93,21 +97,30 @@ pub(crate) fn is_video(name: &OsStr) -> bool {
     VIDEO.iter().any(|known| extension == *known)
 }
 
+/// Whether the name ends like those of a layout's clips.
+pub(crate) fn is_clip_name(kind: Kind, name: &OsStr) -> bool {
+    match kind {
+        Kind::Rows => Path::new(name).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy")),
+        _ => is_video(name),
+    }
+}
+
 /// Sorts entries that are named like clips into clips and left-outs.
 pub(crate) struct Collector<'a> {
+    kind: Kind,
     root: &'a Path,
     pub(crate) clips: Vec<ClipRef>,
     pub(crate) left_out: Vec<LeftOut>,
 }
 
 impl<'a> Collector<'a> {
-    pub(crate) fn new(root: &'a Path) -> Self {
-        Self { root, clips: Vec::new(), left_out: Vec::new() }
+    pub(crate) fn new(kind: Kind, root: &'a Path) -> Self {
+        Self { kind, root, clips: Vec::new(), left_out: Vec::new() }
     }
 
-    /// Adds `entry` when it is named like a video, and says whether it became a clip.
+    /// Adds `entry` when it is named like a clip, and says whether it became a clip.
     pub(crate) fn add(&mut self, entry: &Entry, labels: &[usize], group: &str, split: Option<Split>) -> bool {
-        if !is_video(entry.name()) {
+        if !is_clip_name(self.kind, entry.name()) {
             return false;
         }
         let name = self.relative(&entry.path);

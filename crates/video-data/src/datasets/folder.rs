@@ -1,4 +1,5 @@
-//! Anyone's clips: `DIR/<class>/<group>/<clip>.*` or `DIR/<class>/<clip>.*`; UCF101 and HMDB51 fit too.
+//! Anyone's clips: `DIR/<class>/<group>/<clip>.*` or `DIR/<class>/<clip>.*`; UCF101 and HMDB51 fit too. Or anyone's
+//! sequences of rows, which are `.npy` files in the same places.
 //!
 //! The label is the first folder, the group the second (shared between classes: the same speaker or the same
 //! sequence); without a second folder the group is empty. Folders that hold nothing but one other folder are passed
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::entries::{Collector, Entry, is_video, layout};
+use super::entries::{Collector, Entry, layout};
 use super::parts::{Part, Parts};
 use super::walk::{Found, walk};
 use crate::dataset::{ClipRef, Dataset, LeftOut};
@@ -20,22 +21,22 @@ use crate::error::Result;
 use crate::kind::{Kind, Metric, Split};
 use crate::name;
 
-/// Lists the clips below `dir`.
-pub fn scan(dir: &Path) -> Result<Dataset> {
-    let found = walk(Kind::Folder, dir)?;
+/// Lists the clips below `dir`, or with [`Kind::Rows`] the files of rows.
+pub fn scan(kind: Kind, dir: &Path) -> Result<Dataset> {
+    let found = walk(kind, dir)?;
     let places = Places::of(&found);
     if places.has_no_class(&found) {
         let reason = "its folders are the parts of a split and hold clips, but no classes: expected \
                       train/<class>/<clip> or <class>/train/<clip>";
-        return Err(layout(Kind::Folder, dir, reason));
+        return Err(layout(kind, dir, reason));
     }
     let above = places.wrapper.iter().map(OsString::as_os_str);
     let root: PathBuf = std::iter::once(dir.as_os_str()).chain(above).collect();
-    let named = || found.iter().filter(|file| file.unfit.is_none() && is_video(file.name()));
+    let named = || found.iter().filter(|file| file.unfit.is_none() && file.is_named);
     let classes: BTreeSet<&OsString> =
         named().filter(|file| file.is_clip()).filter_map(|file| Some(places.of_clip(file)?.class)).collect();
     let classes: Vec<&OsString> = classes.into_iter().collect();
-    let mut collector = Collector::new(&root);
+    let mut collector = Collector::new(kind, &root);
     for file in named() {
         let Some(place) = places.of_clip(file) else {
             let name = collector.relative(&file.path);
@@ -48,11 +49,11 @@ pub fn scan(dir: &Path) -> Result<Dataset> {
         collector.add(&entry, &[label], &group, place.split);
     }
     if collector.clips.is_empty() {
-        return Err(layout(Kind::Folder, dir, nothing(&collector.left_out)));
+        return Err(layout(kind, dir, nothing(kind, &collector.left_out)));
     }
     let notes = places.notes().into_iter().chain(twins(&collector.clips)).collect();
     Ok(Dataset {
-        kind: Kind::Folder,
+        kind,
         name: folder_name(dir),
         classes: classes.iter().map(|class| name::show(class)).collect(),
         metric: Metric::Accuracy,
@@ -151,10 +152,15 @@ impl Places {
     }
 }
 
-fn nothing(left_out: &[LeftOut]) -> String {
-    let mut reason = "found no clips; expected <class>/<group>/<clip>.mpg or <class>/<clip>.mpg below it \
-                      (or .avi, .mp4, .mkv, .webm, .mov, …)"
-        .to_owned();
+fn nothing(kind: Kind, left_out: &[LeftOut]) -> String {
+    let mut reason = match kind {
+        Kind::Rows => "found no rows; expected <class>/<group>/<name>.npy or <class>/<name>.npy below it",
+        _ => {
+            "found no clips; expected <class>/<group>/<clip>.mpg or <class>/<clip>.mpg below it (or .avi, .mp4, .mkv, \
+             .webm, .mov, …)"
+        }
+    }
+    .to_owned();
     if let Some(first) = left_out.first() {
         let _ = write!(reason, "; not taken: {} ({}), in all {}", first.name, first.reason, left_out.len());
     }

@@ -41,7 +41,7 @@ pub fn scan(dir: &Path) -> Result<Dataset> {
         .ok_or_else(|| {
             layout(Kind::Hollywood2, dir, "found no AVIClips and ClipSets folders in or below it")
         })?;
-    let mut collector = Collector::new(&root);
+    let mut collector = Collector::new(Kind::Hollywood2, &root);
     let mut official = Official { expected: 823 + 884, ..Official::default() };
     for (split, word, expected) in COUNTS {
         let named = read_split(&root, word, &mut official)?;

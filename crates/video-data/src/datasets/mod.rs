@@ -36,7 +36,7 @@ pub fn scan(kind: Kind, dir: &Path) -> Result<Dataset> {
         Kind::Ucf11 => ucf11::scan(dir),
         Kind::Hollywood2 => hollywood2::scan(dir),
         Kind::YoutubeCelebrities => youtube_celebrities::scan(dir),
-        Kind::Folder => folder::scan(dir),
+        Kind::Folder | Kind::Rows => folder::scan(kind, dir),
     }?;
     sort(&mut dataset.clips);
     dataset.sample = SampleInfo::find(&dataset.root);
@@ -78,21 +78,21 @@ fn sort(clips: &mut [ClipRef]) {
 fn not_taken(dataset: &Dataset, dir: &Path, elsewhere: &str) -> Result<Vec<NotTaken>> {
     let taken: HashSet<&Path> = dataset.clips.iter().map(|clip| clip.path.as_path()).collect();
     let left_out: HashSet<&str> = dataset.left_out.iter().map(|out| out.name.as_str()).collect();
-    let below = if dataset.kind == Kind::Folder { dir } else { dataset.root.as_path() };
+    let below = if dataset.kind.is_own() { dir } else { dataset.root.as_path() };
     let mut all = Vec::new();
     for file in walk::walk(dataset.kind, below)? {
         let in_root = name::escape(file.path.strip_prefix(&dataset.root).unwrap_or(&file.path));
         if taken.contains(file.path.as_path()) || left_out.contains(in_root.as_str()) {
             continue;
         }
-        let is_video = is_video(file.name());
-        if dataset.kind != Kind::Folder && !(is_video && file.unfit.is_none()) {
+        let looks_like_one = file.is_named && file.unfit.is_none();
+        if !(dataset.kind.is_own() || looks_like_one) {
             continue;
         }
         let reason = match (file.unfit, file.kind) {
             (Some(unfit), _) => unfit.to_owned(),
             (None, EntryKind::Other(what)) => what.to_owned(),
-            _ if is_video => elsewhere.to_owned(),
+            _ if file.is_named => elsewhere.to_owned(),
             _ => match Path::new(file.name()).extension() {
                 Some(ending) => format!("not a clip by its extension .{}", name::show(ending)),
                 None => "not a clip, without an extension".to_owned(),

@@ -51,7 +51,7 @@ pub fn scan(dir: &Path) -> Result<Dataset> {
                       UCF11_updated_mpg or action_youtube_naudio below it";
         layout(Kind::Ucf11, dir, reason)
     })?;
-    let mut collector = Collector::new(&root);
+    let mut collector = Collector::new(Kind::Ucf11, &root);
     let mut official =
         Official { expected: CLASSES.iter().map(|class| class.2).sum(), ..Official::default() };
     for (label, (class, prefix, expected)) in CLASSES.into_iter().enumerate() {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::entries::{EntryKind, is_video, layout, list_all};
+use super::entries::{EntryKind, is_clip_name, layout, list_all};
 use crate::error::Result;
 use crate::kind::Kind;
 
@@ -22,6 +22,8 @@ pub(crate) struct Found {
     /// Names of the folders above it, below the folder that was walked, and its own.
     pub(crate) parts: Vec<OsString>,
     pub(crate) kind: EntryKind,
+    /// Whether it is named like a clip of the layout.
+    pub(crate) is_named: bool,
     /// Why it cannot be a clip in any layout.
     pub(crate) unfit: Option<&'static str>,
 }
@@ -33,7 +35,7 @@ impl Found {
 
     /// Whether it is a regular file that is named like a clip.
     pub(crate) fn is_clip(&self) -> bool {
-        self.unfit.is_none() && self.kind == EntryKind::File && is_video(self.name())
+        self.unfit.is_none() && self.kind == EntryKind::File && self.is_named
     }
 }
 
@@ -70,7 +72,8 @@ impl Walk<'_> {
                         return Err(layout(self.kind, self.root, reason));
                     }
                     let (path, parts, kind) = (entry.path, self.parts.clone(), entry.kind);
-                    self.found.push(Found { path, parts, kind, unfit });
+                    let is_named = is_clip_name(self.kind, &self.parts[self.parts.len() - 1]);
+                    self.found.push(Found { path, parts, kind, is_named, unfit });
                 }
             }
             self.parts.pop();
@@ -81,7 +84,7 @@ impl Walk<'_> {
 
     /// A class may have any name; below it, a folder named like a clip is not a group.
     fn is_named_like_a_clip(&self) -> bool {
-        self.parts.len() > 1 && self.parts.last().is_some_and(|name| is_video(name))
+        self.parts.len() > 1 && self.parts.last().is_some_and(|name| is_clip_name(self.kind, name))
     }
 
     fn unfit(&self, path: &Path, kind: EntryKind) -> Option<&'static str> {

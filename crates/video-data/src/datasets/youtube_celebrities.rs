@@ -44,7 +44,7 @@ pub fn scan(dir: &Path) -> Result<Dataset> {
     })?;
     let persons: BTreeSet<&str> = entries.iter().map(|(_, fields)| fields.person.as_str()).collect();
     let classes: Vec<String> = persons.into_iter().map(String::from).collect();
-    let mut collector = Collector::new(&root);
+    let mut collector = Collector::new(Kind::YoutubeCelebrities, &root);
     for (entry, fields) in &entries {
         let label = classes.partition_point(|class| class < &fields.person);
         collector.add(entry, &[label], &format!("{}/{}", fields.person, fields.video), None);

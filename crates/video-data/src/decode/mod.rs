@@ -11,7 +11,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::kind::FrameSpec;
+use crate::kind::{Content, FrameSpec};
+use crate::npy;
 
 pub mod wire;
 
@@ -63,6 +64,15 @@ pub fn find_worker() -> Result<PathBuf> {
     })
 }
 
+/// The worker of frames: `given`, or the one found; rows need none.
+pub(crate) fn worker_for(spec: &FrameSpec, given: Option<&Path>) -> Result<PathBuf> {
+    match given {
+        Some(program) => Ok(program.to_owned()),
+        None if spec.content == Content::Rgb => find_worker(),
+        None => Ok(PathBuf::new()),
+    }
+}
+
 /// Decodes clips one after the other in a worker process that is started when needed.
 #[derive(Debug)]
 pub struct Decoder {
@@ -82,7 +92,8 @@ impl Decoder {
         Ok(self.worker()?.libav.clone())
     }
 
-    /// Decodes the clip at `path`, handing whole frames, u8 `[n, H, W, C]`, to `sink` as they come.
+    /// Decodes the clip at `path`, handing whole frames, u8 `[n, H, W, C]`, to `sink` as they come. Rows need no worker: a
+    /// file of them is read here.
     ///
     /// The caller discards frames delivered before a clip turned out to be bad.
     ///
@@ -126,6 +137,12 @@ impl Decoder {
         }
         let path = std::path::absolute(path).map_err(Error::io("find", path))?;
         let limits = self.limits;
+        if spec.content != Content::Rgb {
+            return Ok(match npy::read(&path, spec, limits.max_frames, probe, sink)? {
+                Ok(frames) => Outcome { fps: 1.0, frames, ..Outcome::default() },
+                Err(reason) => Outcome { reason: Some(reason), ..Outcome::default() },
+            });
+        }
         let job =
             wire::Job { spec: *spec, max_frames: limits.max_frames, max_pixels: limits.max_pixels, probe };
         match self.worker()?.decode(&job, &path, &limits, sink) {

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::format::StoredClip;
 use crate::digest;
-use crate::kind::{FrameSpec, Split};
+use crate::kind::{Content, FrameSpec, Split};
 
 /// Columns of `manifest.csv`. Labels are indices separated by spaces, `classes` their names for human
 /// readers; `offset` and `frames` count frames; `verdict` is `ok` or `left-out`.
@@ -205,6 +205,9 @@ pub fn read(text: &[u8]) -> Result<Vec<Row>, String> {
 pub(super) fn data_digest(rows: &[Row], spec: &FrameSpec) -> String {
     let mut hash = Sha256::new();
     hash.update(format!("{}x{}\n", spec.width, spec.height));
+    if spec.content != Content::Rgb {
+        hash.update(format!("{:?}\n", spec.content));
+    }
     for row in rows.iter().filter(|row| row.is_ok()) {
         let line = format!(
             "{:?} {} {:?} {:?} {} {}\n",

@@ -15,7 +15,7 @@ use video_data::{Error, FrameSpec};
 
 use crate::{options, rendered_clip, skipped};
 
-const SPEC: FrameSpec = FrameSpec { width: 32, height: 24, rate: Rate::Native, strict: false };
+const SPEC: FrameSpec = FrameSpec::rgb(32, 24, Rate::Native);
 
 fn unpack(archive: &Path, out: &Path, limits: &Limits) -> Result<Extracted, Error> {
     extract(archive, out, limits, &mut |_| {})

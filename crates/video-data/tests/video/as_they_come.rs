@@ -11,7 +11,7 @@ use video_data::rate::Rate;
 use crate::equality::command_line;
 use crate::{decode, has_ffmpeg, rendered_clip};
 
-const SPEC: FrameSpec = FrameSpec { width: 160, height: 120, rate: Rate::Exactly(24), strict: false };
+const SPEC: FrameSpec = FrameSpec::rgb(160, 120, Rate::Exactly(24));
 /// Two seconds of a moving picture, and of another.
 const BARS: &str = "-f lavfi -i testsrc2=size=320x240:rate=30:duration=2";
 const NOISE: &str = "-f lavfi -i testsrc=size=320x240:rate=30:duration=2";

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use video_data::batch::{Batch, BatchLoader, Pick, Spare, even_frames};
+use video_data::batch::{Batch, BatchLoader, Pick, Spare, Standard, Values, even_frames};
 use video_data::datasets::{Metric, Split};
 use video_data::rate::Rate;
 use video_data::store::{FORMAT, Row, StoreInfo, Writer};
 use video_data::{FrameSpec, Store, digest, split};
 
-const SPEC: FrameSpec = FrameSpec { width: 2, height: 2, rate: Rate::Native, strict: false };
+const SPEC: FrameSpec = FrameSpec::rgb(2, 2, Rate::Native);
 const LENGTHS: [usize; 5] = [1, 2, 7, 30, 4];
 
 /// Clip `i` has `LENGTHS[i]` frames; every byte of its frame `t` is `10 i + t`.
@@ -49,7 +49,8 @@ fn store(dir: &Path) -> Store {
 }
 
 fn values(batch: &Batch) -> Vec<u8> {
-    batch.frames.chunks(12).map(|frame| frame[0]).collect()
+    let Values::Bytes(bytes) = &batch.frames else { panic!("{:?}", batch.frames) };
+    bytes.chunks(12).map(|frame| frame[0]).collect()
 }
 
 #[test]
@@ -64,12 +65,28 @@ fn batches_are_packed_without_padding() {
         pick(3, (0..3).collect()),
     ];
     let mut batch = Batch::default();
-    batch.fill(&store, &picks);
+    batch.fill(&store, &picks, None);
     assert_eq!(batch.lengths, [7, 2, 6, 3]);
     assert_eq!(values(&batch), [20, 21, 22, 23, 24, 25, 26, 20, 23, 10, 11, 11, 11, 11, 11, 30, 31, 32]);
     assert_eq!(batch.labels, [[0], [0], [1], [1]]);
     assert_eq!(batch.clips, [2, 2, 1, 3]);
     assert_eq!(split::official(store.clips()).unwrap(), [[3, 4]]);
+}
+
+#[test]
+fn frames_are_standardized_number_by_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let mut standard = Standard { mean: vec![0.0; 12], scale: vec![1.0; 12] };
+    (standard.mean[0], standard.scale[0]) = (20.0, 0.5);
+    let pick = Pick { clip: 2, frames: vec![1, 4] };
+    let mut batch = Batch::default();
+    // Buffers of the other kind are not used again.
+    batch.fill(&store, std::slice::from_ref(&pick), None);
+    batch.fill(&store, &[pick], Some(&standard));
+    let Values::Floats(values) = &batch.frames else { panic!("{:?}", batch.frames) };
+    assert_eq!((values.len(), values[0], values[12]), (24, 0.5, 2.0));
+    assert_eq!((values[1], values[13]), (f32::from(store.frames(2)[13]), f32::from(store.frames(2)[49])));
 }
 
 #[test]
@@ -80,14 +97,15 @@ fn the_loader_keeps_the_order_and_uses_buffers_again() {
     let plan: Vec<Vec<Pick>> = (0..200).map(|i| vec![all(i % 5), all((i + 3) % 5)]).collect();
     let spare = Spare::default();
     let pass = || {
-        let mut loader = BatchLoader::new(Arc::clone(&store), plan.clone(), 2, spare.clone());
+        let mut loader = BatchLoader::new(Arc::clone(&store), plan.clone(), 2, spare.clone(), None);
         let (mut buffers, mut count) = (BTreeSet::new(), 0);
         for batch in loader.by_ref() {
             let mut expected = Batch::default();
-            expected.fill(&store, &plan[count]);
+            expected.fill(&store, &plan[count], None);
             assert_eq!(batch, expected);
             count += 1;
-            buffers.insert(batch.frames.as_ptr() as usize);
+            let Values::Bytes(bytes) = &batch.frames else { panic!("{:?}", batch.frames) };
+            buffers.insert(bytes.as_ptr() as usize);
             spare.give(batch);
         }
         assert_eq!(count, 200);
@@ -99,7 +117,7 @@ fn the_loader_keeps_the_order_and_uses_buffers_again() {
     assert!(first.len() < 40, "{} buffers", first.len());
     let new: Vec<usize> = pass().difference(&first).copied().collect();
     assert!(new.len() <= 4, "{} new buffers in the second pass", new.len());
-    drop(BatchLoader::new(store, plan, 1, Spare::default()));
+    drop(BatchLoader::new(store, plan, 1, Spare::default(), None));
 }
 
 #[test]
@@ -107,6 +125,6 @@ fn a_pick_that_is_not_there_is_a_panic_of_the_caller_not_a_hang() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(store(dir.path()));
     let plan = vec![vec![Pick { clip: 99, frames: vec![0] }]];
-    let mut loader = BatchLoader::new(store, plan, 1, Spare::default());
+    let mut loader = BatchLoader::new(store, plan, 1, Spare::default(), None);
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.next())).is_err());
 }

@@ -38,7 +38,7 @@ fn check(path: &Path, spec: FrameSpec, fps: Option<u32>) {
 }
 
 fn check_rates(path: &Path) {
-    let size = |width, height, rate| FrameSpec { width, height, rate, strict: false };
+    let size = |width, height, rate| FrameSpec::rgb(width, height, rate);
     check(path, size(160, 120, Rate::Native), None);
     check(path, size(160, 120, Rate::Exactly(24)), Some(24));
     check(path, size(234, 100, Rate::Exactly(12)), Some(12));

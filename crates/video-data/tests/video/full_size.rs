@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rand::SeedableRng as _;
-use video_data::batch::{BatchLoader, Pick, Sampling, Spare, Window};
+use video_data::batch::{BatchLoader, Pick, Sampling, Spare, Values, Window};
 use video_data::datasets::{Kind, Metric};
 use video_data::rate::Rate;
 use video_data::store::{FORMAT, Row, StoreInfo, Writer};
@@ -26,7 +26,7 @@ fn resident() -> u64 {
 /// Goes through the import's own bookkeeping with frames of three bytes, then makes the frames file as large as
 /// 160×120 frames need without writing them.
 fn generate(dir: &Path) -> u64 {
-    let tiny = FrameSpec { width: 1, height: 1, rate: Rate::Exactly(24), strict: false };
+    let tiny = FrameSpec::rgb(1, 1, Rate::Exactly(24));
     let mut writer = Writer::open(dir, "generated", tiny.frame_bytes()).unwrap();
     for i in 0..1600 {
         let frames = length(i);
@@ -96,8 +96,9 @@ fn a_store_of_44_gigabytes_opens_at_once_and_is_never_loaded_whole() {
         by_clips[0].chunks(16).map(|clips| clips.iter().map(pick).collect()).collect();
     let m = store.frame_bytes();
     let mut seen = 0;
-    for batch in BatchLoader::new(Arc::new(store), batches, 1, Spare::default()) {
-        assert_eq!(batch.frames.len(), batch.lengths.iter().sum::<usize>() * m);
+    for batch in BatchLoader::new(Arc::new(store), batches, 1, Spare::default(), None) {
+        let Values::Bytes(bytes) = &batch.frames else { panic!("pictures are bytes") };
+        assert_eq!(bytes.len(), batch.lengths.iter().sum::<usize>() * m);
         seen += batch.lengths.len();
     }
     assert_eq!(seen, 320);

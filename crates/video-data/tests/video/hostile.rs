@@ -16,7 +16,7 @@ use video_data::{Error, FrameSpec, Store, name};
 
 use crate::{decode, decode_with, genuine, has_ffmpeg, options, rendered_clip, worker};
 
-const SPEC: FrameSpec = FrameSpec { width: 32, height: 24, rate: Rate::Native, strict: true };
+const SPEC: FrameSpec = FrameSpec { strict: true, ..FrameSpec::rgb(32, 24, Rate::Native) };
 
 fn reason(path: &Path) -> String {
     let outcome = decode(path, &SPEC).0;

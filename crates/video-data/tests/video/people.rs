@@ -12,7 +12,7 @@ use video_data::{Error, FrameSpec};
 
 use crate::{has_ffmpeg, options, rendered_clip};
 
-const SPEC: FrameSpec = FrameSpec { width: 32, height: 24, rate: Rate::Native, strict: false };
+const SPEC: FrameSpec = FrameSpec::rgb(32, 24, Rate::Native);
 
 /// A folder with empty files of these names.
 fn folder(names: &[&str]) -> tempfile::TempDir {

@@ -83,7 +83,7 @@ fn a_sample_is_the_same_every_time_and_goes_on_where_it_stopped() {
 fn encoding_keeps_what_was_drawn() {
     let clip = &sample::plan(Layout::Ucf11, 1)[0];
     let scene = clip.scene(Layout::Ucf11, 1);
-    let spec = FrameSpec { width: 320, height: 240, rate: Rate::Native, strict: false };
+    let spec = FrameSpec::rgb(320, 240, Rate::Native);
     let (outcome, frames) = decode(&rendered_clip(), &spec);
     assert_eq!(outcome.frames, u64::from(clip.frames));
     let mut drawn = Vec::new();
@@ -161,7 +161,7 @@ fn the_class_lies_in_no_single_frame() {
     let (info, _) = ensure(Layout::Ucf11, &root, 20_170_806, 2);
     assert_eq!(info.clips, 440);
     let dataset = scan(Layout::Ucf11.kind(), &root).unwrap();
-    let spec = FrameSpec { width: 16, height: 12, rate: Rate::Exactly(24), strict: false };
+    let spec = FrameSpec::rgb(16, 12, Rate::Exactly(24));
     let store = ensure_store(&dataset, &spec, dir.path(), &options(2), &|_| {}).unwrap();
     let group = |clip: usize| store.clips()[clip].group.parse::<usize>().unwrap();
     // Held out: half of the groups, then the second clip of every group.

@@ -459,7 +459,10 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
 #[expect(clippy::print_stdout, reason = "the answer is what the verb is for")]
 fn run_decode(width: u32, height: u32, clips: &[PathBuf]) -> Result<()> {
     use video_data::decode::{Decoder, Limits, find_worker};
-    let spec = video_data::FrameSpec { width, height, rate: video_data::rate::Rate::Native, strict: true };
+    let spec = video_data::FrameSpec {
+        strict: true,
+        ..video_data::FrameSpec::rgb(width, height, video_data::rate::Rate::Native)
+    };
     let mut decoder = Decoder::new(&find_worker()?, Limits::default());
     let mut frames = 0;
     for clip in clips {
