@@ -1,6 +1,6 @@
 //! Tensor-Train shapes and cores, decomposition, and the TT layer.
 //!
-//! Feature `candle` (on by default) brings the layer for candle models, `tt_linear`, and conversions to candle's
+//! Feature `candle` (on by default) brings the layers for candle models, `tt_linear`, `tt_conv2d` and `cp_conv2d`, and conversions to candle's
 //! tensors; without it, decomposition and the CPU kernel remain. Feature `serde` (on by default) makes shapes and trains
 //! serializable.
 #![warn(clippy::undocumented_unsafe_blocks)]
@@ -8,6 +8,8 @@
 pub mod apply;
 #[doc(hidden)]
 pub mod bench;
+#[cfg(feature = "candle")]
+mod convolution;
 #[cfg(feature = "candle")]
 #[doc(hidden)]
 pub mod cuda;
@@ -37,6 +39,8 @@ mod guide {
     mod readme {}
 }
 
+#[cfg(feature = "candle")]
+pub use convolution::{CpConv2d, TtConv2d, cp_conv2d, tt_conv2d};
 pub use decomposition::{TtMatrix, TtTensor};
 pub use error::{Error, Result};
 pub use init::CoreInit;
