@@ -207,12 +207,11 @@ impl Call<'_> {
                 let x = x.range(frame * plan.inputs, plan.inputs);
                 let saved = saved.get(frame * plan.saved..(frame + 1) * plan.saved);
                 let keep = saved.is_none() && plan.pair.is_none();
-                let tensors = match saved {
-                    Some(tensors) => tensors,
-                    None => {
-                        self.running(x, &mut own, keep.then_some(plan.block_backward), work);
-                        &own
-                    }
+                let tensors = if let Some(tensors) = saved {
+                    tensors
+                } else {
+                    self.running(x, &mut own, keep.then_some(plan.block_backward), work);
+                    &own
                 };
                 for k in 0..plan.steps.len() - 2 {
                     let input = &tensors[plan.steps[k + 1].saved..];
