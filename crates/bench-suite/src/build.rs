@@ -91,14 +91,14 @@ pub struct Size {
 /// Counts and costs of a model (a test compares them with the built ones).
 pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
     Ok(match tt_rnn::models::find(model)?.form {
-        Form::TtMlp => {
-            let shape = TtShape::uniform(&config.mlp_input_modes, &config.output_modes, config.mlp_rank, 1)?;
-            let hidden = shape.out_features();
+        Form::Mlp { input } => {
+            let layer = (input.new)(&config.of_mlp(), 1)?;
+            let (weights, hidden) = (layer.weights().count(), layer.outputs());
             Size {
-                params_input: shape.params(),
-                params_total: shape.params() + hidden + classifier(config, hidden),
+                params_input: weights,
+                params_total: weights + hidden + classifier(config, hidden),
                 params_frozen: 0,
-                macs_per_frame: shape.macs_per_row() / config.mlp_frames,
+                macs_per_frame: layer.macs_per_row() / config.mlp_frames,
                 width: hidden,
                 averaged_per_frame: 0,
             }

@@ -186,7 +186,7 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let epochs = spec.epochs(model);
     // Frames taken of every clip, for models that do not take all.
     let taken = match model {
-        "tt-mlp" => Some(spec.model.mlp_frames),
+        mlp if mlp.ends_with("-mlp") => Some(spec.model.mlp_frames),
         "stacked-frames" => Some(STACKED),
         _ => None,
     };

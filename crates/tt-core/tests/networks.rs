@@ -176,7 +176,9 @@ impl Definition {
 
 fn edge_shapes(format: &'static dyn Format) -> Vec<FormatShape> {
     let mut all = vec![
+        (modes(&[6], &[5], 2), 1),
         (modes(&[6], &[5], 2), 3),
+        (modes(&[1], &[4], 1), 2),
         (modes(&[3, 4], &[2, 3], 1), 1),
         (modes(&[3, 4], &[2, 3], 3), 2),
         (modes(&[1, 5, 1], &[3, 1, 2], 2), 2),
@@ -184,6 +186,7 @@ fn edge_shapes(format: &'static dyn Format) -> Vec<FormatShape> {
         (modes(&[2, 5], &[7, 3], 1), 3),
         (modes(&[2, 5, 3], &[7, 1, 2], 1), 2),
         (modes(&[3, 2, 2, 3], &[2, 1, 2, 2], 2), 2),
+        (modes(&[2, 3, 4], &[1, 2, 1], 2), 3),
     ];
     if ["tr-split", "cp-split"].contains(&format.name()) {
         all.extend([(modes(&[3, 2, 4], &[3], 2), 3), (modes(&[9], &[2, 2, 3], 1), 2)]);
@@ -206,7 +209,7 @@ fn forward_and_gradients_are_those_of_the_definition() {
             let [y, dcores, dx] = definition.run(affine, network.in_features(), &x, &dy);
             for isa in Isa::available() {
                 let plans = [
-                    Objective::Time { lanes: isa.lanes() },
+                    Objective::Time { isa },
                     Objective::Products { rows: 1 },
                     Objective::Products { rows: 1_000_000 },
                 ];

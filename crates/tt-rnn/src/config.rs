@@ -181,11 +181,11 @@ pub struct ModelConfig {
     pub gate_activation: GateActivation,
     /// Pixel scaling.
     pub affine: Affine,
-    /// Frames that TT-MLP concatenates.
+    /// Frames that an MLP concatenates.
     pub mlp_frames: usize,
-    /// Input modes of TT-MLP; their product is `mlp_frames · M`.
+    /// Input modes of an MLP; their product is `mlp_frames · M`.
     pub mlp_input_modes: Vec<usize>,
-    /// Inner rank of TT-MLP.
+    /// Inner rank of an MLP.
     pub mlp_rank: usize,
     /// Dropout probability on the hidden-to-hidden path.
     pub recurrent_dropout: f32,
@@ -267,6 +267,18 @@ impl ModelConfig {
             warm_up_to: 0,
             classifier_l2: 0.0,
             formats: FormatSettings::default(),
+        }
+    }
+
+    /// The same for the layer of an MLP: all its frames as one row, and no gates.
+    #[must_use]
+    pub fn of_mlp(&self) -> Self {
+        Self {
+            features: self.mlp_input_modes.iter().product(),
+            input_modes: self.mlp_input_modes.clone(),
+            rank: self.mlp_rank,
+            gates: GateLayout::Concatenated,
+            ..self.clone()
         }
     }
 

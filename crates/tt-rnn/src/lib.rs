@@ -22,6 +22,7 @@ pub mod rates;
 pub mod recurrence;
 mod row;
 mod sink;
+mod storage;
 
 /// The README's code is run as a test.
 #[cfg(doctest)]

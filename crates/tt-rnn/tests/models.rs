@@ -114,6 +114,48 @@ fn the_backends_agree_in_value_and_gradient() {
     }
 }
 
+/// Kernels apply an MLP's matrix on the CPU, candle's operators elsewhere.
+#[test]
+fn mlps_are_the_same_by_kernels_and_by_operators() {
+    let mlps = MODELS.iter().map(|entry| entry.name).filter(|name| name.ends_with("-mlp"));
+    for name in mlps.clone() {
+        let [fused, ops] = [Backend::Fused, Backend::Ops].map(|backend| {
+            let model = build(name, &ModelConfig { backend, ..small() });
+            let frames = clips(&[3; 4], 24, 2);
+            let logits = model.logits(&frames, Mode::Train(&mut stream(0, "masks"))).unwrap();
+            let grads = logits.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            let parameters = model.parameters();
+            let gradients = parameters.iter().map(|parameter| grads.get(&parameter.var).unwrap());
+            let all: Vec<Tensor> = std::iter::once(&logits).chain(gradients).cloned().collect();
+            all.iter().map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect::<Vec<_>>()
+        });
+        for (a, b) in fused.iter().zip(&ops) {
+            let scale = b.iter().fold(0.0_f32, |max, v| max.max(v.abs()));
+            let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            // As for trains: chains of a few products of at most 72 terms.
+            assert!(scale > 0.0 && worst <= 300.0 * f32::EPSILON * scale, "{name}: {worst} of {scale}");
+        }
+    }
+    assert_eq!(mlps.count(), 8);
+}
+
+/// A budget is that of the layer, of whatever format; without one `mlp_rank` counts, not `rank`.
+#[test]
+fn mlps_keep_a_budget() {
+    let weights = |name: &str, input_weights, mlp_rank| {
+        let formats = FormatSettings { input_weights, ..FormatSettings::default() };
+        build(name, &ModelConfig { formats, mlp_rank, ..small() }).input_parameters()
+    };
+    for name in ["tt-mlp", "cp-mlp"] {
+        // (8 · 2 + 9 · 3) r
+        assert_eq!(
+            [weights(name, 0, 2), weights(name, 0, 3), weights(name, 200, 2)],
+            [86, 129, 172],
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn evaluation_ignores_dropout_and_training_uses_it() {
     let config = ModelConfig { recurrent_dropout: 0.5, dense_input_dropout: 0.5, ..small() };

@@ -22,8 +22,8 @@ pub(crate) struct Selection {
     /// Use the rendered sample, even where data/ holds clips
     #[arg(long, conflicts_with_all = ["data", "split", "allow_partial"])]
     pub(crate) sample: bool,
-    /// Models to train: tt-mlp, gru, lstm, rnn; behind tt-, tr-, tr-split-, cp-, cp-split-, tucker-, bt- or ht- gru, lstm
-    /// or rnn with a factorized input matrix; controls: mean-frame, stacked-frames, pooled-gru-small, pooled-gru,
+    /// Models to train: tt-mlp, gru, lstm, rnn; behind tt-, tr-, tr-split-, cp-, cp-split-, tucker-, bt- or ht- gru, lstm,
+    /// rnn or mlp with a factorized input matrix; controls: mean-frame, stacked-frames, pooled-gru-small, pooled-gru,
     /// projected-gru, tt-gru-frozen
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) models: Vec<String>,

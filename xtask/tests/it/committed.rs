@@ -8,6 +8,7 @@ use std::process::Command;
 
 use bench_suite::draw::{ablation, compression};
 use bench_suite::record::strip_file;
+use bench_suite::results::formats::beside;
 
 use crate::fake::{Fake, copy, repo, stderr};
 
@@ -19,9 +20,15 @@ fn committed_results_are_what_figures_draws() {
     let Ok(entries) = fs::read_dir(&results) else { return eprintln!("skipped: no results/ in the tree") };
     for entry in entries.flatten().filter(|e| e.path().join("report.md").is_file()) {
         let name = entry.file_name().into_string().unwrap();
-        let whole = |fake: &Fake| copy(&entry.path(), &fake.path("results").join(&name));
+        let mut folders = beside(&results, &name).unwrap();
+        folders.push(name.clone());
+        let whole = |fake: &Fake| {
+            folders.iter().for_each(|name| copy(&results.join(name), &fake.path("results").join(name)));
+        };
         if let Err(stale) = drawn_again(&name, whole) {
-            let known = drawn_again(&name, |fake| tracked(&format!("results/{name}"), fake));
+            let known = drawn_again(&name, |fake| {
+                folders.iter().for_each(|name| tracked(&format!("results/{name}"), fake));
+            });
             assert!(known.is_ok(), "{stale:?} are not what their records say: cargo xtask figures");
         }
     }

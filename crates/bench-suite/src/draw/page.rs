@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::draw::{charts, report};
 use crate::results::classes::{CLASSES_HEADER, CONFUSION_HEADER, classes, confusion};
+use crate::results::formats::formats;
 use crate::results::paired::PAIRED_HEADER;
 use crate::results::tables::{SOTA_HEADER, TABLE_HEADER, Tables};
 use crate::results::{Page, csv_bytes, write_atomic};
@@ -36,8 +37,9 @@ pub fn derive(dir: &Path) -> Result<()> {
     ] {
         write_atomic(&dir.join(name), &bytes)?;
     }
-    let drawn = charts::draw(dir, records, &tables)?;
-    report::write(dir, &page, &tables, &drawn)
+    let formats = formats(dir, records, &tables)?;
+    let drawn = charts::draw(dir, records, &tables, &formats)?;
+    report::write(dir, &page, &tables, &formats, &drawn)
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub fn collect(run_dir: &Path, plan: &Plan, params: Vec<ParamsRow>) -> Result<Re
 fn read_cell(dir: &Path, planned: &PlannedCell, records: &mut Records, run: &mut Run) -> Result<()> {
     let path = dir.join("cell.json");
     let cell: CellRecord = read_json(&path)?;
-    let PlannedCell { model, protocol, recipe, fold, seed, .. } = planned.clone();
+    let PlannedCell { model, protocol, recipe, fold, seed, macs_per_frame, .. } = planned.clone();
     let (finished, provenance) = match &cell.computed {
         Some(computed) => (computed.finished.clone(), Some(run.place(&computed.by))),
         // A cell of before it was kept: only the file says when it was finished.
@@ -83,6 +83,7 @@ fn read_cell(dir: &Path, planned: &PlannedCell, records: &mut Records, run: &mut
         split_digest: cell.split_digest,
         params_input: cell.params_input,
         params_total: cell.params_total,
+        macs_per_frame,
         peak_rss_bytes: cell.peak_rss_bytes,
         finished,
         provenance,

@@ -13,6 +13,7 @@ pub(crate) mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod folders;
+pub mod formats;
 pub mod inference;
 mod join;
 mod page;

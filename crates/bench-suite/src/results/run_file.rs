@@ -138,6 +138,9 @@ pub struct CellMeta {
     pub params_input: usize,
     /// Weights of the model.
     pub params_total: usize,
+    /// Multiply-accumulates of input projection and recurrence for a frame, forwards; 0 where they were not kept.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub macs_per_frame: usize,
     /// Peak resident memory, in bytes.
     pub peak_rss_bytes: u64,
     /// When it was finished, UTC; the day of collecting in records of before it was kept.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 pub const FORMAT_NAMES: [&str; 7] = ["tr", "tr-split", "cp", "cp-split", "tucker", "bt", "ht"];
 
 /// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls, and every cell
-/// with every other format.
-pub const MODEL_NAMES: [&str; 34] = [
+/// and the MLP with every other format.
+pub const MODEL_NAMES: [&str; 41] = [
     "tt-mlp",
     "gru",
     "lstm",
@@ -26,24 +26,31 @@ pub const MODEL_NAMES: [&str; 34] = [
     "tr-rnn",
     "tr-gru",
     "tr-lstm",
+    "tr-mlp",
     "tr-split-rnn",
     "tr-split-gru",
     "tr-split-lstm",
+    "tr-split-mlp",
     "cp-rnn",
     "cp-gru",
     "cp-lstm",
+    "cp-mlp",
     "cp-split-rnn",
     "cp-split-gru",
     "cp-split-lstm",
+    "cp-split-mlp",
     "tucker-rnn",
     "tucker-gru",
     "tucker-lstm",
+    "tucker-mlp",
     "bt-rnn",
     "bt-gru",
     "bt-lstm",
+    "bt-mlp",
     "ht-rnn",
     "ht-gru",
     "ht-lstm",
+    "ht-mlp",
 ];
 
 /// A complete experiment.
@@ -147,14 +154,14 @@ pub struct ModelSpec {
     pub recurrent_rank: usize,
     /// `hard-sigmoid` or `sigmoid`.
     pub gate_activation: String,
-    /// Frames that TT-MLP concatenates.
+    /// Frames that the MLPs concatenate.
     pub mlp_frames: usize,
-    /// Input modes of TT-MLP; their product is `mlp_frames` · width · height · 3.
+    /// Input modes of the MLPs; their product is `mlp_frames` · width · height · 3.
     pub mlp_input_modes: Vec<usize>,
-    /// Inner rank of TT-MLP.
+    /// Inner rank of the MLPs.
     pub mlp_rank: usize,
     /// Input weights of a factorized model at most: its ranks, a train's too, are then the largest that fit. 0: the
-    /// ranks are those given. TT-MLP keeps `mlp_rank`.
+    /// ranks are those given.
     #[serde(default, skip_serializing_if = "is_none")]
     pub input_weights: usize,
     /// Terms of a block-term decomposition.

@@ -17,10 +17,13 @@ use video_data::import::store_dir;
 use video_data::rate::Rate;
 use video_data::store::{FORMAT, Row, StoreInfo, Writer};
 
-/// Every model, but of the formats, which share all code above the kernel, two.
+/// Every model, but of the formats, which share all code above the kernel, three.
 pub(crate) fn models() -> Vec<&'static str> {
     let format = |name: &str| FORMAT_NAMES.iter().any(|format| name.starts_with(&format!("{format}-")));
-    MODEL_NAMES.into_iter().filter(|name| !format(name) || ["bt-lstm", "ht-gru"].contains(name)).collect()
+    MODEL_NAMES
+        .into_iter()
+        .filter(|name| !format(name) || ["bt-lstm", "ht-gru", "cp-mlp"].contains(name))
+        .collect()
 }
 
 /// Frames per second that clips are said to have, and are brought to.

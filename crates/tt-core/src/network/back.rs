@@ -17,34 +17,33 @@ impl Contracted {
         work: &mut Workspace,
     ) {
         let Workspace { running, flow: [flow, other], slice_flow, room } = work;
+        // What is not kept is computed again: of all slices where whole results follow from it, else slice by slice.
+        let by_slice = self.kept.0 < self.sliced;
+        running.whole = if by_slice { self.kept.0 } else { 0 };
         self.through(row, self.kept.0, prepared, running);
         let last = self.steps.len() - 1;
+        let mut kept = saved;
+        for k in self.kept.0..last {
+            let (tensor, rest) = kept.split_at(self.result_len(k));
+            running.tensors[k].resize(tensor.len() + SLACK);
+            running.tensors[k][..tensor.len()].copy_from_slice(tensor);
+            kept = rest;
+        }
         flow.resize(self.steps[last].step.out_len + SLACK);
         for (value, place) in dout.iter().zip(&self.order) {
             flow[*place as usize] = *value;
         }
-        let mut end = saved.len();
         for k in (self.sliced..=last).rev() {
             let step = &self.steps[k].step;
             let left = match k {
                 0 => &running.row[..],
-                _ if k > self.kept.0 => {
-                    end -= step.left_len;
-                    &saved[end..][..step.left_len]
-                }
                 _ => &running.tensors[k - 1][..],
             };
             let gradient = &mut gradient[places[k]..][..step.packed_len() + SLACK];
-            step.right_gradient(self.kernels, left, flow, gradient);
+            step.right_gradient(left, flow, gradient);
             if k > 0 || dx.is_some() {
                 other.resize(step.left_len + SLACK);
-                step.left_gradient(
-                    self.kernels,
-                    flow,
-                    &prepared.backward[self.merges.len() + k],
-                    other,
-                    room,
-                );
+                step.left_gradient(flow, &prepared.backward[self.merges.len() + k], other, room);
                 std::mem::swap(flow, other);
             }
         }
@@ -55,7 +54,9 @@ impl Contracted {
             return;
         }
         for slice in 0..self.slices {
-            self.steps(slice, 0..self.sliced - 1, prepared, running);
+            if by_slice {
+                self.steps(slice, 0..self.kept.0, prepared, running);
+            }
             let width = self.inputs / self.slices;
             let dx = dx.as_mut().map(|dx| &mut dx[slice * width..][..width]);
             let flow = &flow[slice * self.steps[self.sliced - 1].step.out_len..];
@@ -77,20 +78,14 @@ impl Contracted {
             let step = &self.steps[k].step;
             let left = match k {
                 0 => &running.row[slice * step.left_len..],
-                _ => &running.tensors[k - 1][..],
+                _ => &running.tensors[k - 1][self.start(slice, k - 1, running.whole)..],
             };
             let dout = if k + 1 == self.sliced { dout } else { &flow[..] };
             let gradient = &mut gradient[places[k]..][..step.packed_len() + SLACK];
-            step.right_gradient(self.kernels, left, dout, gradient);
+            step.right_gradient(left, dout, gradient);
             if k > 0 || dx.is_some() {
                 other.resize(step.left_len + SLACK);
-                step.left_gradient(
-                    self.kernels,
-                    dout,
-                    &prepared.backward[self.merges.len() + k],
-                    other,
-                    room,
-                );
+                step.left_gradient(dout, &prepared.backward[self.merges.len() + k], other, room);
                 std::mem::swap(flow, other);
             }
         }
@@ -121,9 +116,9 @@ impl Contracted {
             packed.resize(step.packed_len() + SLACK);
             packed.fill(0.0);
             let left_values = self.tensor(cores, &prepared.merged, *left);
-            step.right_gradient(self.kernels, left_values, &dout, &mut packed);
+            step.right_gradient(left_values, &dout, &mut packed);
             step.unpack(&packed[..step.packed_len()], &mut gradients[*right]);
-            step.left_gradient(self.kernels, &dout, &prepared.backward[k], &mut gradients[*left], &mut room);
+            step.left_gradient(&dout, &prepared.backward[k], &mut gradients[*left], &mut room);
         }
         for (range, gradient) in self.cores.iter().zip(&gradients) {
             dcores[range.clone()].copy_from_slice(&gradient[..range.len()]);

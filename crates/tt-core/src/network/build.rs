@@ -1,22 +1,24 @@
 //! From a plan to the contractions that carry it out.
 
 use super::Network;
+use super::panels::Panels;
 use super::plan::{Indices, Merge, Plan, Set};
-use super::step::{Contraction, Step};
+use super::step::{Axes, Contraction, Step, Vectors};
 
 /// The labels and contractions of a plan's merged tensors.
 pub(super) struct Builder<'a> {
     pub(super) network: &'a Network,
     pub(super) indices: Indices,
-    pub(super) lanes: usize,
+    pub(super) vectors: Vectors,
     /// Labels and cores of every tensor.
     pub(super) tensors: Vec<(Vec<usize>, Set)>,
     pub(super) merges: Vec<Contraction>,
 }
 
-impl Builder<'_> {
-    fn size(&self) -> impl Fn(usize) -> usize + '_ {
-        |label| self.network.labels()[label].size
+impl<'a> Builder<'a> {
+    fn size(&self) -> impl Fn(usize) -> usize + use<'a> {
+        let network = self.network;
+        move |label| network.labels()[label].size
     }
 
     /// The number of a merged tensor.
@@ -35,7 +37,8 @@ impl Builder<'_> {
         let cores = self.tensors[left].1 | self.tensors[right].1;
         let out = self.indices.of_cores(cores);
         let (from, to) = (&self.tensors[left].0, &self.tensors[right].0);
-        let step = Step::new(from, to, out, 0, &self.size(), self.lanes);
+        let axes = Axes { left: from, right: to, out, next: 0, size: &self.size() };
+        let step = Panels::step(&axes, self.vectors, false);
         self.tensors.push((step.labels.clone(), cores));
         self.merges.push(Contraction { left, right, step });
         self.tensors.len() - 1
@@ -65,7 +68,8 @@ impl Builder<'_> {
             // What the next step sums over is fastest in this one's result.
             let next =
                 rights.get(k + 1).map_or(0, |next| out & !self.indices.of_row(cores | self.tensors[*next].1));
-            let step = Step::new(&labels, &self.tensors[right].0, out, next, &self.size(), self.lanes);
+            let axes = Axes { left: &labels, right: &self.tensors[right].0, out, next, size: &self.size() };
+            let step = Step::new(&axes, self.vectors, k == 0);
             labels.clone_from(&step.labels);
             steps.push(Contraction { left: k, right, step });
         }

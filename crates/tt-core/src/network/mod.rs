@@ -8,8 +8,10 @@ mod back;
 mod build;
 pub mod draw;
 pub mod format;
+mod lanes;
 #[cfg(feature = "candle")]
 pub mod ops;
+mod panels;
 mod plan;
 mod run;
 mod step;

@@ -5,11 +5,17 @@
 //! indices of both follow from the set alone, so that `3^n` pairs of sets are all that there is to compare.
 
 use super::Network;
+use super::panels::SCATTERED;
+use super::step::Vectors;
+use crate::simd::Isa;
 
 /// Rows of a call, over which the cost of contractions among cores alone is shared.
 const ROWS: f64 = 1024.0;
 /// Numbers of a merged tensor at most, beyond which its gradients would not fit a cache for each work item.
 const MERGED: f64 = 131_072.0;
+
+/// Cost of a number that is written and read again, in vector operations.
+const MOVED: f64 = 0.125;
 
 /// What the cheapest order is cheapest in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +25,10 @@ pub enum Objective {
         /// Rows of a call.
         rows: usize,
     },
-    /// Time of a training step on vectors of so many lanes: products forwards and backwards with columns padded to whole
-    /// vectors, and numbers moved.
+    /// Time of a training step: products forwards and backwards with columns padded to whole vectors, and numbers moved.
     Time {
-        /// Lanes of a vector.
-        lanes: usize,
+        /// What the vectors are of.
+        isa: Isa,
     },
 }
 
@@ -124,21 +129,25 @@ impl Indices {
         open
     }
 
-    /// The cost of contracting `right` into `left`, which leaves `out`.
-    fn cost(&self, objective: Objective, (left, right, out): (Set, Set, Set), first: bool) -> f64 {
+    /// The cost of contracting `right` into `left`, which leaves `out`; in operations on vectors, if there are some.
+    fn cost(&self, vectors: Option<Vectors>, (left, right, out): (Set, Set, Set), first: bool) -> f64 {
         let products = self.size(left | right);
-        let Objective::Time { lanes } = objective else { return products };
-        let pad = |columns: f64| (columns / lanes as f64).ceil() * lanes as f64;
-        let columns = self.size(right & !left);
-        let summed = self.size(left & right & !out);
-        let rows = products / columns;
-        // Forwards, and backwards for the gradient of what comes from the right; a load more for few columns.
-        let mut cost = 2.0 * rows * pad(columns);
+        let Some(vectors) = vectors else { return products };
+        let padded = |numbers: f64| products / numbers * vectors.fitting(numbers).1;
+        let (columns, summed) = (self.size(right & !left), left & right & !out);
+        // What is too large to be kept is computed twice.
+        let again = f64::from(u8::from(self.size(out) > self.size(self.input) / 4.0));
+        // Forwards, and backwards for the gradient of what comes from the right.
+        let mut cost = (2.0 + again) * padded(columns);
         if !first {
             // Backwards for the left, whose axes are then brought into their order.
-            cost += self.size(left | right) / summed * pad(summed) + 8.0 * self.size(left);
+            cost += padded(self.size(summed)) + SCATTERED * self.size(left);
+            // What stays of the axes that cores brought can be lanes, if nothing else of them is summed over.
+            if summed & !self.input == 0 {
+                cost = cost.min((3.0 + again) * padded(self.size(left & out & !self.input)));
+            }
         }
-        cost + 4.0 * self.size(out) + 2.0 * self.size(right)
+        cost + MOVED * (2.0 * self.size(out) + self.size(right))
     }
 }
 
@@ -149,9 +158,9 @@ impl Plan {
         let sets = 1_usize << network.cores.len();
         let of_cores: Vec<Set> = (0..sets).map(|set| indices.of_cores(set as Set)).collect();
         let of_row: Vec<Set> = (0..sets).map(|set| indices.of_row(set as Set)).collect();
-        let rows = match objective {
-            Objective::Products { rows } => rows as f64,
-            Objective::Time { .. } => ROWS,
+        let (rows, vectors) = match objective {
+            Objective::Products { rows } => (rows as f64, None),
+            Objective::Time { isa } => (ROWS, Some(Vectors::of(isa))),
         };
         // Among cores: the halves of each set.
         let mut merged = vec![(f64::INFINITY, 0_usize); sets];
@@ -160,7 +169,7 @@ impl Plan {
                 merged[set] = (0.0, 0);
                 continue;
             }
-            if matches!(objective, Objective::Time { .. }) && indices.size(of_cores[set]) > MERGED {
+            if vectors.is_some() && indices.size(of_cores[set]) > MERGED {
                 continue;
             }
             let lowest = set & set.wrapping_neg();
@@ -184,7 +193,7 @@ impl Plan {
                 let before = set & !part;
                 let labels = (of_row[before], of_cores[part], of_row[set]);
                 if best[before].0 < best[set].0 && merged[part].0 < f64::INFINITY {
-                    let step = indices.cost(objective, labels, before == 0);
+                    let step = indices.cost(vectors, labels, before == 0);
                     let cost = best[before].0 + step + merged[part].0 / rows;
                     if cost < best[set].0 {
                         best[set] = (cost, part);

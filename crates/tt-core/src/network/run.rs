@@ -10,11 +10,10 @@
 
 use super::build::{Builder, order};
 use super::plan::{Indices, Objective, Plan};
-use super::step::{Contraction, SLACK};
+use super::step::{Contraction, SLACK, Vectors};
 use super::{Core, Network};
 use crate::Result;
 use crate::apply::fused::item_rows;
-use crate::apply::fused::micro::{Kernels, kernels};
 use crate::apply::{Affine, Rows, check, row_count};
 use crate::simd::{Buffer, Isa, Kernel, Pool, Simd};
 use rayon::prelude::*;
@@ -43,7 +42,6 @@ pub struct Contracted {
     plan: Plan,
     pub(super) affine: Affine,
     isa: Isa,
-    pub(super) kernels: &'static Kernels,
     /// Where the cores lie in the weights: tensors 0 to the number of cores.
     pub(super) cores: Vec<Range<usize>>,
     /// The tensors behind them, in order.
@@ -79,11 +77,13 @@ pub(super) struct Workspace {
     pub(super) room: Buffer,
 }
 
-/// A row as numbers and the results of its steps: those of a slice, the last sliced one's and all that follow of the row.
+/// A row as numbers and the results of its steps: the first ones of a slice, the others of the row.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     pub(super) row: Buffer,
     pub(super) tensors: Vec<Buffer>,
+    /// The first step whose result is of all slices, one after the other.
+    pub(super) whole: usize,
 }
 
 /// A row as numbers.
@@ -122,26 +122,21 @@ impl Kernel for Convert<'_> {
 }
 
 impl Contracted {
-    /// The network on vectors that suit this machine and its columns best.
+    /// The network in the order that is fastest on this machine.
     pub fn new(network: &Network, affine: Affine) -> Self {
-        let of = |isa: Isa| (isa, Plan::new(network, Objective::Time { lanes: isa.lanes() }));
-        let widest = of(Isa::best());
-        // Half-width vectors were measured 1.2 times slower where nothing is padded.
-        let half = widest.0.half().map(of).filter(|half| 6.0 * half.1.cost < 5.0 * widest.1.cost);
-        let (isa, plan) = half.unwrap_or(widest);
-        Self::with_plan(network, affine, plan, isa)
+        let isa = Isa::best();
+        Self::with_plan(network, affine, Plan::new(network, Objective::Time { isa }), isa)
     }
 
-    /// The network in a given order.
+    /// The network in a given order, on vectors of this instruction set.
     pub fn with_plan(network: &Network, affine: Affine, plan: Plan, isa: Isa) -> Self {
-        let kernels = kernels(isa);
         let shown = |core: &Core| -> Vec<usize> {
             core.labels.iter().copied().filter(|label| network.labels()[*label].size > 1).collect()
         };
         let cores = network.cores();
         let tensors = cores.iter().enumerate().map(|(k, core)| (shown(core), 1 << k)).collect();
         let (indices, merges) = (Indices::new(network), Vec::new());
-        let mut builder = Builder { network, indices, lanes: kernels.lanes, tensors, merges };
+        let mut builder = Builder { network, indices, vectors: Vectors::of(isa), tensors, merges };
         let (steps, (sliced, slices), last) = builder.steps(&plan);
         let mut all = Self {
             inputs: network.in_features(),
@@ -149,7 +144,6 @@ impl Contracted {
             params: network.params(),
             affine,
             isa,
-            kernels,
             cores: (0..cores.len()).map(|k| network.range(k)).collect(),
             merges: builder.merges,
             order: order(network, &last),
@@ -162,9 +156,9 @@ impl Contracted {
             workspaces: Pool::default(),
             gradients: Pool::default(),
         };
-        // The results of the last steps, but for the output, as far as they are whole.
+        // The results of the last steps, but for the output.
         let most = network.in_features().div_ceil(4);
-        while all.kept.0 > 0 && all.kept.0 >= sliced {
+        while all.kept.0 > 0 {
             let more = all.kept.1 + all.result_len(all.kept.0 - 1);
             if more > most {
                 break;
@@ -174,9 +168,9 @@ impl Contracted {
         all
     }
 
-    /// Numbers of the result of step `k` in [`Running`].
-    fn result_len(&self, k: usize) -> usize {
-        self.steps[k].step.out_len * if k + 1 == self.sliced { self.slices } else { 1 }
+    /// Numbers of the result of step `k` of a row.
+    pub(super) fn result_len(&self, k: usize) -> usize {
+        self.steps[k].step.out_len * if k < self.sliced { self.slices } else { 1 }
     }
 
     /// The order of contractions.
@@ -184,7 +178,7 @@ impl Contracted {
         &self.plan
     }
 
-    /// The instruction set in use.
+    /// The instruction set in use; some steps may take half of its width.
     pub fn isa(&self) -> Isa {
         self.isa
     }
@@ -217,7 +211,7 @@ impl Contracted {
             if let Some(out) = after.first_mut() {
                 let left = self.tensor(cores, before, contraction.left);
                 out.resize(contraction.step.out_len + SLACK);
-                contraction.step.forward(self.kernels, left, &forward[k], out);
+                contraction.step.forward(left, &forward[k], out);
             }
         }
         if backward {
@@ -230,7 +224,7 @@ impl Contracted {
 
     /// A row through the first `steps` steps; fewer than are sliced leave it as numbers.
     pub(super) fn through(&self, row: Rows, steps: usize, prepared: &Prepared, running: &mut Running) {
-        running.row.resize(self.inputs);
+        running.row.resize(self.inputs + SLACK);
         self.isa.run(Convert { row, affine: self.affine, to: &mut running.row });
         running.tensors.resize_with(self.steps.len(), Buffer::default);
         if steps >= self.sliced {
@@ -239,6 +233,11 @@ impl Contracted {
             }
             self.steps(0, self.sliced..steps, prepared, running);
         }
+    }
+
+    /// Where the result of step `k` for a slice begins in its tensor.
+    pub(super) fn start(&self, slice: usize, k: usize, whole: usize) -> usize {
+        if (whole..self.sliced).contains(&k) { slice * self.steps[k].step.out_len } else { 0 }
     }
 
     /// Some steps, of a slice where they are sliced.
@@ -251,20 +250,15 @@ impl Contracted {
     ) {
         for k in steps {
             let step = &self.steps[k].step;
+            let whole = running.whole;
             let (before, after) = running.tensors.split_at_mut(k);
             let left = match before.last() {
-                Some(tensor) => &tensor[..],
+                Some(tensor) => &tensor[self.start(slice, k - 1, whole)..],
                 None => &running.row[slice * step.left_len..],
             };
-            // The last sliced step puts its part in its place.
-            let start = if k + 1 == self.sliced { slice * step.out_len } else { 0 };
-            after[0].resize(self.result_len(k) + SLACK);
-            step.forward(
-                self.kernels,
-                left,
-                &prepared.forward[self.merges.len() + k],
-                &mut after[0][start..],
-            );
+            let start = self.start(slice, k, whole);
+            after[0].resize(if k < whole { step.out_len } else { self.result_len(k) } + SLACK);
+            step.forward(left, &prepared.forward[self.merges.len() + k], &mut after[0][start..]);
         }
     }
 
@@ -291,6 +285,7 @@ impl Contracted {
                 for (k, out) in out.chunks_exact_mut(self.outputs).enumerate() {
                     let row = rows.range((index * item + k) * self.inputs, self.inputs);
                     let Workspace { running, .. } = &mut *work;
+                    running.whole = first.min(self.sliced.saturating_sub(1));
                     self.through(row, self.steps.len(), prepared, running);
                     let last = &running.tensors[self.steps.len() - 1];
                     out.iter_mut().zip(&self.order).for_each(|(out, place)| *out = last[*place as usize]);

@@ -231,7 +231,10 @@ impl Config {
             })
         };
         let (input, steps) = match find(model)?.form {
-            Form::TtMlp => (train(&built.mlp_input_modes, built.mlp_rank, 1, 1)?, None),
+            Form::Mlp { input } if input == TRAIN => {
+                let built = built.of_mlp();
+                (train(&built.input_modes, built.train_rank(1)?, 1, 1)?, None)
+            }
             Form::Recurrent { cell, input, frozen: false } if input == DENSE => {
                 (Input::Dense, Some(Steps::new(cell, built.dense_hidden, built.gate_activation)))
             }
@@ -242,7 +245,7 @@ impl Config {
                 let input = train(&built.input_modes, rank, gates, trains)?;
                 (input, Some(Steps::new(cell, hidden, built.gate_activation)))
             }
-            Form::Recurrent { input, frozen: false, .. } => {
+            Form::Recurrent { input, frozen: false, .. } | Form::Mlp { input } => {
                 return Err(crate::Error::Unsupported(format!(
                     "{model} cannot be exported: a model folder has no place for an input matrix of form {}",
                     input.name
@@ -332,8 +335,9 @@ impl Config {
             return Err(format!("class {class:?} is there twice"));
         }
         let (cell, tensor_train) = match form {
-            Form::TtMlp => (None, true),
+            Form::Mlp { input } if input == TRAIN => (None, true),
             Form::Recurrent { cell, input, frozen: false } => (Some(cell), input == TRAIN),
+            Form::Mlp { .. } => return Err(format!("model {:?} has no form in a folder", self.model)),
             _ => return Err(format!("model {:?} is a control and is not kept in a folder", self.model)),
         };
         if cell.is_some() == frames.take.is_some() || frames.take == Some(0) {

@@ -1,11 +1,11 @@
 //! The two operators of the CPU: the recurrence alone, and with a projection before it.
 
-use super::storage::{floats, on_cpu, rows_of};
 use super::{StepKernels, Workspace};
 use crate::call::LayerCall;
 use crate::projection::{Kernel, Projection, ProjectionGradients};
 use crate::recurrence::{Batch, Gradients};
 use crate::sink::GradientSink;
+use crate::storage::{floats, on_cpu, rows_of};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,7 +5,6 @@
 //! projection and recurrence. Elsewhere both run by candle's operators.
 
 mod joined;
-mod storage;
 
 pub use crate::call::{LayerCall, Output, RecurrentMasks};
 use crate::error::{Result, check_size};
@@ -13,10 +12,10 @@ use crate::projection::{Memory, Projection};
 use crate::recurrence::ops::Ops;
 use crate::recurrence::{Batch, Cell, Recurrence, Saved};
 pub use crate::sink::{GradientSink, Sinks};
+use crate::storage::{floats, on_cpu, rows_of};
 use candle_core::Tensor;
 use joined::{LayerOp, StepsOp};
 use std::sync::Arc;
-use storage::{floats, on_cpu, rows_of};
 use tt_core::simd::Pool;
 
 /// Projection and recurrence: rows `[sum T_b, M]` (u8 or f32) to last hidden states `[B, H]`, or to all of them,

@@ -3,12 +3,12 @@
 mod grey;
 mod linear;
 mod mean_frame;
+mod mlp;
 mod pass;
 mod pooled_gru;
 mod recurrent;
 mod stacked_frames;
 mod state_weights;
-mod tt_mlp;
 
 pub use crate::config::{FormatSettings, ModelConfig, Readout, RecurrentForm, Stack};
 use crate::parameters::{Parameter, glorot_uniform};
@@ -19,13 +19,13 @@ use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 pub use grey::Grid;
 use mean_frame::MeanFrame;
+use mlp::Mlp;
 use pooled_gru::PooledGru;
 use recurrent::Recurrent;
 use stacked_frames::StackedFrames;
 pub use stacked_frames::{GRID as STACKED_GRID, STACKED};
 pub use state_weights::of_states;
 use tt_core::rng::{Stream, stream};
-use tt_mlp::TtMlp;
 
 /// A model of the table.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +39,11 @@ pub struct ModelEntry {
 /// What a model makes of the frames of a clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// A few frames side by side, one Tensor Train.
-    TtMlp,
+    /// A few frames side by side, one layer.
+    Mlp {
+        /// The form of its matrix.
+        input: Factorization,
+    },
     /// A linear map of the mean frame.
     MeanFrame,
     /// A linear map of a few small grey frames side by side.
@@ -68,11 +71,11 @@ macro_rules! factorization {
     };
 }
 
-/// Makes [`MODELS`] and the list of its names from rows and, behind `formats`, from formats that every cell has.
+/// Makes [`MODELS`] and the list of its names from rows and, behind `formats`, from formats that every cell and the MLP have.
 macro_rules! models {
     ($first:literal => $tt_mlp:expr, $($name:literal => $form:expr,)* formats: $($format:literal => $of:ident,)*) => {
-        /// Every model: the paper's five, the deck's plain cells, controls, then every cell with every other format of
-        /// the input matrix.
+        /// Every model: the paper's five, the deck's plain cells, controls, then every cell and the MLP with every other
+        /// format of the input matrix.
         pub const MODELS: &[ModelEntry] = &[
             ModelEntry { name: $first, form: $tt_mlp },
             $(ModelEntry { name: $name, form: $form },)*
@@ -80,6 +83,10 @@ macro_rules! models {
                 of_format(concat!($format, "-rnn"), Cell::Rnn, factorization!($format, $of)),
                 of_format(concat!($format, "-gru"), Cell::Gru, factorization!($format, $of)),
                 of_format(concat!($format, "-lstm"), Cell::Lstm, factorization!($format, $of)),
+                ModelEntry {
+                    name: concat!($format, "-mlp"),
+                    form: Form::Mlp { input: factorization!($format, $of) },
+                },
             )*
         ];
         /// The forms that a matrix can have beside dense, as settings call them.
@@ -88,13 +95,13 @@ macro_rules! models {
         const NAMES: &str = concat!(
             $first,
             $(", ", $name,)*
-            $(", ", $format, "-rnn, ", $format, "-gru, ", $format, "-lstm",)*
+            $(", ", $format, "-rnn, ", $format, "-gru, ", $format, "-lstm, ", $format, "-mlp",)*
         );
     };
 }
 
 models! {
-    "tt-mlp" => Form::TtMlp,
+    "tt-mlp" => Form::Mlp { input: TRAIN },
     "gru" => recurrent(Cell::Gru, DENSE, false),
     "lstm" => recurrent(Cell::Lstm, DENSE, false),
     "tt-gru" => recurrent(Cell::Gru, TRAIN, false),
@@ -145,7 +152,7 @@ impl ModelEntry {
     /// Builds the model with initial values from the streams of `seed`.
     pub fn build(&self, config: &ModelConfig, device: &Device, seed: u64) -> Result<Box<dyn Model>> {
         Ok(match self.form {
-            Form::TtMlp => Box::new(TtMlp::new(config, device, seed)?),
+            Form::Mlp { input } => Box::new(Mlp::new(self.name, input, config, device, seed)?),
             Form::MeanFrame => Box::new(MeanFrame::new(config, device, seed)?),
             Form::StackedFrames => Box::new(StackedFrames::new(config, device, seed)?),
             Form::PooledGru(grid) => Box::new(PooledGru::new(config, grid, device, seed)?),

@@ -5,6 +5,7 @@
 //! `models/mod.rs`: [`NetworkProjection`] is the projection of all of them. Anything else is one file that implements
 //! [`Projection`] and one line beside [`DENSE`] and [`TRAIN`].
 
+mod alone;
 mod dense;
 mod gates;
 pub(crate) mod network;
@@ -16,6 +17,7 @@ pub use crate::config::GateLayout;
 use crate::config::ModelConfig;
 use crate::rates::Kind;
 use crate::{Error, Result};
+pub(crate) use alone::Alone;
 use candle_core::Tensor;
 pub use dense::DenseProjection;
 pub use network::NetworkProjection;

@@ -80,6 +80,14 @@ impl Scale {
     }
 }
 
+/// 1, 2, 5 in every decade, those between the ends and one beyond each.
+pub(crate) fn round_steps(low: f64, high: f64) -> Vec<f64> {
+    let all: Vec<f64> = (0..9).flat_map(|e| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(e))).collect();
+    let first = all.iter().rposition(|t| *t <= low).unwrap_or(0);
+    let last = all.iter().position(|t| *t >= high && *t > low).unwrap_or(all.len() - 1);
+    all[first..=last.max(first + 1)].to_vec()
+}
+
 /// A tick's text: `0.2`, `10,000`, `100 M`.
 pub(crate) fn tick_text(value: f64) -> String {
     match value {

@@ -26,6 +26,7 @@ pub(crate) enum Align {
 #[derive(Debug, Clone)]
 enum Op {
     Rect { from: (f64, f64), to: (f64, f64), color: Color, alpha: f64 },
+    Area { points: Vec<(f64, f64)>, color: Color, alpha: f64 },
     Line { points: Vec<(f64, f64)>, width: f64, color: Color },
     Dot { at: (f64, f64), radius: f64, color: Color, hollow: bool },
     Text { at: (f64, f64), size: f64, color: Color, align: Align, turned: bool, text: String },
@@ -46,6 +47,11 @@ impl Canvas {
 
     pub(crate) fn rect(&mut self, from: (f64, f64), to: (f64, f64), color: Color, alpha: f64) {
         self.ops.push(Op::Rect { from, to, color, alpha });
+    }
+
+    /// A filled polygon.
+    pub(crate) fn area(&mut self, points: Vec<(f64, f64)>, color: Color, alpha: f64) {
+        self.ops.push(Op::Area { points, color, alpha });
     }
 
     pub(crate) fn line(&mut self, points: &[(f64, f64)], width: f64, color: Color) {
@@ -137,6 +143,10 @@ impl Canvas {
             match op {
                 Op::Rect { from, to, color, alpha } => {
                     area.draw(&Rectangle::new([at(*from), at(*to)], rgb(*color).mix(*alpha).filled()))
+                }
+                Op::Area { points, color, alpha } => {
+                    let points = points.iter().map(|p| at(*p)).collect::<Vec<_>>();
+                    area.draw(&Polygon::new(points, rgb(*color).mix(*alpha)))
                 }
                 Op::Line { points, width, color } => {
                     let style = rgb(*color).stroke_width((width * scale).round().max(1.0) as u32);

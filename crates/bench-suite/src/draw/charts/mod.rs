@@ -9,6 +9,7 @@ mod canvas;
 mod compression;
 mod curves;
 mod devices;
+mod formats;
 mod lengths;
 mod levels;
 mod palette;
@@ -28,6 +29,7 @@ use anyhow::{Context, Result};
 
 use crate::paper;
 use crate::results::Records;
+use crate::results::formats::FormatRow;
 use crate::results::tables::{TableRow, Tables};
 
 pub(crate) use ablation::ablation;
@@ -54,18 +56,25 @@ pub(crate) struct Drawn {
 pub(crate) struct Scene<'a> {
     records: &'a Records,
     tables: &'a Tables,
+    formats: &'a [FormatRow],
 }
 
 /// Draws every chart of an experiment into `<dir>/charts/`, in the order of the report.
-pub(crate) fn draw(dir: &Path, records: &Records, tables: &Tables) -> Result<Vec<Drawn>> {
+pub(crate) fn draw(
+    dir: &Path,
+    records: &Records,
+    tables: &Tables,
+    formats: &[FormatRow],
+) -> Result<Vec<Drawn>> {
     let charts = dir.join("charts");
     fs::create_dir_all(&charts).with_context(|| format!("{} cannot be made", charts.display()))?;
-    let scene = Scene { records, tables };
+    let scene = Scene { records, tables, formats };
     let mut drawn = Vec::new();
     for (name, title, chart) in [
         ("params-rank", "Weights against the TT rank (Figure 1, Table 1)", rank::chart(&scene)),
         ("accuracy", "Score per model", accuracy::chart(&scene)),
         ("params-accuracy", "Weights against score", size::chart(&scene)),
+        ("formats", "Score against input weights, by format", formats::chart(&scene)),
         ("epoch-seconds", "Seconds per training epoch", seconds::chart(&scene)),
         ("curves", "Training curves", curves::chart(&scene)),
         ("sota", "State of the art", sota::chart(&scene)),
@@ -168,7 +177,7 @@ mod tests {
         let records = fixture::five_models();
         let tables = Tables::derive(&records).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let drawn = draw(dir.path(), &records, &tables).unwrap();
+        let drawn = draw(dir.path(), &records, &tables, &[]).unwrap();
         assert_eq!(drawn.len(), 6);
         for chart in drawn {
             let svg = fs::read_to_string(dir.path().join(format!("charts/{}.svg", chart.name))).unwrap();
@@ -185,7 +194,8 @@ mod tests {
         records.run_file.data = "my <clips> & \"more\"".into();
         let tables = Tables::derive(&records).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let names: Vec<&str> = draw(dir.path(), &records, &tables).unwrap().iter().map(|d| d.name).collect();
+        let names: Vec<&str> =
+            draw(dir.path(), &records, &tables, &[]).unwrap().iter().map(|d| d.name).collect();
         assert_eq!(names, ["params-rank", "accuracy", "params-accuracy", "epoch-seconds", "curves"]);
         let svg = fs::read_to_string(dir.path().join("charts/accuracy.svg")).unwrap();
         assert!(!svg.contains("the paper") && svg.contains("my &lt;clips&gt; &amp;"), "escaped");
@@ -198,6 +208,38 @@ mod tests {
         records.params.clear();
         let tables = Tables::derive(&records).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        assert!(draw(dir.path(), &records, &tables).is_ok());
+        assert!(draw(dir.path(), &records, &tables, &[]).is_ok());
+    }
+
+    /// One budget has points with intervals, several have lines with bands; both say each format once.
+    #[test]
+    fn formats_have_a_line_each() {
+        let folds: &[usize] = &[0, 1, 2];
+        let mut records =
+            fixture::records("a", &[("tt-gru", "clips", folds, 0.6), ("cp-gru", "clips", folds, 0.7)]);
+        for cell in &mut records.run_file.runs[0].cells {
+            cell.params_input = 3_300;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let words = dir.path().join("words");
+        let svg = || {
+            let tables = Tables::derive(&records).unwrap();
+            let rows = crate::results::formats::formats(&words, &records, &tables).unwrap();
+            draw(&words, &records, &tables, &rows).unwrap();
+            fs::read_to_string(words.join("charts/formats.svg")).unwrap()
+        };
+        let one = svg();
+        let mut small = records.clone();
+        for cell in &mut small.run_file.runs[0].cells {
+            cell.params_input = 1_200;
+        }
+        small.keep_alone(&dir.path().join("words-1200")).unwrap();
+        let two = svg();
+        for text in [&one, &two] {
+            assert_eq!((text.matches("\nTT 0.").count(), text.matches("\nCP 0.").count()), (1, 1), "{text}");
+            assert!(text.contains("GRU, folds over clips") && !text.contains("NaN"));
+        }
+        assert_eq!((one.matches("<polygon").count(), two.matches("<polygon").count()), (0, 2));
+        assert!(!one.contains("1,000") && two.contains("1,000"), "axes hold all budgets");
     }
 }

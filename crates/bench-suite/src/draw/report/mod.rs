@@ -4,6 +4,7 @@
 
 mod blocks;
 mod finals;
+mod formats;
 mod render;
 mod runs;
 mod tested;
@@ -16,6 +17,7 @@ use anyhow::{Context, Result};
 use crate::draw::charts::{self, Drawn};
 use crate::paper;
 use crate::record::DataKind;
+use crate::results::formats::FormatRow;
 use crate::results::paired::PairedRow;
 use crate::results::tables::{OURS, TableRow, Tables};
 use crate::results::{self, Records, RunFile, write_atomic};
@@ -28,13 +30,25 @@ use render::visible;
 const NAMED: usize = 8;
 
 /// Writes `report.md` and `report.html` beside the charts that were drawn.
-pub(crate) fn write(dir: &Path, shown: &results::Page, tables: &Tables, drawn: &[Drawn]) -> Result<()> {
-    let page = page(dir, shown, tables, drawn)?;
+pub(crate) fn write(
+    dir: &Path,
+    shown: &results::Page,
+    tables: &Tables,
+    formats: &[FormatRow],
+    drawn: &[Drawn],
+) -> Result<()> {
+    let page = page(dir, shown, tables, formats, drawn)?;
     write_atomic(&dir.join("report.md"), render::markdown(&page)?.as_bytes())?;
     write_atomic(&dir.join("report.html"), render::html(&page)?.as_bytes())
 }
 
-fn page(dir: &Path, shown: &results::Page, tables: &Tables, drawn: &[Drawn]) -> Result<Page> {
+fn page(
+    dir: &Path,
+    shown: &results::Page,
+    tables: &Tables,
+    formats: &[FormatRow],
+    drawn: &[Drawn],
+) -> Result<Page> {
     let records = &shown.records;
     let run = &records.run_file;
     let charts = Charts { dir, drawn, note: if run.is_sample() { " (rendered sample)" } else { "" } };
@@ -48,6 +62,10 @@ fn page(dir: &Path, shown: &results::Page, tables: &Tables, drawn: &[Drawn]) -> 
     results.extend(protocols(&tables.table));
     sections.push(Section::new(2, "results", "Results", results));
     sections.extend(beside_the_paper(run, &tables.table));
+    if let Some(mut blocks) = formats::blocks(run, formats) {
+        blocks.splice(1..1, charts.block("formats")?);
+        sections.push(Section::new(3, "formats", "Formats of the input matrix", blocks));
+    }
     for (name, title) in [
         ("params-accuracy", "Weights against score"),
         ("epoch-seconds", "Seconds per epoch"),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::record::LeftOut;
 use crate::results::fixture;
+use crate::results::formats::formats;
 use crate::results::{FinalModel, Strip};
 
 /// A clip's name that closes tags, runs script, ends cells and turns the text around.
@@ -24,10 +25,12 @@ fn hostile() -> Records {
 fn written(records: &Records, with_charts: bool) -> (String, String) {
     let dir = tempfile::tempdir().unwrap();
     let tables = Tables::derive(records).unwrap();
-    let drawn = if with_charts { charts::draw(dir.path(), records, &tables).unwrap() } else { Vec::new() };
+    let rows = formats(dir.path(), records, &tables).unwrap();
+    let drawn =
+        if with_charts { charts::draw(dir.path(), records, &tables, &rows).unwrap() } else { Vec::new() };
     let listed = results::Listed { name: "a".into(), file: records.run_file.clone(), shown: 21 };
     let page = results::Page { records: records.clone(), runs: vec![listed], hidden: Vec::new() };
-    write(dir.path(), &page, &tables, &drawn).unwrap();
+    write(dir.path(), &page, &tables, &rows, &drawn).unwrap();
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
     (read("report.md"), read("report.html"))
 }

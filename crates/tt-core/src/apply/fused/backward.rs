@@ -126,6 +126,8 @@ impl Call<'_> {
                 cs: step.columns,
                 vectors: next.width / self.kernels.lanes,
                 groups: 1,
+                last: self.kernels.lanes,
+                add: false,
             };
             // SAFETY: the lengths were checked above.
             unsafe { lanewise(self.kernels, &m, xs, step.m, narrow) }

@@ -40,7 +40,7 @@ pub(crate) struct Product {
 }
 
 /// An outer product along lanes: for every tile t, rows x and y and vector v
-/// `C[t, x, y, v] = sum over c of X[t, x, c, v] * Y[y, c, v]`, Y four numbers wide where `narrow`.
+/// `C[t, x, y, v] (+)= sum over c of X[t, x, c, v] * Y[y, c, v]`, Y four numbers wide where `narrow`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lanewise {
     pub(crate) x: *const f32,
@@ -56,6 +56,10 @@ pub(crate) struct Lanewise {
     pub(crate) vectors: usize,
     /// Groups of y rows to do one after the other.
     pub(crate) groups: usize,
+    /// Lanes of the last vector that are stored.
+    pub(crate) last: usize,
+    /// Start from C, whose vectors are whole.
+    pub(crate) add: bool,
 }
 
 pub(crate) type ProductFn = unsafe fn(&Product);
@@ -210,6 +214,13 @@ unsafe fn lanewise<S: Simd, const X: usize, const Y: usize, const NARROW: bool>(
         for g in 0..m.groups {
             for v in 0..m.vectors {
                 let mut acc = [[S::splat(0.0); Y]; X];
+                if m.add {
+                    for i in 0..X {
+                        for j in 0..Y {
+                            acc[i][j] = S::load(m.c.add(i * m.c_x + (g * Y + j) * m.c_y + v * S::LANES));
+                        }
+                    }
+                }
                 let mut x = m.x.add(v * S::LANES);
                 let mut y = m.y.add(g * Y * m.y_row + if NARROW { 0 } else { v * S::LANES });
                 for _ in 0..m.cs {
@@ -229,7 +240,12 @@ unsafe fn lanewise<S: Simd, const X: usize, const Y: usize, const NARROW: bool>(
                 }
                 for i in 0..X {
                     for j in 0..Y {
-                        S::store(m.c.add(i * m.c_x + (g * Y + j) * m.c_y + v * S::LANES), acc[i][j]);
+                        let to = m.c.add(i * m.c_x + (g * Y + j) * m.c_y + v * S::LANES);
+                        if m.last == S::LANES || v + 1 < m.vectors {
+                            S::store(to, acc[i][j]);
+                        } else {
+                            S::store_partial(to, acc[i][j], m.last);
+                        }
                     }
                 }
             }

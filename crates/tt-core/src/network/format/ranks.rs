@@ -20,11 +20,8 @@ impl FormatShape {
         // A rank's bound depends on its neighbours: lowering one may lower the next.
         loop {
             let shape = Self::of(format, modes, options, ranks.clone())?;
-            let Some((name, bound)) = impossible(&shape.network) else { return Ok(shape) };
-            match names.iter().position(|other| *other == name) {
-                Some(place) => ranks[place] = bound,
-                None => return Err(Error::Shape(format!("index {name} of {} is no rank", format.name()))),
-            }
+            let Some((place, bound)) = impossible(&shape.network, &names) else { return Ok(shape) };
+            ranks[place] = bound;
         }
     }
 
@@ -52,11 +49,12 @@ impl FormatShape {
             }
         };
         let shape = Self::of(format, modes, options, ranks)?;
-        match impossible(&shape.network) {
+        match impossible(&shape.network, &names) {
             None => Ok(shape),
-            Some((name, bound)) => Err(Error::Shape(format!(
-                "{}: rank {name} is above {bound}, the largest that the indices beside it allow; ranks {:?} are {}",
+            Some((place, bound)) => Err(Error::Shape(format!(
+                "{}: rank {} is above {bound}, the largest that the indices beside it allow; ranks {:?} are {}",
                 format.name(),
+                names[place],
                 shape.ranks,
                 names.join(", "),
             ))),
@@ -74,6 +72,7 @@ impl FormatShape {
         options: &Options,
         budget: usize,
     ) -> Result<Self> {
+        let names = checked(format, modes, options)?;
         let mut best = Self::uniform(format, modes, options, 1)?;
         if best.network.params() > budget {
             return Err(Error::Shape(format!(
@@ -97,7 +96,7 @@ impl FormatShape {
                     ranks[*place] += 1;
                 }
                 let shape = Self::of(format, modes, options, ranks).ok()?;
-                let fits = shape.network.params() <= budget && impossible(&shape.network).is_none();
+                let fits = shape.network.params() <= budget && impossible(&shape.network, &names).is_none();
                 fits.then_some(shape)
             };
             let count = best.ranks.len();
@@ -130,13 +129,15 @@ fn checked(format: &dyn Format, modes: &Modes, options: &Options) -> Result<Vec<
     format.ranks(modes, options)
 }
 
-/// An inner index of more values than make a difference, and how many do: of a bond of two cores as many as the other
-/// bonds and modes of either have together. Indices of more cores than two have no such bound.
-fn impossible(network: &Network) -> Option<(String, usize)> {
+/// The place of a rank of more values than make a difference, and how many do: of a bond of two cores as many as the other
+/// bonds and modes of either have together. Indices of more cores than two have no such bound, and inner indices that are
+/// no ranks, as that of blocks, are what they are.
+fn impossible(network: &Network, ranks: &[String]) -> Option<(usize, usize)> {
     let cores_of = |label: usize| network.cores.iter().filter(move |core| core.labels.contains(&label));
     let outside = network.inputs.len() + network.outputs.len();
     let shared = |label: usize| label >= outside && cores_of(label).count() > 2;
     (outside..network.labels.len()).find_map(|label| {
+        let place = ranks.iter().position(|rank| *rank == network.labels[label].name)?;
         if shared(label) {
             return None;
         }
@@ -147,6 +148,6 @@ fn impossible(network: &Network) -> Option<(String, usize)> {
         let of_both = cores_of(label).map(beside).min().unwrap_or(1);
         // In one core alone it is a sum over copies.
         let bound = if cores_of(label).count() == 1 { 1 } else { of_both };
-        (network.labels[label].size > bound).then(|| (network.labels[label].name.clone(), bound))
+        (network.labels[label].size > bound).then_some((place, bound))
     })
 }

@@ -11,11 +11,11 @@ fn contiguous<'a, T>(values: &'a [T], layout: &Layout, what: &'static str) -> Re
     }
 }
 
-pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout, what: &'static str) -> Result<&'a [f32]> {
+pub(crate) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout, what: &'static str) -> Result<&'a [f32]> {
     contiguous(storage.as_slice::<f32>()?, layout, what)
 }
 
-pub(super) fn rows_of<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Rows<'a>> {
+pub(crate) fn rows_of<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Rows<'a>> {
     match storage {
         CpuStorage::U8(values) => Ok(Rows::U8(contiguous(values, layout, "frames")?)),
         CpuStorage::F32(values) => Ok(Rows::F32(contiguous(values, layout, "frames")?)),
@@ -23,9 +23,9 @@ pub(super) fn rows_of<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Ro
     }
 }
 
-pub(super) fn on_cpu(storage: &Storage) -> Result<&CpuStorage> {
+pub(crate) fn on_cpu(storage: &Storage) -> Result<&CpuStorage> {
     match storage {
         Storage::Cpu(storage) => Ok(storage),
-        _ => Err(Error::Unsupported("the fused recurrent layer runs on the CPU".into())),
+        _ => Err(Error::Unsupported("kernels of the CPU are for tensors that lie there".into())),
     }
 }

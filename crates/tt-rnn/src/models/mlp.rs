@@ -1,35 +1,51 @@
-//! TT-MLP: a few frames concatenated, one TT layer, one classifier.
+//! The MLP: a few frames concatenated, one layer whose matrix has a format, one classifier.
 //!
 //! # Paper
-//! Yang, Krompass, Tresp 2017, the baseline without recurrence of all three datasets. Modes and ranks are
+//! Yang, Krompass, Tresp 2017, TT-MLP, the baseline without recurrence of all three datasets. Modes and ranks are
 //! inferred from the published counts (`docs/departures.md`).
 
 use super::{Classifier, FrameChoice, Mode, Model, ModelConfig, PackedFrames};
 use crate::parameters::Parameter;
+use crate::projection::{Alone, Factorization, TRAIN};
 use crate::rates::Kind;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use tt_core::rng::stream;
-use tt_core::{TtOperator, TtShape, init};
+use tt_core::{TtShape, init};
 
-/// `tanh(TT(x_1 … x_f) + b)`, then the classifier.
+/// `tanh([x_1 … x_f] W + b)`, then the classifier.
 #[derive(Debug)]
-pub(super) struct TtMlp {
-    layer: TtOperator,
+pub(super) struct Mlp {
+    name: &'static str,
+    layer: Alone,
     cores: Parameter,
     bias: Parameter,
     classifier: Classifier,
     frames: usize,
 }
 
-impl TtMlp {
-    pub(super) fn new(config: &ModelConfig, device: &Device, seed: u64) -> Result<Self> {
-        let shape = TtShape::uniform(&config.mlp_input_modes, &config.output_modes, config.mlp_rank, 1)?;
-        let hidden = shape.out_features();
-        let values = init::cores(&shape, config.core_init, &mut stream(seed, "init/cores/mlp"));
-        let length = values.len();
+impl Mlp {
+    pub(super) fn new(
+        name: &'static str,
+        input: Factorization,
+        config: &ModelConfig,
+        device: &Device,
+        seed: u64,
+    ) -> Result<Self> {
+        let of_mlp = config.of_mlp();
+        let projection = (input.new)(&of_mlp, 1)?;
+        // TT-MLP's stream has had a name of its own since its first records.
+        let values = if input == TRAIN {
+            let rank = of_mlp.train_rank(1)?;
+            let shape = TtShape::uniform(&of_mlp.input_modes, &of_mlp.output_modes, rank, 1)?;
+            init::cores(&shape, config.core_init, &mut stream(seed, "init/cores/mlp"))
+        } else {
+            projection.initial(seed)
+        };
+        let (hidden, length) = (projection.outputs(), values.len());
         Ok(Self {
-            layer: TtOperator::with_precision(&shape, config.affine, config.backend, config.precision),
+            name,
+            layer: Alone::new(projection),
             cores: Parameter::new("input.cores", Kind::InputCores, values, &[length], device)?,
             bias: Parameter::new("input.bias", Kind::Vector, vec![0.0; hidden], &[hidden], device)?,
             classifier: Classifier::new(hidden, config, device, seed)?,
@@ -38,12 +54,14 @@ impl TtMlp {
     }
 }
 
-impl Model for TtMlp {
+impl Model for Mlp {
     fn logits(&self, frames: &PackedFrames, _mode: Mode<'_>) -> Result<Tensor> {
         if frames.lengths.iter().any(|length| *length != self.frames) {
             return Err(Error::Unsupported(format!(
-                "TT-MLP takes {} frames of every clip, found {:?}",
-                self.frames, frames.lengths
+                "{} takes {} frames of every clip, found {:?}",
+                self.name.to_uppercase(),
+                self.frames,
+                frames.lengths
             )));
         }
         let clips = frames.lengths.len();
