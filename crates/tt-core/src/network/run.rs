@@ -38,8 +38,8 @@ impl SavedRows {
 #[derive(Debug)]
 pub struct Contracted {
     pub(super) inputs: usize,
-    outputs: usize,
-    params: usize,
+    pub(super) outputs: usize,
+    pub(super) params: usize,
     plan: Plan,
     pub(super) affine: Affine,
     isa: Isa,
@@ -207,7 +207,7 @@ impl Contracted {
     }
 
     /// Merges and packs the cores.
-    fn prepare(&self, cores: &[f32], backward: bool, prepared: &mut Prepared) {
+    pub(super) fn prepare(&self, cores: &[f32], backward: bool, prepared: &mut Prepared) {
         let Prepared { merged, forward, backward: back } = prepared;
         merged.resize_with(self.merges.len(), Buffer::default);
         forward.resize_with(self.merges.len() + self.steps.len(), Buffer::default);
@@ -239,6 +239,12 @@ impl Contracted {
             }
             self.steps(0, self.sliced..steps, prepared, running);
         }
+    }
+
+    /// The outputs of a row that has gone through all steps, in their natural order.
+    pub(super) fn gather(&self, running: &Running, out: &mut [f32]) {
+        let last = &running.tensors[self.steps.len() - 1];
+        out.iter_mut().zip(&self.order).for_each(|(out, place)| *out = last[*place as usize]);
     }
 
     /// Some steps, of a slice where they are sliced.
@@ -292,8 +298,7 @@ impl Contracted {
                     let row = rows.range((index * item + k) * self.inputs, self.inputs);
                     let Workspace { running, .. } = &mut *work;
                     self.through(row, self.steps.len(), prepared, running);
-                    let last = &running.tensors[self.steps.len() - 1];
-                    out.iter_mut().zip(&self.order).for_each(|(out, place)| *out = last[*place as usize]);
+                    self.gather(running, out);
                     if let Some(saved) = &mut saved {
                         let mut rest = &mut saved[k * kept..][..kept];
                         for k in first..self.steps.len() - 1 {

@@ -28,6 +28,8 @@ pub(super) struct Step {
     free: Vec<Level>,
     /// Axes that are summed over, and their rows of the packed right.
     summed: Vec<Level>,
+    /// Both as the forward pass goes through them: a row that comes alone shall take no memory.
+    forward: (Vec<Row>, Vec<Sum>),
     /// Where each value of the common axes begins in the left and in the result.
     batch: Vec<(usize, usize)>,
     rows: usize,
@@ -119,15 +121,21 @@ impl Step {
             .iter()
             .map(|label| (size(*label), stride(left, &of_left, *label), stride(&labels, &of_out, *label)))
             .collect();
-        let (depth, width) = (count(&summed), count(&columns));
+        let (depth, columns) = (count(&summed), count(&columns));
+        let width = columns.next_multiple_of(lanes);
+        let rows = count(&free);
+        let free = joined(free.iter().map(|label| level(*label, stride(&labels, &of_out, *label))));
+        let summed = joined(summed.iter().zip(row).map(|(label, row)| level(*label, row)));
+        let sum = |level: &Level| Sum { extent: level.extent, a: level.left, b: level.other * width };
         Self {
-            free: joined(free.iter().map(|label| level(*label, stride(&labels, &of_out, *label)))),
-            summed: joined(summed.iter().zip(row).map(|(label, row)| level(*label, row))),
+            forward: (free.iter().map(Row::of).collect(), summed.iter().map(sum).collect()),
+            free,
+            summed,
             batch: offsets(&common),
-            rows: count(&free),
+            rows,
             depth,
-            columns: width,
-            width: width.next_multiple_of(lanes),
+            columns,
+            width,
             back_width: depth.next_multiple_of(lanes),
             places: offsets(&packed).into_iter().map(|(place, _)| place as u32).collect(),
             left_len: count(left),
@@ -177,12 +185,7 @@ impl Step {
     pub(super) fn forward(&self, kernels: &Kernels, left: &[f32], packed: &[f32], out: &mut [f32]) {
         assert!(left.len() >= self.left_len && out.len() >= self.out_len + SLACK);
         assert!(packed.len() >= self.packed_len() + SLACK);
-        let rows: Vec<Row> = self.free.iter().map(Row::of).collect();
-        let sums: Vec<Sum> = self
-            .summed
-            .iter()
-            .map(|level| Sum { extent: level.extent, a: level.left, b: level.other * self.width })
-            .collect();
+        let (rows, sums) = &self.forward;
         for (batch, (from, to)) in self.batch.iter().enumerate() {
             let panel = Panel {
                 a: left.as_ptr().wrapping_add(*from),
@@ -192,7 +195,7 @@ impl Step {
                 add: false,
             };
             // SAFETY: the lengths were checked above; vectors reach at most `SLACK` numbers beyond.
-            unsafe { panel.run(kernels, &rows, &sums) }
+            unsafe { panel.run(kernels, rows, sums) }
         }
     }
 
@@ -320,7 +323,7 @@ unsafe fn copy<const N: usize>((extent, a, b): (usize, usize, usize), from: *con
 }
 
 /// An axis of rows: distances in A and C.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Row {
     extent: usize,
     a: usize,
@@ -334,7 +337,7 @@ impl Row {
 }
 
 /// An axis that is summed over: distances in A and B.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Sum {
     extent: usize,
     a: usize,

@@ -19,11 +19,15 @@ use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 pub use grey::Grid;
 use mean_frame::MeanFrame;
+pub(crate) use pass::Place;
 use pooled_gru::PooledGru;
+pub(crate) use recurrent::Matrices;
 use recurrent::Recurrent;
 use stacked_frames::StackedFrames;
 pub use stacked_frames::{GRID as STACKED_GRID, STACKED};
+pub(crate) use state_weights::multiplied_out;
 pub use state_weights::of_states;
+use tt_core::TtShape;
 use tt_core::rng::{Stream, stream};
 use tt_mlp::TtMlp;
 
@@ -145,16 +149,42 @@ impl ModelEntry {
     /// Builds the model with initial values from the streams of `seed`.
     pub fn build(&self, config: &ModelConfig, device: &Device, seed: u64) -> Result<Box<dyn Model>> {
         Ok(match self.form {
-            Form::TtMlp => Box::new(TtMlp::new(config, device, seed)?),
+            Form::TtMlp => {
+                let ModelConfig { mlp_input_modes, output_modes, mlp_rank, .. } = config;
+                let shape = TtShape::uniform(mlp_input_modes, output_modes, *mlp_rank, 1)?;
+                return tt_mlp(config, &shape, device, seed);
+            }
             Form::MeanFrame => Box::new(MeanFrame::new(config, device, seed)?),
             Form::StackedFrames => Box::new(StackedFrames::new(config, device, seed)?),
             Form::PooledGru(grid) => Box::new(PooledGru::new(config, grid, device, seed)?),
             Form::Recurrent { cell, input, frozen } => {
-                let model = Recurrent::new(config, cell, input, device, seed)?;
+                let matrices = Matrices::of(config, cell, input)?;
+                let model = Recurrent::new(config, cell, matrices, device, seed)?;
                 Box::new(if frozen { model.frozen() } else { model })
             }
         })
     }
+}
+
+/// A TT-MLP whose train has this shape, whatever modes and rank the configuration has.
+pub(crate) fn tt_mlp(
+    config: &ModelConfig,
+    shape: &TtShape,
+    device: &Device,
+    seed: u64,
+) -> Result<Box<dyn Model>> {
+    Ok(Box::new(TtMlp::new(config, shape, device, seed)?))
+}
+
+/// A recurrent model of these matrices, whatever modes, ranks and forms the configuration has.
+pub(crate) fn of_matrices(
+    config: &ModelConfig,
+    cell: Cell,
+    matrices: Matrices,
+    device: &Device,
+    seed: u64,
+) -> Result<Box<dyn Model>> {
+    Ok(Box::new(Recurrent::new(config, cell, matrices, device, seed)?))
 }
 
 /// Packed clips: rows of all clips one after the other.

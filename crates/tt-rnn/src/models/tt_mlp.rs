@@ -23,13 +23,12 @@ pub(super) struct TtMlp {
 }
 
 impl TtMlp {
-    pub(super) fn new(config: &ModelConfig, device: &Device, seed: u64) -> Result<Self> {
-        let shape = TtShape::uniform(&config.mlp_input_modes, &config.output_modes, config.mlp_rank, 1)?;
+    pub(super) fn new(config: &ModelConfig, shape: &TtShape, device: &Device, seed: u64) -> Result<Self> {
         let hidden = shape.out_features();
-        let values = init::cores(&shape, config.core_init, &mut stream(seed, "init/cores/mlp"));
+        let values = init::cores(shape, config.core_init, &mut stream(seed, "init/cores/mlp"));
         let length = values.len();
         Ok(Self {
-            layer: TtOperator::with_precision(&shape, config.affine, config.backend, config.precision),
+            layer: TtOperator::with_precision(shape, config.affine, config.backend, config.precision),
             cores: Parameter::new("input.cores", Kind::InputCores, values, &[length], device)?,
             bias: Parameter::new("input.bias", Kind::Vector, vec![0.0; hidden], &[hidden], device)?,
             classifier: Classifier::new(hidden, config, device, seed)?,
