@@ -5,19 +5,21 @@ numpy and safetensors and nothing else, and may be copied. The package `ttrnn` c
 """
 
 import json
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
 
-FORMAT = 1
+FORMATS = (1, 2)
 GATES = {
     "rnn": ["h"],
     "gru": ["update", "reset", "candidate"],
     "lstm": ["input", "forget", "candidate", "output"],
 }
-MODELS = {"tt-mlp": (None, "train")}
-MODELS.update({cell: (cell, "dense") for cell in GATES}, **{f"tt-{cell}": (cell, "train") for cell in GATES})
+KINDS = {"": "dense", "tt-": "train"}
+KINDS |= {f"{name}-": name for name in ["tr", "tr-split", "cp", "cp-split", "tucker", "bt", "ht"]}
+MODELS = {f"{kind}{cell}": (cell, KINDS[kind]) for kind in KINDS for cell in GATES} | {"tt-mlp": (None, "train")}
 
 
 class ModelError(ValueError):
@@ -65,44 +67,58 @@ class Model:
         if rule["take"] not in (None, len(frames)):
             raise ModelError(f"{self.config['model']} takes {rule['take']} frames, found {len(frames)}")
         rows = frames.reshape(1 if rule["take"] else len(frames), -1).astype(np.float32)
-        x = self._project(rows * np.float32(rule["scale"]) + np.float32(rule["shift"]))
+        x = rows * np.float32(rule["scale"]) + np.float32(rule["shift"])
         w = self.weights
-        hidden = self._steps(x) if self.config["steps"] else np.tanh(x[0] + w["input.bias"])
+        if not self.config["steps"]:
+            hidden = np.tanh(self._project(x, self.config["input"], "input")[0] + w["input.bias"])
+        for layer in _layers(self.config) if self.config["steps"] else []:
+            read = [self._pass(x[:: -1 if back else 1], given, place) for given, place, back in layer]
+            hidden = np.concatenate([states[-1] for states in read])
+            x = np.concatenate([states[:: -1 if back else 1] for states, (_, _, back) in zip(read, layer)], axis=1)
+        readout = (self.config.get("layers") or {}).get("readout", "last")
+        hidden = {"mean": x.mean(axis=0), "max": x.max(axis=0)}.get(readout, hidden)
         scores = (hidden @ w["classifier.kernel"] + w["classifier.bias"]).astype(np.float64)
         if self.config["multi_label"]:
             return _sigmoid(scores)
         powers = np.exp(scores - scores.max())
         return powers / powers.sum()
 
-    def _project(self, rows):
-        """Rows `[n, M]` to pre-activations `[n, G·H]`, without bias."""
-        if self.config["input"]["kind"] == "dense":
-            return rows @ self.weights["input.kernel"]
-        trains = self.config["input"]["trains"]
-        prefixes = ["input"] if trains == 1 else [f"input.gate.{gate}" for gate in range(trains)]
-        return np.concatenate([self._train(rows, prefix) for prefix in prefixes], axis=1)
+    def _project(self, rows, given, name):
+        """Rows `[n, M]` times the matrix whose tensors begin with `name`: `[n, G·H]`."""
+        if given["kind"] == "dense":
+            return rows @ self.weights[f"{name}.kernel"]
+        count = given.get("trains") or given["networks"]
+        names = [name] if count == 1 else [f"{name}.gate.{gate}" for gate in range(count)]
+        return np.stack([np.concatenate([self._factors(row, given, name) for name in names]) for row in rows])
 
-    def _train(self, rows, prefix):
-        """One train, last core first. A core is `[m_k, r_k, r_{k-1}, n_k]`."""
-        order = len(self.config["input"]["input_modes"])
-        x = rows.reshape(-1, 1)
-        for k in range(order, 0, -1):
-            core = self.weights[f"{prefix}.core.{k}"]
-            m, after, before, n = core.shape
-            x = x.reshape(-1, m * after, x.shape[-1])  # [n·m_1…m_{k-1}, m_k·r_k, n_{k+1}…n_d]
-            x = np.matmul(core.reshape(m * after, before * n).T, x)  # […, r_{k-1}·n_k, n_{k+1}…n_d]
-            x = x.reshape(len(x) * before, -1)
-        return x.reshape(len(rows), -1)
+    def _factors(self, row, given, name):
+        """A row `[M]` times one factorization, core by core, the one that costs least next."""
+        cores, sizes = _cores(given)
+        tensors = {core: self.weights[f"{name}.core.{core}"] for core in cores}
+        sizes |= {index: n for core in cores for index, n in zip(cores[core], tensors[core].shape)}
+        number = {index: at for at, index in enumerate(sizes)}
+        here, outputs = ([f"{side}{k + 1}" for k in range(len(given[f"{key}_modes"]))]
+                         for side, key in [("m", "input"), ("n", "output")])
+        x = row.reshape([sizes[index] for index in here])
+        while cores:
+            core = min(cores, key=lambda core: prod(sizes[index] for index in {*here, *cores[core]}))
+            indices = cores.pop(core)
+            needed = {*outputs, *(index for others in cores.values() for index in others)}
+            kept = [index for index in dict.fromkeys(here + indices) if index in needed]
+            axes = [[number[index] for index in part] for part in (here, indices, kept)]
+            x, here = np.einsum(x, axes[0], tensors[core], axes[1], axes[2], optimize=True), kept
+        return x.transpose([here.index(index) for index in outputs]).reshape(-1)
 
-    def _steps(self, x):
-        """The last state `[H]` of a clip's pre-activations `[T, G·H]`."""
-        steps, w = self.config["steps"], self.weights
-        n, u, bias = steps["hidden"], w["recurrent.kernel"], w["recurrent.bias"]
+    def _pass(self, rows, given, place):
+        """The states `[T, H]` of a layer in one direction, of rows `[T, M]` in the order of reading."""
+        steps, w, n = self.config["steps"], self.weights, self.config["steps"]["hidden"]
+        x, bias, form = self._project(rows, given, f"{place}input"), w[f"{place}recurrent.bias"], steps.get("recurrent")
+        u = self._project(np.eye(n, dtype=np.float32), form or {"kind": "dense"}, f"{place}recurrent")
         # The hard sigmoid of the released code: PyTorch's has slope 1/6.
         hard = steps["gate_activation"] == "hard-sigmoid"
         squash = (lambda v: np.clip(np.float32(0.2) * v + np.float32(0.5), 0, 1)) if hard else _sigmoid
         missing = max(0, self.config["frames"]["warm_up_to"] - len(x))
-        h = c = np.zeros(n, np.float32)
+        h, c, states = np.zeros(n, np.float32), np.zeros(n, np.float32), []
         for row in np.concatenate([np.zeros((missing, x.shape[1]), np.float32), x]):
             row = row + bias
             if steps["cell"] == "rnn":
@@ -115,7 +131,8 @@ class Model:
                 i, f, g, o = np.split(row + h @ u, 4)
                 c = squash(f) * c + squash(i) * np.tanh(g)
                 h = squash(o) * np.tanh(c)
-        return h
+            states.append(h)
+        return np.stack(states)
 
 
 def _sigmoid(x):
@@ -143,10 +160,11 @@ def _read_config(path):
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {error}: a model folder is what `cargo xtask export` writes") from error
     try:
-        if config["format"] != FORMAT:
-            raise ModelError(f"{path} is of format {config['format']}, this loader reads {FORMAT}")
+        if config["format"] not in FORMATS:
+            raise ModelError(f"{path} is of format {config['format']}, this loader reads {FORMATS}")
         for reason in _misfits(config):
             raise ModelError(f"{path}: {reason}")
+        _shapes(config)
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path} is not whole: {error!r}") from error
     return config
@@ -155,6 +173,24 @@ def _read_config(path):
 def _middles(parts, total):
     """The middles of equal parts of so many frames."""
     return [(2 * i + 1) * total // (2 * parts) for i in range(parts)]
+
+
+def _layers(config):
+    """Of each layer and each of its directions the form of its matrix, the start of its tensors' names, and whether it
+    reads back to front."""
+    beyond = config.get("layers") or {"above": [], "bidirectional": False}
+    for layer, given in enumerate([config["input"], *beyond["above"]], 1):
+        names = ["" if layer == 1 else f"layer.{layer}.", *[f"layer.{layer}.back."] * beyond["bidirectional"]]
+        yield [(given, name, at == 1) for at, name in enumerate(names)]
+
+
+def _cores(given):
+    """The cores of a factorization with their indices, and the sizes of the indices of its input."""
+    sizes = {f"m{k}": size for k, size in enumerate(given["input_modes"], 1)}
+    if given["kind"] == "train":
+        return {str(k): [f"m{k}", f"r{k}", f"r{k - 1}", f"n{k}"] for k in range(len(sizes), 0, -1)}, sizes
+    split = [core.rstrip("]").split("[") for core in given["cores"]]
+    return {name: indices.split(",") for name, indices in split}, sizes
 
 
 def _misfits(config):
@@ -169,39 +205,65 @@ def _misfits(config):
         yield f"frames.window is {window!r}, frames.max_frames {frames['max_frames']}"
     if not classes or len(set(classes)) < len(classes) or config["multi_label"] not in (False, True):
         yield f"classes {classes} are none, or one is there twice"
-    cell = steps and steps["cell"]
-    if MODELS.get(config["model"]) != (cell, kind) or (cell is None) != bool(frames["take"]):
+    cell, beyond = steps and steps["cell"], config.get("layers")
+    if MODELS.get(config["model"]) != (cell, given.get("format", kind)) or (cell is None) != bool(frames["take"]):
         yield f"input.kind {kind!r}, steps.cell {cell!r}, frames.take {frames['take']} do not fit {config['model']!r}"
     if steps and (steps["gates"] != GATES[cell] or steps["gate_activation"] not in ("hard-sigmoid", "sigmoid")):
         yield f"steps.gates {steps['gates']} or gate_activation {steps['gate_activation']!r} are not those of {cell!r}"
-    if kind == "train":
-        pixels, (m, n) = frames["width"] * frames["height"] * 3, (given["input_modes"], given["output_modes"])
-        fits = np.prod(m) == pixels * (frames["take"] or 1) and len(m) == len(n) == len(given["ranks"]) - 1
-        fits &= given["trains"] in (1, len(steps["gates"]) if steps else 1)
-        if not (fits and np.prod(n) == (steps["hidden"] if steps else np.prod(n))):
-            yield f"input {given} does not fit {pixels} numbers a frame, its own lengths, or steps {steps}"
+    if beyond and (not steps or beyond["readout"] not in ("last", "mean", "max")):
+        yield f"layers.readout {beyond['readout']!r} is none, or there are layers without steps"
+    news = beyond or kind == "network" or (steps or {}).get("recurrent") or window != "first"
+    if config["format"] == 1 and news:
+        yield "format is 1, and what it says is of format 2"
+    yield from (reason for name, form, m, n in _matrices(config) for reason in _misfit(name, form, m, n, steps))
+
+
+def _matrices(config):
+    """Of every matrix the start of its tensors' names, its form, the numbers of a row and those that they become."""
+    frames, steps = config["frames"], config["steps"]
+    rows = frames["width"] * frames["height"] * 3 * (frames["take"] or 1)
+    if not steps:
+        return [("input", config["input"], rows, prod(config["input"]["output_modes"]))]
+    hidden, width, found = steps["hidden"], steps["hidden"] * len(steps["gates"]), []
+    for layer in _layers(config):
+        for given, place, _ in layer:
+            found.append((f"{place}input", given, rows, width))
+            found.append((f"{place}recurrent", steps.get("recurrent") or {"kind": "dense"}, hidden, width))
+        rows = hidden * len(layer)
+    return found
+
+
+def _misfit(name, given, rows, width, steps):
+    if given["kind"] == "dense":
+        return
+    (m, n), count = (given["input_modes"], given["output_modes"]), given.get("trains") or given["networks"]
+    gates = len(steps["gates"]) if steps else 1
+    fits = prod(m) == rows and prod(n) * gates == width and count in (1, gates)
+    if not fits or given["kind"] == "train" and not len(m) == len(n) == len(given["ranks"]) - 1:
+        yield f"{name}: modes, ranks, trains or networks of {given} do not fit rows of {rows} or steps {steps}"
 
 
 def _shapes(config):
     """Name and shape of every tensor."""
-    frames, given, steps = config["frames"], config["input"], config["steps"]
-    classes, gates = len(config["classes"]), len(steps["gates"]) if steps else 1
-    shapes = {}
-    hidden = steps["hidden"] if steps else int(np.prod(given["output_modes"]))
-    if given["kind"] == "dense":
-        shapes["input.kernel"] = (frames["width"] * frames["height"] * 3, gates * hidden)
-    else:
-        modes, ranks, trains = list(given["output_modes"]), given["ranks"], given["trains"]
-        modes[0] *= gates // trains
-        for train in range(trains):
-            prefix = "input" if trains == 1 else f"input.gate.{train}"
-            for k, (m, n) in enumerate(zip(given["input_modes"], modes)):
-                shapes[f"{prefix}.core.{k + 1}"] = (m, ranks[k + 1], ranks[k], n)
-    if steps:
-        shapes |= {"recurrent.kernel": (hidden, gates * hidden), "recurrent.bias": (gates * hidden,)}
-    else:
-        shapes["input.bias"] = (hidden,)
-    return shapes | {"classifier.kernel": (hidden, classes), "classifier.bias": (classes,)}
+    steps, shapes = config["steps"], {}
+    for name, given, rows, width in _matrices(config):
+        gates = len(steps["gates"]) if steps else 1
+        if name.endswith("recurrent"):
+            shapes[f"{name}.bias"] = (width,)
+        if given["kind"] == "dense":
+            shapes[f"{name}.kernel"] = (rows, width)
+            continue
+        count = given.get("trains") or given["networks"]
+        cores, sizes = _cores(given)
+        ranks = given["ranks"] if given["kind"] == "network" else {f"r{k}": r for k, r in enumerate(given["ranks"])}
+        sizes |= ranks | {"b": given.get("blocks")} | {f"n{k}": n for k, n in enumerate(given["output_modes"], 1)}
+        sizes["n1"] *= gates // count
+        for start in [name] if count == 1 else [f"{name}.gate.{gate}" for gate in range(count)]:
+            shapes |= {f"{start}.core.{core}": tuple(sizes[i] for i in cores[core]) for core in cores}
+    hidden = steps["hidden"] if steps else prod(config["input"]["output_modes"])
+    shapes |= {} if steps else {"input.bias": (hidden,)}
+    read, classes = hidden * len(next(_layers(config))), len(config["classes"])
+    return shapes | {"classifier.kernel": (read, classes), "classifier.bias": (classes,)}
 
 
 load = Model

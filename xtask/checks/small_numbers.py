@@ -54,22 +54,27 @@ def interval(change, units):
     return np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
 
 
-run, store, protocol = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-clips = clips_of(store)
-experiment = json.loads((run / "plan.json").read_text())["experiment"]
-for name in sys.argv[4:]:
-    cells = sorted(path.parent for path in run.glob(f"cells/{name}.{protocol}.*/predictions.csv"))
-    exact = None
-    for kind in KINDS:
-        said, right, units, size = [], [], [], 0
-        for cell in cells:
-            answer, labels, groups, size = answers(run, cell, clips, kind)
-            units += groups if protocol == "groups" else [f"{cell.name}/{i}" for i in range(len(answer))]
-            said += answer
-            right += [float(a == label) for a, label in zip(answer, labels)]
-        exact = exact or (said, right)
-        low, high = interval([a - b for a, b in zip(right, exact[1])], units)
-        changed = sum(a != b for a, b in zip(said, exact[0]))
-        change = np.mean(right) - np.mean(exact[1])
-        numbers = [f"{np.mean(right):.4f}", f"{change:.4f}", f"{low:.4f}", f"{high:.4f}", str(changed), str(len(said))]
-        print(",".join([experiment, name, protocol, str(len(cells)), kind, str(size), *numbers]), flush=True)
+def main():
+    run, store, protocol = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    clips = clips_of(store)
+    experiment = json.loads((run / "plan.json").read_text())["experiment"]
+    for name in sys.argv[4:]:
+        cells = sorted(path.parent for path in run.glob(f"cells/{name}.{protocol}.*/predictions.csv"))
+        exact = None
+        for kind in KINDS:
+            said, right, units, size = [], [], [], 0
+            for cell in cells:
+                answer, labels, groups, size = answers(run, cell, clips, kind)
+                units += groups if protocol == "groups" else [f"{cell.name}/{i}" for i in range(len(answer))]
+                said += answer
+                right += [float(a == label) for a, label in zip(answer, labels)]
+            exact = exact or (said, right)
+            low, high = interval([a - b for a, b in zip(right, exact[1])], units)
+            changed = sum(a != b for a, b in zip(said, exact[0]))
+            change = np.mean(right) - np.mean(exact[1])
+            numbers = [f"{np.mean(right):.4f}", f"{change:.4f}", f"{low:.4f}", f"{high:.4f}", str(changed), str(len(said))]
+            print(",".join([experiment, name, protocol, str(len(cells)), kind, str(size), *numbers]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

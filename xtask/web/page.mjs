@@ -56,11 +56,19 @@ async function start() {
   say("Choose a video file, or the camera.");
 }
 
+/** The states of the graph and how many numbers each has: of the layers, and for what is read of all frames. */
+function states() {
+  const { cell, hidden } = config.steps;
+  const places = ["", ...(config.layers?.above ?? []).map((_, i) => `layer.${i + 2}.`)];
+  const names = places.flatMap((place) => (cell === "lstm" ? ["h", "c"] : ["h"]).map((name) => place + name));
+  const read = { mean: [["sum", hidden], ["count", 1]], max: [["most", hidden]] }[config.layers?.readout] ?? [];
+  return [...names.map((name) => [name, hidden]), ...read];
+}
+
 /** The beginning of a clip. */
 function restart() {
-  const units = config.steps.hidden;
-  const names = config.steps.cell === "lstm" ? ["h", "c"] : ["h"];
-  state = Object.fromEntries(names.map((name) => [name, new ort.Tensor("float32", new Float32Array(units), [1, units])]));
+  const zeros = (units) => new ort.Tensor("float32", new Float32Array(units), [1, units]);
+  state = Object.fromEntries(states().map(([name, units]) => [name, zeros(units)]));
   [last, times, announced] = [-1, [], 0];
   at("history").getContext("2d").clearRect(0, 0, PAST, at("history").height);
 }

@@ -156,6 +156,11 @@ impl TtShape {
         &self.input_modes
     }
 
+    /// Output modes `n_1 … n_d`, the gate factor left out.
+    pub fn output_modes(&self) -> &[usize] {
+        &self.output_modes
+    }
+
     /// Output mode `n_k` of core `k` (from 0), the gate factor included in the first.
     pub fn output_mode(&self, k: usize) -> usize {
         self.output_modes[k] * if k == 0 { self.gates } else { 1 }

@@ -4,7 +4,7 @@
 
 mod small;
 
-use small::{Kind, MODELS, clip, exported};
+use small::{Kind, MODELS, beyond_the_paper, clip, exported};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,6 +65,10 @@ fn a_stream_takes_no_memory_after_its_first_frame() {
             let (_, dir) = exported(&kind);
             assert_eq!(asked(dir.path(), &clip(1, 3)), 0, "{model} {gates:?}");
         }
+    }
+    for (ending, kind) in beyond_the_paper().into_iter().filter(|(_, kind)| !kind.stack.bidirectional) {
+        let (_, dir) = exported(&kind);
+        assert_eq!(asked(dir.path(), &clip(1, 3)), 0, "{}{ending}", kind.model);
     }
     let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results/models/ucf11-sample-tt-gru");
     assert_eq!(asked(&committed, &vec![90; 160 * 120 * 3]), 0, "a TT-GRU of the paper's size");

@@ -4,22 +4,25 @@
 mod small;
 
 use candle_core::{Device, Tensor};
-use small::{Kind, MODELS, clip, exported, frames};
+use small::{Kind, MODELS, beyond_the_paper, clip, exported, frames};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tt_rnn::folder::{CONFIG, Config, FrameWindow, Frames, Numbers, WEIGHTS, read, save};
-use tt_rnn::models::{Mode, Model, ModelConfig, PackedFrames, Readout, RecurrentForm, Stack, find};
+use tt_rnn::models::{Mode, Model, PackedFrames, Stack, find};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
 
 #[test]
 fn a_model_is_read_back_bit_for_bit() {
-    for (name, gates) in MODELS
-        .iter()
-        .flat_map(|name| [GateLayout::Concatenated, GateLayout::Separate].map(|gates| (*name, gates)))
-    {
-        let (model, dir) = exported(&Kind { gates, ..Kind::of(name) });
+    let of_the_paper = MODELS.iter().flat_map(|name| {
+        [GateLayout::Concatenated, GateLayout::Separate].map(|gates| Kind { gates, ..Kind::of(name) })
+    });
+    let beyond = beyond_the_paper().into_iter().map(|(_, kind)| kind);
+    for (kind, format) in of_the_paper.map(|kind| (kind, 1)).chain(beyond.map(|kind| (kind, 2))) {
+        let (name, gates) = (kind.model, kind.gates);
+        let (model, dir) = exported(&kind);
         let trained = tt_rnn::load(dir.path()).unwrap();
+        assert_eq!(trained.config.format, format, "{name}");
         let count = if name == "tt-mlp" { 3 } else { 2 };
         let rows = Tensor::from_vec(clip(count, 0), (count, 24), &Device::Cpu).unwrap();
         let packed = PackedFrames { rows, lengths: vec![count] };
@@ -31,7 +34,8 @@ fn a_model_is_read_back_bit_for_bit() {
         let powers: Vec<f64> = expected.iter().map(|score| f64::from(*score).exp()).collect();
         let found = trained.predict(&clip(count, 0)).unwrap();
         for (power, found) in powers.iter().zip(found) {
-            assert!((power / powers.iter().sum::<f64>() - found).abs() < 1e-12, "{name}");
+            let others = if kind.multi_label { 1.0 + power } else { powers.iter().sum() };
+            assert!((power / others - found).abs() < 1e-12, "{name}");
         }
     }
     let (_, dir) = exported(&Kind { multi_label: true, ..Kind::of("gru") });
@@ -42,9 +46,11 @@ fn a_model_is_read_back_bit_for_bit() {
 /// Of weights up to 0.5 in size, halves are off by 2^-12 at most and whole numbers by half of 0.5 / 127.
 #[test]
 fn small_numbers_take_less_room_and_change_little() {
-    for model in MODELS {
+    let of_the_paper = MODELS.map(Kind::of).into_iter();
+    for kind in of_the_paper.chain(beyond_the_paper().into_iter().map(|(_, kind)| kind)) {
+        let model = kind.model;
         let weights = |kept| {
-            let (_, dir) = exported(&Kind { kept, ..Kind::of(model) });
+            let (_, dir) = exported(&Kind { kept, ..kind.clone() });
             let size = fs::metadata(dir.path().join(WEIGHTS)).unwrap().len();
             (size, read(dir.path()).unwrap().1)
         };
@@ -68,32 +74,44 @@ fn small_numbers_take_less_room_and_change_little() {
 
 #[test]
 fn a_stream_says_after_each_frame_what_the_clip_so_far_shows() {
-    for model in MODELS.into_iter().filter(|model| *model != "tt-mlp") {
-        for (gates, gate_activation, multi_label) in [
+    let of_the_paper = MODELS.into_iter().filter(|model| *model != "tt-mlp").flat_map(|model| {
+        [
             (GateLayout::Concatenated, GateActivation::HardSigmoid, false),
             (GateLayout::Separate, GateActivation::Sigmoid, true),
-        ] {
-            let kind = Kind { gates, gate_activation, multi_label, warm_up_to: 0, ..Kind::of(model) };
-            let (_, dir) = exported(&kind);
-            let trained = tt_rnn::load(dir.path()).unwrap();
-            let mut stream = trained.stream().unwrap();
-            for seed in [3, 4] {
-                let clip = clip(6, seed);
-                for (at, frame) in clip.chunks_exact(24).enumerate() {
-                    let expected = trained.predict(&clip[..(at + 1) * 24]).unwrap();
-                    for (found, expected) in stream.push(frame).unwrap().iter().zip(&expected) {
-                        assert!((found - expected).abs() < 1e-6, "{model} frame {at}: {found} {expected}");
-                    }
+        ]
+        .map(|(gates, gate_activation, multi_label)| Kind {
+            gates,
+            gate_activation,
+            multi_label,
+            warm_up_to: 0,
+            ..Kind::of(model)
+        })
+    });
+    let beyond = beyond_the_paper().into_iter().map(|(_, kind)| kind);
+    for kind in of_the_paper.chain(beyond.filter(|kind| !kind.stack.bidirectional)) {
+        let (_, dir) = exported(&kind);
+        let trained = tt_rnn::load(dir.path()).unwrap();
+        let mut stream = trained.stream().unwrap();
+        for seed in [3, 4] {
+            let clip = clip(6, seed);
+            for (at, frame) in clip.chunks_exact(24).enumerate() {
+                let expected = trained.predict(&clip[..(at + 1) * 24]).unwrap();
+                for (found, expected) in stream.push(frame).unwrap().iter().zip(&expected) {
+                    assert!((found - expected).abs() < 1e-6, "{} frame {at}: {found} {expected}", kind.model);
                 }
-                stream.restart();
             }
-            let error = stream.push(&[0; 23]).unwrap_err().to_string();
-            assert!(error.contains("a frame: expected 24 values, found 23"), "{error}");
+            stream.restart();
         }
+        let error = stream.push(&[0; 23]).unwrap_err().to_string();
+        assert!(error.contains("a frame: expected 24 values, found 23"), "{error}");
     }
-    for (kind, reason) in
-        [(Kind::of("tt-mlp"), "it has no recurrence"), (Kind::of("gru"), "warm_up_to is not 0")]
-    {
+    let both = Stack { bidirectional: true, ..Stack::default() };
+    let both = Kind { stack: both, warm_up_to: 0, ..Kind::of("gru") };
+    for (kind, reason) in [
+        (Kind::of("tt-mlp"), "it has no recurrence"),
+        (Kind::of("gru"), "warm_up_to is not 0"),
+        (both, "layers.bidirectional is true"),
+    ] {
         let (_, dir) = exported(&kind);
         let error = tt_rnn::load(dir.path()).unwrap().stream().unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
@@ -130,6 +148,7 @@ fn a_window_has_no_stream() {
     let path = dir.path().join(CONFIG);
     let text = fs::read_to_string(&path).unwrap();
     let even = text.replace("\"max_frames\": 0", "\"max_frames\": 2, \"window\": \"even\"");
+    let even = even.replace("\"format\": 1", "\"format\": 2");
     fs::write(&path, even).unwrap();
     let error = tt_rnn::load(dir.path()).unwrap().stream().unwrap_err().to_string();
     assert!(error.contains("frames.window is not \"first\""), "{error}");
@@ -147,8 +166,8 @@ fn frames_that_do_not_fit_are_refused() {
 }
 
 /// What loading says after a change to the configuration.
-fn said(name: &'static str, from: &str, to: &str) -> String {
-    let (_, dir) = exported(&Kind::of(name));
+fn said(kind: &Kind, from: &str, to: &str) -> String {
+    let (_, dir) = exported(kind);
     let path = dir.path().join(CONFIG);
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains(from), "{from} is not in {text}");
@@ -159,7 +178,7 @@ fn said(name: &'static str, from: &str, to: &str) -> String {
 #[test]
 fn a_configuration_that_does_not_fit_is_named() {
     for (model, from, to, expected) in [
-        ("tt-gru", "\"format\": 1", "\"format\": 2, \"news\": 1", "of format 2, this program reads 1"),
+        ("tt-gru", "\"format\": 1", "\"format\": 3, \"news\": 1", "of format 3, this program reads 1 to 2"),
         ("tt-gru", "\"width\": 4", "\"width\": 5", "input_modes multiply to 24, the model's frames have 30"),
         ("tt-gru", "\"width\": 4", "\"width\": 0", "frames.width is 0"),
         ("tt-gru", "\"width\": 4", "\"widht\": 4", "unknown field `widht`"),
@@ -179,9 +198,51 @@ fn a_configuration_that_does_not_fit_is_named() {
         ("gru", "\"a\",", "", "\"classifier.kernel\" is [5, 3], the configuration asks for [5, 2]"),
         ("tt-mlp", "\"take\": 3", "\"take\": 4", "multiply to 72, the model's frames have 96"),
     ] {
-        let error = said(model, from, to);
+        let error = said(&Kind::of(model), from, to);
         assert!(error.contains(expected), "{to}: {error}");
         assert!(error.contains(".json: ") || error.contains(".safetensors: "), "no file is named: {error}");
+    }
+}
+
+#[test]
+fn a_configuration_of_formats_and_layers_that_does_not_fit_is_named() {
+    let kinds = beyond_the_paper();
+    let kind = |name: &str| {
+        let named = kinds.iter().find(|(ending, kind)| format!("{}{ending}", kind.model) == name);
+        &named.unwrap_or_else(|| panic!("no kind is called {name}")).1
+    };
+    for (name, from, to, expected) in [
+        ("tr-gru", "\"format\": 2", "\"format\": 1", "format is 1, and what it says is of format 2"),
+        (
+            "tr-gru",
+            "\"width\": 4",
+            "\"width\": 5",
+            "input.input_modes multiply to 24, the model's frames have 30",
+        ),
+        ("tr-gru", "\"networks\": 1", "\"networks\": 2", "input.networks is 2"),
+        ("tr-gru", "\"format\": \"tr\"", "\"format\": \"cp\"", "do not fit model \"tr-gru\""),
+        ("tr-gru", "\"r1\": 2", "\"r1\": 3", "\"input.core.A1\" is [2, 2, 6, 2]"),
+        (
+            "tr-gru",
+            "\"r1\": 2",
+            "\"q\": 2",
+            "input: not supported: ranks [\"q\", \"r0\", \"r2\"] where there are",
+        ),
+        ("tr-gru", "A1[r0,m1,n1,r1]", "A1[r0,n1,m1,r1]", "input: not supported: cores"),
+        ("bt-gru", "\"blocks\": 2", "\"blocks\": 3", "asks for"),
+        ("ht-lstm-tree", "(2 (3 1))", "(2 (3 2))", "misses mode 1"),
+        (
+            "tt-gru-layers",
+            "\"kind\": \"train\",\n        \"",
+            "\"kind\": \"dense\",\n        \"",
+            "layers.above.0 is of another form",
+        ),
+        ("lstm-mean", "\"kind\": \"dense\"\n      }", "\"kind\": \"train\"\n      }", "missing field"),
+        ("lstm-mean", "\"mean\"", "\"mode\"", "unknown variant `mode`"),
+        ("tt-gru-recurrent", "\"hidden\": 6", "\"hidden\": 7", "input.output_modes multiply to 6"),
+    ] {
+        let error = said(kind(name), from, to);
+        assert!(error.contains(expected), "{name} {to}: {error}");
     }
 }
 
@@ -253,28 +314,6 @@ fn a_control_is_not_exported() {
         let error = error.unwrap_err().to_string();
         assert!(error.contains(&format!("{name} is a control")), "{error}");
     }
-}
-
-#[test]
-fn what_a_folder_has_no_place_for_is_named_by_its_key() {
-    for (stack, key) in [
-        (Stack { layers: 2, ..Stack::default() }, "model.layers"),
-        (Stack { bidirectional: true, ..Stack::default() }, "model.bidirectional"),
-        (Stack { readout: Readout::Max, ..Stack::default() }, "model.readout"),
-    ] {
-        let built = ModelConfig { stack, warm_up_to: 0, ..Kind::of("tt-gru").built() };
-        let model = find("tt-gru").unwrap().build(&built, &Device::Cpu, 0).unwrap();
-        let frames = frames(model.as_ref(), 0);
-        let error = Config::of("tt-gru", &built, (vec!["a".into()], false), frames, serde_json::Value::Null);
-        let error = error.unwrap_err().to_string();
-        assert!(error.contains("tt-gru cannot be exported") && error.contains(key), "{error}");
-    }
-    let recurrent = RecurrentForm::Factorized { format: "tt".into(), rank: 2 };
-    let built = ModelConfig { recurrent, ..Kind::of("gru").built() };
-    let model = find("gru").unwrap().build(&built, &Device::Cpu, 0).unwrap();
-    let frames = frames(model.as_ref(), 0);
-    let error = Config::of("gru", &built, (vec!["a".into()], false), frames, serde_json::Value::Null);
-    assert!(error.unwrap_err().to_string().contains("model.recurrent is set otherwise"));
 }
 
 fn committed() -> PathBuf {

@@ -1,18 +1,19 @@
 //! Exported graphs are those that other programs were seen to compute rightly.
 //!
 //! No runtime for ONNX is linked here: it would double the build. `golden/onnx.csv` holds the SHA-256 of every graph that
-//! `xtask/checks/onnx/compare.py` has compared, in onnx's checker, onnxruntime and OpenVINO, with the probabilities of this
+//! `xtask/checks/onnx/run` has compared, in onnx's checker, onnxruntime, OpenVINO and tract, with the probabilities of this
 //! program; a graph that changes must be compared again.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod small;
 
 use sha2::{Digest, Sha256};
-use small::{Kind, clip, exported};
+use small::{Kind, beyond_the_paper, clip, exported};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tt_rnn::folder::{Numbers, read};
+use tt_rnn::folder::{CONFIG, Numbers, WEIGHTS, read};
+use tt_rnn::models::Stack;
 use tt_rnn::onnx::{Form, export};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
@@ -26,6 +27,8 @@ const SIZE: (usize, usize) = (5, 2);
 struct Case {
     name: String,
     file: Vec<u8>,
+    /// The model's folder: names and bytes.
+    folder: Vec<(&'static str, Vec<u8>)>,
     /// Of each clip, in [`clip`]'s order.
     probabilities: Vec<Vec<f64>>,
     frames: usize,
@@ -44,10 +47,16 @@ fn cases() -> Vec<Case> {
             ["tt-mlp", "gru", "tt-gru", "tt-lstm"].map(|model| (ending, Kind { kept, ..plain(model) })),
         );
     }
+    kinds.extend(beyond_the_paper());
+    for kept in [Numbers::F16, Numbers::Int8] {
+        let ending = if kept == Numbers::F16 { "-all-f16" } else { "-all-int8" };
+        kinds.extend(beyond_the_paper().pop().map(|(_, kind)| (ending, Kind { kept, ..kind })));
+    }
     let mut cases = Vec::new();
     for (ending, kind) in kinds {
         let (_, dir) = exported(&kind);
         let trained = tt_rnn::load(dir.path()).unwrap();
+        let folder = [CONFIG, WEIGHTS].map(|name| (name, fs::read(dir.path().join(name)).unwrap())).to_vec();
         // Of the weights as they were before the folder kept them.
         let (_, whole) = exported(&Kind { kept: Numbers::F32, ..kind.clone() });
         let (config, weights) = read(whole.path()).unwrap();
@@ -59,10 +68,13 @@ fn cases() -> Vec<Case> {
         } else {
             &[("scan", Some(Form::Scan)), ("operator", Some(Form::Operator)), ("step", Some(Form::Step))]
         };
+        // Form step is given the first frame first.
+        let forms = if kind.stack.bidirectional { &forms[..2] } else { forms };
         for (form, of) in forms {
             cases.push(Case {
                 name: format!("{}{ending}.{form}", kind.model),
                 file: export(&config, &weights, *of, kind.kept).unwrap(),
+                folder: folder.clone(),
                 probabilities: probabilities.clone(),
                 frames,
             });
@@ -80,8 +92,11 @@ fn graphs_are_those_that_other_programs_compute_rightly() {
         Sha256::digest(&case.file).iter().for_each(|byte| write!(found, "{byte:02x}").unwrap());
         found.push('\n');
         if let Some(dir) = dump.as_ref().map(|dump| dump.join(&case.name)) {
-            fs::create_dir_all(&dir).unwrap();
+            fs::create_dir_all(dir.join("model")).unwrap();
             fs::write(dir.join("model.onnx"), &case.file).unwrap();
+            for (name, bytes) in &case.folder {
+                fs::write(dir.join("model").join(name), bytes).unwrap();
+            }
             let clips: Vec<u8> = (0..SIZE.1).flat_map(|seed| clip(case.frames, seed as u64)).collect();
             fs::write(dir.join("clips.bin"), clips).unwrap();
             fs::write(dir.join("probabilities.json"), serde_json::to_vec(&case.probabilities).unwrap())
@@ -104,6 +119,9 @@ fn a_form_that_a_model_cannot_have_is_refused() {
     };
     let said = refusal(&Kind { warm_up_to: 0, ..Kind::of("tt-mlp") }, Some(Form::Step));
     assert!(said.contains("tt-mlp has no recurrence and so no form of one: leave --form out"), "{said}");
+    let stack = Stack { bidirectional: true, ..Stack::default() };
+    let said = refusal(&Kind { stack, warm_up_to: 0, ..Kind::of("gru") }, Some(Form::Step));
+    assert!(said.contains("layers.bidirectional") && said.contains("scan and operator have it"), "{said}");
     let said = refusal(&Kind { warm_up_to: 4, ..Kind::of("tt-gru") }, None);
     assert!(said.contains("fewer than 4 frames") && said.contains("train.warm_up_to = 0"), "{said}");
     assert!("loop".parse::<Form>().unwrap_err().to_string().contains("scan, operator, step"));

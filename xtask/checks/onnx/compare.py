@@ -23,8 +23,8 @@ def in_onnxruntime(path):
 
 def in_openvino(path):
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    names = [output.get_any_name() for output in compiled.outputs]
-    return lambda feeds: {name: value for name, value in zip(names, compiled(feeds).values())}
+    names = [output.get_names() for output in compiled.outputs]
+    return lambda feeds: {name: v for known, v in zip(names, compiled(feeds).values()) for name in known}
 
 
 def answers(run, graph, clips):

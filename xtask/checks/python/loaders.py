@@ -1,10 +1,12 @@
 """The compiled package against the loader in numpy: the same probabilities, and the same folders refused.
 
-python loaders.py, with `ttrnn` installed and python/reference on the path.
+python loaders.py CASES, with `ttrnn` installed and python/reference on the path. CASES are those of
+crates/tt-rnn/tests/onnx.rs: small models of every form, and what Rust says of two clips.
 """
 
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -34,7 +36,7 @@ DAMAGE = [
     ("classes", ["a"] * 11, "twice"),
     ("classes", [], "classes"),
     ("model", "gru", "gru"),
-    ("format", 2, "format 2"),
+    ("format", 3, "format 3"),
     ("steps", None, "tt-gru"),
 ]
 
@@ -79,6 +81,19 @@ for clip in range(50):
 assert worst < TOLERANCE, worst
 assert compiled.classes == plain.classes
 print(f"50 clips: the package, its stream and the loader in numpy are {worst:.1e} apart at most")
+
+cases = sorted(path for path in Path(sys.argv[1]).iterdir() if path.is_dir())
+worst = 0.0
+for case in cases:
+    expected = np.array(json.loads((case / "probabilities.json").read_text()))
+    clips = np.fromfile(case / "clips.bin", np.uint8).reshape(len(expected), -1, 2, 4, 3)
+    for loader in [ttrnn, ttrnn_numpy]:
+        found = np.array([loader.load(case / "model").predict(clip) for clip in clips])
+        error = np.abs(found - expected).max()
+        assert error < TOLERANCE, (case.name, loader.__name__, error)
+        worst = max(worst, error)
+assert len(cases) > 100, "the cases were not written"
+print(f"{len(cases)} small models of every form: {worst:.1e} apart from Rust at most")
 
 with tempfile.TemporaryDirectory() as folder:
     folder = Path(folder) / "model"

@@ -121,7 +121,7 @@ fn commands(repo: &Repo, options: &Inference, case: &Case) -> Vec<(&'static str,
         Ok(on_graph(command))
     };
     let in_tract = || {
-        let target = repo.path("data/onnx/target");
+        let target = repo.path("data/checks/onnx/target");
         let mut cargo = repo.cargo();
         cargo.args(["build", "--release", "--quiet", "--bin", "frames", "--manifest-path"]);
         cargo.arg(repo.path("xtask/checks/onnx/tract/Cargo.toml")).arg("--target-dir").arg(&target);

@@ -12,7 +12,9 @@ pub(super) fn card(config: &Config, about: &About, weights: &[(String, Tensor)])
     let count: usize = weights.iter().map(|(_, tensor)| tensor.elem_count()).sum();
     let input: usize = weights
         .iter()
-        .filter(|(name, _)| name.starts_with("input.") && name != "input.bias")
+        .filter(|(name, _)| {
+            name.trim_start_matches("layer.1.back.").starts_with("input.") && name != "input.bias"
+        })
         .map(|(_, tensor)| tensor.elem_count())
         .sum();
     let mut text = format!(

@@ -7,20 +7,24 @@
 mod back;
 mod build;
 pub mod draw;
+mod fixed;
 pub mod format;
 mod lanes;
 #[cfg(feature = "candle")]
 pub mod ops;
 mod panels;
 mod plan;
+mod products;
 mod run;
 mod step;
 
 use crate::error::count;
 use crate::rng::Stream;
 use crate::{Error, Result};
+pub use fixed::FixedNetwork;
 pub use format::{FORMATS, Format, FormatShape, Modes, Options};
 pub use plan::{Merge, Objective, Plan};
+pub use products::{Operand, Product};
 use rand::RngExt;
 pub use run::{Contracted, SavedRows};
 use std::ops::Range;

@@ -1,16 +1,11 @@
 //! A network by candle's operators, in the planned order: any device, differentiable.
 
 use super::Network;
-use super::plan::{Indices, Merge, Plan, Set};
+use super::plan::Plan;
+use super::products::{Operand, Product};
 use crate::apply::{Affine, check};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
-
-/// A tensor and the labels of its axes; a row has an axis more, the first.
-struct Labelled {
-    tensor: Tensor,
-    labels: Vec<usize>,
-}
 
 /// `y = (scale · x + shift) W`.
 ///
@@ -30,85 +25,67 @@ pub fn forward(network: &Network, plan: &Plan, affine: Affine, x: &Tensor, cores
     };
     let x = if x.dtype() == DType::U8 { x.to_dtype(cores.dtype())? } else { x.clone() };
     let x = x.affine(f64::from(affine.scale), f64::from(affine.shift))?;
-    let (cores, indices) = (cores.flatten_all()?, Indices::new(network));
+    let (cores, products) = (cores.flatten_all()?, plan.products(network));
     let size = |label: &usize| network.labels()[*label].size;
-    let shown = |labels: &[usize]| labels.iter().copied().filter(|label| size(label) > 1).collect::<Vec<_>>();
-    let labels = shown(network.inputs());
-    let shape: Vec<usize> = [n].into_iter().chain(labels.iter().map(size)).collect();
-    let mut row = Labelled { tensor: x.reshape(shape)?, labels };
-    let mut set = 0;
-    for step in &plan.steps {
-        let (right, of_right) = merged(network, &indices, &cores, step)?;
-        set |= of_right;
-        row = contract(network, &row, &right, indices.of_row(set), Some(n))?;
+    let (mut results, mut last) = (Vec::new(), (Operand::Rows, x.clone()));
+    for (at, product) in products.iter().enumerate() {
+        let tensor = |operand: Operand| -> Result<Tensor> {
+            let labels = network.labels_of(&products, operand);
+            let sizes = labels.iter().map(size);
+            Ok(match operand {
+                Operand::Rows => x.reshape([n].into_iter().chain(sizes).collect::<Vec<_>>())?,
+                Operand::Core(core) => {
+                    let range = network.range(core);
+                    cores.narrow(0, range.start, range.len())?.reshape(sizes.collect::<Vec<_>>())?
+                }
+                Operand::Product(product) => Tensor::clone(&results[product]),
+            })
+        };
+        let left = (network.labels_of(&products, product.left), tensor(product.left)?);
+        let right = (network.labels_of(&products, product.right), tensor(product.right)?);
+        let result = contract(product, left, right, &size)?;
+        last = (Operand::Product(at), result.clone());
+        results.push(result);
     }
-    let outputs = shown(network.outputs());
-    let place = |label: &usize| row.labels.iter().position(|other| other == label).map_or(0, |at| at + 1);
-    let axes: Vec<usize> = [0].into_iter().chain(outputs.iter().map(place)).collect();
-    Ok(row.tensor.permute(axes)?.reshape((n, network.out_features()))?.contiguous()?)
+    let (labels, outputs) = (network.labels_of(&products, last.0), network.shown(network.outputs()));
+    let axes: Vec<usize> = [0].into_iter().chain(places(&labels, &outputs, 1)).collect();
+    Ok(last.1.permute(axes)?.reshape((n, network.out_features()))?.contiguous()?)
 }
 
-/// A core, or cores contracted, and which they are.
-fn merged(network: &Network, indices: &Indices, cores: &Tensor, merge: &Merge) -> Result<(Labelled, Set)> {
-    match merge {
-        Merge::Core(core) => {
-            let range = network.range(*core);
-            let size = |label: &usize| network.labels()[*label].size;
-            let labels: Vec<usize> =
-                network.cores()[*core].labels.iter().copied().filter(|label| size(label) > 1).collect();
-            let shape: Vec<usize> = labels.iter().map(size).collect();
-            let tensor = cores.narrow(0, range.start, range.len())?.reshape(shape)?;
-            Ok((Labelled { tensor, labels }, 1 << core))
-        }
-        Merge::Pair(left, right) => {
-            let (left, of_left) = merged(network, indices, cores, left)?;
-            let (right, of_right) = merged(network, indices, cores, right)?;
-            let set = of_left | of_right;
-            Ok((contract(network, &left, &right, indices.of_cores(set), None)?, set))
-        }
-    }
+/// The axes of some indices in a tensor whose first `head` axes are none.
+fn places<'a>(labels: &'a [usize], of: &'a [usize], head: usize) -> impl Iterator<Item = usize> + 'a {
+    of.iter().map(move |label| labels.iter().position(|other| other == label).map_or(0, |at| at + head))
 }
 
-/// Contracts two tensors into one with the labels of `out`, as a batched product of matrices; a left of `rows` rows has
-/// an axis for them.
+/// The product of two tensors with these labels; one with rows has an axis more, the first.
 fn contract(
-    network: &Network,
-    left: &Labelled,
-    right: &Labelled,
-    out: Set,
-    rows: Option<usize>,
-) -> Result<Labelled> {
-    let kept = |label: &usize| out >> label & 1 == 1;
-    let both: Vec<usize> = left.labels.iter().copied().filter(|label| right.labels.contains(label)).collect();
-    let (batch, summed): (Vec<usize>, Vec<usize>) = both.iter().copied().partition(kept);
-    let free: Vec<usize> = left.labels.iter().copied().filter(|label| !both.contains(label)).collect();
-    let columns: Vec<usize> = right.labels.iter().copied().filter(|label| !both.contains(label)).collect();
-    let size = |label: &usize| network.labels()[*label].size;
+    product: &Product,
+    (of_left, left): (Vec<usize>, Tensor),
+    (of_right, right): (Vec<usize>, Tensor),
+    size: &impl Fn(&usize) -> usize,
+) -> Result<Tensor> {
+    let Product { of_rows, batch, free, summed, columns, .. } = product;
+    let head = usize::from(*of_rows);
+    let n = if *of_rows { left.dim(0)? } else { 1 };
     let count = |labels: &[usize]| labels.iter().map(size).product::<usize>();
-    let (head, n) = (usize::from(rows.is_some()), rows.unwrap_or(1));
-    let axes = |of: &Labelled, groups: [&[usize]; 3], head: usize| -> Vec<usize> {
-        let place =
-            |label: &usize| of.labels.iter().position(|other| other == label).map_or(0, |at| at + head);
-        let mut axes: Vec<usize> = groups[0].iter().map(place).collect();
-        axes.extend(0..head);
-        axes.extend(groups[1].iter().chain(groups[2]).map(place));
-        axes
-    };
-    let (b, k) = (count(&batch), count(&summed));
-    let a = left.tensor.permute(axes(left, [&batch, &free, &summed], head))?; // [batch, n, free, summed]
-    let a = a.contiguous()?.reshape((b, n * count(&free), k))?;
-    let c = right.tensor.permute(axes(right, [&batch, &summed, &columns], 0))?.contiguous()?;
-    let product = a.matmul(&c.reshape((b, k, count(&columns)))?)?; // [batch, n·free, columns]
+    let (b, k) = (count(batch), count(summed));
+    let axes: Vec<usize> = places(&of_left, batch, head)
+        .chain(0..head)
+        .chain(places(&of_left, free, head))
+        .chain(places(&of_left, summed, head))
+        .collect();
+    let a = left.permute(axes)?.contiguous()?.reshape((b, n * count(free), k))?; // [batch, n·free, summed]
+    let axes: Vec<usize> = places(&of_right, &[&batch[..], summed, columns].concat(), 0).collect();
+    let c = right.permute(axes)?.contiguous()?.reshape((b, k, count(columns)))?;
+    let product = a.matmul(&c)?; // [batch, n·free, columns]
     let mut shape: Vec<usize> = batch.iter().map(size).collect();
-    shape.extend(rows);
-    shape.extend(free.iter().chain(&columns).map(size));
+    shape.extend(of_rows.then_some(n));
+    shape.extend(free.iter().chain(columns).map(size));
     let tensor = product.reshape(shape)?;
+    if !of_rows {
+        return Ok(tensor);
+    }
     // The rows come first again.
-    let order: Vec<usize> = if head == 1 {
-        [batch.len()].into_iter().chain(0..batch.len()).chain(batch.len() + 1..tensor.rank()).collect()
-    } else {
-        (0..tensor.rank()).collect()
-    };
-    let labels = [batch, free, columns].concat();
-    Ok(Labelled { tensor: tensor.permute(order)?, labels })
+    let order = [batch.len()].into_iter().chain(0..batch.len()).chain(batch.len() + 1..tensor.rank());
+    Ok(tensor.permute(order.collect::<Vec<_>>())?)
 }

@@ -19,6 +19,8 @@ pub(super) struct Panels {
     free: Vec<Level>,
     /// Axes that are summed over, and their rows of the packed right.
     summed: Vec<Level>,
+    /// Both as the forward pass goes through them: a row that comes alone shall take no memory.
+    forward: (Vec<Row>, Vec<Sum>),
     /// Where each value of the common axes begins in the left and in the result.
     batch: Vec<(usize, usize)>,
     rows: usize,
@@ -45,9 +47,12 @@ impl Panels {
         let width = axes.count(&columns);
         let (kernels, padded) = vectors.kernels(width);
         let (back_kernels, back_width) = vectors.kernels(depth);
+        let (free, summed) = (axes.levels(&free, &labels), axes.levels(&summed, &summed));
+        let sum = |level: &Level| Sum { extent: level.extent, a: level.left, b: level.other * padded };
         let panels = Self {
-            free: axes.levels(&free, &labels),
-            summed: axes.levels(&summed, &summed),
+            forward: (free.iter().map(Row::of).collect(), summed.iter().map(sum).collect()),
+            free,
+            summed,
             batch: offsets(&axes.levels(&batch, &labels)),
             rows,
             depth,
@@ -93,12 +98,7 @@ impl Panels {
 
     /// `out = left · right`.
     pub(super) fn forward(&self, left: &[f32], packed: &[f32], out: &mut [f32]) {
-        let rows: Vec<Row> = self.free.iter().map(Row::of).collect();
-        let sums: Vec<Sum> = self
-            .summed
-            .iter()
-            .map(|level| Sum { extent: level.extent, a: level.left, b: level.other * self.width })
-            .collect();
+        let (rows, sums) = &self.forward;
         for (batch, (from, to)) in self.batch.iter().enumerate() {
             let panel = Panel {
                 a: left.as_ptr().wrapping_add(*from),
@@ -108,7 +108,7 @@ impl Panels {
                 add: false,
             };
             // SAFETY: `Step` checked the lengths; vectors reach at most `SLACK` numbers beyond.
-            unsafe { panel.run(self.kernels, &rows, &sums) }
+            unsafe { panel.run(self.kernels, rows, sums) }
         }
     }
 
@@ -226,7 +226,7 @@ unsafe fn copy<const N: usize>((extent, a, b): (usize, usize, usize), from: *con
 }
 
 /// An axis of rows: distances in A and C.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Row {
     extent: usize,
     a: usize,
@@ -240,7 +240,7 @@ impl Row {
 }
 
 /// An axis that is summed over: distances in A and B.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Sum {
     extent: usize,
     a: usize,

@@ -37,8 +37,8 @@ impl SavedRows {
 #[derive(Debug)]
 pub struct Contracted {
     pub(super) inputs: usize,
-    outputs: usize,
-    params: usize,
+    pub(super) outputs: usize,
+    pub(super) params: usize,
     plan: Plan,
     pub(super) affine: Affine,
     isa: Isa,
@@ -201,7 +201,7 @@ impl Contracted {
     }
 
     /// Merges and packs the cores.
-    fn prepare(&self, cores: &[f32], backward: bool, prepared: &mut Prepared) {
+    pub(super) fn prepare(&self, cores: &[f32], backward: bool, prepared: &mut Prepared) {
         let Prepared { merged, forward, backward: back } = prepared;
         merged.resize_with(self.merges.len(), Buffer::default);
         forward.resize_with(self.merges.len() + self.steps.len(), Buffer::default);
@@ -238,6 +238,12 @@ impl Contracted {
     /// Where the result of step `k` for a slice begins in its tensor.
     pub(super) fn start(&self, slice: usize, k: usize, whole: usize) -> usize {
         if (whole..self.sliced).contains(&k) { slice * self.steps[k].step.out_len } else { 0 }
+    }
+
+    /// The outputs of a row that has gone through all steps, in their natural order.
+    pub(super) fn gather(&self, running: &Running, out: &mut [f32]) {
+        let last = &running.tensors[self.steps.len() - 1];
+        out.iter_mut().zip(&self.order).for_each(|(out, place)| *out = last[*place as usize]);
     }
 
     /// Some steps, of a slice where they are sliced.
@@ -287,8 +293,7 @@ impl Contracted {
                     let Workspace { running, .. } = &mut *work;
                     running.whole = first.min(self.sliced.saturating_sub(1));
                     self.through(row, self.steps.len(), prepared, running);
-                    let last = &running.tensors[self.steps.len() - 1];
-                    out.iter_mut().zip(&self.order).for_each(|(out, place)| *out = last[*place as usize]);
+                    self.gather(running, out);
                     if let Some(saved) = &mut saved {
                         let mut rest = &mut saved[k * kept..][..kept];
                         for k in first..self.steps.len() - 1 {

@@ -2,19 +2,20 @@
 
 use super::{CONFIG, misfit};
 use crate::Result;
-use crate::config::FormatSettings;
-use crate::models::{Form, ModelConfig, RecurrentForm, Stack, find};
-use crate::projection::{DENSE, GateLayout, TRAIN};
+use crate::models::{
+    Form, Matrices, Model, ModelConfig, Place, Readout, Stack, find, mlp_of_matrix, of_matrices,
+};
+use crate::projection::{Factors, Matrix, Projection, Sides};
 use crate::recurrence::{Cell, GateActivation};
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
-use tt_core::TtShape;
-use tt_core::apply::{Affine, Backend, Precision};
-use tt_core::init::CoreInit;
+use std::sync::Arc;
+use tt_core::apply::Affine;
 
-/// Version of `config.json` and of the tensors' names.
-pub const FORMAT: u32 = 1;
+/// The newest version of `config.json` and of the tensors' names. A model that needs nothing of it is written as version 1.
+pub const FORMAT: u32 = 2;
 
 /// A model's configuration, as far as it is used and not trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +23,7 @@ pub const FORMAT: u32 = 1;
 pub struct Config {
     /// Version of the folder.
     pub format: u32,
-    /// Model name: `tt-mlp`, `gru`, `lstm`, `tt-gru`, `tt-lstm`, `rnn` or `tt-rnn`.
+    /// Model name: `tt-mlp`, or a cell (`gru`, `lstm`, `rnn`) alone or behind `tt-` or another format.
     pub model: String,
     /// Names of the classes in the order of the outputs.
     pub classes: Vec<String>,
@@ -30,10 +31,13 @@ pub struct Config {
     pub multi_label: bool,
     /// How a clip becomes the model's input.
     pub frames: Frames,
-    /// How frames become pre-activations.
-    pub input: Input,
+    /// The matrix from frames to pre-activations.
+    pub input: Matrix,
     /// How pre-activations become a state; none for `tt-mlp`.
     pub steps: Option<Steps>,
+    /// Layers, directions and read-out, where they are not the paper's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Layers>,
     /// On what the model was trained and how it scored, as the exporter wrote it: for people, not for loaders.
     pub trained: serde_json::Value,
 }
@@ -109,25 +113,6 @@ pub enum FpsRule {
     AtMost,
 }
 
-/// How frames become pre-activations.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
-pub enum Input {
-    /// A matrix.
-    Dense,
-    /// Tensor Trains.
-    Train {
-        /// m_1 … m_d.
-        input_modes: Vec<usize>,
-        /// n_1 … n_d, without the gates.
-        output_modes: Vec<usize>,
-        /// r_0 … r_d of a train.
-        ranks: Vec<usize>,
-        /// Trains: 1 for all gates, the gate slowest in the first output mode, or one per gate.
-        trains: usize,
-    },
-}
-
 /// How pre-activations become a state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,6 +125,21 @@ pub struct Steps {
     pub gates: Vec<String>,
     /// `hard-sigmoid` (`clip(0.2 x + 0.5, 0, 1)`) or `sigmoid`.
     pub gate_activation: String,
+    /// The form of U, where it is not dense.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recurrent: Option<Matrix>,
+}
+
+/// What there is beside one layer that reads forward and gives its last state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layers {
+    /// The matrices of the second layer and those above it, which read all states of the layer below.
+    pub above: Vec<Matrix>,
+    /// Whether each layer also reads back to front, with weights of its own.
+    pub bidirectional: bool,
+    /// What the classifier reads of the uppermost layer's states.
+    pub readout: Readout,
 }
 
 /// Names of a cell's gate blocks in the order of the weights.
@@ -193,6 +193,7 @@ impl Steps {
             hidden,
             gates: gate_names(cell).iter().map(|name| (*name).to_owned()).collect(),
             gate_activation: gate_activation.into(),
+            recurrent: None,
         }
     }
 }
@@ -210,56 +211,48 @@ impl Config {
         frames: Frames,
         trained: serde_json::Value,
     ) -> Result<Self> {
-        if let (Form::Recurrent { .. }, Some(key)) = (find(model)?.form, built.stack.unusual()) {
-            return Err(crate::Error::Unsupported(format!(
-                "{model} cannot be exported: a model folder holds one layer that reads forward and gives its last state, \
-                 and {key} is set otherwise"
-            )));
-        }
-        if matches!(find(model)?.form, Form::Recurrent { .. }) && built.recurrent != RecurrentForm::Dense {
-            return Err(crate::Error::Unsupported(format!(
-                "{model} cannot be exported: a model folder holds a dense matrix U, and model.recurrent is set otherwise"
-            )));
-        }
-        let train = |modes: &[usize], rank, gates, trains| -> Result<Input> {
-            let shape = TtShape::uniform(modes, &built.output_modes, rank, gates)?;
-            Ok(Input::Train {
-                input_modes: modes.to_vec(),
-                output_modes: built.output_modes.clone(),
-                ranks: shape.ranks().to_vec(),
-                trains,
+        let place = |projection: &Arc<dyn Projection>| -> Result<Matrix> {
+            projection.matrix()?.ok_or_else(|| {
+                crate::Error::Unsupported(format!(
+                    "{model} cannot be exported: a model folder has no place for {projection:?}"
+                ))
             })
         };
-        let (input, steps) = match find(model)?.form {
-            Form::Mlp { input } if input == TRAIN => {
-                let built = built.of_mlp();
-                (train(&built.input_modes, built.train_rank(1)?, 1, 1)?, None)
-            }
-            Form::Recurrent { cell, input, frozen: false } if input == DENSE => {
-                (Input::Dense, Some(Steps::new(cell, built.dense_hidden, built.gate_activation)))
-            }
-            Form::Recurrent { cell, input, frozen: false } if input == TRAIN => {
-                let (trains, gates) = built.gates.deal(cell.gates());
-                let hidden = built.output_modes.iter().product();
-                let rank = built.train_rank(cell.gates())?;
-                let input = train(&built.input_modes, rank, gates, trains)?;
-                (input, Some(Steps::new(cell, hidden, built.gate_activation)))
-            }
-            Form::Recurrent { input, frozen: false, .. } | Form::Mlp { input } => {
-                return Err(crate::Error::Unsupported(format!(
-                    "{model} cannot be exported: a model folder has no place for an input matrix of form {}",
-                    input.name
-                )));
+        let (input, steps, layers) = match find(model)?.form {
+            Form::Mlp { input } => (place(&(input.new)(&built.of_mlp(), 1)?)?, None, None),
+            Form::Recurrent { cell, input, frozen: false } => {
+                let Matrices { rows, states } = Matrices::of(built, cell, input)?;
+                let hidden = rows.first().map_or(0, |lowest| lowest.outputs() / cell.gates());
+                let mut rows = rows.iter().map(place).collect::<Result<Vec<_>>>()?;
+                let above = rows.split_off(1);
+                let Stack { bidirectional, readout, .. } = built.stack;
+                let steps = Steps {
+                    recurrent: states.as_ref().map(place).transpose()?,
+                    ..Steps::new(cell, hidden, built.gate_activation)
+                };
+                let layers = built.stack.unusual().map(|_| Layers { above, bidirectional, readout });
+                (rows.swap_remove(0), Some(steps), layers)
             }
             _ => {
                 return Err(crate::Error::Unsupported(format!(
-                    "{model} is a control, which shows how little a data set asks for; tt-mlp, gru, lstm, tt-gru, \
-                     tt-lstm, rnn and tt-rnn can be exported"
+                    "{model} is a control, which shows how little a data set asks for; rnn, gru, lstm and mlp with \
+                     every form of the input matrix can be exported"
                 )));
             }
         };
         let model = model.to_owned();
-        Ok(Self { format: FORMAT, model, classes, multi_label, frames, input, steps, trained })
+        let mut config =
+            Self { format: FORMAT, model, classes, multi_label, frames, input, steps, layers, trained };
+        config.format = config.least_format();
+        Ok(config)
+    }
+
+    /// The version that has all that is said here.
+    fn least_format(&self) -> u32 {
+        let factorized = self.steps.as_ref().is_some_and(|steps| steps.recurrent.is_some());
+        let network = matches!(self.input, Matrix::Network { .. });
+        let window = self.frames.window != FrameWindow::First;
+        if self.layers.is_some() || factorized || network || window { 2 } else { 1 }
     }
 
     /// Reads and checks the configuration of a folder.
@@ -276,9 +269,8 @@ impl Config {
         let format = serde_json::from_slice::<serde_json::Value>(&text)
             .ok()
             .and_then(|value| value.get("format")?.as_u64());
-        if format.is_some_and(|format| format != u64::from(FORMAT)) {
-            let format = format.unwrap_or_default();
-            return Err(misfit(&path, format!("it is of format {format}, this program reads {FORMAT}")));
+        if let Some(format) = format.filter(|format| !(1..=u64::from(FORMAT)).contains(format)) {
+            return Err(misfit(&path, format!("it is of format {format}, this program reads 1 to {FORMAT}")));
         }
         let config: Self = serde_json::from_slice(&text).map_err(|error| misfit(&path, error.to_string()))?;
         config.check().map_err(|reason| misfit(&path, reason))?;
@@ -290,13 +282,20 @@ impl Config {
         self.steps.as_ref().map(|steps| steps.cell.parse()).transpose()
     }
 
-    /// Units that the classifier reads, H.
+    /// Units of a layer in one direction, H.
     pub(crate) fn hidden(&self) -> usize {
         match (&self.steps, &self.input) {
             (Some(steps), _) => steps.hidden,
-            (None, Input::Train { output_modes, .. }) => output_modes.iter().product(),
-            (None, Input::Dense) => 0,
+            (None, Matrix::Train { output_modes, .. } | Matrix::Network { output_modes, .. }) => {
+                output_modes.iter().product()
+            }
+            (None, Matrix::Dense) => 0,
         }
+    }
+
+    /// Units that the classifier reads: of both directions where there are two.
+    pub(crate) fn units_read(&self) -> usize {
+        self.hidden() * self.directions().len()
     }
 
     /// Numbers that the input layer reads at once: a frame, or all of TT-MLP's.
@@ -304,11 +303,42 @@ impl Config {
         self.frames.bytes() * self.frames.take.unwrap_or(1)
     }
 
-    /// The shape of a train, the gates that it feeds included.
-    pub(crate) fn train(&self) -> Result<Option<(TtShape, usize)>> {
-        let Input::Train { input_modes, output_modes, ranks, trains } = &self.input else { return Ok(None) };
-        let gates = self.cell()?.map_or(1, Cell::gates) / trains.max(&1);
-        Ok(Some((TtShape::new(input_modes, output_modes, ranks, gates)?, *trains)))
+    /// Whether each direction is the one back to front.
+    pub(crate) fn directions(&self) -> &'static [bool] {
+        match &self.layers {
+            Some(Layers { bidirectional: true, .. }) => &[false, true],
+            _ => &[false],
+        }
+    }
+
+    /// What the classifier reads of the states.
+    pub(crate) fn readout(&self) -> Readout {
+        self.layers.as_ref().map_or(Readout::Last, |layers| layers.readout)
+    }
+
+    /// The matrix by which each layer reads its rows, the lowest first, and its sides.
+    pub(crate) fn row_matrices(&self) -> Result<Vec<(&Matrix, Sides)>> {
+        let (gates, hidden) = (self.cell()?.map_or(1, Cell::gates), self.hidden());
+        let above = self.layers.iter().flat_map(|layers| &layers.above);
+        let features = std::iter::once(self.input_features()).chain(std::iter::repeat(self.units_read()));
+        let sides = features.map(|features| Sides { features, gates, hidden });
+        Ok(std::iter::once(&self.input).chain(above).zip(sides).collect())
+    }
+
+    /// The form of U and its sides, where it is not dense.
+    pub(crate) fn state_matrix(&self) -> Result<Option<(&Matrix, Sides)>> {
+        let (gates, hidden) = (self.cell()?.map_or(1, Cell::gates), self.hidden());
+        let form = self.steps.as_ref().and_then(|steps| steps.recurrent.as_ref());
+        Ok(form.map(|form| (form, Sides { features: hidden, gates, hidden })))
+    }
+
+    /// Where the passes of each layer are in the model, the lowest layer first.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        let layers = 1 + self.layers.as_ref().map_or(0, |layers| layers.above.len());
+        let directions = self.directions();
+        (0..layers).flat_map(move |layer| {
+            directions.iter().map(move |backward| Place { layer, backward: *backward })
+        })
     }
 
     /// Whether the parts fit each other; the reason names the key at fault.
@@ -334,16 +364,15 @@ impl Config {
         if let Some(class) = self.classes.iter().find(|class| !seen.insert(*class)) {
             return Err(format!("class {class:?} is there twice"));
         }
-        let (cell, tensor_train) = match form {
-            Form::Mlp { input } if input == TRAIN => (None, true),
-            Form::Recurrent { cell, input, frozen: false } => (Some(cell), input == TRAIN),
-            Form::Mlp { .. } => return Err(format!("model {:?} has no form in a folder", self.model)),
+        let (cell, input) = match form {
+            Form::Mlp { input } => (None, input.name),
+            Form::Recurrent { cell, input, frozen: false } => (Some(cell), input.name),
             _ => return Err(format!("model {:?} is a control and is not kept in a folder", self.model)),
         };
         if cell.is_some() == frames.take.is_some() || frames.take == Some(0) {
             return Err(format!("frames.take {:?} does not fit model {:?}", frames.take, self.model));
         }
-        if self.cell().map_err(said)? != cell || tensor_train != matches!(self.input, Input::Train { .. }) {
+        if self.cell().map_err(said)? != cell || input != self.input.form() {
             return Err(format!("input.kind and steps.cell do not fit model {:?}", self.model));
         }
         if let (Some(steps), Some(cell)) = (&self.steps, cell) {
@@ -353,71 +382,105 @@ impl Config {
                 return Err(format!("steps.gates is {found:?}; weights of this format have {expected:?}"));
             }
         }
-        self.check_train(cell)
+        let least = self.least_format();
+        if self.format < least {
+            return Err(format!("format is {}, and what it says is of format {least}", self.format));
+        }
+        self.check_matrices()
     }
 
-    fn check_train(&self, cell: Option<Cell>) -> std::result::Result<(), String> {
-        if let Input::Train { trains, .. } = &self.input
-            && *trains != 1
-            && cell.is_none_or(|cell| *trains != cell.gates())
-        {
-            return Err(format!("input.trains is {trains}: one for all gates, or one for each"));
+    fn check_matrices(&self) -> std::result::Result<(), String> {
+        let said = |error: crate::Error| error.to_string();
+        for (layer, (matrix, sides)) in self.row_matrices().map_err(said)?.into_iter().enumerate() {
+            match layer {
+                0 => check_matrix("input", matrix, sides, "the model's frames have"),
+                _ => check_matrix(
+                    &format!("layers.above.{}", layer - 1),
+                    matrix,
+                    sides,
+                    "the states below are",
+                ),
+            }?;
+            if matrix.form() != self.input.form() {
+                return Err(format!("layers.above.{} is of another form than input", layer - 1));
+            }
         }
-        let Some((shape, trains)) = self.train().map_err(|error| error.to_string())? else { return Ok(()) };
-        let (modes, features) = (shape.in_features(), self.input_features());
-        if modes != features {
-            return Err(format!("input.input_modes multiply to {modes}, the model's frames have {features}"));
+        if let Some((matrix, sides)) = self.state_matrix().map_err(said)? {
+            check_matrix("steps.recurrent", matrix, sides, "the state has")?;
+            if matrix == &Matrix::Dense {
+                return Err("steps.recurrent is dense: then the key is left out".into());
+            }
         }
-        let gates = cell.map_or(1, Cell::gates);
-        if shape.out_features() * trains != gates * self.hidden() {
-            let (units, hidden) = (shape.out_features() * trains / gates, self.hidden());
-            return Err(format!("input.output_modes multiply to {units}, steps.hidden is {hidden}"));
-        }
-        let rank = shape.ranks().iter().copied().max().unwrap_or(1);
-        let uniform = TtShape::uniform(shape.input_modes(), self.output_modes(), rank, shape.gates());
-        if uniform.map_err(|error| error.to_string())?.ranks() != shape.ranks() {
-            return Err(format!("input.ranks {:?} are not one rank, clamped", shape.ranks()));
+        if self.steps.is_none() && self.layers.is_some() {
+            return Err(format!("layers are there, and {} has none", self.model));
         }
         Ok(())
     }
 
-    fn output_modes(&self) -> &[usize] {
-        if let Input::Train { output_modes, .. } = &self.input { output_modes } else { &[] }
+    /// The model, its weights not yet those of the folder.
+    pub(super) fn build(&self, device: &Device) -> Result<Box<dyn Model>> {
+        let config = self.model_config()?;
+        let Some(cell) = self.cell()? else {
+            let Matrices { mut rows, .. } = self.matrices()?;
+            return mlp_of_matrix(find(&self.model)?.name, &config, rows.swap_remove(0), device);
+        };
+        of_matrices(&config, cell, self.matrices()?, device, 0)
     }
 
-    /// What a model is built from.
-    pub(super) fn model_config(&self) -> Result<ModelConfig> {
-        let train = self.train()?;
-        let modes = train.as_ref().map_or_else(Vec::new, |(shape, _)| shape.input_modes().to_vec());
-        let rank = train.as_ref().and_then(|(shape, _)| shape.ranks().iter().copied().max()).unwrap_or(1);
-        let separate = train.is_some_and(|(_, trains)| trains > 1);
+    /// The matrices of a recurrent model.
+    pub(crate) fn matrices(&self) -> Result<Matrices> {
+        let mut affine = Affine { scale: self.frames.scale, shift: self.frames.shift };
+        let mut rows = Vec::new();
+        for (matrix, sides) in self.row_matrices()? {
+            rows.push(matrix.projection(sides, affine)?);
+            affine = Affine::IDENTITY;
+        }
+        let states = self.state_matrix()?;
+        let states = states.map(|(matrix, sides)| matrix.projection(sides, Affine::IDENTITY)).transpose()?;
+        Ok(Matrices { rows, states })
+    }
+
+    /// What a model is built from beside its matrices.
+    fn model_config(&self) -> Result<ModelConfig> {
         let activation = self.steps.as_ref().map_or("sigmoid", |steps| &steps.gate_activation);
+        let stack = self.layers.as_ref().map_or_else(Stack::default, |layers| Stack {
+            layers: 1 + layers.above.len(),
+            bidirectional: layers.bidirectional,
+            readout: layers.readout,
+        });
         Ok(ModelConfig {
             features: self.frames.bytes(),
             width: self.frames.width,
-            classes: self.classes.len(),
-            input_modes: modes.clone(),
-            output_modes: self.output_modes().to_vec(),
-            rank,
-            gates: if separate { GateLayout::Separate } else { GateLayout::Concatenated },
-            core_init: CoreInit::Glorot1d,
-            backend: Backend::Fused,
-            precision: Precision::F32,
-            dense_hidden: self.hidden(),
-            stack: Stack::default(),
-            recurrent: RecurrentForm::Dense,
+            stack,
             gate_activation: activation.parse()?,
             affine: Affine { scale: self.frames.scale, shift: self.frames.shift },
             mlp_frames: self.frames.take.unwrap_or(1),
-            mlp_input_modes: modes,
-            mlp_rank: rank,
-            recurrent_dropout: 0.0,
-            dense_masks_per_gate: false,
-            dense_input_dropout: 0.0,
-            tt_input_dropout: 0.0,
             warm_up_to: self.frames.warm_up_to,
-            classifier_l2: 0.0,
-            formats: FormatSettings::default(),
+            ..ModelConfig::new(&[], &[], 1, self.classes.len())
         })
     }
+}
+
+/// Whether a matrix fits the sides that it is to have; the reason names the key at fault.
+fn check_matrix(key: &str, matrix: &Matrix, sides: Sides, rows: &str) -> std::result::Result<(), String> {
+    let Sides { features, gates, hidden } = sides;
+    let count = matrix.count();
+    if count != 1 && count != gates {
+        let name = if matches!(matrix, Matrix::Train { .. }) { "trains" } else { "networks" };
+        return Err(format!("{key}.{name} is {count}: one for all gates, or one for each"));
+    }
+    let factors = matrix.factors(gates).map_err(|error| format!("{key}: {error}"))?;
+    let (inputs, outputs) = match factors {
+        None => return Ok(()),
+        Some(Factors::Train(shape)) => (shape.in_features(), shape.out_features()),
+        Some(Factors::Network(shape)) => (shape.network().in_features(), shape.network().out_features()),
+    };
+    if inputs != features {
+        return Err(format!("{key}.input_modes multiply to {inputs}, {rows} {features}"));
+    }
+    if outputs * count != gates * hidden {
+        let units = outputs * count / gates;
+        return Err(format!("{key}.output_modes multiply to {units}, steps.hidden is {hidden}"));
+    }
+    Ok(())
 }

@@ -10,12 +10,14 @@ mod step;
 mod stream;
 mod tensors;
 
-pub use config::{Config, FORMAT, FpsRule, FrameWindow, Frames, Input, Steps};
+pub use crate::projection::Matrix;
+pub use config::{Config, FORMAT, FpsRule, FrameWindow, Frames, Layers, Steps};
 pub use numbers::Numbers;
 pub use stream::Stream;
 pub use tensors::from_checkpoint;
+pub(crate) use tensors::recurrent;
 
-use crate::models::{FrameChoice, Mode, Model, PackedFrames, find, probabilities};
+use crate::models::{FrameChoice, Mode, Model, PackedFrames, probabilities};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
@@ -64,7 +66,7 @@ pub fn load_on(dir: &Path, device: &Device) -> Result<Trained> {
     let (config, weights) = read(dir)?;
     let parameters = tensors::to_checkpoint(&config, &weights).map_err(|reason| misfit(dir, reason))?;
     // Initial values are drawn and overwritten.
-    let model = find(&config.model)?.build(&config.model_config()?, device, 0)?;
+    let model = config.build(device)?;
     for parameter in model.parameters() {
         let value = parameters.get(&parameter.name);
         parameter.set(value.ok_or_else(|| misfit(dir, format!("nothing becomes {}", parameter.name)))?)?;

@@ -2,10 +2,13 @@
 
 use super::{Config, Weights};
 use crate::checkpoint::is_finite;
+use crate::models::multiplied_out;
+use crate::projection::Matrix;
 use crate::recurrence::Cell;
 use crate::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
+use tt_core::apply::Affine;
 
 /// How a tensor of a folder lies in a checkpoint.
 #[derive(Debug)]
@@ -14,7 +17,9 @@ struct Part {
     name: String,
     shape: Vec<usize>,
     /// Name of the parameter whose values it is a run of.
-    parameter: &'static str,
+    parameter: String,
+    /// Whether that parameter is flat.
+    run: bool,
 }
 
 /// What is said of weights that are no numbers to compute with.
@@ -22,33 +27,66 @@ const NOT_FINITE: &str = "holds NaN or infinity: its training diverged, or the f
 
 /// Every tensor of a folder. The runs of a parameter are in order and are all of it.
 fn parts(config: &Config) -> Result<Vec<Part>> {
-    let part = |name: String, shape: &[usize], parameter| Part { name, shape: shape.to_vec(), parameter };
+    let part = |name: String, shape: Vec<usize>, parameter: String, run| Part { name, shape, parameter, run };
+    let alone = |name: String, shape: Vec<usize>| part(name.clone(), shape, name, false);
     let mut parts = Vec::new();
     let (hidden, classes) = (config.hidden(), config.classes.len());
     let width = config.cell()?.map_or(1, Cell::gates) * hidden;
-    match config.train()? {
-        None => parts.push(part("input.kernel".into(), &[config.input_features(), width], "input.kernel")),
-        Some((shape, trains)) => {
-            for train in 0..trains {
-                let prefix = if trains == 1 { "input".to_owned() } else { format!("input.gate.{train}") };
-                // The last core comes first in the flat vector.
-                for k in (0..shape.order()).rev() {
-                    let (m, n) = (shape.input_modes()[k], shape.output_mode(k));
-                    let core = [m, shape.ranks()[k + 1], shape.ranks()[k], n];
-                    parts.push(part(format!("{prefix}.core.{}", k + 1), &core, "input.cores"));
+    let (rows, states) = (config.row_matrices()?, config.state_matrix()?);
+    for place in config.places() {
+        let (matrix, sides) = rows[place.layer];
+        let place = place.name();
+        for (name, shape) in matrix.tensors(sides)? {
+            let factorized = *matrix != Matrix::Dense;
+            let parameter = if factorized { "input.cores" } else { "input.kernel" };
+            parts.push(part(
+                format!("{place}input.{name}"),
+                shape,
+                format!("{place}{parameter}"),
+                factorized,
+            ));
+        }
+        match states {
+            _ if config.steps.is_none() => parts.push(alone("input.bias".into(), vec![hidden])),
+            None => {
+                let tensors = [("kernel", vec![hidden, width]), ("bias", vec![width])];
+                parts.extend(tensors.map(|(name, shape)| {
+                    part(format!("{place}recurrent.{name}"), shape, format!("{place}recurrent"), true)
+                }));
+            }
+            Some((matrix, sides)) => {
+                for (name, shape) in matrix.tensors(sides)? {
+                    let parameter = format!("{place}recurrent.cores");
+                    parts.push(part(format!("{place}recurrent.{name}"), shape, parameter, true));
                 }
+                parts.push(alone(format!("{place}recurrent.bias"), vec![width]));
             }
         }
     }
-    if config.steps.is_some() {
-        parts.push(part("recurrent.kernel".into(), &[hidden, width], "recurrent"));
-        parts.push(part("recurrent.bias".into(), &[width], "recurrent"));
-    } else {
-        parts.push(part("input.bias".into(), &[hidden], "input.bias"));
-    }
-    parts.push(part("classifier.kernel".into(), &[hidden, classes], "classifier.kernel"));
-    parts.push(part("classifier.bias".into(), &[classes], "classifier.bias"));
+    parts.push(alone("classifier.kernel".into(), vec![config.units_read(), classes]));
+    parts.push(alone("classifier.bias".into(), vec![classes]));
     Ok(parts)
+}
+
+/// The matrix U `[H, G·H]`, row by row, and the biases `[G·H]` of a place; a factorized U is multiplied out.
+///
+/// # Errors
+/// A tensor that is missing.
+pub(crate) fn recurrent(config: &Config, named: &Weights, place: &str) -> Result<(Vec<f32>, Vec<f32>)> {
+    let value = |name: &str| -> Result<&Tensor> {
+        let name = format!("{place}recurrent.{name}");
+        named.get(&name).ok_or_else(|| Error::Unsupported(format!("no tensor {name:?}")))
+    };
+    let bias = value("bias")?.to_vec1()?;
+    let Some((matrix, sides)) = config.state_matrix()? else {
+        return Ok((value("kernel")?.flatten_all()?.to_vec1()?, bias));
+    };
+    let flat = |(name, _): &(String, Vec<usize>)| Ok(value(name)?.flatten_all()?);
+    let cores = matrix.tensors(sides)?.iter().map(flat).collect::<Result<Vec<_>>>()?;
+    let units = Tensor::eye(sides.hidden, DType::F32, &Device::Cpu)?;
+    let projection = matrix.projection(sides, Affine::IDENTITY)?;
+    let kernel = multiplied_out(projection.as_ref(), &units, &Tensor::cat(&cores, 0)?, false)?;
+    Ok((kernel.flatten_all()?.to_vec1()?, bias))
 }
 
 /// The tensors of a folder from the parameters of a checkpoint.
@@ -61,8 +99,8 @@ pub fn from_checkpoint(config: &Config, parameters: &Weights) -> Result<Vec<(Str
     let mut named = Vec::with_capacity(parts.len());
     for part in &parts {
         let fails = |what| Error::Unsupported(format!("parameter {:?} {what}", part.parameter));
-        let flat = parameters.get(part.parameter).ok_or_else(|| fails("is missing"))?.flatten_all()?;
-        let (start, length) = (starts.entry(part.parameter).or_default(), part.shape.iter().product());
+        let flat = parameters.get(&part.parameter).ok_or_else(|| fails("is missing"))?.flatten_all()?;
+        let (start, length) = (starts.entry(&part.parameter).or_default(), part.shape.iter().product());
         if *start + length > flat.elem_count() {
             return Err(fails("has too few values"));
         }
@@ -73,8 +111,8 @@ pub fn from_checkpoint(config: &Config, parameters: &Weights) -> Result<Vec<(Str
         *start += length;
     }
     for part in &parts {
-        let all = parameters.get(part.parameter).map_or(0, Tensor::elem_count);
-        if starts.get(part.parameter) != Some(&all) {
+        let all = parameters.get(&part.parameter).map_or(0, Tensor::elem_count);
+        if starts.get(part.parameter.as_str()) != Some(&all) {
             return Err(Error::Unsupported(format!("parameter {:?} has too many values", part.parameter)));
         }
     }
@@ -98,12 +136,9 @@ pub(super) fn to_checkpoint(config: &Config, named: &Weights) -> std::result::Re
         if !is_finite(tensor).map_err(|error| error.to_string())? {
             return Err(format!("tensor {:?} {NOT_FINITE}", part.name));
         }
-        let run = if part.parameter.starts_with("input.cores") || part.parameter == "recurrent" {
-            tensor.flatten_all().map_err(|error| error.to_string())?
-        } else {
-            tensor.clone()
-        };
-        runs.entry(part.parameter).or_default().push(run);
+        let run =
+            if part.run { tensor.flatten_all().map_err(|error| error.to_string())? } else { tensor.clone() };
+        runs.entry(&part.parameter).or_default().push(run);
     }
     let mut unknown: Vec<&String> =
         named.keys().filter(|name| parts.iter().all(|p| p.name != **name)).collect();

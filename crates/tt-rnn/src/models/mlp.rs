@@ -6,10 +6,11 @@
 
 use super::{Classifier, FrameChoice, Mode, Model, ModelConfig, PackedFrames};
 use crate::parameters::Parameter;
-use crate::projection::{Alone, Factorization, TRAIN};
+use crate::projection::{Alone, Factorization, Projection, TRAIN};
 use crate::rates::Kind;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
+use std::sync::Arc;
 use tt_core::rng::stream;
 use tt_core::{TtShape, init};
 
@@ -42,6 +43,18 @@ impl Mlp {
         } else {
             projection.initial(seed)
         };
+        Self::with(name, projection, values, config, device, seed)
+    }
+
+    /// With a matrix, whatever modes, rank and form the configuration has.
+    pub(super) fn with(
+        name: &'static str,
+        projection: Arc<dyn Projection>,
+        values: Vec<f32>,
+        config: &ModelConfig,
+        device: &Device,
+        seed: u64,
+    ) -> Result<Self> {
         let (hidden, length) = (projection.outputs(), values.len());
         Ok(Self {
             name,

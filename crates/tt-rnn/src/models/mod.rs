@@ -12,7 +12,7 @@ mod state_weights;
 
 pub use crate::config::{FormatSettings, ModelConfig, Readout, RecurrentForm, Stack};
 use crate::parameters::{Parameter, glorot_uniform};
-use crate::projection::{self, DENSE, Factorization, TRAIN};
+use crate::projection::{self, DENSE, Factorization, Projection, TRAIN};
 use crate::rates::Kind;
 use crate::recurrence::Cell;
 use crate::{Error, Result};
@@ -20,11 +20,15 @@ use candle_core::{DType, Device, Tensor};
 pub use grey::Grid;
 use mean_frame::MeanFrame;
 use mlp::Mlp;
+pub(crate) use pass::Place;
 use pooled_gru::PooledGru;
+pub(crate) use recurrent::Matrices;
 use recurrent::Recurrent;
 use stacked_frames::StackedFrames;
 pub use stacked_frames::{GRID as STACKED_GRID, STACKED};
+pub(crate) use state_weights::multiplied_out;
 pub use state_weights::of_states;
+use std::sync::Arc;
 use tt_core::rng::{Stream, stream};
 
 /// A model of the table.
@@ -157,11 +161,34 @@ impl ModelEntry {
             Form::StackedFrames => Box::new(StackedFrames::new(config, device, seed)?),
             Form::PooledGru(grid) => Box::new(PooledGru::new(config, grid, device, seed)?),
             Form::Recurrent { cell, input, frozen } => {
-                let model = Recurrent::new(config, cell, input, device, seed)?;
+                let matrices = Matrices::of(config, cell, input)?;
+                let model = Recurrent::new(config, cell, matrices, device, seed)?;
                 Box::new(if frozen { model.frozen() } else { model })
             }
         })
     }
+}
+
+/// An MLP of this matrix, whatever modes, rank and form the configuration has; its weights begin at zero.
+pub(crate) fn mlp_of_matrix(
+    name: &'static str,
+    config: &ModelConfig,
+    projection: Arc<dyn Projection>,
+    device: &Device,
+) -> Result<Box<dyn Model>> {
+    let weights = vec![0.0; projection.weights().shape.iter().product()];
+    Ok(Box::new(Mlp::with(name, projection, weights, config, device, 0)?))
+}
+
+/// A recurrent model of these matrices, whatever modes, ranks and forms the configuration has.
+pub(crate) fn of_matrices(
+    config: &ModelConfig,
+    cell: Cell,
+    matrices: Matrices,
+    device: &Device,
+    seed: u64,
+) -> Result<Box<dyn Model>> {
+    Ok(Box::new(Recurrent::new(config, cell, matrices, device, seed)?))
 }
 
 /// Packed clips: rows of all clips one after the other.

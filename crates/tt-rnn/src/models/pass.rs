@@ -18,10 +18,10 @@ use tt_core::rng::{Stream, stream};
 
 /// Where a pass is in its model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// From 0, the layer that reads frames.
-    pub(super) layer: usize,
-    pub(super) backward: bool,
+    pub(crate) layer: usize,
+    pub(crate) backward: bool,
 }
 
 impl Place {
@@ -31,7 +31,7 @@ impl Place {
 
     /// What distinguishes its parameters and streams from those of other places; nothing for the first, whose model may
     /// have no other.
-    fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         let direction = if self.backward { "back." } else { "" };
         if self.is_first() { String::new() } else { format!("layer.{}.{direction}", self.layer + 1) }
     }
@@ -81,7 +81,7 @@ impl Pass {
     pub(super) fn new(
         config: &ModelConfig,
         cell: Cell,
-        projection: Arc<dyn Projection>,
+        (projection, states): (Arc<dyn Projection>, Option<Arc<dyn Projection>>),
         place: Place,
         device: &Device,
         seed: u64,
@@ -96,7 +96,7 @@ impl Pass {
         };
         let name = format!("{}{}", place.name(), values.name);
         let mut input = Parameter::of_parts(&name, kinds, projection.initial(seed), &values.shape, device)?;
-        let mut weights = StateWeights::new(config, (cell, hidden), &place.name(), device, seed)?;
+        let mut weights = StateWeights::new(states, (cell, hidden), &place.name(), device, seed)?;
         let dropout = Dropout::new(config, projection.masks_by_gate());
         let gate_activation = config.gate_activation;
         let layer = if device.is_cpu() && config.backend != Backend::Ops {

@@ -2,7 +2,7 @@
 //! do needs no Tensor Train.
 
 use super::grey::{Grey, Grid};
-use super::recurrent::Recurrent;
+use super::recurrent::{Matrices, Recurrent};
 use super::{Mode, Model, ModelConfig, PackedFrames};
 use crate::Result;
 use crate::parameters::Parameter;
@@ -20,7 +20,8 @@ pub(super) struct PooledGru {
 impl PooledGru {
     pub(super) fn new(config: &ModelConfig, grid: Grid, device: &Device, seed: u64) -> Result<Self> {
         let pooled = ModelConfig { features: grid.cells(), ..config.clone() };
-        let gru = Recurrent::new(&pooled, Cell::Gru, DENSE, device, seed)?;
+        let matrices = Matrices::of(&pooled, Cell::Gru, DENSE)?;
+        let gru = Recurrent::new(&pooled, Cell::Gru, matrices, device, seed)?;
         Ok(Self { grey: Grey::new(grid, config, device)?, gru })
     }
 

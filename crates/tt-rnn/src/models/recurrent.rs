@@ -6,15 +6,37 @@
 //! stay dense, and the classifier reads the last hidden state of one layer.
 
 use super::pass::{Pass, Place};
-use super::{Classifier, Mode, Model, ModelConfig, PackedFrames, Readout};
+use super::{Classifier, Mode, Model, ModelConfig, PackedFrames, Readout, of_states};
 use crate::layer::Output;
 use crate::packed;
 use crate::parameters::Parameter;
-use crate::projection::Factorization;
+use crate::projection::{Factorization, Projection};
 use crate::recurrence::Cell;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
+
+/// The matrices of a recurrent model: sizes, and no weights yet.
+#[derive(Debug)]
+pub(crate) struct Matrices {
+    /// What the layers read their rows by, the lowest first; both directions of a layer have one of the same sizes.
+    pub(crate) rows: Vec<Arc<dyn Projection>>,
+    /// The form of U, where it is not dense.
+    pub(crate) states: Option<Arc<dyn Projection>>,
+}
+
+impl Matrices {
+    /// Those that a configuration asks for.
+    ///
+    /// # Errors
+    /// Sizes that the forms cannot have.
+    pub(crate) fn of(config: &ModelConfig, cell: Cell, input: Factorization) -> Result<Self> {
+        let rows = input.of_layers(config, cell.gates())?;
+        let hidden = rows.first().map_or(0, |lowest| lowest.outputs() / cell.gates());
+        let states = of_states(config, cell.gates(), hidden)?;
+        Ok(Self { rows, states })
+    }
+}
 
 /// Recurrent layers on one another, and a classifier.
 #[derive(Debug)]
@@ -29,7 +51,7 @@ impl Recurrent {
     pub(super) fn new(
         config: &ModelConfig,
         cell: Cell,
-        input: Factorization,
+        matrices: Matrices,
         device: &Device,
         seed: u64,
     ) -> Result<Self> {
@@ -42,10 +64,11 @@ impl Recurrent {
         }
         let directions: &[bool] = if stack.bidirectional { &[false, true] } else { &[false] };
         let mut layers = Vec::with_capacity(stack.layers);
-        for (layer, projection) in input.of_layers(config, cell.gates())?.into_iter().enumerate() {
+        for (layer, projection) in matrices.rows.into_iter().enumerate() {
             let pass = |backward: &bool| {
                 let place = Place { layer, backward: *backward };
-                Pass::new(config, cell, Arc::clone(&projection), place, device, seed)
+                let matrices = (Arc::clone(&projection), matrices.states.clone());
+                Pass::new(config, cell, matrices, place, device, seed)
             };
             layers.push(directions.iter().map(pass).collect::<Result<Vec<_>>>()?);
         }

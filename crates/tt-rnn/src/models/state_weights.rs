@@ -46,6 +46,20 @@ pub fn of_states(config: &ModelConfig, gates: usize, hidden: usize) -> Result<Op
     (format(name)?.new)(&square, gates).map(Some)
 }
 
+/// U `[H, G·H]` of factors: what becomes of the unit vectors `[H, H]`.
+///
+/// # Errors
+/// Factors that do not fit.
+pub(crate) fn multiplied_out(
+    projection: &dyn Projection,
+    units: &Tensor,
+    factors: &Tensor,
+    train: bool,
+) -> Result<Tensor> {
+    let call = LayerCall { lengths: vec![units.dim(0)?], train, ..LayerCall::default() };
+    projection.forward(units, factors, &call)
+}
+
 /// `[U | b]`, as parameters and as the recurrence reads it.
 #[derive(Debug)]
 pub(super) enum StateWeights {
@@ -62,12 +76,12 @@ pub(super) enum StateWeights {
 }
 
 impl StateWeights {
-    /// Initial values of a layer, whose parameters' names begin with `prefix`.
+    /// Initial values of a layer, whose parameters' names begin with `prefix`; U is in the form of a projection, or dense.
     ///
     /// A dense U is orthogonal over the whole `[H, G·H]` matrix; the entries of a factorized one have the variance of
     /// Glorot's. Biases are zero, the LSTM's forget gate one.
     pub(super) fn new(
-        config: &ModelConfig,
+        projection: Option<Arc<dyn Projection>>,
         (cell, hidden): (Cell, usize),
         prefix: &str,
         device: &Device,
@@ -79,7 +93,7 @@ impl StateWeights {
             biases[hidden..2 * hidden].fill(1.0);
         }
         let mut draws = stream(seed, "init/recurrent");
-        let Some(projection) = of_states(config, cell.gates(), hidden)? else {
+        let Some(projection) = projection else {
             let values = [orthogonal(hidden, width, &mut draws), biases].concat();
             let count = values.len();
             let parts = vec![(count - width, Kind::Matrix { fan_in: hidden }), (width, Kind::Vector)];
@@ -120,8 +134,7 @@ impl StateWeights {
         match self {
             Self::Dense(weights) => Ok(weights.var.as_tensor().clone()),
             Self::Factorized { projection, factors, bias, units } => {
-                let call = LayerCall { lengths: vec![units.dim(0)?], train, ..LayerCall::default() };
-                let matrix = projection.forward(units, &factors.var, &call)?; // [H, G·H]
+                let matrix = multiplied_out(projection.as_ref(), units, &factors.var, train)?;
                 Ok(Tensor::cat(&[&matrix.flatten_all()?, bias.var.as_tensor()], 0)?)
             }
         }

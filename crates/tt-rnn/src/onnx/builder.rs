@@ -6,12 +6,15 @@ use super::schema::{
 };
 use crate::folder::Numbers;
 use crate::folder::numbers::{half, whole};
+use std::collections::BTreeMap;
 
 /// An attribute of a node.
 pub(super) enum Setting<'a> {
     Float(f32),
     Int(i64),
+    Text(&'a str),
     Floats(&'a [f32]),
+    Ints(&'a [i64]),
     Strings(&'a [&'a str]),
     Body(Graph),
 }
@@ -30,16 +33,13 @@ pub(super) enum Axis {
 pub(super) struct Builder {
     graph: Graph,
     numbers: Numbers,
+    /// Weights that are there already, by name: the values that they are used as.
+    weights: BTreeMap<String, String>,
 }
 
 impl Builder {
     pub(super) fn new(name: &str, numbers: Numbers) -> Self {
-        Self { graph: Graph { name: name.into(), ..Graph::default() }, numbers }
-    }
-
-    /// How weights are kept.
-    pub(super) fn numbers(&self) -> Numbers {
-        self.numbers
+        Self { graph: Graph { name: name.into(), ..Graph::default() }, numbers, ..Self::default() }
     }
 
     /// An operator with one output, whose name is returned.
@@ -82,7 +82,8 @@ impl Builder {
         self.op("Reshape", &[value, &shape], &[])
     }
 
-    /// A weight as the graph keeps it, made f32 where it is used; of a matrix, `outputs` is the axis of the outputs.
+    /// A weight as the graph keeps it, once under its name, made f32 where it is used; of a matrix, `outputs` is the axis
+    /// of the outputs.
     pub(super) fn weight(
         &mut self,
         name: &str,
@@ -90,6 +91,15 @@ impl Builder {
         values: &[f32],
         outputs: Option<usize>,
     ) -> String {
+        if let Some(there) = self.weights.get(name) {
+            return there.clone();
+        }
+        let value = self.new_weight(name, dims, values, outputs);
+        self.weights.insert(name.to_owned(), value.clone());
+        value
+    }
+
+    fn new_weight(&mut self, name: &str, dims: &[usize], values: &[f32], outputs: Option<usize>) -> String {
         let shape = || dims.iter().map(|dim| *dim as i64).collect();
         match (self.numbers, outputs) {
             (Numbers::F32, _) => self.floats(name, dims, values),
@@ -153,8 +163,10 @@ fn attribute(name: &str, setting: &Setting<'_>) -> Attribute {
     match setting {
         Setting::Float(value) => (attribute.f, attribute.kind) = (Some(*value), 1),
         Setting::Int(value) => (attribute.i, attribute.kind) = (Some(*value), 2),
+        Setting::Text(value) => (attribute.s, attribute.kind) = (Some(value.as_bytes().to_vec()), 3),
         Setting::Body(graph) => (attribute.g, attribute.kind) = (Some(graph.clone()), 5),
         Setting::Floats(values) => (attribute.floats, attribute.kind) = (values.to_vec(), 6),
+        Setting::Ints(values) => (attribute.ints, attribute.kind) = (values.to_vec(), 7),
         Setting::Strings(values) => {
             attribute.strings = values.iter().map(|value| value.as_bytes().to_vec()).collect();
             attribute.kind = 8;

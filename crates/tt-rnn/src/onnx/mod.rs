@@ -13,9 +13,11 @@ mod input;
 mod schema;
 
 use crate::folder::{Config, Numbers, Weights, numbers};
+use crate::models::Readout;
 use crate::recurrence::Cell;
 use crate::{Error, Result};
 use builder::{Axis, Builder, Setting};
+use cells::{Pass, states};
 use prost::Message;
 use schema::{Entry, FLOAT, Model, OperatorSet, UINT8};
 use std::str::FromStr;
@@ -74,7 +76,8 @@ struct Export<'a> {
 /// # Shapes
 /// `frames` u8 `[T, B, height, width, 3]` to `probabilities` `[B, K]`, T and B open. TT-MLP: `frames`
 /// `[B, take, height, width, 3]`. [`Form::Step`]: `frame` `[B, height, width, 3]` and `h` `[B, H]` (LSTM: `c` too) to
-/// `probabilities`, `h_next` (and `c_next`).
+/// `probabilities`, `h_next` (and `c_next`); of the layers above `layer.2.h` and so on; for a mean of states `sum`
+/// `[B, H]` and `count` `[B, 1]`, for the largest `most` `[B, H]`. All states start at zero.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a form that the model cannot have.
@@ -134,10 +137,13 @@ impl Export<'_> {
         let tensor =
             self.weights.get(name).ok_or_else(|| Error::Unsupported(format!("no tensor {name:?}")))?;
         let values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
-        if self.kept != Numbers::F32 {
-            numbers::fits_half(name, &values)?;
-        }
+        self.check(name, &values)?;
         Ok((tensor.dims().to_vec(), values))
+    }
+
+    /// Refuses weights that cannot be kept as asked for.
+    fn check(&self, name: &str, values: &[f32]) -> Result<()> {
+        if self.kept == Numbers::F32 { Ok(()) } else { numbers::fits_half(name, values) }
     }
 
     /// A matrix under its name in the folder.
@@ -153,7 +159,7 @@ impl Export<'_> {
         Ok(self.graph.op("Add", &[value, &bias], &[]))
     }
 
-    /// From the last state `[B, H]` to the output.
+    /// From what is read of the states, `[B, D·H]`, to the output.
     fn classify(&mut self, hidden: &str) -> Result<()> {
         let classes = self.config.classes.len();
         let kernel = self.matrix("classifier.kernel")?;
@@ -172,7 +178,8 @@ impl Export<'_> {
         let take = self.config.frames.take.unwrap_or(1);
         self.frames(FRAMES, &[Axis::Named("B"), Axis::Of(take)]);
         let x = self.pixels(FRAMES);
-        let x = self.project(&x, 1)?; // [B, H]
+        let matrices = self.config.row_matrices()?;
+        let x = self.project(&x, 1, matrices[0], "input")?; // [B, H]
         let x = self.add(&x, "input.bias")?;
         let hidden = self.graph.op("Tanh", &[&x], &[]);
         self.classify(&hidden)
@@ -180,32 +187,97 @@ impl Export<'_> {
 
     /// One frame.
     fn step(&mut self, cell: Cell) -> Result<()> {
-        let batch = Axis::Named("B");
-        self.frames(FRAME, &[batch]);
-        let state = [batch, Axis::Of(self.config.hidden())];
-        let states: &[&str] = if cell == Cell::Lstm { &["h", "c"] } else { &["h"] };
-        for name in states {
-            self.graph.input(name, FLOAT, &state);
+        let (config, batch) = (self.config, Axis::Named("B"));
+        if config.directions().len() > 1 {
+            return Err(Error::Unsupported(format!(
+                "{} reads clips back to front too (layers.bidirectional), and form step is given the first frame first: \
+                 forms scan and operator have it",
+                config.model
+            )));
         }
-        let x = self.pixels(FRAME);
-        let x = self.project(&x, 1)?; // [B, G·H]
-        let x = self.add(&x, "recurrent.bias")?;
-        let kernels = self.recurrent_kernels(cell)?;
-        let next = cells::step(&mut self.graph, self.config, cell, &kernels, &x)?;
-        self.classify(&next[0])?;
-        for (name, next) in states.iter().zip(&next) {
+        let state = [batch, Axis::Of(config.hidden())];
+        self.frames(FRAME, &[batch]);
+        let mut rows = self.pixels(FRAME);
+        let mut next: Vec<(String, String, Axis)> = Vec::new();
+        for (place, matrix) in config.places().zip(config.row_matrices()?) {
+            let place = place.name();
+            let states = states(cell, &place);
+            for name in &states {
+                self.graph.input(name, FLOAT, &state);
+            }
+            let x = self.pre_activations(&rows, 1, matrix, &place)?; // [B, G·H]
+            let values = self.cell(cell, &place, &x, &states)?;
+            rows.clone_from(&values[0]);
+            next.extend(states.into_iter().zip(values).map(|(name, value)| (name, value, state[1])));
+        }
+        let read = self.read_so_far(&rows, &mut next);
+        self.classify(&read)?;
+        for (name, value, units) in next {
             let output = format!("{name}_next");
-            self.graph.node("Identity", &[next], &[&output], &[]);
-            self.graph.output(&output, &state);
+            self.graph.node("Identity", &[&value], &[&output], &[]);
+            self.graph.output(&output, &[batch, units]);
         }
         Ok(())
+    }
+
+    /// What the classifier reads of the states up to the one of this frame, and what that takes from frame to frame.
+    fn read_so_far(&mut self, h: &str, next: &mut Vec<(String, String, Axis)>) -> String {
+        let units = Axis::Of(self.config.hidden());
+        let state = |graph: &mut Builder, name: &str, units: Axis| {
+            graph.input(name, FLOAT, &[Axis::Named("B"), units]);
+        };
+        let one = |graph: &mut Builder| graph.floats("one", &[], &[1.0]);
+        match self.config.readout() {
+            Readout::Last => h.to_owned(),
+            Readout::Mean => {
+                state(&mut self.graph, "sum", units);
+                state(&mut self.graph, "count", Axis::Of(1));
+                let one = one(&mut self.graph);
+                let sum = self.graph.op("Add", &["sum", h], &[]);
+                let count = self.graph.op("Add", &["count", &one], &[]);
+                next.push(("sum".into(), sum.clone(), units));
+                next.push(("count".into(), count.clone(), Axis::Of(1)));
+                self.graph.op("Div", &[&sum, &count], &[])
+            }
+            // States are above -1: with one added, zeros are below all of them.
+            Readout::Max => {
+                state(&mut self.graph, "most", units);
+                let one = one(&mut self.graph);
+                let above = self.graph.op("Add", &[h, &one], &[]);
+                let most = self.graph.op("Max", &["most", &above], &[]);
+                next.push(("most".into(), most.clone(), units));
+                self.graph.op("Sub", &[&most, &one], &[])
+            }
+        }
     }
 
     /// All frames of clips of one length.
     fn clip(&mut self, cell: Cell, operator: bool) -> Result<()> {
         self.frames(FRAMES, &[Axis::Named("T"), Axis::Named("B")]);
-        let x = self.pixels(FRAMES);
-        let last = if operator { self.operator(cell, &x)? } else { self.scan(cell, &x)? };
-        self.classify(&last)
+        let mut rows = self.pixels(FRAMES);
+        let (matrices, readout) = (self.config.row_matrices()?, self.config.readout());
+        for (layer, matrix) in matrices.iter().enumerate() {
+            let whole = layer + 1 < matrices.len() || readout != Readout::Last;
+            let mut states = Vec::new();
+            for place in self.config.places().filter(|place| place.layer == layer) {
+                let x = self.features(&rows, *matrix, place, operator)?;
+                let pass = Pass { cell, place, x, whole };
+                states.push(if operator { self.operator(&pass, *matrix)? } else { self.scan(&pass)? });
+            }
+            rows = match &states[..] {
+                [one] => one.clone(),
+                two => {
+                    let two: Vec<&str> = two.iter().map(String::as_str).collect();
+                    self.graph.op("Concat", &two, &[("axis", Setting::Int(-1))])
+                }
+            };
+        }
+        let over_time = [("axes", Setting::Ints(&[0])), ("keepdims", Setting::Int(0))];
+        let read = match readout {
+            Readout::Last => rows,
+            Readout::Mean => self.graph.op("ReduceMean", &[&rows], &over_time),
+            Readout::Max => self.graph.op("ReduceMax", &[&rows], &over_time),
+        };
+        self.classify(&read)
     }
 }

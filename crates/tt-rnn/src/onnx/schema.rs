@@ -79,13 +79,17 @@ pub(super) struct Attribute {
     pub(super) f: Option<f32>,
     #[prost(int64, optional, tag = "3")]
     pub(super) i: Option<i64>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub(super) s: Option<Vec<u8>>,
     #[prost(message, optional, tag = "6")]
     pub(super) g: Option<Graph>,
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub(super) floats: Vec<f32>,
+    #[prost(int64, repeated, packed = "false", tag = "8")]
+    pub(super) ints: Vec<i64>,
     #[prost(bytes = "vec", repeated, tag = "9")]
     pub(super) strings: Vec<Vec<u8>>,
-    /// Which of the fields counts: 1 `f`, 2 `i`, 5 `g`, 6 `floats`, 8 `strings`.
+    /// Which of the fields counts: 1 `f`, 2 `i`, 3 `s`, 5 `g`, 6 `floats`, 7 `ints`, 8 `strings`.
     #[prost(int32, tag = "20")]
     pub(super) kind: i32,
 }

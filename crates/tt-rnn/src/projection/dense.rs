@@ -1,6 +1,6 @@
 //! A full matrix `W [M, G·H]`, row-major.
 
-use super::{Fixed, Kernel, Memory, Projection, ProjectionGradients, Weights};
+use super::{Fixed, Kernel, Matrix, Memory, Projection, ProjectionGradients, Weights};
 use crate::Result;
 use crate::call::LayerCall;
 use crate::config::ModelConfig;
@@ -70,6 +70,10 @@ impl Projection for DenseProjection {
         glorot_uniform(features, outputs, outputs, &mut stream(seed, "init/input"))
     }
 
+    fn matrix(&self) -> Result<Option<Matrix>> {
+        Ok(Some(Matrix::Dense))
+    }
+
     fn masks_by_gate(&self) -> bool {
         true
     }
@@ -126,12 +130,11 @@ struct FixedDense {
 }
 
 impl Fixed for FixedDense {
-    fn forward(&mut self, row: &[u8], out: &mut [f32]) -> Result<()> {
+    fn forward(&mut self, row: Rows<'_>, out: &mut [f32]) -> Result<()> {
         check_size("a row", self.dense.features(), row.len())?;
         check_size("projected rows", self.dense.outputs(), out.len())?;
         out.fill(0.0);
-        let row = (Rows::U8(row), self.dense.affine());
-        Isa::best().run(RowProduct::new(row, (&self.weights, out.len()), 0, out));
+        Isa::best().run(RowProduct::new((row, self.dense.affine()), (&self.weights, out.len()), 0, out));
         Ok(())
     }
 }

@@ -8,6 +8,7 @@
 mod alone;
 mod dense;
 mod gates;
+mod matrix;
 pub(crate) mod network;
 mod train;
 
@@ -20,6 +21,8 @@ use crate::{Error, Result};
 pub(crate) use alone::Alone;
 use candle_core::Tensor;
 pub use dense::DenseProjection;
+pub use matrix::Matrix;
+pub(crate) use matrix::{Factors, Sides};
 pub use network::NetworkProjection;
 use std::any::Any;
 use std::fmt::Debug;
@@ -73,6 +76,25 @@ impl PartialEq for Factorization {
 
 impl Eq for Factorization {}
 
+impl Matrix {
+    /// The projection of such a matrix.
+    ///
+    /// # Errors
+    /// As [`Matrix::factors`].
+    pub(crate) fn projection(&self, sides: Sides, affine: Affine) -> Result<Arc<dyn Projection>> {
+        let Sides { features, gates, hidden } = sides;
+        Ok(match self.factors(gates)? {
+            None => Arc::new(DenseProjection::new(features, gates * hidden, gates, affine)),
+            Some(Factors::Train(shape)) => {
+                // A layer of trains of their own is told the gates of all.
+                let layout = if self.count() == 1 { GateLayout::Concatenated } else { GateLayout::Separate };
+                Arc::new(TtProjection::new(&shape.with_gates(gates)?, layout, affine)?)
+            }
+            Some(Factors::Network(shape)) => Arc::new(NetworkProjection::new(&shape, self.count(), affine)),
+        })
+    }
+}
+
 /// A linear map from rows `[n, M]` of bytes or f32 to pre-activations `[n, G·H]`, without bias. It holds sizes and
 /// workspaces; the weights are given with each call.
 pub trait Projection: Debug + Send + Sync {
@@ -90,6 +112,14 @@ pub trait Projection: Debug + Send + Sync {
 
     /// Initial values of the weights, from the streams of `seed`.
     fn initial(&self, seed: u64) -> Vec<f32>;
+
+    /// The form of the matrix in words, where a model folder has a place for it.
+    ///
+    /// # Errors
+    /// None for sizes that were made.
+    fn matrix(&self) -> Result<Option<Matrix>> {
+        Ok(None)
+    }
 
     /// Whether it can show each gate other features of a row, as [`LayerCall::input_dropout`] asks for.
     fn masks_by_gate(&self) -> bool {
@@ -170,11 +200,11 @@ pub trait Kernel {
 
 /// A projection with its weights, for one row at a time on the thread that asks.
 pub trait Fixed: Debug + Send {
-    /// Pre-activations `out [G·H]` of a row of bytes `[M]`, without bias. Memory is taken for the first row, and not again.
+    /// Pre-activations `out [G·H]` of a row `[M]`, without bias. Memory is taken for the first row, and not again.
     ///
     /// # Errors
     /// A buffer of the wrong size.
-    fn forward(&mut self, row: &[u8], out: &mut [f32]) -> Result<()>;
+    fn forward(&mut self, row: Rows<'_>, out: &mut [f32]) -> Result<()>;
 }
 
 /// Where a backward pass leaves its gradients.

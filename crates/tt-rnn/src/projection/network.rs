@@ -1,15 +1,16 @@
 //! Any tensor network for all gates, or one per gate, their cores one after the other in the weights.
 
 use super::gates::ByGate;
-use super::{Kernel, Projection, Weights};
+use super::{Fixed, Kernel, Matrix, Projection, Weights};
 use crate::call::LayerCall;
 use crate::config::ModelConfig;
+use crate::error::check_size;
 use crate::rates::Kind;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use std::sync::Arc;
-use tt_core::apply::{Affine, Backend};
-use tt_core::network::{Contracted, Format, FormatShape, Modes, ops};
+use tt_core::apply::{Affine, Backend, Rows};
+use tt_core::network::{Contracted, FixedNetwork, Format, FormatShape, Modes, ops};
 use tt_core::rng::stream;
 
 /// A projection in the form of a tensor network.
@@ -104,6 +105,10 @@ impl Projection for NetworkProjection {
         (0..self.networks.matrices).flat_map(cores).collect()
     }
 
+    fn matrix(&self) -> Result<Option<Matrix>> {
+        Matrix::of_networks(&self.shape, self.networks.matrices).map(Some)
+    }
+
     fn forward(&self, rows: &Tensor, weights: &Tensor, _: &LayerCall) -> Result<Tensor> {
         let ByGate { kernel, matrices, params, .. } = &self.networks;
         let parts = (0..*matrices).map(|gate| {
@@ -115,5 +120,27 @@ impl Projection for NetworkProjection {
 
     fn kernel(&self) -> Option<&dyn Kernel> {
         (self.backend == Backend::Fused).then_some(&self.networks)
+    }
+
+    fn fixed(&self, weights: Vec<f32>) -> Result<Option<Box<dyn Fixed>>> {
+        let ByGate { matrices, params, .. } = self.networks;
+        check_size("cores", params * matrices, weights.len())?;
+        let networks = weights.chunks_exact(params);
+        let networks = networks.map(|cores| Contracted::new(self.shape.network(), self.affine).fixed(cores));
+        Ok(Some(Box::new(FixedNetworks(networks.collect::<tt_core::Result<_>>()?))))
+    }
+}
+
+/// Networks that stay as they are, one beside the other.
+#[derive(Debug)]
+struct FixedNetworks(Vec<FixedNetwork>);
+
+impl Fixed for FixedNetworks {
+    fn forward(&mut self, row: Rows<'_>, out: &mut [f32]) -> Result<()> {
+        let width = out.len() / self.0.len();
+        for (network, out) in self.0.iter_mut().zip(out.chunks_exact_mut(width)) {
+            network.forward(row, out)?;
+        }
+        Ok(())
     }
 }

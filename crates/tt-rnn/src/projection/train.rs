@@ -1,7 +1,7 @@
 //! A Tensor Train for all gates, or one train per gate, their cores one after the other in the weights.
 
 use super::gates::ByGate;
-use super::{Fixed, GateLayout, Kernel, Projection, Weights};
+use super::{Fixed, GateLayout, Kernel, Matrix, Projection, Weights};
 use crate::Result;
 use crate::call::LayerCall;
 use crate::config::ModelConfig;
@@ -100,6 +100,10 @@ impl Projection for TtProjection {
         (0..self.trains.matrices).flat_map(cores).collect()
     }
 
+    fn matrix(&self) -> Result<Option<Matrix>> {
+        Ok(Some(Matrix::of_trains(&self.shape, self.trains.matrices)))
+    }
+
     fn forward(&self, rows: &Tensor, weights: &Tensor, _: &LayerCall) -> Result<Tensor> {
         let length = self.shape.params();
         let mut parts = Vec::with_capacity(self.trains.matrices);
@@ -126,10 +130,10 @@ impl Projection for TtProjection {
 struct FixedTrains(Vec<FixedCores>);
 
 impl Fixed for FixedTrains {
-    fn forward(&mut self, row: &[u8], out: &mut [f32]) -> Result<()> {
+    fn forward(&mut self, row: Rows<'_>, out: &mut [f32]) -> Result<()> {
         let width = out.len() / self.0.len();
         for (train, out) in self.0.iter_mut().zip(out.chunks_exact_mut(width)) {
-            train.forward(Rows::U8(row), out)?;
+            train.forward(row, out)?;
         }
         Ok(())
     }

@@ -5,9 +5,10 @@ use rand::RngExt;
 use std::collections::HashMap;
 use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
+use tt_core::network::FORMATS;
 use tt_core::rng::stream;
 use tt_rnn::folder::{Config, FpsRule, FrameWindow, Frames, Numbers, from_checkpoint, save};
-use tt_rnn::models::{FormatSettings, FrameChoice, Model, ModelConfig, RecurrentForm, Stack, find};
+use tt_rnn::models::{FormatSettings, FrameChoice, Model, ModelConfig, Readout, RecurrentForm, Stack, find};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
 
@@ -27,31 +28,48 @@ pub(crate) struct Kind {
     pub(crate) warm_up_to: usize,
     /// How the folder keeps the weights.
     pub(crate) kept: Numbers,
+    pub(crate) stack: Stack,
+    pub(crate) recurrent: RecurrentForm,
+    pub(crate) formats: FormatSettings,
 }
 
 impl Kind {
     /// One train for all gates, hard sigmoids, softmax, and some steps before short clips.
     pub(crate) fn of(model: &'static str) -> Self {
         let (gates, gate_activation) = (GateLayout::Concatenated, GateActivation::HardSigmoid);
-        Self { model, gates, gate_activation, multi_label: false, warm_up_to: 4, kept: Numbers::F32 }
+        Self {
+            model,
+            gates,
+            gate_activation,
+            multi_label: false,
+            warm_up_to: 4,
+            kept: Numbers::F32,
+            stack: Stack::default(),
+            recurrent: RecurrentForm::Dense,
+            formats: FormatSettings::default(),
+        }
     }
 
     /// What the model is built from.
     pub(crate) fn built(&self) -> ModelConfig {
+        // Three modes, one of them of one value, for formats with a core that has no mode.
+        let three = FORMATS.iter().any(|format| self.model.starts_with(&format!("{}-", format.name())));
+        let (input_modes, output_modes) =
+            if three { (vec![2, 3, 4], vec![2, 3, 1]) } else { (vec![4, 6], vec![2, 3]) };
         ModelConfig {
             features: FRAME,
             width: 4,
             classes: 3,
-            input_modes: vec![4, 6],
-            output_modes: vec![2, 3],
+            input_modes,
+            output_modes,
             rank: 2,
             gates: self.gates,
             core_init: CoreInit::Glorot1d,
             backend: Backend::Fused,
             precision: Precision::F32,
             dense_hidden: 5,
-            stack: Stack::default(),
-            recurrent: RecurrentForm::Dense,
+            stack: self.stack,
+            recurrent: self.recurrent.clone(),
             gate_activation: self.gate_activation,
             affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },
             mlp_frames: 3,
@@ -63,9 +81,43 @@ impl Kind {
             tt_input_dropout: 0.0,
             warm_up_to: self.warm_up_to,
             classifier_l2: 0.1,
-            formats: FormatSettings::default(),
+            formats: self.formats.clone(),
         }
     }
+}
+
+/// What the paper's models have not: other formats, stacks, a factorized U; of each what it is called beside its model.
+pub(crate) fn beyond_the_paper() -> Vec<(&'static str, Kind)> {
+    let plain = |model| Kind { warm_up_to: 0, ..Kind::of(model) };
+    let stack = |layers, bidirectional, readout| Stack { layers, bidirectional, readout };
+    let factorized = |format: &str| RecurrentForm::Factorized { format: format.into(), rank: 2 };
+    let separate = |model| Kind {
+        gates: GateLayout::Separate,
+        gate_activation: GateActivation::Sigmoid,
+        multi_label: true,
+        ..plain(model)
+    };
+    let mut kinds: Vec<(&str, Kind)> =
+        ["tr-gru", "tr-split-gru", "cp-gru", "cp-split-gru", "tucker-gru", "bt-gru", "ht-gru"]
+            .map(|model| ("", plain(model)))
+            .to_vec();
+    kinds.push(("-other", separate("tr-lstm")));
+    let budget = FormatSettings { input_weights: 90, blocks: 3, ..FormatSettings::default() };
+    kinds.push(("-budget", Kind { formats: budget, ..plain("bt-rnn") }));
+    let tree = FormatSettings { tree: "(2 (3 1))".into(), ..FormatSettings::default() };
+    kinds.push(("-tree", Kind { formats: tree, ..plain("ht-lstm") }));
+    kinds.push(("-layers", Kind { stack: stack(2, false, Readout::Last), ..plain("tt-gru") }));
+    kinds.push(("-mean", Kind { stack: stack(3, false, Readout::Mean), ..plain("lstm") }));
+    kinds.push(("-max", Kind { stack: stack(2, false, Readout::Max), ..separate("tt-lstm") }));
+    kinds.push(("-both", Kind { stack: stack(1, true, Readout::Last), ..plain("rnn") }));
+    kinds.push(("-both-mean", Kind { stack: stack(2, true, Readout::Mean), ..plain("gru") }));
+    kinds.push(("-both-max", Kind { stack: stack(2, true, Readout::Max), ..plain("cp-gru") }));
+    kinds.push(("-recurrent", Kind { recurrent: factorized("tt"), ..plain("tt-gru") }));
+    kinds.push(("-recurrent", Kind { recurrent: factorized("ht"), ..separate("tt-lstm") }));
+    kinds.push(("-recurrent", Kind { recurrent: factorized("cp"), ..plain("gru") }));
+    let all = stack(2, true, Readout::Mean);
+    kinds.push(("-all", Kind { stack: all, recurrent: factorized("tr"), ..plain("tr-gru") }));
+    kinds
 }
 
 /// The frames of a model.

@@ -18,10 +18,6 @@ use crate::network::Network;
 #[derive(Debug, Clone, Copy)]
 pub struct Hierarchical;
 
-fn tree(modes: &Modes, options: &Options) -> Tree {
-    options.tree.clone().unwrap_or_else(|| Tree::balanced(modes.inputs.len()))
-}
-
 impl Format for Hierarchical {
     fn name(&self) -> &'static str {
         "ht"
@@ -29,7 +25,7 @@ impl Format for Hierarchical {
 
     fn ranks(&self, modes: &Modes, options: &Options) -> Result<Vec<String>> {
         let d = modes.paired(self.name())?;
-        let tree = tree(modes, options);
+        let tree = options.tree_over(d);
         tree.check(d)?;
         // One mode alone is a leaf that is the root; two edges to a root of two are apart all the same.
         let leaves = (1..=if d == 1 { 0 } else { d }).map(|k| format!("r{k}"));
@@ -43,7 +39,7 @@ impl Format for Hierarchical {
             network.core("U1", &[0, 1]);
             return network;
         }
-        let tree = tree(modes, options);
+        let tree = options.tree_over(d);
         let leaves: Vec<usize> = (0..d).map(|k| network.inner(format!("r{}", k + 1), ranks[k])).collect();
         for (k, leaf) in leaves.iter().enumerate() {
             network.core(format!("U{}", k + 1), &[k, d + k, *leaf]);
@@ -58,12 +54,12 @@ impl Format for Hierarchical {
             return shape.core(cores, 0, &[*i, *j]);
         }
         let mut node = i.len();
-        values(&tree(&shape.modes, &shape.options), shape, cores, (i, j), &mut node, true)[0]
+        values(&shape.options.tree_over(i.len()), shape, cores, (i, j), &mut node, true)[0]
     }
 
     fn decompose(&self, shape: &FormatShape, matrix: &[f32], _: &Alternating) -> Result<Fit<Vec<f64>>> {
         let (paired, modes) = shape.paired(matrix)?;
-        let (d, tree) = (modes.len(), tree(&shape.modes, &shape.options));
+        let (d, tree) = (modes.len(), shape.options.tree_over(modes.len()));
         let order = tree.listed();
         // Its ranks are those of the leaves first; a decomposition has every node behind its sons.
         let (mut inner, mut ranks) = (shape.ranks()[d.min(shape.ranks().len())..].iter(), Vec::new());

@@ -94,6 +94,13 @@ pub struct Options {
     pub tree: Option<Tree>,
 }
 
+impl Options {
+    /// The tree over so many modes: the balanced one where none is given.
+    pub fn tree_over(&self, modes: usize) -> Tree {
+        self.tree.clone().unwrap_or_else(|| Tree::balanced(modes))
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self { blocks: 2, tree: None }
@@ -124,6 +131,11 @@ impl FormatShape {
     /// The modes.
     pub fn modes(&self) -> &Modes {
         &self.modes
+    }
+
+    /// What the format was told beside modes and ranks.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// The ranks, in the order of [`Format::ranks`].
