@@ -54,6 +54,28 @@ class Case:
             offset += size
         return cores[::-1]
 
+    def format_shapes(self, format):
+        """Axes of the cores of a format beside the train, in the order of its flat vector."""
+        rank, blocks = self.header["formats"][format], self.header["blocks"]
+        modes = [*self.input_modes, *self.output_modes]
+        if format == "tr-split":
+            return [(rank, mode, rank) for mode in modes]
+        if format == "cp-split":
+            return [(mode, rank) for mode in modes]
+        if format == "bt":
+            factors = [(m, n, blocks, rank) for m, n in zip(self.input_modes, self.output_modes, strict=True)]
+            return [*factors, (blocks, *[rank] * len(self.input_modes))]
+        raise ValueError(format)
+
+    def format_cores(self, format):
+        """The cores of a format, as [`Case.format_shapes`] says."""
+        flat, cores, offset = self.tensor(f"cores.{format}"), [], 0
+        for shape in self.format_shapes(format):
+            size = int(np.prod(shape))
+            cores.append(flat[offset : offset + size].reshape(shape))
+            offset += size
+        return cores
+
     def flat_cores(self, cores):
         """The inverse of [`Case.cores`]: last core first, each `[m_k r_k, r_{k-1} n_k]`."""
         return np.concatenate([np.asarray(core).transpose(1, 3, 0, 2).ravel() for core in reversed(cores)])

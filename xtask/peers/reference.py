@@ -25,12 +25,40 @@ class Reference:
         out = {}
         if "cores" in case.header["tensors"]:
             out.update(self.solve(*self.train_matrix(), ""))
+        for format in case.header.get("formats", {}):
+            out.update(self.solve_format(format))
         if "w" in case.header["tensors"]:
             w = case.tensor("w").astype(np.float64)
             out.update(self.solve(w, None, ".dense"))
             if case.cell == "gru":
                 out.update(self.solve(w, None, ".reset_after", reset_after=True))
         return out
+
+    def solve_format(self, format):
+        """The same with the matrix of another format: a sum over inner indices of products of cores."""
+        case = self.case
+        cores = [core.astype(np.float64) for core in case.format_cores(format)]
+        d = len(case.input_modes)
+        rows, columns = "abcd"[:d], "ghij"[:d]
+        indices = {
+            "tr-split": [f"{'rstuvwxy'[k]}{mode}{'rstuvwxyr'[k + 1]}" for k, mode in enumerate(rows + columns)],
+            "cp-split": [mode + "r" for mode in rows + columns],
+            "bt": [f"{rows[k]}{columns[k]}z{'rstu'[k]}" for k in range(d)] + ["zrstu"],
+        }[format]
+        w = np.einsum(",".join(indices) + "->" + rows + columns, *cores, optimize="optimal")
+        out = self.solve(w.reshape(case.features, -1), None, f".{format}", rows_only=False)
+        d_w = out.pop(f"d_w.{format}").reshape(w.shape)
+        gradients = [
+            np.einsum(
+                ",".join([rows + columns] + indices[:k] + indices[k + 1 :]) + "->" + indices[k],
+                d_w,
+                *cores[:k],
+                *cores[k + 1 :],
+                optimize="greedy",
+            )
+            for k in range(len(cores))
+        ]
+        return out | {f"d_cores.{format}": np.concatenate([gradient.ravel() for gradient in gradients])}
 
     def train_matrix(self):
         """`W [M, N]` and the cores it came from."""
@@ -41,7 +69,7 @@ class Reference:
             w = w.reshape(w.shape[0] * w.shape[1], w.shape[2] * w.shape[3], -1)
         return w[:, :, 0], cores
 
-    def solve(self, w, cores, suffix, reset_after=False):
+    def solve(self, w, cores, suffix, reset_after=False, rows_only=True):
         case = self.case
         x = case.pixels(np.float64).reshape(-1, case.features)  # [B·T, M]
         u, b, r = (case.tensor(name).astype(np.float64) for name in ("u", "b", "r"))
@@ -50,7 +78,9 @@ class Reference:
         h, d_gates, d_u = backward(gates, u, r)
         d_w = x.T @ d_gates.reshape(len(x), -1)
         out = {"h": h, "d_u": d_u, "d_b": d_gates.sum((0, 1))}
-        if cores is None:
+        if cores is None and not rows_only:
+            out["d_w"] = d_w
+        elif cores is None:
             out["d_w_rows"] = d_w[::ROW_STRIDE]
         else:
             out["d_cores"] = case.flat_cores(core_gradients(d_w, cores))

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import sys
 
+import numpy as np
 import torch
 from torch_recurrent import TorchRecurrent
 
@@ -64,6 +65,98 @@ class Tednet(TorchRecurrent):
 
     def versions(self):
         return super().versions() | {"tednet": importlib.metadata.version("tednet")}
+
+
+class TednetFormat(TorchRecurrent):
+    """A layer of tednet in another format than the train. A subclass says where its numbers are in our cores."""
+
+    format = None
+
+    def make(self, case):
+        self.net = self.build(case)
+        # `(parameter, core, index)`: the parameter is that part of the core, its axes as `axes` says.
+        self.places = list(self.parts())
+        self.cores = [parameter for parameter, _, _ in self.places]
+        values = case.format_cores(self.format)
+        with torch.no_grad():
+            for parameter, core, index in self.places:
+                parameter.copy_(torch.from_numpy(self.axes(core, values[core][index]).copy()))
+
+    def axes(self, _core, part):
+        """The axes of a part in the order of the other side."""
+        return part
+
+    def layer(self, x):
+        return self.net(x)
+
+    def flat_gradients(self):
+        gradients = [np.zeros(shape, np.float32) for shape in self.case.format_shapes(self.format)]
+        for parameter, core, index in self.places:
+            gradients[core][index] = self.axes(core, parameter.grad.numpy())
+        return np.concatenate([gradient.ravel() for gradient in gradients])
+
+    def versions(self):
+        return super().versions() | {"tednet": importlib.metadata.version("tednet")}
+
+
+class TednetRing(TednetFormat):
+    """tednet.tnn.tensor_ring.TRLinear: nodes [r_k, mode, r_{k+1}], of the input, then of the output."""
+
+    format = "tr-split"
+
+    def build(self, case):
+        from tednet.tnn.tensor_ring import TRLinear
+
+        modes = len(case.input_modes) + len(case.output_modes)
+        ranks = [case.header["formats"][self.format]] * modes
+        return TRLinear(case.input_modes, case.output_modes, ranks, bias=False)
+
+    def parts(self):
+        modes = len(self.case.input_modes) + len(self.case.output_modes)
+        return ((getattr(self.net, f"node{k}"), k, ...) for k in range(modes))
+
+
+class TednetBlocks(TednetFormat):
+    """tednet.tnn.bt_tucker.BTTLinear: of each block factors [m, n, r] and a core [r_d, .., r_1].
+
+    Its core is written down the other way round, and contracted so: with equal ranks nothing else shows it.
+    """
+
+    format = "bt"
+
+    def axes(self, core, part):
+        return part.T if core == len(self.case.input_modes) else part
+
+    def build(self, case):
+        from tednet.tnn.bt_tucker import BTTLinear
+
+        ranks = [case.header["formats"][self.format]] * len(case.input_modes)
+        return BTTLinear(case.input_modes, case.output_modes, ranks, case.header["blocks"], bias=False)
+
+    def parts(self):
+        modes = len(self.case.input_modes)
+        for block in range(self.case.header["blocks"]):
+            for k in range(modes):
+                yield getattr(self.net, f"factor{k}_block{block}"), k, (slice(None), slice(None), block)
+            yield getattr(self.net, f"core_block{block}"), modes, block
+
+
+class TednetCanonical(TednetFormat):
+    """tednet.tnn.cp.CPLinear: of each term a vector for every mode."""
+
+    format = "cp-split"
+
+    def build(self, case):
+        from tednet.tnn.cp import CPLinear
+
+        rank = case.header["formats"][self.format]
+        return CPLinear(case.input_modes, case.output_modes, rank, bias=False)
+
+    def parts(self):
+        modes = len(self.case.input_modes) + len(self.case.output_modes)
+        for term in range(self.case.header["formats"][self.format]):
+            for k in range(modes):
+                yield getattr(self.net, f"node{k}_block{term}"), k, (slice(None), term)
 
 
 class Tntorch(TorchRecurrent):

@@ -31,6 +31,10 @@ class TorchRecurrent:
         """Gradients `[r_{k-1}, m_k, n_k, r_k]`, first core first."""
         return [core.grad.numpy() for core in self.cores]
 
+    def flat_gradients(self):
+        """Gradients of all cores as one vector."""
+        return self.case.flat_cores(self.core_gradients())
+
     def versions(self):
         return {"torch": torch.__version__}
 
@@ -55,7 +59,7 @@ class TorchRecurrent:
     def outputs(self):
         h = self.step().detach().numpy()
         np.testing.assert_allclose(self.forward().numpy(), h, rtol=1e-4, atol=1e-5)
-        d_cores = self.case.flat_cores(self.core_gradients())
+        d_cores = self.flat_gradients()
         return {"h": h, "d_cores": d_cores, "d_u": self.u.grad.numpy(), "d_b": self.b.grad.numpy()}
 
 

@@ -86,7 +86,7 @@ pub(crate) enum Cell {
 }
 
 /// Names of the peers.
-pub(crate) const PEERS: [&str; 13] = [
+pub(crate) const PEERS: [&str; 16] = [
     "t3f",
     "tensorly_torch",
     "torch_merged",
@@ -94,6 +94,9 @@ pub(crate) const PEERS: [&str; 13] = [
     "torch_per_step",
     "jax_merged",
     "tednet",
+    "tednet_tr",
+    "tednet_bt",
+    "tednet_cp",
     "tntorch",
     "t3nsor",
     "candle_ops",

@@ -23,11 +23,15 @@ fn committed_results_are_what_figures_draws() {
         let mut folders = beside(&results, &name).unwrap();
         folders.push(name.clone());
         let whole = |fake: &Fake| {
-            folders.iter().for_each(|name| copy(&results.join(name), &fake.path("results").join(name)));
+            for name in &folders {
+                copy(&results.join(name), &fake.path("results").join(name));
+            }
         };
         if let Err(stale) = drawn_again(&name, whole) {
             let known = drawn_again(&name, |fake| {
-                folders.iter().for_each(|name| tracked(&format!("results/{name}"), fake));
+                for name in &folders {
+                    tracked(&format!("results/{name}"), fake);
+                }
             });
             assert!(known.is_ok(), "{stale:?} are not what their records say: cargo xtask figures");
         }

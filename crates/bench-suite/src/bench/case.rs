@@ -5,9 +5,18 @@ use candle_core::{D, DType, Device, IndexOp, Tensor, Var};
 use std::sync::Arc;
 use tt_core::TtShape;
 use tt_core::apply::{Affine, ops};
+use tt_core::network::FormatShape;
 use tt_rnn::layer::{GradientSink, LayerCall, RecurrentLayer, Sinks};
-use tt_rnn::projection::{DenseProjection, GateLayout, Projection, TtProjection};
+use tt_rnn::projection::{DenseProjection, GateLayout, NetworkProjection, Projection, TtProjection};
 use tt_rnn::recurrence::{Cell, GateActivation, Recurrence};
+
+/// The form of the input matrix.
+#[derive(Debug, Clone)]
+pub(super) enum Matrix {
+    Dense,
+    Train(TtShape),
+    Network(Box<FormatShape>),
+}
 
 /// Sizes of a case; the frames are packed clip by clip, all of one length.
 #[derive(Debug, Clone)]
@@ -16,8 +25,7 @@ pub(super) struct Sizes {
     pub(super) batch: usize,
     pub(super) frames: usize,
     pub(super) hidden: usize,
-    /// The train; none for a dense projection.
-    pub(super) train: Option<TtShape>,
+    pub(super) matrix: Matrix,
     pub(super) features: usize,
     pub(super) affine: Affine,
 }
@@ -66,25 +74,30 @@ impl Case {
         let width = gates * sizes.hidden;
         let mut sinks = Sinks::default();
         let engine = if candle_ops {
-            if sizes.train.is_none() || sizes.cell != Cell::Gru {
+            if !matches!(sizes.matrix, Matrix::Train(_)) || sizes.cell != Cell::Gru {
                 bail!("the candle peer is a TT-GRU");
             }
             Engine::CandleOps
         } else {
-            let projection: Arc<dyn Projection> = if let Some(train) = &sizes.train {
-                Arc::new(TtProjection::new(train, GateLayout::Concatenated, sizes.affine)?)
-            } else {
-                sinks.input = Some(GradientSink::default());
-                Arc::new(DenseProjection::new(sizes.features, width, gates, sizes.affine))
+            let projection: Arc<dyn Projection> = match &sizes.matrix {
+                Matrix::Train(train) => {
+                    Arc::new(TtProjection::new(train, GateLayout::Concatenated, sizes.affine)?)
+                }
+                Matrix::Network(shape) => Arc::new(NetworkProjection::new(shape, 1, sizes.affine)),
+                Matrix::Dense => {
+                    sinks.input = Some(GradientSink::default());
+                    Arc::new(DenseProjection::new(sizes.features, width, gates, sizes.affine))
+                }
             };
             let recurrence = Recurrence::new(sizes.cell, GateActivation::Sigmoid, sizes.hidden);
             // As in the models.
             sinks.recurrent = Some(GradientSink::default());
             Engine::Fused(RecurrentLayer::new(projection, recurrence, sinks.clone()))
         };
-        let input_shape = match &sizes.train {
-            Some(train) => vec![train.params()],
-            None => vec![sizes.features, width],
+        let input_shape = match &sizes.matrix {
+            Matrix::Train(train) => vec![train.params()],
+            Matrix::Network(shape) => vec![shape.network().params()],
+            Matrix::Dense => vec![sizes.features, width],
         };
         let recurrent = Tensor::from_vec(values.recurrent, (sizes.hidden + 1) * width, &device)?;
         let mut frames = Tensor::from_vec(values.frames, (rows, sizes.features), &device)?;
@@ -118,7 +131,7 @@ impl Case {
     /// The TT-GRU as a user of candle would write it: tensor operators and one graph node per operation.
     fn candle_gru(&self) -> Result<Tensor> {
         let Sizes { batch, frames, hidden, .. } = self.sizes;
-        let shape = self.sizes.train.as_ref().context("a train")?;
+        let Matrix::Train(shape) = &self.sizes.matrix else { bail!("the candle peer is a TT-GRU") };
         let gates = ops::forward(shape, Affine::IDENTITY, &self.rows, self.input.as_tensor())?;
         let width = 3 * hidden;
         let u = self.recurrent.narrow(0, 0, hidden * width)?.reshape((hidden, width))?;

@@ -3,7 +3,7 @@
 //! Every case runs in its own process, for its own peak memory. Times are the smallest and the median of
 //! process CPU time with one thread, of wall time with more.
 
-use super::case::{Case, Sizes, Values};
+use super::case::{Case, Matrix, Sizes, Values};
 use crate::places::write;
 use crate::usage::{cpu_s, current_rss_bytes, peak_rss_bytes};
 use anyhow::{Context, Result};
@@ -236,7 +236,7 @@ fn one(spec: &CaseSpec) -> Result<()> {
         frames: spec.frames,
         hidden,
         features,
-        train: (!dense).then_some(shape),
+        matrix: if dense { Matrix::Dense } else { Matrix::Train(shape) },
         affine: Affine { scale: 1.0 / 255.0, shift: 0.0 },
     };
     let case = Case::new(sizes, values, false)?;

@@ -1,6 +1,6 @@
 //! Our side of `cargo xtask bench peers`: one JSON line a command (the protocol is in `xtask/peers/README.md`).
 
-use super::case::{Case, Sizes, Values};
+use super::case::{Case, Matrix, Sizes, Values};
 use crate::usage::{cpu_s, current_rss_bytes, peak_rss_bytes};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use std::time::Instant;
 use tt_core::TtShape;
 use tt_core::apply::Affine;
 use tt_core::bench::fma_flop;
+use tt_core::network::{FORMATS, FormatShape, Modes, Options};
 
 #[derive(Deserialize)]
 struct Header {
@@ -23,6 +24,9 @@ struct Header {
     input_modes: Vec<usize>,
     output_modes: Vec<usize>,
     ranks: Vec<usize>,
+    /// Ranks of other formats, one for all.
+    #[serde(default)]
+    formats: BTreeMap<String, usize>,
     pixel_scale: f64,
     tensors: BTreeMap<String, Entry>,
 }
@@ -106,8 +110,23 @@ fn load(path: &Path, peer: &str) -> Result<Case> {
     let floats = |name: &str| -> Result<Vec<f32>> {
         Ok(bytes(name)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     };
-    let dense = matches!(peer, "gru" | "lstm");
     let train = TtShape::new(&header.input_modes, &header.output_modes, &header.ranks, header.gates)?;
+    let features = train.in_features();
+    let format = FORMATS.into_iter().find(|format| peer == format!("{}-{}", format.name(), header.cell));
+    let (matrix, input) = if matches!(peer, "gru" | "lstm") {
+        (Matrix::Dense, "w".to_owned())
+    } else if let Some(format) = format {
+        let rank = header.formats.get(format.name()).context("the case has no rank of this format")?;
+        let modes = Modes {
+            inputs: header.input_modes.clone(),
+            outputs: header.output_modes.clone(),
+            gates: header.gates,
+        };
+        let shape = FormatShape::with_ranks(format, &modes, &Options::default(), &[*rank])?;
+        (Matrix::Network(Box::new(shape)), format!("cores.{}", format.name()))
+    } else {
+        (Matrix::Train(train), "cores".to_owned())
+    };
     let mut recurrent = floats("u")?;
     recurrent.extend(floats("b")?);
     let sizes = Sizes {
@@ -115,12 +134,12 @@ fn load(path: &Path, peer: &str) -> Result<Case> {
         batch: header.batch,
         frames: header.frames,
         hidden: header.hidden,
-        features: train.in_features(),
-        train: (!dense).then_some(train),
+        features,
+        matrix,
         affine: Affine { scale: header.pixel_scale as f32, shift: 0.0 },
     };
-    let input = floats(if dense { "w" } else { "cores" })?;
-    let values = Values { frames: bytes("x")?, input, recurrent, loss_weights: floats("r")? };
+    let values =
+        Values { frames: bytes("x")?, input: floats(&input)?, recurrent, loss_weights: floats("r")? };
     Case::new(sizes, values, peer == "candle_ops")
 }
 
@@ -132,13 +151,13 @@ fn check(case: &Case, folder: &Path) -> Result<Value> {
     let sizes = case.sizes();
     let (batch, hidden, width) = (sizes.batch, sizes.hidden, sizes.cell.gates() * sizes.hidden);
     let (du, db) = gradients.recurrent.split_at(hidden * width);
-    let input = if sizes.train.is_some() {
-        ("d_cores", gradients.input.clone(), vec![gradients.input.len()])
-    } else {
+    let input = if matches!(sizes.matrix, Matrix::Dense) {
         let rows: Vec<f32> =
             gradients.input.chunks_exact(width).step_by(ROW_STRIDE).flatten().copied().collect();
         let count = rows.len() / width;
         ("d_w_rows", rows, vec![count, width])
+    } else {
+        ("d_cores", gradients.input.clone(), vec![gradients.input.len()])
     };
     let tensors = [
         ("h", h, vec![batch, hidden]),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use crate::cli::bench::Cell;
-use crate::dev::peers::plan::{BATCH, HIDDEN, INPUT_MODES, OUTPUT_MODES, RANKS};
+use crate::dev::peers::plan::{BATCH, BLOCKS, FORMATS, HIDDEN, INPUT_MODES, OUTPUT_MODES, RANKS};
 
 /// A written case.
 #[derive(Debug)]
@@ -18,11 +18,18 @@ pub(super) struct Case {
     pub(super) header: PathBuf,
     /// Where each core lies in the flat vector: `(name, start, length)`.
     pub(super) cores: Vec<(String, usize, usize)>,
+    gates: usize,
 }
 
 impl Case {
-    /// Draws and writes the case of this cell and T below `data/cases`.
-    pub(super) fn write(data: &Path, cell: Cell, frames: usize, dense: bool) -> Result<Self> {
+    /// Draws and writes the case of this cell and T below `data/cases`, with a dense matrix and with the cores of other
+    /// formats where they are needed.
+    pub(super) fn write(
+        data: &Path,
+        cell: Cell,
+        frames: usize,
+        (dense, formats): (bool, &[&'static str]),
+    ) -> Result<Self> {
         let id = format!("{}-t{frames}", cell.name());
         let folder = data.join("cases").join(&id);
         fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
@@ -41,15 +48,56 @@ impl Case {
         if dense {
             writer.floats("w", &[features, gates * HIDDEN], 0.006)?;
         }
+        let mut ranks = Map::new();
+        for (format, rank) in FORMATS.into_iter().filter(|(format, _)| formats.contains(format)) {
+            let lengths = lengths(format, rank, gates);
+            let paths = match format {
+                "tr-split" => rank.pow(8),
+                "bt" => BLOCKS * rank.pow(4),
+                _ => rank,
+            };
+            // As above: the variance of a product of all cores is that of one to their number.
+            let variance = 3.0 / (features * paths) as f64;
+            let deviation = variance.powf(0.5 / lengths.len() as f64);
+            writer.floats(&format!("cores.{format}"), &[lengths.iter().sum()], deviation)?;
+            ranks.insert(format.to_owned(), json!(rank));
+        }
         let header = json!({
             "format": 1, "id": id, "cell": cell.name(), "batch": BATCH, "frames": frames,
             "input_modes": INPUT_MODES, "output_modes": OUTPUT_MODES, "ranks": RANKS,
-            "gates": gates, "hidden": HIDDEN, "pixel_scale": 1.0 / 255.0, "tensors": writer.tensors,
+            "formats": ranks, "blocks": BLOCKS, "gates": gates, "hidden": HIDDEN, "pixel_scale": 1.0 / 255.0, "tensors": writer.tensors,
         });
         let path = folder.join("case.json");
         fs::write(&path, header.to_string())
             .with_context(|| format!("failed to write {}", path.display()))?;
-        Ok(Self { id, frames, header: path, cores })
+        Ok(Self { id, frames, header: path, cores, gates })
+    }
+
+    /// Where each core of a format lies in its flat vector.
+    pub(super) fn cores_of(&self, format: &str) -> Vec<(String, usize, usize)> {
+        let rank = FORMATS.iter().find(|(name, _)| *name == format).map_or(0, |(_, rank)| *rank);
+        let mut start = 0;
+        let place = |(k, length): (usize, usize)| {
+            let at = start;
+            start += length;
+            (format!("d_core{} of {format}", k + 1), at, length)
+        };
+        lengths(format, rank, self.gates).into_iter().enumerate().map(place).collect()
+    }
+}
+
+/// Numbers of each core of a format, in the order of tt-core.
+fn lengths(format: &str, rank: usize, gates: usize) -> Vec<usize> {
+    let output = |k: usize| OUTPUT_MODES[k] * if k == 0 { gates } else { 1 };
+    let outputs = (0..OUTPUT_MODES.len()).map(output);
+    let all = INPUT_MODES.into_iter().chain(outputs.clone());
+    match format {
+        "tr-split" => all.map(|mode| rank * mode * rank).collect(),
+        "bt" => {
+            let factors = INPUT_MODES.into_iter().zip(outputs).map(|(m, n)| m * n * BLOCKS * rank);
+            factors.chain([BLOCKS * rank.pow(INPUT_MODES.len() as u32)]).collect()
+        }
+        _ => all.map(|mode| mode * rank).collect(),
     }
 }
 
@@ -126,6 +174,16 @@ mod tests {
         let gru = cores(3);
         assert_eq!(gru[0], ("d_core4".to_owned(), 0, 288));
         assert_eq!(gru[3], ("d_core1".to_owned(), 288 + 1280 + 1280, 384));
+    }
+
+    /// BT-GRU of the literature, and what rings and sums of products of that many weights have.
+    #[test]
+    fn formats_have_the_weights_of_their_ranks() {
+        let total = |format| {
+            let rank = FORMATS.iter().find(|(name, _)| *name == format).unwrap().1;
+            lengths(format, rank, 3).iter().sum::<usize>()
+        };
+        assert_eq!(["tr-split", "bt", "cp-split"].map(total), [25 * 90, 3_136, 35 * 90]);
     }
 
     #[test]

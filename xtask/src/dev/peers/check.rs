@@ -38,10 +38,11 @@ impl Tensors {
     /// # Errors
     /// If a tensor is missing, has another length or is further off than [`TOLERANCE`].
     pub(super) fn worst(&self, reference: &Self, case: &Case, function: Function) -> Result<f64> {
-        let (suffix, input) = match function {
-            Function::Tt => ("", "d_cores"),
-            Function::Dense => (".dense", "d_w_rows"),
-            Function::ResetAfter => (".reset_after", "d_w_rows"),
+        let (suffix, input, cores) = match function {
+            Function::Tt => (String::new(), "d_cores", case.cores.clone()),
+            Function::Format(format) => (format!(".{format}"), "d_cores", case.cores_of(format)),
+            Function::Dense => (".dense".to_owned(), "d_w_rows", Vec::new()),
+            Function::ResetAfter => (".reset_after".to_owned(), "d_w_rows", Vec::new()),
             Function::Floor => return Ok(0.0),
         };
         let mut worst = 0.0_f64;
@@ -56,7 +57,7 @@ impl Tensors {
                 expected.len()
             );
             let whole = [(name.to_owned(), 0, found.len())];
-            let parts = if name == "d_cores" { case.cores.as_slice() } else { &whole };
+            let parts = if name == "d_cores" { cores.as_slice() } else { &whole };
             for (part, start, length) in parts {
                 let range = *start..start + length;
                 let error = relative(&found[range.clone()], &expected[range]);

@@ -40,8 +40,10 @@ pub(crate) fn run(root: &Path, engine: &Path, options: &Comparison) -> Result<()
         Environments::ensure(root, &data, (&options.python, options.offline), &wanted(options))?;
     let mut results = Results::new(machine, options.rounds);
     for (cell, frames) in shapes(options) {
-        let dense = options.threads.iter().any(|&threads| round(options, cell, frames, threads).has_dense());
-        let case = Case::write(&data, cell, frames, dense)?;
+        let rounds = || options.threads.iter().map(|&threads| round(options, cell, frames, threads));
+        let formats: Vec<&str> = rounds().flat_map(|round| round.formats().collect::<Vec<_>>()).collect();
+        let dense = rounds().any(|round| round.has_dense());
+        let case = Case::write(&data, cell, frames, (dense, &formats))?;
         let reference = environments.reference(&case, &data, cores())?;
         for &threads in &options.threads {
             let session = Session {

@@ -10,6 +10,10 @@ pub(super) const HIDDEN: usize = 256;
 pub(super) const INPUT_MODES: [usize; 4] = [8, 20, 20, 18];
 pub(super) const OUTPUT_MODES: [usize; 4] = [4, 4, 4, 4];
 pub(super) const RANKS: [usize; 5] = [1, 4, 4, 4, 1];
+/// Formats beside the train that some peer has, with the rank of each.
+pub(super) const FORMATS: [(&str, usize); 3] = [("tr-split", 5), ("bt", 4), ("cp-split", 35)];
+/// Blocks of a block-term layer.
+pub(super) const BLOCKS: usize = 2;
 /// T up to which the slow peers and the dense layers take part.
 const LONG: usize = 16;
 
@@ -27,6 +31,18 @@ impl Cell {
         match self {
             Self::Gru => 3,
             Self::Lstm => 4,
+        }
+    }
+
+    /// Our model of a format beside the train.
+    fn of_format(self, format: &str) -> &'static str {
+        match (self, format) {
+            (Self::Gru, "tr-split") => "tr-split-gru",
+            (Self::Gru, "bt") => "bt-gru",
+            (Self::Gru, _) => "cp-split-gru",
+            (Self::Lstm, "tr-split") => "tr-split-lstm",
+            (Self::Lstm, "bt") => "bt-lstm",
+            (Self::Lstm, _) => "cp-split-lstm",
         }
     }
 
@@ -53,6 +69,8 @@ pub(super) enum Home {
 pub(super) enum Function {
     /// The TT model of the case.
     Tt,
+    /// The same with a matrix of another format, one of [`FORMATS`].
+    Format(&'static str),
     /// Its dense twin.
     Dense,
     /// torch.nn.GRU: reset after U.
@@ -91,7 +109,7 @@ const fn peer(name: &'static str, home: Home, function: Function, cell: Option<C
 }
 
 /// Every peer, in the order of the table.
-pub(super) const PEERS: [Peer; 13] = [
+pub(super) const PEERS: [Peer; 16] = [
     peer("t3f", Home::Tensorflow, Function::Tt, None, When::Always),
     peer("tensorly_torch", Home::Torch, Function::Tt, None, When::Gru),
     peer("torch_merged", Home::Torch, Function::Tt, None, When::Always),
@@ -99,6 +117,9 @@ pub(super) const PEERS: [Peer; 13] = [
     peer("torch_per_step", Home::Torch, Function::Tt, None, When::GruOneThread),
     peer("jax_merged", Home::Jax, Function::Tt, None, When::Always),
     peer("tednet", Home::Torch, Function::Tt, None, When::GruOneThreadShort),
+    peer("tednet_tr", Home::Torch, Function::Format("tr-split"), None, When::GruOneThreadShort),
+    peer("tednet_bt", Home::Torch, Function::Format("bt"), None, When::GruOneThreadShort),
+    peer("tednet_cp", Home::Torch, Function::Format("cp-split"), None, When::GruOneThreadShort),
     peer("tntorch", Home::Torch, Function::Tt, None, When::GruOneThreadShort),
     peer("t3nsor", Home::Torch, Function::Tt, None, When::GruOneThreadShort),
     peer("candle_ops", Home::Engine, Function::Tt, Some(Cell::Gru), When::Always),
@@ -125,6 +146,11 @@ impl Peer {
         }
     }
 
+    /// Its format, where that is none of the train and the dense matrix.
+    pub(super) fn format(&self) -> Option<&'static str> {
+        if let Function::Format(format) = self.function { Some(format) } else { None }
+    }
+
     /// Whether it has a dense matrix where the others have a train.
     pub(super) fn is_dense(&self) -> bool {
         matches!(self.function, Function::Dense | Function::ResetAfter)
@@ -136,7 +162,7 @@ impl Peer {
 pub(super) struct Round {
     pub(super) cell: Cell,
     pub(super) threads: usize,
-    /// Ours: the TT model, and its dense twin if a dense peer takes part.
+    /// Ours: the TT model, its dense twin if a dense peer takes part, and the model of each other format that one has.
     pub(super) ours: Vec<Peer>,
     pub(super) peers: Vec<Peer>,
 }
@@ -150,12 +176,21 @@ impl Round {
         if peers.iter().any(Peer::is_dense) {
             ours.push(peer(cell.name(), Home::Engine, Function::Dense, Some(cell), When::Short));
         }
+        for format in peers.iter().filter_map(Peer::format) {
+            let (name, function) = (cell.of_format(format), Function::Format(format));
+            ours.push(peer(name, Home::Engine, function, Some(cell), When::Always));
+        }
         Self { cell, threads, ours, peers }
     }
 
     /// Whether the case needs a dense matrix.
     pub(super) fn has_dense(&self) -> bool {
-        self.ours.len() > 1
+        self.ours.iter().any(Peer::is_dense)
+    }
+
+    /// The formats beside train and dense matrix that the case needs.
+    pub(super) fn formats(&self) -> impl Iterator<Item = &'static str> {
+        self.ours.iter().filter_map(Peer::format)
     }
 }
 
@@ -203,11 +238,17 @@ mod tests {
             let round = Round::new(&[], Cell::Gru, frames, threads);
             round.peers.iter().map(|peer| peer.name).collect::<Vec<_>>()
         };
-        assert_eq!(names(16, 1).len(), 12);
-        assert!(!names(64, 1).contains(&"tednet") && !names(64, 1).contains(&"torch_dense_gru"));
+        assert_eq!(names(16, 1).len(), 15);
+        assert!(
+            !names(64, 1).iter().any(|name| name.starts_with("tednet"))
+                && !names(64, 1).contains(&"torch_dense_gru")
+        );
         assert!(!names(16, 2).contains(&"torch_per_step"));
         assert!(!Round::new(&[], Cell::Gru, 64, 1).has_dense());
         let asked = Round::new(&["tednet".to_owned()], Cell::Gru, 64, 1);
         assert_eq!(asked.peers.len(), 1);
+        let ring = Round::new(&["tednet_tr".to_owned()], Cell::Lstm, 16, 1);
+        let ours: Vec<_> = ring.ours.iter().map(|peer| peer.name).collect();
+        assert_eq!((ours, ring.has_dense()), (vec!["tt-lstm", "tr-split-lstm"], false));
     }
 }

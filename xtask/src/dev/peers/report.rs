@@ -63,7 +63,7 @@ impl Results {
         self.missing.push(Missing { peer, cell, frames, threads, reason });
     }
 
-    /// Every peer against our TT model, dense peers against our dense model too.
+    /// Every peer against our model of its format: the train, and for dense peers our dense model too.
     fn rows(&self) -> Vec<PeerRow> {
         let mut rows = Vec::new();
         for peer in self.workers.iter().filter(|worker| !worker.ours) {
@@ -71,6 +71,7 @@ impl Results {
                 ours.ours
                     && (ours.cell, ours.frames, ours.threads) == (peer.cell, peer.frames, peer.threads)
                     && (!ours.dense || peer.dense)
+                    && ours.format == peer.format
             };
             for ours in self.workers.iter().filter(against) {
                 rows.extend(PHASES.into_iter().filter_map(|phase| self.row(peer, ours, phase)));
@@ -188,6 +189,7 @@ mod tests {
             threads: 1,
             ours,
             dense,
+            format: None,
             start_rss_bytes: 1,
             peak_rss_bytes: 2,
             largest_error: 0.0,
@@ -204,8 +206,17 @@ mod tests {
             worker("gru", true, true),
             worker("t3f", false, false),
             worker("torch_dense_gru", false, true),
+            WorkerFacts { format: Some("bt"), ..worker("bt-gru", true, false) },
+            WorkerFacts { format: Some("bt"), ..worker("tednet_bt", false, false) },
         ];
-        for (peer, seconds) in [("tt-gru", 0.5), ("gru", 2.0), ("t3f", 1.0), ("torch_dense_gru", 4.0)] {
+        for (peer, seconds) in [
+            ("tt-gru", 0.5),
+            ("gru", 2.0),
+            ("t3f", 1.0),
+            ("torch_dense_gru", 4.0),
+            ("bt-gru", 1.0),
+            ("tednet_bt", 5.0),
+        ] {
             for (round, factor) in [3.0, 1.0, 2.0, 4.0].into_iter().enumerate() {
                 let time = seconds * factor;
                 results.samples.push(Sample {
@@ -222,8 +233,12 @@ mod tests {
         }
         let rows = results.rows();
         let pairs: Vec<_> = rows.iter().map(|row| (row.peer, row.ours, row.ratio)).collect();
-        let expected =
-            [("t3f", "tt-gru", 2.0), ("torch_dense_gru", "tt-gru", 8.0), ("torch_dense_gru", "gru", 2.0)];
+        let expected = [
+            ("t3f", "tt-gru", 2.0),
+            ("torch_dense_gru", "tt-gru", 8.0),
+            ("torch_dense_gru", "gru", 2.0),
+            ("tednet_bt", "bt-gru", 5.0),
+        ];
         assert_eq!(pairs, expected);
         assert_eq!((rows[0].ms_min, rows[0].ms_median, rows[0].ours_ms_min), (1000.0, 2500.0, 500.0));
     }

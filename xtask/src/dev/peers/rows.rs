@@ -29,6 +29,9 @@ pub(super) struct WorkerFacts {
     pub(super) ours: bool,
     #[serde(skip)]
     pub(super) dense: bool,
+    /// Where it is neither the train nor the dense matrix.
+    #[serde(skip)]
+    pub(super) format: Option<&'static str>,
     /// Resident memory before the first iteration.
     pub(super) start_rss_bytes: u64,
     pub(super) peak_rss_bytes: u64,

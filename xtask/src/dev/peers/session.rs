@@ -164,6 +164,7 @@ impl Session<'_> {
             threads: self.round.threads,
             ours: one.ours,
             dense: one.peer.is_dense(),
+            format: one.peer.format(),
             start_rss_bytes: one.rss_bytes,
             peak_rss_bytes: peak.context("the worker gave no peak_rss_bytes")?,
             largest_error: one.error,
