@@ -136,3 +136,28 @@ fn a_class_with_one_clip_and_no_group_is_fine() {
     let clips: Vec<_> = dataset.clips.iter().map(|clip| (clip.name.as_str(), clip.group.as_str())).collect();
     assert_eq!(clips, [("a/one.mp4", ""), ("b/g1/two.MKV", "g1")]);
 }
+
+#[test]
+fn rows_lie_where_clips_do() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["train/a/ann/1.npy", "test/a/bob/2.NPY", "train/b/3.npy", "test/b/4.npy", "train/b/clip.avi"]
+    {
+        touch(&dir.path().join(file));
+    }
+    let dataset = scan(Kind::Rows, dir.path()).unwrap();
+    let files: Vec<_> =
+        dataset.clips.iter().map(|file| (file.name.as_str(), file.group.as_str(), file.split)).collect();
+    let (train, test) = (Some(Split::Train), Some(Split::Test));
+    let expected = [
+        ("test/a/bob/2.NPY", "bob", test),
+        ("test/b/4.npy", "", test),
+        ("train/a/ann/1.npy", "ann", train),
+        ("train/b/3.npy", "", train),
+    ];
+    assert_eq!(files, expected);
+    assert_eq!(dataset.not_taken.len(), 1, "{:?}", dataset.not_taken);
+    let error = scan(Kind::Rows, &dir.path().join("train/b")).unwrap_err().to_string();
+    let expected =
+        "found no rows; expected <class>/<group>/<name>.npy or <class>/<name>.npy below it; not taken: 3.npy";
+    assert!(error.contains(expected), "{error}");
+}
