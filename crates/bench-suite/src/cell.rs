@@ -1,5 +1,6 @@
 //! One cell: model × protocol × recipe × fold × seed, in a folder of its own.
 
+use crate::build::model_config;
 use crate::data::Clips;
 use crate::device::{DeviceName, open};
 use crate::lease::{Held, hold};
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tt_rnn::projection::kernels_for_frames;
 
 /// Options of one cell's run.
 #[derive(Debug)]
@@ -95,7 +97,12 @@ fn compute(
         outcome.weights.extend(standard.tensors()?);
     }
     model_file::save(&folder.join("weights.safetensors"), &outcome.weights, &about)?;
-    let (origin, computed) = (origin(plan, held), computed(plan, clips)?);
+    let (origin, mut computed) = (origin(plan, held), computed(plan, clips)?);
+    if outcome.card.is_none() {
+        let kernels = kernels_for_frames(&model_config(spec, clips.classes().len())?);
+        // The same for all cells of a run, so that they share one origin.
+        computed.by.versions.extend(kernels.map(|name| ("tt-kernels".to_owned(), name)));
+    }
     if planned.protocol == FINAL {
         let record = FinalRecord {
             model: planned.model.clone(),

@@ -1,7 +1,7 @@
 //! Prints how far the fused TT layer is from the arithmetic floor of this machine, shape by shape.
 //!
 //! `cargo run --release -p tt-core --example kernel_speed [frames] [rounds] [shape] [room]`; one thread, u8 frames, minimum
-//! process CPU time. The floor counts multiply-accumulates without recomputation: forward once, backward
+//! process CPU time, in f32 and by digits on every unit that the machine has, in turn. The floor counts multiply-accumulates without recomputation: forward once, backward
 //! twice less the last core's input gradient; `room` is the bytes that the forward pass may save for the backward pass; "x floor" is the time over the floor at the measured peak.
 #![expect(clippy::print_stdout, reason = "a table for people")]
 
@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use anyhow::Result;
 use rand::RngExt;
-use tt_core::apply::{Affine, Fused, Rows, Saved};
+use tt_core::apply::{Affine, Fused, Path, Rows, Saved, Unit};
 use tt_core::{TtShape, bench, rng};
 
 fn main() -> Result<()> {
@@ -59,33 +59,43 @@ fn measure(
     let mut draw = |n: usize| (0..n).map(|_| stream.random::<f32>() - 0.5).collect::<Vec<_>>();
     let (cores, dout) = (draw(shape.params()), draw(frames * shape.out_features()));
     let (mut out, mut dcores) = (vec![0.0; frames * shape.out_features()], vec![0.0; shape.params()]);
-    let fused = Fused::new(shape, Affine { scale: 1.0 / 255.0, shift: 0.0 });
-    let mut best = [f64::MAX; 2];
+    let affine = Affine { scale: 1.0 / 255.0, shift: 0.0 };
+    let units = [Unit::Vnni, Unit::Amx].into_iter().filter(|unit| unit.check().is_ok());
+    let paths: Vec<Path> = [Path::F32].into_iter().chain(units.map(Path::Digits)).collect();
+    let layers: Vec<Fused> = paths.iter().map(|path| Fused::on(shape, affine, *path)).collect();
+    let mut best = vec![[f64::MAX; 2]; layers.len()];
     for _ in 0..rounds {
-        let start = bench::cpu_time_s();
-        fused.forward(Rows::U8(&x), &cores, &mut out, Some(&mut saved))?;
-        let middle = bench::cpu_time_s();
-        fused.backward(Rows::U8(&x), &cores, &saved, &dout, &mut dcores, None)?;
-        let end = bench::cpu_time_s();
-        best = [best[0].min(middle - start), best[1].min(end - middle)];
+        for (fused, best) in layers.iter().zip(&mut best) {
+            let start = bench::cpu_time_s();
+            fused.forward(Rows::U8(&x), &cores, &mut out, Some(&mut saved))?;
+            let middle = bench::cpu_time_s();
+            fused.backward(Rows::U8(&x), &cores, &saved, &dout, &mut dcores, None)?;
+            let end = bench::cpu_time_s();
+            *best = [best[0].min(middle - start), best[1].min(end - middle)];
+        }
     }
     black_box((&out, &dcores));
+    let automatic = Fused::new(shape, affine).kernels_for_bytes();
+    println!("{name}: on its own {automatic}");
     let last = shape.order() - 1;
     let forward = shape.macs_per_row() as f64;
     let backward =
         2.0 * forward - (shape.in_features() / shape.input_modes()[last] * shape.core_len(last)) as f64;
-    for (phase, seconds, macs) in [
-        ("forward", best[0], forward),
-        ("backward", best[1], backward),
-        ("both", best[0] + best[1], forward + backward),
-    ] {
-        let (us, floor) = (seconds / frames as f64 * 1e6, 2.0 * macs / peak / 1e3);
-        let rate = 2.0 * macs / us / 1e3;
-        println!(
-            "{name:<12} {us:>9.1} {floor:>9.1} {rate:>8.1} {:>6.2} {:>8.2}  {phase}",
-            rate / peak,
-            us / floor
-        );
+    for (fused, best) in layers.iter().zip(best) {
+        for (phase, seconds, macs) in [
+            ("forward", best[0], forward),
+            ("backward", best[1], backward),
+            ("both", best[0] + best[1], forward + backward),
+        ] {
+            let (us, floor) = (seconds / frames as f64 * 1e6, 2.0 * macs / peak / 1e3);
+            let rate = 2.0 * macs / us / 1e3;
+            println!(
+                "{name:<12} {us:>9.1} {floor:>9.1} {rate:>8.1} {:>6.2} {:>8.2}  {phase} {}",
+                rate / peak,
+                us / floor,
+                fused.kernels_for_bytes()
+            );
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Storage, Tensor};
 
-use crate::apply::{Affine, Backend, Fused, Precision, Rows, Saved, check, halves, ops, reference};
+use crate::apply::{Affine, Backend, Fused, Path, Precision, Rows, Saved, check, halves, ops, reference};
 use crate::simd::Pool;
 use crate::{Error, Result, TtShape};
 
@@ -32,7 +32,7 @@ impl TtOperator {
 
     /// The same with products of another precision, where the backend has kernels for it.
     pub fn with_precision(shape: &TtShape, affine: Affine, backend: Backend, precision: Precision) -> Self {
-        let fused = Fused::new(shape, affine);
+        let fused = Fused::on(shape, affine, backend.path().unwrap_or(Path::Automatic));
         let inner = Inner { shape: shape.clone(), affine, backend, precision, fused, saved: Pool::default() };
         Self { inner: Arc::new(inner) }
     }
@@ -68,7 +68,7 @@ impl TtOperator {
         let y = match backend {
             Backend::Ops => ops::forward(shape, affine, &x, cores)?,
             Backend::Fused if !x.device().is_cpu() => halves::forward(shape, affine, precision, &x, cores)?,
-            Backend::Fused | Backend::Reference => self.custom(&x, cores)?,
+            _ => self.custom(&x, cores)?,
         };
         let mut dims = leading.to_vec();
         dims.push(shape.out_features());

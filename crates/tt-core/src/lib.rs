@@ -14,6 +14,7 @@ mod convolution;
 #[doc(hidden)]
 pub mod cuda;
 pub mod decomposition;
+mod digits;
 mod error;
 #[cfg(feature = "candle")]
 #[doc(hidden)]

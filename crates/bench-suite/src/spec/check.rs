@@ -28,7 +28,8 @@ impl Spec {
             &self.model.core_init,
             &["glorot1d", "orthogonal", "variance-matched"],
         )?;
-        nearest_or("model.backend", &self.model.backend, &["fused", "ops", "reference"])?;
+        let backends = ["fused", "fused-f32", "vnni", "amx", "ops", "reference"];
+        nearest_or("model.backend", &self.model.backend, &backends)?;
         nearest_or(
             "model.recurrent",
             &self.model.recurrent,

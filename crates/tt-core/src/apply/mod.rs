@@ -12,7 +12,7 @@ pub mod reference;
 
 #[doc(inline)]
 pub use crate::precision::Precision;
-pub use fused::{FixedCores, Fused, Isa, Saved};
+pub use fused::{FixedCores, Fused, Isa, Path, Saved, Unit};
 
 /// Which implementation of the TT layer runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,34 +23,56 @@ pub enum Backend {
     Reference,
     /// candle tensor operations: every device and floating-point type.
     Ops,
-    /// The device's own kernels.
+    /// The device's own kernels; on the CPU those that are fastest there.
     Fused,
+    /// The CPU's kernels in f32.
+    FusedF32,
+    /// The CPU's kernels, bytes by digits with AVX-512's byte products.
+    Vnni,
+    /// The CPU's kernels, bytes by digits on Intel's tile registers.
+    Amx,
+}
+
+impl Backend {
+    /// All of them, by name.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("reference", Self::Reference),
+        ("ops", Self::Ops),
+        ("fused", Self::Fused),
+        ("fused-f32", Self::FusedF32),
+        ("vnni", Self::Vnni),
+        ("amx", Self::Amx),
+    ];
+
+    /// The kernels of the CPU that it names, if it does.
+    pub fn path(self) -> Option<Path> {
+        match self {
+            Self::Reference | Self::Ops => None,
+            Self::Fused => Some(Path::Automatic),
+            Self::FusedF32 => Some(Path::F32),
+            Self::Vnni => Some(Path::Digits(Unit::Vnni)),
+            Self::Amx => Some(Path::Digits(Unit::Amx)),
+        }
+    }
 }
 
 impl std::str::FromStr for Backend {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "reference" => Ok(Self::Reference),
-            "ops" => Ok(Self::Ops),
-            "fused" => Ok(Self::Fused),
-            _ => Err(Error::Unknown {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, backend)| backend).ok_or_else(|| {
+            Error::Unknown {
                 what: "backend",
                 name: name.to_owned(),
-                choices: "reference, ops, fused",
-            }),
-        }
+                choices: "reference, ops, fused, fused-f32, vnni, amx",
+            }
+        })
     }
 }
 
 impl std::fmt::Display for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Reference => "reference",
-            Self::Ops => "ops",
-            Self::Fused => "fused",
-        })
+        f.write_str(Self::ALL.into_iter().find(|(_, backend)| backend == self).map_or("", |(name, _)| name))
     }
 }
 
@@ -137,14 +159,12 @@ mod tests {
 
     #[test]
     fn backends_have_names() {
-        for backend in [Backend::Reference, Backend::Ops, Backend::Fused] {
-            assert_eq!(backend.to_string().parse::<Backend>().unwrap(), backend);
+        for (name, backend) in Backend::ALL {
+            assert_eq!(backend.to_string(), name);
+            assert_eq!(name.parse::<Backend>().unwrap(), backend);
         }
-        assert_eq!("fused".parse::<Backend>().unwrap(), Backend::Fused);
-        assert_eq!("ops".parse::<Backend>().unwrap(), Backend::Ops);
-        assert_eq!("reference".parse::<Backend>().unwrap(), Backend::Reference);
         let text = "fast".parse::<Backend>().unwrap_err().to_string();
-        assert!(text.contains("reference, ops, fused"), "{text}");
+        assert!(text.contains(&Backend::ALL.map(|(name, _)| name).join(", ")), "{text}");
     }
 
     #[test]

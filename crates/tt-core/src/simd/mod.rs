@@ -79,6 +79,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn exp2_int(n: Self::V) -> Self::V;
     /// `yes` where a < b, else `no`.
     unsafe fn select_lt(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// `LANES` whole numbers as f32.
+    unsafe fn load_i32(p: *const i32) -> Self::V;
     /// `LANES` bytes as f32.
     unsafe fn load_u8(p: *const u8) -> Self::V;
     /// Asks for a cache line that will be needed soon; any address is allowed.

@@ -55,6 +55,7 @@ impl Simd for Neon {
         fn select_lt(a: float32x4_t, b: float32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {
             vbslq_f32(vcltq_f32(a, b), yes, no)
         }
+        fn load_i32(p: *const i32) -> float32x4_t { vcvtq_f32_s32(vld1q_s32(p)) }
         fn load_u8(p: *const u8) -> float32x4_t {
             let bytes = p.cast::<u32>().read_unaligned();
             let wide = vmovl_u8(vcreate_u8(u64::from(bytes)));

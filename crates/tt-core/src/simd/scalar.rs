@@ -36,6 +36,7 @@ impl Simd for Scalar {
         fn store(p: *mut f32, v: V) { p.cast::<V>().write_unaligned(v) }
         fn load_partial(p: *const f32, n: usize) -> V { lanes!(|i| if i < n { *p.add(i) } else { 0.0 }) }
         fn store_partial(p: *mut f32, v: V, n: usize) { std::ptr::copy_nonoverlapping(v.as_ptr(), p, n) }
+        fn load_i32(p: *const i32) -> V { p.cast::<[i32; 4]>().read_unaligned().map(|x| x as f32) }
         fn load_u8(p: *const u8) -> V { p.cast::<[u8; 4]>().read_unaligned().map(f32::from) }
     }
     #[inline(always)]

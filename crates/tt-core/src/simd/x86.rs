@@ -68,6 +68,7 @@ impl Simd for Avx512 {
         fn select_lt(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
             _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes)
         }
+        fn load_i32(p: *const i32) -> __m512 { _mm512_cvtepi32_ps(_mm512_loadu_si512(p.cast())) }
         fn load_u8(p: *const u8) -> __m512 {
             _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())))
         }
@@ -142,6 +143,7 @@ macro_rules! operations_of_256_bits {
             fn select_lt(a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
                 _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b))
             }
+            fn load_i32(p: *const i32) -> __m256 { _mm256_cvtepi32_ps(_mm256_loadu_si256(p.cast())) }
             fn load_u8(p: *const u8) -> __m256 {
                 _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())))
             }

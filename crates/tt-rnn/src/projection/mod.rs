@@ -27,7 +27,7 @@ pub use network::NetworkProjection;
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
-pub use train::TtProjection;
+pub use train::{TtProjection, kernels_for_frames};
 use tt_core::apply::{Affine, Rows};
 use tt_core::decomposition::balanced_modes;
 

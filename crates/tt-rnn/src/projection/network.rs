@@ -65,9 +65,10 @@ pub(crate) fn of_model(
     config: &ModelConfig,
     gates: usize,
 ) -> Result<Arc<dyn Projection>> {
-    if config.backend == Backend::Reference {
+    if !matches!(config.backend, Backend::Fused | Backend::Ops) {
         return Err(Error::Unsupported(format!(
-            "backend reference is for Tensor Trains alone; {} runs on fused and ops",
+            "backend {} is for Tensor Trains alone; {} runs on fused and ops",
+            config.backend,
             format.name()
         )));
     }

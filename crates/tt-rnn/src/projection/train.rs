@@ -9,7 +9,7 @@ use crate::error::check_size;
 use crate::rates::Kind;
 use candle_core::Tensor;
 use std::sync::Arc;
-use tt_core::apply::{Affine, Backend, FixedCores, Fused, Precision, Rows};
+use tt_core::apply::{Affine, Backend, FixedCores, Fused, Path, Precision, Rows};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_core::{TtOperator, TtShape, init};
@@ -48,6 +48,9 @@ impl TtProjection {
     pub fn on(mut self, backend: Backend, precision: Precision) -> Self {
         self.backend = backend;
         self.operator = TtOperator::with_precision(&self.shape, self.affine, backend, precision);
+        if let Some(path) = backend.path() {
+            self.trains.kernel = Fused::on(&self.shape, self.affine, path);
+        }
         self
     }
 
@@ -65,10 +68,26 @@ impl TtProjection {
 
 /// The projection of a model.
 pub(super) fn of_model(config: &ModelConfig, gates: usize) -> Result<Arc<dyn Projection>> {
+    Ok(Arc::new(train_of_model(config, gates)?))
+}
+
+fn train_of_model(config: &ModelConfig, gates: usize) -> Result<TtProjection> {
+    if let Some(path) = config.backend.path() {
+        path.check()?;
+    }
     let rank = config.train_rank(gates)?;
     let shape = TtShape::uniform(&config.input_modes, &config.output_modes, rank, gates)?;
     let projection = TtProjection::new(&shape, config.gates, config.affine)?;
-    Ok(Arc::new(projection.on(config.backend, config.precision).starting(config.core_init)))
+    Ok(projection.on(config.backend, config.precision).starting(config.core_init))
+}
+
+/// What multiplies frames by the train of a model with three gates on this machine's CPU: for records. None where the
+/// sizes are no train's, as they may be for other models, or the machine lacks the backend.
+pub fn kernels_for_frames(config: &ModelConfig) -> Option<String> {
+    match config.backend.path() {
+        Some(_) => train_of_model(config, 3).ok().map(|train| train.trains.kernel.kernels_for_bytes()),
+        None => Some(config.backend.to_string()),
+    }
 }
 
 impl Projection for TtProjection {
@@ -114,13 +133,14 @@ impl Projection for TtProjection {
     }
 
     fn kernel(&self) -> Option<&dyn Kernel> {
-        (self.backend == Backend::Fused).then_some(&self.trains)
+        self.backend.path().map(|_| &self.trains as &dyn Kernel)
     }
 
     fn fixed(&self, weights: Vec<f32>) -> Result<Option<Box<dyn Fixed>>> {
         check_size("cores", self.params(), weights.len())?;
         let trains = weights.chunks_exact(self.shape.params());
-        let trains = trains.map(|cores| Fused::new(&self.shape, self.affine).fixed(cores));
+        let path = self.backend.path().unwrap_or(Path::Automatic);
+        let trains = trains.map(|cores| Fused::on(&self.shape, self.affine, path).fixed(cores));
         Ok(Some(Box::new(FixedTrains(trains.collect::<tt_core::Result<_>>()?))))
     }
 }

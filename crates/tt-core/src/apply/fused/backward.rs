@@ -184,6 +184,9 @@ impl Call<'_> {
         work: &mut Workspace,
     ) {
         let plan = self.plan;
+        if let (Some(by), Rows::U8(bytes)) = (self.back_by_digits, x) {
+            return self.backward_bytes((by, bytes), saved, dout, gradient, dx, work);
+        }
         let first = &plan.steps[0];
         let mut flow = std::mem::take(&mut work.flow);
         if plan.steps.len() == 1 {
@@ -202,32 +205,56 @@ impl Call<'_> {
             let mut own = std::mem::take(&mut work.frame);
             own.resize(plan.saved);
             for (frame, dout) in dout.chunks_exact(plan.outputs).enumerate() {
-                for (value, &place) in dout.iter().zip(&plan.order) {
-                    let (row, column) = (place as usize / first.columns, place as usize % first.columns);
-                    flow[row * first.width + column] = *value;
-                }
                 let x = x.range(frame * plan.inputs, plan.inputs);
                 let saved = saved.get(frame * plan.saved..(frame + 1) * plan.saved);
-                let keep = saved.is_none() && plan.pair.is_none();
+                let keep = saved.is_none() && plan.pair.is_none() && self.by_digits.is_none();
                 let tensors = if let Some(tensors) = saved {
                     tensors
                 } else {
-                    self.running(x, &mut own, keep.then_some(plan.block_backward), work);
+                    self.again(x, &mut own, keep.then_some(plan.block_backward), work);
                     &own
                 };
-                for k in 0..plan.steps.len() - 2 {
-                    let input = &tensors[plan.steps[k + 1].saved..];
-                    let (from, to) = flow.split_at_mut(plan.steps[k + 1].flow);
-                    let from = &from[plan.steps[k].flow..];
-                    self.core_gradient(k, plan.steps[k].outer, input, from, gradient);
-                    self.flow_back(k, plan.steps[k].outer, from, to, &mut work.expanded);
-                }
+                self.first_back(tensors, dout, &mut flow, gradient, &mut work.expanded);
                 let dx = dx.as_mut().map(|dx| &mut dx[frame * plan.inputs..][..plan.inputs]);
                 self.last_two_back(x, &flow, keep, gradient, dx, work);
             }
             work.frame = own;
         }
         work.flow = flow;
+    }
+
+    /// The running tensors of a frame as the forward pass had them, to the bit.
+    pub(super) fn again(&self, x: Rows, tensors: &mut [f32], keep: Option<usize>, work: &mut Workspace) {
+        match (self.by_digits, x) {
+            (Some(by), Rows::U8(bytes)) => {
+                self.last_two_bytes(&mut *by.unit.start(), (by, bytes), tensors, &mut work.panels);
+                self.steps_to_first(tensors);
+            }
+            _ => self.running(x, tensors, keep, work),
+        }
+    }
+
+    /// All steps of a frame but the last two: from its output's gradient to dT_{d-2}.
+    pub(super) fn first_back(
+        &self,
+        tensors: &[f32],
+        dout: &[f32],
+        flow: &mut [f32],
+        gradient: &mut [f32],
+        expanded: &mut Buffer,
+    ) {
+        let steps = &self.plan.steps;
+        for (value, &place) in dout.iter().zip(&self.plan.order) {
+            let (row, column) = (place as usize / steps[0].columns, place as usize % steps[0].columns);
+            flow[row * steps[0].width + column] = *value;
+        }
+        for k in 0..steps.len() - 2 {
+            let input = &tensors[steps[k + 1].saved..];
+            let (from, to) = flow.split_at_mut(steps[k + 1].flow);
+            let from = &from[steps[k].flow..];
+            self.core_gradient(k, steps[k].outer, input, from, gradient);
+            self.flow_back(k, steps[k].outer, from, to, expanded);
+        }
     }
 
     /// The last two steps of a frame, block by block: through the gradient of their product, or with `T_{d-1}`
@@ -258,7 +285,7 @@ impl Call<'_> {
             if let Some(pair) = plan.pair {
                 let ahead = Ahead::of(input, q);
                 let input = as_f32(self.kernels, input, &mut work.pixels);
-                self.pair_gradient(q, input, ahead, from, &mut gradient[pair..]);
+                self.pair_gradient(q, input, ahead, from, &mut gradient[pair.start..]);
                 if dx.is_some() {
                     self.flow_back(k, q, from, tensor, &mut work.expanded);
                 }
@@ -275,6 +302,19 @@ impl Call<'_> {
             if let Some(dx) = &mut dx {
                 self.input_gradient(rows, tensor, &mut dx[start * step.m * last.m..][..rows * last.m]);
             }
+        }
+    }
+
+    /// The input's gradient of a frame alone, block by block.
+    pub(super) fn input_back(&self, flow: &[f32], dx: &mut [f32], work: &mut Workspace) {
+        let (k, last) = (self.plan.steps.len() - 2, self.plan.last());
+        let step = &self.plan.steps[k];
+        for start in (0..step.outer).step_by(self.plan.block_backward) {
+            let rows = self.plan.block_backward.min(step.outer - start) * step.m;
+            let from = &flow[step.flow + start * step.rho * step.width..];
+            work.last.resize(rows * last.width);
+            self.flow_back(k, rows / step.m, from, &mut work.last, &mut work.expanded);
+            self.input_gradient(rows, &work.last, &mut dx[start * step.m * last.m..][..rows * last.m]);
         }
     }
 }

@@ -4,6 +4,7 @@
 use super::drive::{RowCount, product};
 use super::micro::{Kernels, Product};
 use super::pack::Packed;
+use super::panels::{ByDigits, Panels};
 use super::plan::Plan;
 use crate::apply::Rows;
 use crate::simd::Buffer;
@@ -23,6 +24,8 @@ pub(super) struct Workspace {
     pub(super) flow: Buffer,
     /// Expanded rows of the lanewise product.
     pub(super) expanded: Buffer,
+    /// Of products by digits.
+    pub(super) panels: Panels,
 }
 
 /// What is common to all items of a call.
@@ -32,6 +35,10 @@ pub(super) struct Call<'a> {
     pub(super) kernels: &'static Kernels,
     pub(super) packed: &'a Packed,
     pub(super) shifted: bool,
+    /// How bytes are multiplied forwards, if not as f32.
+    pub(super) by_digits: Option<ByDigits>,
+    /// The same backwards.
+    pub(super) back_by_digits: Option<ByDigits>,
 }
 
 /// Input of a block as f32: a slice of the caller's rows, or converted pixels.
@@ -158,6 +165,9 @@ impl Call<'_> {
     /// Forward pass of some frames: `out [frames, N]`; `saved [at most frames, plan.saved]` of the first of them.
     pub(super) fn forward(&self, x: Rows, out: &mut [f32], saved: &mut [f32], work: &mut Workspace) {
         let plan = self.plan;
+        if let (Some(by), Rows::U8(bytes)) = (self.by_digits, x) {
+            return self.forward_bytes(by, bytes, out, saved, work);
+        }
         if plan.steps.len() == 1 {
             let frames = out.len() / plan.outputs;
             debug_assert_eq!(frames * plan.inputs, x.len());
@@ -174,18 +184,28 @@ impl Call<'_> {
             if plan.steps.len() > 2 {
                 self.step(0, 1, &tensors[plan.steps[1].saved..], &mut work.out);
             }
-            for (value, &place) in out.iter_mut().zip(&plan.order) {
-                *value = work.out[place as usize];
-            }
+            self.natural(&work.out, out);
         }
         work.frame = own;
+    }
+
+    /// Outputs in natural order from `T_0`.
+    pub(super) fn natural(&self, from: &[f32], out: &mut [f32]) {
+        for (value, &place) in out.iter_mut().zip(&self.plan.order) {
+            *value = from[place as usize];
+        }
     }
 
     /// `T_{d-2} … T_1` of a frame; with two cores that is `T_0`, in `work.out`. With `keep`, the size of a block,
     /// `T_{d-1}` of every block stays in `work.last`, where [`Call::kept`] says.
     pub(super) fn running(&self, x: Rows, tensors: &mut [f32], keep: Option<usize>, work: &mut Workspace) {
-        let steps = &self.plan.steps;
         self.last_two(x, tensors, keep, work);
+        self.steps_to_first(tensors);
+    }
+
+    /// `T_{d-3} … T_1` of a frame from `T_{d-2}`.
+    pub(super) fn steps_to_first(&self, tensors: &mut [f32]) {
+        let steps = &self.plan.steps;
         for k in (1..steps.len() - 2).rev() {
             let (before, after) = tensors.split_at_mut(steps[k + 1].saved);
             self.step(k, steps[k].outer, after, &mut before[steps[k].saved..]);

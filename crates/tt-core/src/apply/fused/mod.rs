@@ -5,6 +5,9 @@
 //! computes that intermediate again instead of saving it, or, where that is cheaper, does without it: it adds
 //! up the gradient of the last two cores' product and separates it once, at the end.
 //!
+//! Rows of bytes may go another way: their product with the last two cores, multiplied out and cut into digits, in whole
+//! numbers ([`Path`]).
+//!
 //! Frames are cut into work items by their number alone, and the gradients of the items are added in
 //! order: results do not depend on the number of threads, bit for bit.
 //!
@@ -15,10 +18,13 @@
 #![expect(clippy::needless_range_loop, reason = "indices of register blocks, unrolled by the compiler")]
 
 mod backward;
+mod bytes;
+mod choice;
 pub(crate) mod drive;
 mod forward;
 pub(crate) mod micro;
 mod pack;
+mod panels;
 mod plan;
 
 use rayon::prelude::*;
@@ -26,11 +32,15 @@ use rayon::prelude::*;
 use self::forward::{Call, Workspace};
 use self::micro::{Kernels, kernels};
 use self::pack::Packed;
+use self::panels::{ByDigits, Groups};
 use self::plan::Plan;
 use super::{Affine, Rows, check, row_count};
+use crate::digits::Ready;
 use crate::simd::{Buffer, Pool};
-use crate::{Result, TtShape};
+use crate::{Error, Result, TtShape};
 
+pub use self::choice::Path;
+pub use crate::digits::Unit;
 pub use crate::simd::Isa;
 
 /// What the forward pass keeps for the backward pass: the running tensor after each core but the first and
@@ -80,11 +90,24 @@ impl Saved {
 pub struct Fused {
     plan: Plan,
     affine: Affine,
+    /// For rows of bytes by digits; or why that cannot be, if it was asked for.
+    digital: std::result::Result<Option<Digital>, String>,
     isa: Isa,
     kernels: &'static Kernels,
     packed: Pool<Packed>,
     workspaces: Pool<Workspace>,
     gradients: Pool<Buffer>,
+}
+
+/// How rows of bytes are multiplied by digits, and in which passes.
+#[derive(Debug)]
+struct Digital {
+    plan: Plan,
+    /// Of bytes that count from the centre.
+    affine: Affine,
+    by: ByDigits,
+    forward: bool,
+    backward: bool,
 }
 
 /// Frames of a work item: few enough to share, many enough to be worth a gradient buffer; at most 128 items.
@@ -98,6 +121,7 @@ pub(crate) fn item_rows(rows: usize) -> usize {
 pub struct FixedCores {
     layer: Fused,
     packed: Packed,
+    by_digits: Option<ByDigits>,
     work: Workspace,
 }
 
@@ -109,27 +133,44 @@ impl FixedCores {
     pub fn forward(&mut self, rows: Rows, out: &mut [f32]) -> Result<()> {
         let plan = &self.layer.plan;
         check("output", out.len(), row_count(rows.len(), plan.inputs)? * plan.outputs)?;
-        self.layer.call(&self.packed).forward(rows, out, &mut [], &mut self.work);
+        let call = Call { by_digits: self.by_digits, ..self.layer.call(plan, &self.packed) };
+        call.forward(rows, out, &mut [], &mut self.work);
         Ok(())
     }
 }
 
 impl Fused {
-    /// The layer of a shape with the vectors that suit this machine and the shape best.
+    /// The layer of a shape with the kernels that suit this machine and the shape best.
     pub fn new(shape: &TtShape, affine: Affine) -> Self {
+        Self::on(shape, affine, Path::Automatic)
+    }
+
+    /// The layer with kernels of a given kind, on the vectors that suit this machine and the shape best. Where this
+    /// machine lacks them, every call is an error; [`Path::check`] says so at once.
+    pub fn on(shape: &TtShape, affine: Affine, path: Path) -> Self {
         let widest = Isa::best();
         // Half-width vectors were measured 1.2 times slower where nothing is padded.
         let pays = |half: &Isa| {
             6 * Plan::padded_macs(shape, half.lanes()) < 5 * Plan::padded_macs(shape, widest.lanes())
         };
-        Self::with_isa(shape, affine, widest.half().filter(pays).unwrap_or(widest))
+        Self::with(shape, affine, widest.half().filter(pays).unwrap_or(widest), path)
     }
 
-    /// The layer with a given instruction set.
+    /// The layer in f32 with a given instruction set.
     pub fn with_isa(shape: &TtShape, affine: Affine, isa: Isa) -> Self {
+        Self::with(shape, affine, isa, Path::F32)
+    }
+
+    fn with(shape: &TtShape, affine: Affine, isa: Isa, path: Path) -> Self {
         let kernels = kernels(isa);
+        let plan = Plan::new(shape, kernels.lanes);
+        let digital = path.unit().map_err(|error| match error {
+            Error::Unavailable(text) => text,
+            other => other.to_string(),
+        });
         Self {
-            plan: Plan::new(shape, kernels.lanes),
+            digital: digital.map(|unit| Digital::new(shape, affine, isa, &plan, unit?)),
+            plan,
             affine,
             isa,
             kernels,
@@ -144,13 +185,46 @@ impl Fused {
         self.isa
     }
 
+    /// What multiplies rows of bytes: the name of an instruction set, or of a unit and the passes that it is for.
+    pub fn kernels_for_bytes(&self) -> String {
+        let isa = self.isa.name();
+        match &self.digital {
+            Ok(Some(Digital { by, forward: true, backward: true, .. })) => by.unit.unit().name().to_owned(),
+            Ok(Some(Digital { by, forward: true, .. })) => {
+                format!("{} forward, {isa} backward", by.unit.unit().name())
+            }
+            Ok(Some(Digital { by, backward: true, .. })) => {
+                format!("{isa} forward, {} backward", by.unit.unit().name())
+            }
+            _ => isa.to_owned(),
+        }
+    }
+
     /// Bytes that [`Saved`] holds per row it keeps.
     pub fn saved_bytes_per_row(&self) -> usize {
         self.plan.saved * size_of::<f32>()
     }
 
-    fn call<'a>(&'a self, packed: &'a Packed) -> Call<'a> {
-        Call { plan: &self.plan, kernels: self.kernels, packed, shifted: self.affine.shift != 0.0 }
+    /// A call in f32.
+    fn call<'a>(&'a self, plan: &'a Plan, packed: &'a Packed) -> Call<'a> {
+        let shifted = self.affine.shift != 0.0;
+        Call { plan, kernels: self.kernels, packed, shifted, by_digits: None, back_by_digits: None }
+    }
+
+    /// How a pass over these rows with these cores is done by digits, if it is. Cores that are not all numbers go through
+    /// f32, where they come out as what they are.
+    fn digital(&self, rows: Rows, cores: &[f32], pass: fn(&Digital) -> bool) -> Result<Option<&Digital>> {
+        let digital = self.digital.as_ref().map_err(|text| Error::Unavailable(text.clone()))?;
+        let digital = digital.as_ref().filter(|digital| matches!(rows, Rows::U8(_)) && pass(digital));
+        Ok(digital.filter(|_| cores.iter().all(|value| value.is_finite())))
+    }
+
+    /// Packs the cores for the forward pass over some rows, and says whether it is done by digits.
+    fn pack(&self, rows: Rows, cores: &[f32], packed: &mut Packed) -> Result<Option<ByDigits>> {
+        packed.forward(&self.plan, self.affine, cores);
+        let Some(digital) = self.digital(rows, cores, |digital| digital.forward)? else { return Ok(None) };
+        packed.centre(&self.plan, digital.affine, cores);
+        Ok(packed.product(&self.plan, digital.by).then_some(digital.by))
     }
 
     /// `out = (scale * rows + shift) W`.
@@ -173,8 +247,8 @@ impl Fused {
         check("output", out.len(), n * plan.outputs)?;
         let item = item_rows(n);
         self.packed.with(|packed| {
-            packed.forward(plan, self.affine, cores);
-            let call = self.call(packed);
+            let by_digits = self.pack(rows, cores, packed)?;
+            let call = Call { by_digits, ..self.call(plan, packed) };
             let input = |index: usize, outputs: usize| {
                 rows.range(index * item * plan.inputs, outputs / plan.outputs * plan.inputs)
             };
@@ -186,8 +260,8 @@ impl Fused {
                     self.workspaces.with(|work| call.forward(input(index, out.len()), out, saved, work));
                 },
             );
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     /// The layer with cores that stay as they are, for few rows at a time.
@@ -197,8 +271,8 @@ impl Fused {
     pub fn fixed(self, cores: &[f32]) -> Result<FixedCores> {
         check("cores", cores.len(), self.plan.params)?;
         let mut packed = Packed::default();
-        packed.forward(&self.plan, self.affine, cores);
-        Ok(FixedCores { layer: self, packed, work: Workspace::default() })
+        let by_digits = self.pack(Rows::U8(&[]), cores, &mut packed)?;
+        Ok(FixedCores { layer: self, packed, by_digits, work: Workspace::default() })
     }
 
     /// Gradients of a loss whose gradient with respect to the output is `dout`.
@@ -219,7 +293,9 @@ impl Fused {
         dcores: &mut [f32],
         dx: Option<&mut [f32]>,
     ) -> Result<()> {
-        let plan = &self.plan;
+        let digital = self.digital(rows, cores, |digital| digital.backward)?;
+        let (plan, affine) =
+            digital.map_or((&self.plan, self.affine), |digital| (&digital.plan, digital.affine));
         let n = row_count(rows.len(), plan.inputs)?;
         check("cores", cores.len(), plan.params)?;
         check("output gradient", dout.len(), n * plan.outputs)?;
@@ -230,19 +306,28 @@ impl Fused {
             check("input gradient", dx.len(), rows.len())?;
         }
         self.packed.with(|packed| {
-            packed.forward(plan, self.affine, cores);
+            // What was not kept is computed again, as it was computed.
+            let by_digits = if saved.tensors.len() < n * plan.saved {
+                self.pack(rows, cores, packed)?
+            } else {
+                packed.forward(plan, self.affine, cores);
+                None
+            };
+            packed.centre(plan, affine, cores);
             packed.backward(plan, self.kernels.lanes, dx.is_some());
+            let back_by_digits = digital.map(|digital| digital.by);
+            let call = Call { by_digits, back_by_digits, ..self.call(plan, packed) };
             self.gradients.with(|gradients| {
-                self.items_back(&self.call(packed), rows, saved, dout, gradients, dx);
-                let sums = pack::flow_sums(plan, packed, self.affine, dout);
+                self.items_back(&call, rows, saved, dout, gradients, dx);
+                let sums = pack::flow_sums(plan, packed, affine, dout);
                 if let Some(pair) = plan.pair {
-                    pack::separate(plan, packed, pair, &sums.before, gradients);
+                    pack::separate(plan, (packed, &packed.centred_bias), pair, &sums.before, gradients);
                 }
                 let shift = sums.last;
-                pack::unpack(plan, self.affine, &gradients[..plan.gradient], &shift, dcores);
+                pack::unpack(plan, affine, &gradients[..plan.gradient], &shift, dcores);
             });
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Runs all items; the sum of their gradients ends in the first item's place.
@@ -255,7 +340,7 @@ impl Fused {
         gradients: &mut Buffer,
         dx: Option<&mut [f32]>,
     ) {
-        let plan = &self.plan;
+        let plan = call.plan;
         let n = dout.len() / plan.outputs;
         let item = plan.item_rows_back(n);
         let stride = plan.gradient.next_multiple_of(16);
@@ -287,5 +372,27 @@ impl Fused {
                 *sum += value;
             }
         }
+    }
+}
+
+impl Digital {
+    /// None where a shape has no such kernels, or they do not pay in any pass and were not `named`.
+    fn new(
+        shape: &TtShape,
+        affine: Affine,
+        isa: Isa,
+        f32: &Plan,
+        (unit, named): (Ready, bool),
+    ) -> Option<Self> {
+        if shape.order() < 2 {
+            return None;
+        }
+        let plan = Plan::by_digits(shape, isa.lanes());
+        let groups = Groups::of(&plan)?;
+        let (ours, theirs) = (choice::cost_digits(&plan, groups, unit.unit()), choice::cost_f32(f32));
+        let [forward, backward] = [0, 1].map(|pass| named || ours[pass] < theirs[pass]);
+        let (centre, affine) = panels::centred(affine);
+        let by = ByDigits { unit, isa, centre, groups };
+        (forward || backward).then_some(Self { plan, affine, by, forward, backward })
     }
 }

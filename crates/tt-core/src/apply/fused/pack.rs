@@ -1,7 +1,8 @@
 //! The cores in the order that the kernels read, once per call, and their gradients back again.
 
-use super::plan::{Plan, Step};
+use super::plan::{Pair, Plan, Step};
 use crate::apply::Affine;
+use crate::digits::Digits;
 use crate::simd::Buffer;
 
 /// Rank for which a transposed core is stored once instead of once per output.
@@ -17,6 +18,10 @@ pub(super) struct Packed {
     /// Core k < d - 1 as `[i, c, lanes of (j, a)]`, or `[i, c, 4]` where rank k + 1 is [`NARROW`]; the last
     /// core as `[c, i]`, padded.
     pub(super) transposed: Vec<Buffer>,
+    /// The last two cores' product in digits, where bytes are multiplied so.
+    pub(super) product: Digits,
+    /// `bias` for bytes that count from another one than zero.
+    pub(super) centred_bias: Buffer,
 }
 
 /// Width of a row of the transposed core k.
@@ -46,15 +51,12 @@ impl Packed {
                 }
             }
         }
-        let step = plan.last();
-        self.bias.resize(step.width);
-        for a in 0..step.left {
-            for j in 0..step.n {
-                let rows = cores[step.offset..][..step.m * step.columns].chunks_exact(step.columns);
-                let sum: f64 = rows.map(|row| f64::from(row[a * step.n + j])).sum();
-                self.bias[j * step.left + a] = (f64::from(affine.shift) * sum) as f32;
-            }
-        }
+        sum_last(&mut self.bias, plan, affine, cores);
+    }
+
+    /// Packs what the shift of bytes that count from their centre contributes.
+    pub(super) fn centre(&mut self, plan: &Plan, centred: Affine, cores: &[f32]) {
+        sum_last(&mut self.centred_bias, plan, centred, cores);
     }
 
     /// Packs the transposed cores for the backward pass, from the forward ones.
@@ -82,6 +84,19 @@ impl Packed {
                     *value = from[(i * step.right + lane % step.right) * step.width + c];
                 }
             }
+        }
+    }
+}
+
+/// The contribution of a shift to every row of `T_{d-1}`.
+fn sum_last(bias: &mut Buffer, plan: &Plan, affine: Affine, cores: &[f32]) {
+    let step = plan.last();
+    bias.resize(step.width);
+    for a in 0..step.left {
+        for j in 0..step.n {
+            let rows = cores[step.offset..][..step.m * step.columns].chunks_exact(step.columns);
+            let sum: f64 = rows.map(|row| f64::from(row[a * step.n + j])).sum();
+            bias[j * step.left + a] = (f64::from(affine.shift) * sum) as f32;
         }
     }
 }
@@ -148,17 +163,23 @@ pub(super) fn flow_sums(plan: &Plan, packed: &Packed, affine: Affine, dout: &[f3
 
 /// Turns the gradient `dM [(i, i'), (j', (j, a))]` of the last two cores' product into theirs, in the places
 /// where [`unpack`] looks for them. `sums` are [`FlowSums::before`].
-pub(super) fn separate(plan: &Plan, packed: &Packed, pair: usize, sums: &[f64], gradient: &mut [f32]) {
+pub(super) fn separate(
+    plan: &Plan,
+    (packed, bias): (&Packed, &[f32]),
+    pair: Pair,
+    sums: &[f64],
+    gradient: &mut [f32],
+) {
     let [.., before, last] = &plan.steps[..] else { return };
-    let (cores, pair) = gradient.split_at_mut(pair);
+    let (cores, product) = gradient.split_at_mut(pair.start);
     let (head, last_gradient) = cores.split_at_mut(last.gradient);
     let before_gradient = &mut head[before.gradient..];
     let [.., before_core, last_core] = &packed.forward[..] else { return };
     let (columns, width, rank) = (before.columns, before.width, before.right);
     // The scaled pixels: the last core is packed with the scale.
-    for (row, dm) in pair.chunks_exact(before.rho * width).take(before.m * last.m).enumerate() {
+    for (row, dm) in product.chunks_exact(before.rho * pair.width).take(before.m * last.m).enumerate() {
         let (i, i_last) = (row / last.m, row % last.m);
-        for (j, dm) in dm.chunks_exact(width).enumerate() {
+        for (j, dm) in dm.chunks_exact(pair.width).enumerate() {
             for a in 0..rank {
                 let at = i_last * last.width + j * rank + a;
                 let core_row = (i * rank + a) * width;
@@ -172,7 +193,7 @@ pub(super) fn separate(plan: &Plan, packed: &Packed, pair: usize, sums: &[f64], 
     // The shift, which every pixel has.
     for a in 0..rank {
         for c in 0..columns {
-            let term = |j: usize| f64::from(packed.bias[j * rank + a]) * sums[j * columns + c];
+            let term = |j: usize| f64::from(bias[j * rank + a]) * sums[j * columns + c];
             let sum: f64 = (0..before.rho).map(term).sum();
             for i in 0..before.m {
                 before_gradient[(i * rank + a) * width + c] += sum as f32;

@@ -51,8 +51,8 @@ pub(super) struct Plan {
     pub(super) saved: usize,
     /// Numbers of the gradients of an item, padded.
     pub(super) gradient: usize,
-    /// Where an item holds the gradient of the last two cores' product, if that is how theirs are computed.
-    pub(super) pair: Option<usize>,
+    /// The gradient of the last two cores' product in an item's gradients, if that is how theirs are computed.
+    pub(super) pair: Option<Pair>,
     /// Numbers of dT_0 … dT_{d-2} of a frame, padded.
     pub(super) flow: usize,
     /// For each output in natural order, its place in `T_0`.
@@ -60,6 +60,14 @@ pub(super) struct Plan {
     /// Values of q of core d - 2 done at once, forward and backward.
     pub(super) block_forward: usize,
     pub(super) block_backward: usize,
+}
+
+/// Where an item holds the gradient of the last two cores' product, `[(i, i'), rho, width]`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pair {
+    pub(super) start: usize,
+    /// Numbers from one rho to the next.
+    pub(super) width: usize,
 }
 
 /// Bytes of the working set of a block: forward, backward, backward through the pair. Well inside L2, which streams to L1 at the pace of
@@ -71,6 +79,22 @@ const PAIR_BYTES: usize = 512 << 10;
 
 impl Plan {
     pub(super) fn new(shape: &TtShape, lanes: usize) -> Self {
+        Self::with_pair(shape, lanes, |steps| {
+            let [.., before, _] = steps else { return None };
+            pays_as_pair(steps).then_some(before.width)
+        })
+    }
+
+    /// The plan of a train of two cores or more whose last two get their gradients by digits.
+    pub(super) fn by_digits(shape: &TtShape, lanes: usize) -> Self {
+        Self::with_pair(shape, lanes, |steps| {
+            let [.., before, _] = steps else { return None };
+            Some(before.columns)
+        })
+    }
+
+    /// The plan where `pair` says how wide the rows of a pair's gradient are, if there shall be one.
+    fn with_pair(shape: &TtShape, lanes: usize, pair: impl Fn(&[Step]) -> Option<usize>) -> Self {
         let d = shape.order();
         let mut steps: Vec<Step> = (0..d)
             .map(|k| {
@@ -104,9 +128,9 @@ impl Plan {
                 saved += step.outer * step.rho * step.columns;
             }
         }
-        let pair = pays_as_pair(&steps).then(|| gradient.next_multiple_of(16));
-        if let (Some(start), [.., before, last]) = (pair, &steps[..]) {
-            gradient = start + before.m * last.m * before.rho * before.width;
+        let pair = pair(&steps).map(|width| Pair { start: gradient.next_multiple_of(16), width });
+        if let (Some(pair), [.., before, last]) = (pair, &steps[..]) {
+            gradient = pair.start + before.m * last.m * before.rho * pair.width;
         }
         let (block_forward, block_backward) = blocks(&steps, pair.is_some());
         Self {
