@@ -164,7 +164,7 @@ fn mlps_keep_a_budget() {
 #[test]
 fn a_backend_that_the_machine_lacks_is_refused_by_name() {
     for backend in [Backend::Vnni, Backend::Amx] {
-        let Some(Err(error)) = backend.path().map(|path| path.check()) else { continue };
+        let Some(Err(error)) = backend.path().map(tt_core::apply::Path::check) else { continue };
         eprintln!("skipped: {error}");
         let built = find("tt-gru").unwrap().build(&ModelConfig { backend, ..small() }, &Device::Cpu, 0);
         assert!(built.unwrap_err().to_string().contains(&backend.to_string()), "{backend}");
