@@ -19,7 +19,8 @@ GATES = {
 }
 KINDS = {"": "dense", "tt-": "train"}
 KINDS |= {f"{name}-": name for name in ["tr", "tr-split", "cp", "cp-split", "tucker", "bt", "ht"]}
-MODELS = {f"{kind}{cell}": (cell, KINDS[kind]) for kind in KINDS for cell in GATES} | {"tt-mlp": (None, "train")}
+MODELS = {f"{kind}{cell}": (cell, KINDS[kind]) for kind in KINDS for cell in GATES}
+MODELS |= {f"{kind}mlp": (None, KINDS[kind]) for kind in KINDS if kind}
 
 
 class ModelError(ValueError):
