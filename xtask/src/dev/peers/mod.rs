@@ -10,7 +10,6 @@ pub(crate) mod decomposition;
 mod environment;
 mod plan;
 mod report;
-mod rows;
 mod session;
 pub(crate) mod worker;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use bench_suite::results::peers::PHASES;
+use bench_suite::results::peers::{PHASES, Sample, WorkerFacts};
 use serde_json::{Map, Value, json};
 
 use crate::dev::peers::case::Case;
@@ -12,7 +12,6 @@ use crate::dev::peers::check::Tensors;
 use crate::dev::peers::environment::Environments;
 use crate::dev::peers::plan::{Function, Home, Peer, Round, flop};
 use crate::dev::peers::report::Results;
-use crate::dev::peers::rows::{Sample, WorkerFacts};
 use crate::dev::peers::worker::{Times, Worker, number};
 
 /// What a session needs to know.
@@ -159,7 +158,7 @@ impl Session<'_> {
         let peak = one.worker.ask(&json!({"cmd": "peak_rss"}))?["peak_rss_bytes"].as_u64();
         Ok(WorkerFacts {
             peer: one.peer.name,
-            cell: self.round.cell,
+            cell: self.round.cell.name(),
             frames: self.case.frames,
             threads: self.round.threads,
             ours: one.ours,
