@@ -138,7 +138,8 @@ fn walk(tokens: &[TokenTree], module: &[String], file: &mut File, children: &mut
             _ if word == "mod" && is_punct(tokens.get(at + 2), ';') => {
                 children.extend(ident(tokens.get(at + 1)));
             }
-            _ if word == "use" => {
+            // Not what a type captures, as in `impl Trait + use<T>`.
+            _ if word == "use" && !is_punct(tokens.get(at + 1), '<') => {
                 let end = tokens[at..].iter().position(|token| is_punct(Some(token), ';')).unwrap() + at;
                 for (name, path) in tree(&tokens[at + 1..end], &[]) {
                     let known = |first: &String| ["crate", "super", "self"].contains(&first.as_str());
