@@ -66,7 +66,7 @@ fn a_stream_takes_no_memory_after_its_first_frame() {
             assert_eq!(asked(dir.path(), &clip(1, 3)), 0, "{model} {gates:?}");
         }
     }
-    for (ending, kind) in beyond_the_paper().into_iter().filter(|(_, kind)| !kind.stack.bidirectional) {
+    for (ending, kind) in beyond_the_paper().into_iter().filter(|(_, kind)| kind.has_stream()) {
         let (_, dir) = exported(&kind);
         assert_eq!(asked(dir.path(), &clip(1, 3)), 0, "{}{ending}", kind.model);
     }

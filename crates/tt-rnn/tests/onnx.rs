@@ -63,13 +63,13 @@ fn cases() -> Vec<Case> {
         let frames = config.frames.take.unwrap_or(SIZE.0);
         let probabilities =
             (0..SIZE.1).map(|seed| trained.predict(&clip(frames, seed as u64)).unwrap()).collect::<Vec<_>>();
-        let forms: &[(&str, Option<Form>)] = if kind.model == "tt-mlp" {
+        let forms: &[(&str, Option<Form>)] = if kind.model.ends_with("mlp") {
             &[("plain", None)]
         } else {
             &[("scan", Some(Form::Scan)), ("operator", Some(Form::Operator)), ("step", Some(Form::Step))]
         };
         // Form step is given the first frame first.
-        let forms = if kind.stack.bidirectional { &forms[..2] } else { forms };
+        let forms = if kind.has_stream() { forms } else { &forms[..forms.len().min(2)] };
         for (form, of) in forms {
             cases.push(Case {
                 name: format!("{}{ending}.{form}", kind.model),

@@ -1,7 +1,8 @@
 //! The backward pass of a row, and from the gradients of what rows met to those of the cores.
 
+use super::axes::SLACK;
 use super::run::{Contracted, Prepared, Running, Workspace};
-use super::step::{Contraction, SLACK};
+use super::step::Contraction;
 use crate::apply::Rows;
 use crate::simd::Buffer;
 

@@ -1,9 +1,10 @@
 //! From a plan to the contractions that carry it out.
 
 use super::Network;
+use super::axes::{Axes, Set, Vectors};
 use super::panels::Panels;
-use super::plan::{Indices, Merge, Plan, Set};
-use super::step::{Axes, Contraction, Step, Vectors};
+use super::plan::{Indices, Merge, Plan};
+use super::step::{Contraction, Form, Step};
 
 /// The labels and contractions of a plan's merged tensors.
 pub(super) struct Builder<'a> {
@@ -38,7 +39,7 @@ impl<'a> Builder<'a> {
         let out = self.indices.of_cores(cores);
         let (from, to) = (&self.tensors[left].0, &self.tensors[right].0);
         let axes = Axes { left: from, right: to, out, next: 0, size: &self.size() };
-        let step = Panels::step(&axes, self.vectors, false);
+        let step = Panels::step(&axes, self.vectors, false).map(Form::Panels);
         self.tensors.push((step.labels.clone(), cores));
         self.merges.push(Contraction { left, right, step });
         self.tensors.len() - 1

@@ -5,7 +5,7 @@
 //! no direction. The result has the other free axes of the left, then the columns, then the lanes.
 #![expect(unsafe_code, reason = "hands pointers into checked buffers to the micro-kernels")]
 
-use super::step::{Axes, Form, Level, Packing, Step, Vectors, offsets};
+use super::axes::{Axes, Level, Packing, Planned, Vectors, offsets};
 use crate::apply::fused::drive::lanewise;
 use crate::apply::fused::micro::{Kernels, Lanewise};
 
@@ -30,7 +30,7 @@ pub(super) struct Lanes {
 
 impl Lanes {
     /// The cheapest choice of lanes, if the axes allow one.
-    pub(super) fn step(axes: &Axes, vectors: Vectors, first: bool) -> Option<Step> {
+    pub(super) fn step(axes: &Axes, vectors: Vectors, first: bool) -> Option<Planned<Self>> {
         let common = |label: &usize| axes.right.contains(label) && axes.kept(*label);
         let kept = axes.left.iter().rev().take_while(|label| axes.kept(**label)).count();
         let last = axes.left.iter().position(common).unwrap_or(axes.left.len());
@@ -42,7 +42,7 @@ impl Lanes {
     }
 
     /// With the axes of the left from `start` on as lanes.
-    fn from(start: usize, axes: &Axes, vectors: Vectors, first: bool) -> Option<Step> {
+    fn from(start: usize, axes: &Axes, vectors: Vectors, first: bool) -> Option<Planned<Self>> {
         let (others, across) = axes.left.split_at(start);
         let (free, summed): (Vec<usize>, Vec<usize>) = others.iter().partition(|label| axes.kept(**label));
         let columns = axes.columns();
@@ -62,8 +62,8 @@ impl Lanes {
         let places = axes.places(&[&summed[..], &columns, across].concat());
         let form =
             Self { outer, rows, summed: summed_level, columns: width, across: lanes, width: padded, kernels };
-        Some(Step {
-            form: Form::Lanes(form),
+        Some(Planned {
+            form,
             packing: Packing { places, ..packing },
             left_len: axes.count(axes.left),
             out_len: axes.count(&labels),

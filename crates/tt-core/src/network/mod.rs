@@ -4,6 +4,7 @@
 //! contracted, [`Contracted`] runs it on the CPU, forward and backward. [`format`](mod@format) holds the factorizations
 //! that the literature names, each a function from modes and ranks to a network, with its definition as plain loops.
 
+mod axes;
 mod back;
 mod build;
 pub mod draw;

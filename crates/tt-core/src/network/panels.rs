@@ -4,7 +4,7 @@
 //! left in their order, then the common ones, then the columns.
 #![expect(unsafe_code, reason = "hands pointers into checked buffers to the micro-kernels")]
 
-use super::step::{Axes, Form, Level, Packing, SLACK, Step, Vectors, offsets};
+use super::axes::{Axes, Level, Packing, Planned, SLACK, Vectors, offsets};
 use crate::apply::fused::drive::{RowCount, product};
 use crate::apply::fused::micro::{Kernels, Product};
 use crate::simd::Buffer;
@@ -35,7 +35,7 @@ pub(super) struct Panels {
 }
 
 impl Panels {
-    pub(super) fn step(axes: &Axes, vectors: Vectors, first: bool) -> Step {
+    pub(super) fn step(axes: &Axes, vectors: Vectors, first: bool) -> Planned<Self> {
         let both = axes.left.iter().copied().filter(|label| axes.right.contains(label));
         let free: Vec<usize> =
             axes.left.iter().copied().filter(|label| !axes.right.contains(label)).collect();
@@ -68,8 +68,8 @@ impl Panels {
             let scattered = if panels.direct() { 0.0 } else { SCATTERED * (rows * depth) as f64 };
             cost += (rows * width) as f64 * each(depth) + scattered;
         }
-        Step {
-            form: Form::Panels(panels),
+        Planned {
+            form: panels,
             packing: Packing { rows: values * depth, columns: width, width: padded, places },
             left_len: axes.count(axes.left),
             out_len: axes.count(&labels),

@@ -5,8 +5,8 @@
 //! indices of both follow from the set alone, so that `3^n` pairs of sets are all that there is to compare.
 
 use super::Network;
+use super::axes::{Set, Vectors};
 use super::panels::SCATTERED;
-use super::step::Vectors;
 use crate::simd::Isa;
 
 /// Rows of a call, over which the cost of contractions among cores alone is shared.
@@ -53,9 +53,6 @@ pub struct Plan {
     /// What was minimized.
     pub cost: f64,
 }
-
-/// A set of labels or of cores.
-pub(super) type Set = u64;
 
 /// Labels and sizes of a network as bit sets. Indices of one value are no indices.
 pub(super) struct Indices {

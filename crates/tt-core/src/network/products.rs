@@ -1,7 +1,8 @@
 //! What an order of contractions comes to: one product of matrices after the other.
 
 use super::Network;
-use super::plan::{Indices, Merge, Plan, Set};
+use super::axes::Set;
+use super::plan::{Indices, Merge, Plan};
 
 /// A tensor that a plan contracts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,9 +8,10 @@
 //! The backward pass computes the first, largest tensors of a row again; it keeps of the last ones as many bytes as the
 //! row of bytes itself has.
 
+use super::axes::{SLACK, Vectors};
 use super::build::{Builder, order};
 use super::plan::{Indices, Objective, Plan};
-use super::step::{Contraction, SLACK, Vectors};
+use super::step::Contraction;
 use super::{Core, Network};
 use crate::Result;
 use crate::apply::fused::item_rows;

@@ -50,6 +50,11 @@ impl Kind {
         }
     }
 
+    /// Whether it takes its frames one after the other.
+    pub(crate) fn has_stream(&self) -> bool {
+        !self.model.ends_with("mlp") && !self.stack.bidirectional
+    }
+
     /// What the model is built from.
     pub(crate) fn built(&self) -> ModelConfig {
         // Three modes, one of them of one value, for formats with a core that has no mode.
@@ -73,7 +78,7 @@ impl Kind {
             gate_activation: self.gate_activation,
             affine: Affine { scale: 1.0 / 127.5, shift: -1.0 },
             mlp_frames: 3,
-            mlp_input_modes: vec![8, 9],
+            mlp_input_modes: if three { vec![2, 4, 9] } else { vec![8, 9] },
             mlp_rank: 2,
             recurrent_dropout: 0.5,
             dense_masks_per_gate: false,
@@ -86,7 +91,7 @@ impl Kind {
     }
 }
 
-/// What the paper's models have not: other formats, stacks, a factorized U; of each what it is called beside its model.
+/// What the paper's models have not: other formats, of the MLP too, stacks, a factorized U; of each what it is called beside its model.
 pub(crate) fn beyond_the_paper() -> Vec<(&'static str, Kind)> {
     let plain = |model| Kind { warm_up_to: 0, ..Kind::of(model) };
     let stack = |layers, bidirectional, readout| Stack { layers, bidirectional, readout };
@@ -101,6 +106,7 @@ pub(crate) fn beyond_the_paper() -> Vec<(&'static str, Kind)> {
         ["tr-gru", "tr-split-gru", "cp-gru", "cp-split-gru", "tucker-gru", "bt-gru", "ht-gru"]
             .map(|model| ("", plain(model)))
             .to_vec();
+    kinds.extend(["tr-mlp", "cp-split-mlp", "ht-mlp"].map(|model| ("", plain(model))));
     kinds.push(("-other", separate("tr-lstm")));
     let budget = FormatSettings { input_weights: 90, blocks: 3, ..FormatSettings::default() };
     kinds.push(("-budget", Kind { formats: budget, ..plain("bt-rnn") }));
