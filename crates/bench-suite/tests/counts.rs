@@ -203,6 +203,9 @@ fn ranks_of_formats_are_settings_and_a_run_without_them_does_not_name_them() {
     let error = load("folder", &["model.ranks.tt=[3]"]).unwrap_err();
     assert!(error.contains("the nearest valid key is \"model.ranks.bt\""), "{error}");
     assert!(load("folder", &["model.blocks=0"]).unwrap_err().contains("must be at least 1"));
+    assert!(load("folder", &["model.blocks=1000000000"]).unwrap_err().contains("must be at most 256"));
+    let error = load("folder", &["model.names=[\"cp-gru\"]", "model.input_weights=44236801"]).unwrap_err();
+    assert!(error.contains("cp-gru has 44236800 in a full matrix: ask for fewer"), "{error}");
 }
 
 #[test]

@@ -184,6 +184,7 @@ fn a_configuration_that_does_not_fit_is_named() {
         ("tt-gru", "\"width\": 4", "\"widht\": 4", "unknown field `widht`"),
         ("tt-gru", "\"fps\": 24", "\"fps\": 0", "frames.fps is 0"),
         ("tt-gru", "\"every\": 1", "\"every\": 0", "frames.every is 0"),
+        ("tt-gru", "\"warm_up_to\": 4", "\"warm_up_to\": 1099511627776", "at most 65536"),
         ("tt-gru", "\"take\"", "\"window\": \"even\", \"take\"", "frames.window is there without"),
         ("tt-gru", "\"b\",", "\"a\",", "class \"a\" is there twice"),
         ("tt-gru", "\"hidden\": 6", "\"hidden\": 7", "output_modes multiply to 6, steps.hidden is 7"),

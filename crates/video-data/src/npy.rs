@@ -169,6 +169,9 @@ fn open(path: &Path) -> Result<(Header, BufReader<File>), String> {
             file.read_exact(&mut rest).map_err(unreadable)?;
             (4, u32::from_le_bytes([low, high, rest[0], rest[1]]) as usize)
         }
+        _ if start.starts_with(MAGIC) && start.len() < 10 => {
+            return Err("truncated within its header".into());
+        }
         _ if start.starts_with(MAGIC) => return Err("a version of .npy that is not known".into()),
         _ => return Err("not a .npy file".into()),
     };
@@ -303,6 +306,7 @@ mod tests {
             (npy(&nested, &[]), "a structure"),
             (promise, "a header of 4294967295 bytes"),
             (npy(&ok, &[])[..30].to_vec(), "truncated within its header"),
+            (npy(&ok, &[])[..8].to_vec(), "truncated within its header"),
             (b"RIFF".to_vec(), "not a .npy file"),
             (Vec::new(), "not a .npy file"),
         ] {

@@ -218,7 +218,11 @@ fn refuse_folder(ExportOptions { source, to, force, .. }: &ExportOptions) -> Res
 pub(crate) fn frames(spec: &Spec, model: &dyn Model) -> Result<Frames> {
     let (data, train) = (&spec.data, &spec.train);
     if spec.has_rows() {
-        bail!("{} reads rows of numbers, and models are used elsewhere on pictures alone", spec.name);
+        bail!(
+            "{} was trained on rows of numbers: model folders, predict and pages take video alone so far; its weights are \
+             in the run's cell",
+            spec.name
+        );
     }
     if train.standardize == "feature" {
         bail!(

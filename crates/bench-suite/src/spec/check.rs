@@ -6,6 +6,8 @@ use crate::record::FINAL;
 
 /// Names of the loaders.
 const LOADERS: [&str; 5] = ["ucf11", "hollywood2", "youtube-celebrities", "folder", "rows"];
+/// Terms of `bt` at most: publications have up to 8.
+const MOST_BLOCKS: usize = 256;
 /// Models that average the pixels of pictures.
 const OF_PICTURES: [&str; 3] = ["stacked-frames", "pooled-gru-small", "pooled-gru"];
 
@@ -177,6 +179,33 @@ impl Spec {
         Err(SpecError::Value { key, value, reason: reason.into() })
     }
 
+    /// Terms and budgets beyond what a full matrix has.
+    fn check_size_of_formats(&self) -> Result<()> {
+        let ModelSpec { names, input_weights, blocks, output_modes, mlp_frames, .. } = &self.model;
+        if *blocks > MOST_BLOCKS {
+            let reason = format!("must be at most {MOST_BLOCKS}");
+            return Err(SpecError::Value { key: "model.blocks", value: blocks.to_string(), reason });
+        }
+        let columns: usize = output_modes.iter().product();
+        for name in names {
+            let times = match name.rsplit_once('-') {
+                Some((format, _)) if format != "tt" && !FORMAT_NAMES.contains(&format) => continue,
+                Some((_, "rnn")) => 1,
+                Some((_, "gru")) => 3,
+                Some((_, "lstm")) => 4,
+                Some((_, "mlp")) => *mlp_frames,
+                _ => continue,
+            };
+            let full = self.features().saturating_mul(columns).saturating_mul(times);
+            if full > 0 && *input_weights > full {
+                let reason = format!("{name} has {full} in a full matrix: ask for fewer");
+                let (key, value) = ("model.input_weights", input_weights.to_string());
+                return Err(SpecError::Value { key, value, reason });
+            }
+        }
+        Ok(())
+    }
+
     fn check_numbers(&self) -> Result<()> {
         let at_least_one = [
             ("model.rank", self.model.rank),
@@ -195,6 +224,7 @@ impl Spec {
                 return Err(SpecError::Value { key, value: "0".into(), reason: "must be at least 1".into() });
             }
         }
+        self.check_size_of_formats()?;
         let shares = [
             ("train.recurrent_dropout", self.train.recurrent_dropout),
             ("train.dense_input_dropout", self.train.dense_input_dropout),

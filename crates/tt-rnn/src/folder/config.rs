@@ -73,6 +73,9 @@ pub struct Frames {
     pub warm_up_to: usize,
 }
 
+/// Steps before a short clip at most: the longest clip of the paper's data has 1,496 frames.
+const LONGEST_WARM_UP: usize = 65_536;
+
 /// Which frames a model sees of a clip that has more than it takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -353,6 +356,9 @@ impl Config {
             if value == 0 {
                 return Err(format!("frames.{key} is 0"));
             }
+        }
+        if frames.warm_up_to > LONGEST_WARM_UP {
+            return Err(format!("frames.warm_up_to is {}: at most {LONGEST_WARM_UP}", frames.warm_up_to));
         }
         if frames.max_frames == 0 && frames.window != FrameWindow::First {
             return Err("frames.window is there without frames.max_frames".into());
