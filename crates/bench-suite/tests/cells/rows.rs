@@ -92,7 +92,7 @@ fn rows_are_learned_and_damaged_files_are_left_out() {
         }
         let output = run.export_command(&cell, &run.dir().join("model")).output().unwrap();
         assert!(!output.status.success());
-        assert!(stderr(&output).contains("reads rows of numbers"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("was trained on rows of numbers"), "{}", stderr(&output));
     }
 }
 
