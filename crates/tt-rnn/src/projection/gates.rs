@@ -1,11 +1,11 @@
 //! A matrix of small cores for all gates, or one of the same shape for each, their cores one after the other.
 
-use super::{Kernel, Memory, ProjectionGradients};
+use super::{Fixed, Kernel, Memory, ProjectionGradients};
 use crate::Result;
 use crate::call::LayerCall;
 use std::fmt::Debug;
-use tt_core::apply::{Fused, Rows, Saved};
-use tt_core::network::{Contracted, SavedRows};
+use tt_core::apply::{FixedCores, Fused, Rows, Saved};
+use tt_core::network::{Contracted, FixedNetwork, SavedRows};
 
 /// A matrix of small cores on the CPU, forward and backward.
 pub(super) trait Cores: Debug {
@@ -31,9 +31,9 @@ pub(super) trait Cores: Debug {
     ) -> tt_core::Result<()>;
 }
 
-/// The methods of that name that a kernel has.
+/// The methods of that name that a kernel has, and the same with cores that stay as they are.
 macro_rules! cores {
-    ($kernel:ty, $saved:ty) => {
+    ($kernel:ty, $saved:ty, $fixed:ty) => {
         impl Cores for $kernel {
             type Saved = $saved;
 
@@ -59,11 +59,31 @@ macro_rules! cores {
                 <$kernel>::backward(self, rows, cores, saved, dout, dcores, dx)
             }
         }
+
+        impl Fixed for $fixed {
+            fn forward(&mut self, row: Rows<'_>, out: &mut [f32]) -> Result<()> {
+                Ok(<$fixed>::forward(self, row, out)?)
+            }
+        }
     };
 }
 
-cores!(Fused, Saved);
-cores!(Contracted, SavedRows);
+cores!(Fused, Saved, FixedCores);
+cores!(Contracted, SavedRows, FixedNetwork);
+
+/// Matrices that stay as they are, one beside the other.
+#[derive(Debug)]
+pub(super) struct Beside<F>(pub(super) Vec<F>);
+
+impl<F: Fixed> Fixed for Beside<F> {
+    fn forward(&mut self, row: Rows<'_>, out: &mut [f32]) -> Result<()> {
+        let width = out.len() / self.0.len();
+        for (matrix, out) in self.0.iter_mut().zip(out.chunks_exact_mut(width)) {
+            matrix.forward(row, out)?;
+        }
+        Ok(())
+    }
+}
 
 /// Matrices of one shape side by side: as many as share the gates.
 #[derive(Debug)]

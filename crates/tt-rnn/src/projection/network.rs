@@ -1,6 +1,6 @@
 //! Any tensor network for all gates, or one per gate, their cores one after the other in the weights.
 
-use super::gates::ByGate;
+use super::gates::{Beside, ByGate};
 use super::{Fixed, Kernel, Matrix, Projection, Weights};
 use crate::call::LayerCall;
 use crate::config::ModelConfig;
@@ -9,8 +9,8 @@ use crate::rates::Kind;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use std::sync::Arc;
-use tt_core::apply::{Affine, Backend, Rows};
-use tt_core::network::{Contracted, FixedNetwork, Format, FormatShape, Modes, ops};
+use tt_core::apply::{Affine, Backend};
+use tt_core::network::{Contracted, Format, FormatShape, Modes, ops};
 use tt_core::rng::stream;
 
 /// A projection in the form of a tensor network.
@@ -128,20 +128,6 @@ impl Projection for NetworkProjection {
         check_size("cores", params * matrices, weights.len())?;
         let networks = weights.chunks_exact(params);
         let networks = networks.map(|cores| Contracted::new(self.shape.network(), self.affine).fixed(cores));
-        Ok(Some(Box::new(FixedNetworks(networks.collect::<tt_core::Result<_>>()?))))
-    }
-}
-
-/// Networks that stay as they are, one beside the other.
-#[derive(Debug)]
-struct FixedNetworks(Vec<FixedNetwork>);
-
-impl Fixed for FixedNetworks {
-    fn forward(&mut self, row: Rows<'_>, out: &mut [f32]) -> Result<()> {
-        let width = out.len() / self.0.len();
-        for (network, out) in self.0.iter_mut().zip(out.chunks_exact_mut(width)) {
-            network.forward(row, out)?;
-        }
-        Ok(())
+        Ok(Some(Box::new(Beside(networks.collect::<tt_core::Result<_>>()?))))
     }
 }

@@ -1,6 +1,6 @@
 //! A Tensor Train for all gates, or one train per gate, their cores one after the other in the weights.
 
-use super::gates::ByGate;
+use super::gates::{Beside, ByGate};
 use super::{Fixed, GateLayout, Kernel, Matrix, Projection, Weights};
 use crate::Result;
 use crate::call::LayerCall;
@@ -9,7 +9,7 @@ use crate::error::check_size;
 use crate::rates::Kind;
 use candle_core::Tensor;
 use std::sync::Arc;
-use tt_core::apply::{Affine, Backend, FixedCores, Fused, Path, Precision, Rows};
+use tt_core::apply::{Affine, Backend, Fused, Path, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_core::{TtOperator, TtShape, init};
@@ -141,20 +141,6 @@ impl Projection for TtProjection {
         let trains = weights.chunks_exact(self.shape.params());
         let path = self.backend.path().unwrap_or(Path::Automatic);
         let trains = trains.map(|cores| Fused::on(&self.shape, self.affine, path).fixed(cores));
-        Ok(Some(Box::new(FixedTrains(trains.collect::<tt_core::Result<_>>()?))))
-    }
-}
-
-/// Trains that stay as they are, one beside the other.
-#[derive(Debug)]
-struct FixedTrains(Vec<FixedCores>);
-
-impl Fixed for FixedTrains {
-    fn forward(&mut self, row: Rows<'_>, out: &mut [f32]) -> Result<()> {
-        let width = out.len() / self.0.len();
-        for (train, out) in self.0.iter_mut().zip(out.chunks_exact_mut(width)) {
-            train.forward(row, out)?;
-        }
-        Ok(())
+        Ok(Some(Box::new(Beside(trains.collect::<tt_core::Result<_>>()?))))
     }
 }
