@@ -94,6 +94,12 @@ impl Repo {
         Ok(())
     }
 
+    /// Builds what decodes and what trains.
+    pub(crate) fn build_all(&self, quiet: bool) -> Result<()> {
+        self.build(&["video-data"], "decoding, links FFmpeg", quiet)?;
+        self.build(&["bench-suite"], "the training engine", quiet)
+    }
+
     /// What to expect of a package's first build.
     fn patience(&self, package: &str) -> &'static str {
         let program = if package == "video-data" { "video-worker" } else { package };

@@ -180,6 +180,9 @@ pub(crate) fn computed(plan: &Plan, clips: &Clips) -> Result<Computed> {
     let program = std::env::current_exe().and_then(|program| crate::files::digest(&program));
     let program = program.context("this program's file cannot be read")?;
     let mut by = plan.code.clone().on(Machine::here(), Some(program));
-    by.versions.insert("libav".to_owned(), clips.libav().to_owned());
+    // Rows of numbers are read without it.
+    if !clips.libav().is_empty() {
+        by.versions.insert("libav".to_owned(), clips.libav().to_owned());
+    }
     Ok(Computed { finished: now_utc(), by })
 }

@@ -58,7 +58,11 @@ pub fn plan(
     };
     let mut cells = Vec::new();
     for model in &spec.model.names {
-        let size = size(&model_config(spec, classes.len())?, model)?;
+        let size = size(&model_config(spec, classes.len())?, model).map_err(|error| SpecError::Model {
+            model: model.clone(),
+            keys: "modes, rank, ranks, input_weights, blocks, tree, backend",
+            reason: format!("{error:#}"),
+        })?;
         for seed in &spec.train.seeds {
             for fold in spec.folds(model) {
                 let split = match frames {

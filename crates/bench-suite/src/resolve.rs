@@ -221,9 +221,9 @@ pub fn built_store(places: &Places, resolved: &Resolved, dataset: Option<&Datase
 }
 
 /// An estimate for clips that are not decoded yet: clips as listed; frames by the paper's mean length for
-/// official datasets, as planned for samples, unknown for others.
-pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Frames<'static> {
-    match (dataset, resolved.render) {
+/// official datasets, as planned for samples, by what headers promise for others.
+pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Result<Frames<'static>> {
+    Ok(match (dataset, resolved.render) {
         (None, Some(layout)) => {
             let clips = sample::plan(layout, SAMPLE_SEED);
             let (num, den) = layout.fps();
@@ -235,15 +235,17 @@ pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Frames<'stati
         (None, None) => Frames::Estimated { classes: Vec::new(), clips: 0, frames: 0 },
         (Some(dataset), _) => {
             let clips = dataset.clips.len();
-            let mean_tenths = match dataset.kind {
-                Kind::Ucf11 => 4_837,
-                Kind::Hollywood2 => 1_392,
-                Kind::YoutubeCelebrities => 399,
-                Kind::Folder | Kind::Rows => 0,
+            let frames = match dataset.kind {
+                Kind::Ucf11 => clips * 4_837 / 10,
+                Kind::Hollywood2 => clips * 1_392 / 10,
+                Kind::YoutubeCelebrities => clips * 399 / 10,
+                Kind::Folder | Kind::Rows => {
+                    import::expected_frames(dataset, &frame_spec(&resolved.spec)?)? as usize
+                }
             };
-            Frames::Estimated { classes: dataset.classes.clone(), clips, frames: clips * mean_tenths / 10 }
+            Frames::Estimated { classes: dataset.classes.clone(), clips, frames }
         }
-    }
+    })
 }
 
 #[cfg(test)]

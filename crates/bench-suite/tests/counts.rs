@@ -287,6 +287,15 @@ fn wrong_specifications_say_what_is_right() {
             vec!["model.input_modes=[8,20,20,17]"],
             "must multiply to 57600 (160 x 120 x 3), but their product is 54400",
         ),
+        (vec!["model.mlp_frames=0"], "model.mlp_frames = 0: must be at least 1"),
+        (
+            vec!["model.output_modes=[]", "model.input_modes=[]"],
+            "model.output_modes = []: one number or more",
+        ),
+        (
+            vec!["model.input_weights=3360", "model.ranks.tr=[3, 3, 4, 3]"],
+            "model.ranks = tr: model.input_weights decides the ranks",
+        ),
         (vec!["model.recurrent=tt"], "model.recurrent_rank = 0: must be at least 1"),
         (vec!["model.recurrent_rank=4"], "set model.recurrent to its format, or leave it out"),
         (vec!["model.recurrent=t", "model.recurrent_rank=4"], "did you mean \"tt\"?"),

@@ -256,8 +256,17 @@ fn build(
     state.writer.finish(info, extra.collect())
 }
 
-/// Estimates the size of the store from the headers of a few clips.
-fn check_space(clips: &[ClipRef], spec: &FrameSpec, dir: &Path, decoder: &mut Decoder) -> Result<()> {
+/// Frames that the clips of a dataset will have, by the headers of a few of them.
+///
+/// # Errors
+/// [`Error::Worker`] where no worker can be started.
+pub fn expected_frames(dataset: &Dataset, spec: &FrameSpec) -> Result<u64> {
+    let mut decoder = Decoder::new(&worker_for(spec, None)?, Limits::default());
+    promised(&dataset.clips, spec, &mut decoder)
+}
+
+/// Frames that headers promise: those to a byte of a few clips, times all bytes.
+fn promised(clips: &[ClipRef], spec: &FrameSpec, decoder: &mut Decoder) -> Result<u64> {
     let size = |clip: &ClipRef| std::fs::metadata(&clip.path).map_or(0, |meta| meta.len());
     let mut frames_per_byte = Vec::new();
     for clip in clips.iter().step_by(clips.len().div_ceil(PROBED).max(1)) {
@@ -267,8 +276,12 @@ fn check_space(clips: &[ClipRef], spec: &FrameSpec, dir: &Path, decoder: &mut De
         }
     }
     let all: u64 = clips.iter().map(size).sum();
-    let frames = all as f64 * median(frames_per_byte);
-    let need_bytes = (frames * spec.frame_bytes() as f64) as u64 + SPARE_BYTES;
+    Ok((all as f64 * median(frames_per_byte)) as u64)
+}
+
+/// Refuses to begin a store for which there is no room.
+fn check_space(clips: &[ClipRef], spec: &FrameSpec, dir: &Path, decoder: &mut Decoder) -> Result<()> {
+    let need_bytes = promised(clips, spec, decoder)? * spec.frame_bytes() as u64 + SPARE_BYTES;
     let free_bytes = store::free_bytes(dir)?;
     if need_bytes > free_bytes {
         return Err(Error::Space { path: dir.to_path_buf(), need_bytes, free_bytes });

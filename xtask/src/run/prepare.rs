@@ -23,8 +23,7 @@ pub(crate) fn prepared(
     eprintln!("{}", chosen.data);
     let flags = selection.flags(&chosen.name)?;
     packages::ensure(install)?;
-    repo.build(&["video-data"], "decoding, links FFmpeg", verbosity.quiet)?;
-    repo.build(&["bench-suite"], "the training engine", verbosity.quiet)?;
+    repo.build_all(verbosity.quiet)?;
     engine::prepare(repo, &flags, verbosity, interrupt)?;
     let mut plan = interrupt.explain(engine::plan(repo, &flags, false, verbosity))?;
     cheapest_first(&mut plan.cells);

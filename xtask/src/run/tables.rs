@@ -73,7 +73,7 @@ impl<'a> Tables<'a> {
         const SHOWN: usize = 10;
         let Self { repo, plan, dir, .. } = self;
         for clip in plan.left_out.iter().take(SHOWN) {
-            eprintln!("left out: {} ({})", clip.clip.escape_debug(), clip.reason.escape_debug());
+            eprintln!("left out: {} ({})", clip.clip, clip.reason);
         }
         if plan.left_out.len() > SHOWN {
             eprintln!("left out: {} more, all named in run.toml", plan.left_out.len() - SHOWN);

@@ -62,8 +62,7 @@ impl<'a> Trials<'a> {
             experiments::check(repo, experiment, selection)?;
         }
         packages::ensure(install)?;
-        repo.build(&["video-data"], "decoding, links FFmpeg", verbosity.quiet)?;
-        repo.build(&["bench-suite"], "the training engine", verbosity.quiet)?;
+        repo.build_all(verbosity.quiet)?;
         Ok(Self {
             repo,
             experiment,

@@ -50,8 +50,7 @@ pub(crate) fn compare(repo: &Repo, args: &Compare) -> Result<()> {
     }
     check_writable(&results)?;
     packages::ensure(args.install)?;
-    repo.build(&["video-data"], "decoding, links FFmpeg", quiet)?;
-    repo.build(&["bench-suite"], "the training engine", quiet)?;
+    repo.build_all(quiet)?;
     let interrupt = Interrupt::install()?;
     let mut rows = Vec::new();
     let mut plans = Vec::new();

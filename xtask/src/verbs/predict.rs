@@ -41,8 +41,7 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
         );
     }
     packages::require()?;
-    repo.build(&["video-data"], "decoding, links FFmpeg", true)?;
-    repo.build(&["bench-suite"], "the training engine", true)?;
+    repo.build_all(true)?;
     let mut command = engine::on(repo, "predict", args.device, Verbosity::default())?;
     command.arg("--model").arg(&model).args(["--top", &args.top.to_string()]);
     if args.json {

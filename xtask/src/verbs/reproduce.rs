@@ -32,7 +32,7 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
     if args.dry_run {
         let chosen = experiments::check(repo, &args.experiment, selection)?;
         eprintln!("{}", chosen.data);
-        repo.build(&["bench-suite"], "the training engine", args.verbosity.quiet)?;
+        repo.build_all(args.verbosity.quiet)?;
         let plan = engine::plan(repo, &selection.flags(&chosen.name)?, true, args.verbosity)?;
         summary::print(&plan, args.jobs)?;
         if args.batch.on.is_some() {

@@ -43,22 +43,27 @@ impl Spec {
         nearest_or("train.standardize", &self.train.standardize, &["none", "all", "feature"])?;
         nearest_or("train.lr_rule", &self.train.lr_rule, &["fan-in", "single"])?;
         self.check_rows()?;
+        self.check_numbers()?;
         self.check_modes()?;
         self.check_window()?;
         self.check_padding()?;
-        self.check_recurrent()?;
-        self.check_numbers()
+        self.check_recurrent()
     }
 
     /// Takes what the files of rows hold.
     ///
     /// # Errors
-    /// Rows of another size than `data.width` asks for, and settings that do not fit them.
+    /// Rows of another size or other numbers than `data.width` and `data.element` ask for, and settings that do not fit them.
     pub fn adopt_rows(&mut self, width: usize, element: &str) -> Result<()> {
         let asked = self.data.width;
         if asked != 0 && asked != width {
             let reason = format!("most files have rows of {width} numbers; 0 takes what they have");
             return Err(SpecError::Value { key: "data.width", value: asked.to_string(), reason });
+        }
+        let asked = &self.data.element;
+        if !asked.is_empty() && asked != element {
+            let reason = format!("most files hold {element}: leave it out");
+            return Err(SpecError::Value { key: "data.element", value: asked.clone(), reason });
         }
         self.data.width = width;
         element.clone_into(&mut self.data.element);
@@ -181,7 +186,13 @@ impl Spec {
 
     /// Terms and budgets beyond what a full matrix has.
     fn check_size_of_formats(&self) -> Result<()> {
-        let ModelSpec { names, input_weights, blocks, output_modes, mlp_frames, .. } = &self.model;
+        let ModelSpec { names, input_weights, blocks, ranks, output_modes, mlp_frames, .. } = &self.model;
+        if *input_weights > 0 && !ranks.is_empty() {
+            let reason =
+                "model.input_weights decides the ranks of every format: leave one of the two out".into();
+            let value = ranks.keys().cloned().collect::<Vec<_>>().join(", ");
+            return Err(SpecError::Value { key: "model.ranks", value, reason });
+        }
         if *blocks > MOST_BLOCKS {
             let reason = format!("must be at most {MOST_BLOCKS}");
             return Err(SpecError::Value { key: "model.blocks", value: blocks.to_string(), reason });
@@ -213,12 +224,17 @@ impl Spec {
             ("model.blocks", self.model.blocks),
             ("model.dense_hidden", self.model.dense_hidden),
             ("model.layers", self.model.layers),
-            ("model.output_modes", self.model.output_modes.iter().product()),
+            ("model.mlp_frames", self.model.mlp_frames),
             ("data.fps", self.data.fps as usize),
             ("data.every", self.data.every),
             ("train.batch", self.train.batch),
             ("train.eval_every", self.train.eval_every),
         ];
+        if self.model.output_modes.is_empty() || self.model.output_modes.contains(&0) {
+            let reason = "one number or more, each at least 1: their product is the number of units".into();
+            let (key, value) = ("model.output_modes", format!("{:?}", self.model.output_modes));
+            return Err(SpecError::Value { key, value, reason });
+        }
         for (key, value) in at_least_one {
             if value == 0 {
                 return Err(SpecError::Value { key, value: "0".into(), reason: "must be at least 1".into() });

@@ -51,6 +51,16 @@ pub enum SpecError {
         /// Why not, and what would be right.
         reason: String,
     },
+    /// Keys of `[model]` of which one model cannot be built, or not on this machine.
+    #[error("{model} cannot be built of [model] ({keys}): {reason}")]
+    Model {
+        /// The model's name.
+        model: String,
+        /// Keys that decide its shape, and what computes it.
+        keys: &'static str,
+        /// What the model says.
+        reason: String,
+    },
 }
 
 /// Result of this module.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use video_data::datasets::scan;
-use video_data::import::ensure_store;
+use video_data::import::{ensure_store, expected_frames};
 use video_data::rate::Rate;
 use video_data::sample::{self, Layout, SampleInfo};
 use video_data::{Error, FrameSpec, Store, split};
@@ -35,6 +35,8 @@ fn samples_are_read_back_like_real_data() {
         let store = ensure_store(&dataset, &spec, dir.path(), &options(2), &|_| {}).unwrap();
         assert_eq!((store.clips().len(), store.left_out().len()), (info.clips, 0));
         assert_eq!(store.info().sample, Some(info.note));
+        let ratio = expected_frames(&dataset, &spec).unwrap() as f64 / store.info().frames as f64;
+        assert!((0.7..1.4).contains(&ratio), "headers of a few clips promise {ratio:.2} of what there is");
         assert!(
             store.clips().iter().all(|clip| (12..=24).contains(&clip.frames)),
             "one or two seconds at 12 fps, or all of the short clips' frames"

@@ -63,8 +63,7 @@ impl Root {
 /// Does what was asked for.
 pub(crate) fn stress(repo: &Repo, args: &StressArguments) -> Result<()> {
     packages::ensure(args.install)?;
-    repo.build(&["video-data"], "decoding, links FFmpeg", false)?;
-    repo.build(&["bench-suite"], "the training engine", false)?;
+    repo.build_all(false)?;
     match &args.what {
         Stress::Resume(options) => resume(repo, options),
         Stress::Clips(options) => clips(repo, options),

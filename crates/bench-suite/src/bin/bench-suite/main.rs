@@ -434,7 +434,7 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
             plan(&resolved.spec, &resolved, &clips.store_name(), &Frames::Known(&clips), on)?
         }
         None if selection.dry_run => {
-            let frames = bench_suite::resolve::estimate(&resolved, dataset.as_ref());
+            let frames = bench_suite::resolve::estimate(&resolved, dataset.as_ref())?;
             plan(&resolved.spec, &resolved, "", &frames, on)?
         }
         None => anyhow::bail!("the clips are not decoded yet: run `bench-suite prepare` first"),

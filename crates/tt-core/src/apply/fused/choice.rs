@@ -49,7 +49,8 @@ impl Path {
 
 /// What the environment variable names.
 fn named() -> Result<Option<Path>> {
-    let Some(name) = std::env::var_os(Path::VARIABLE) else { return Ok(None) };
+    let name = std::env::var_os(Path::VARIABLE).filter(|name| !name.is_empty());
+    let Some(name) = name else { return Ok(None) };
     let name = name.to_string_lossy();
     if name == "f32" {
         return Ok(Some(Path::F32));
