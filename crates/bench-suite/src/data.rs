@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tt_core::rng::stream;
 use tt_rnn::models::FrameChoice;
 use video_data::batch::{
-    Batch, BatchLoader, Pick, Sampling, Spare, Standard, Values, Window, even_frames, random_frames,
+    Batch, BatchLoader, Form, Pick, Sampling, Spare, Values, Window, even_frames, random_frames,
 };
 use video_data::split;
 use video_data::store::Store;
@@ -119,15 +119,9 @@ impl Clips {
         self.store.dir().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Batches of clips in this order, read ahead into `spare` memory; `pick` selects the frames of each clip.
-    pub fn batches(
-        &self,
-        order: &[usize],
-        pick: &FramePick<'_>,
-        spare: Spare,
-        standard: Option<Arc<Standard>>,
-    ) -> BatchLoader {
-        BatchLoader::new(Arc::clone(&self.store), self.picks(order, pick), BATCHES_AHEAD, spare, standard)
+    /// Batches of clips in this order and form, read ahead into `spare` memory; `pick` selects the frames of each clip.
+    pub fn batches(&self, order: &[usize], pick: &FramePick<'_>, spare: Spare, form: Form) -> BatchLoader {
+        BatchLoader::new(Arc::clone(&self.store), self.picks(order, pick), BATCHES_AHEAD, spare, form)
     }
 
     /// The content of each batch.
@@ -212,11 +206,21 @@ impl Clips {
         self.store.frames(clip)
     }
 
+    /// The memory that all frames lie in.
+    pub(crate) fn memory(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
+    }
+
+    /// Whether the numbers of frames are bytes.
+    pub(crate) fn are_bytes(&self) -> bool {
+        self.store.frame_bytes() == self.features()
+    }
+
     /// All stored frames of a clip: T, and the numbers `[T, M]`, standardized where that is asked for.
-    pub(crate) fn values(&self, clip: usize, standard: Option<&Standard>) -> (usize, Values) {
+    pub(crate) fn values(&self, clip: usize, form: &Form) -> (usize, Values) {
         let length = self.store.clips()[clip].frames;
         let mut batch = Batch::default();
-        batch.fill(&self.store, &[Pick { clip, frames: (0..length as u32).collect() }], standard);
+        batch.fill(&self.store, &[Pick { clip, frames: (0..length as u32).collect() }], form);
         (length, batch.frames)
     }
 

@@ -129,7 +129,7 @@ impl Trained {
             return Ok(Prediction { clip: name, frames: 0, classes: Vec::new(), error: refused });
         }
         let (rows, frames) = self.sample(bytes)?;
-        let packed = PackedFrames { rows, lengths: vec![frames] };
+        let packed = PackedFrames::new(rows, vec![frames]);
         let logits = self.model.logits(&packed, Mode::Evaluate)?;
         let Some(scores) = probabilities(&logits, self.multi_label)?.pop() else {
             bail!("the model gave no scores");

@@ -42,7 +42,8 @@ pub struct CellRecord {
     pub saturated_gates: Option<f64>,
     /// Share of the training time spent waiting for frames, since the last interruption.
     pub frames_wait: Option<f64>,
-    /// What the system did meanwhile, without the first epoch; none in old records and where there is one epoch only.
+    /// What the system did while it was trained (not evaluated), without the first epoch; none in old records and where
+    /// there is one epoch only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<SystemUse>,
     /// What the numbers of frames were brought to; none where `train.standardize` says none.

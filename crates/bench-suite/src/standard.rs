@@ -5,7 +5,7 @@ use crate::record::StandardRecord;
 use crate::spec::Spec;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
-use video_data::batch::{Standard, Values};
+use video_data::batch::{Form, Standard, Values};
 use video_data::digest;
 
 /// A deviation below this share of the mean is rounding: the number is constant.
@@ -31,13 +31,13 @@ impl Fitted {
         };
         let (mut sums, mut count) = (vec![0.0; size], 0_usize);
         for clip in train {
-            count += visit(&clips.values(*clip, None).1, &mut sums, |sum, value| *sum += value);
+            count += visit(&clips.values(*clip, &Form::Numbers).1, &mut sums, |sum, value| *sum += value);
         }
         let mean: Vec<f64> = sums.iter().map(|sum| sum / count as f64).collect();
         let mut pairs: Vec<(f64, f64)> = mean.iter().map(|mean| (*mean, 0.0)).collect();
         for clip in train {
             let square = |(mean, sum): &mut (f64, f64), value: f64| *sum += (value - *mean).powi(2);
-            visit(&clips.values(*clip, None).1, &mut pairs, square);
+            visit(&clips.values(*clip, &Form::Numbers).1, &mut pairs, square);
         }
         let deviation = |(mean, sum): &(f64, f64)| {
             let deviation = (sum / count as f64).sqrt();

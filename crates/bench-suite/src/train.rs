@@ -83,6 +83,8 @@ struct Run<'a> {
     /// Time spent training, and how much of it waiting for frames.
     trained: Duration,
     waited: Duration,
+    /// What the system did in the training parts of epochs after the first, and their steps.
+    system: (SystemWork, usize),
 }
 
 /// Trains to the final epoch, resuming from a checkpoint if there is one.
@@ -110,8 +112,10 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
     let multi_label = cell.clips.multi_label();
     let (trained, waited) = (Duration::ZERO, Duration::ZERO);
     let of_batches = standard.as_ref().and_then(Fitted::of_batches);
-    let feed = Feed::new(cell.clips, &[cell.train, cell.test], cell.device, of_batches)?;
-    let run = Run { cell, feed: &feed, model, optimizer, classes, multi_label, trained, waited };
+    let wanted = [cell.train, cell.test];
+    let feed = Feed::new(cell.clips, &wanted, cell.device, of_batches, model.reads_stored())?;
+    let system = (SystemWork::default(), 0);
+    let run = Run { cell, feed: &feed, model, optimizer, classes, multi_label, trained, waited, system };
     Ok(Outcome { standard, ..run.run()? })
 }
 
@@ -134,7 +138,6 @@ impl Run<'_> {
         let started = Instant::now();
         let first = progress.curve.len();
         let settled = self.cell.spec.train.settled;
-        let mut warm = None;
         while progress.curve.len() < epochs && !has_settled(&losses(&progress.curve), settled) {
             self.epoch(&mut progress, &snapshot, &mut last_save)?;
             let done = progress.curve.len();
@@ -143,17 +146,11 @@ impl Run<'_> {
             if let Some(point) = progress.curve.last() {
                 events.epoch(point).with_context(written)?;
             }
-            // The first epoch takes the memory that all others use again.
-            warm.get_or_insert_with(|| (SystemWork::so_far(), progress.curve.len()));
         }
-        let steps = self.cell.train.len().div_ceil(self.cell.spec.train.batch);
-        let system = warm.filter(|(_, first)| *first < progress.curve.len()).map(|(before, first)| {
-            let work = SystemWork::so_far().since(before);
-            let steps = (progress.curve.len() - first) * steps;
-            SystemUse {
-                page_faults_per_step: work.page_faults as f64 / steps as f64,
-                share: work.system_share(),
-            }
+        let (work, steps) = self.system;
+        let system = (steps > 0).then(|| SystemUse {
+            page_faults_per_step: work.page_faults as f64 / steps as f64,
+            share: work.system_share(),
         });
         events.finish().with_context(written)?;
         let probabilities = self.evaluate(&progress, &snapshot)?;
@@ -192,6 +189,7 @@ impl Run<'_> {
         let pick = FramePick { choice: self.model.frames(), drawn: Some((self.cell.seed, &frames)) };
         let mut pass = self.feed.pass(&order[done..], &pick);
         let (started, before) = (Instant::now(), progress.wall_s);
+        let (system, first_step) = (SystemWork::so_far(), progress.step);
         while let Some((frames, clips)) = pass.next()? {
             let mut masks = stream(self.cell.seed, &format!("{}/step{}", name("masks"), progress.step));
             let logits = self.model.logits(&frames, Mode::Train(&mut masks))?;
@@ -217,6 +215,11 @@ impl Run<'_> {
         let labels: Vec<Vec<usize>> =
             order.iter().map(|clip| self.cell.clips.labels(*clip).to_vec()).collect();
         progress.wall_s = before + started.elapsed().as_secs_f64();
+        // The first epoch of a process takes the memory that all others use again.
+        if !self.trained.is_zero() {
+            self.system.0 += SystemWork::so_far().since(system);
+            self.system.1 += progress.step - first_step;
+        }
         self.trained += started.elapsed();
         self.waited += pass.waited();
         let train_loss = progress.loss_sum / order.len() as f64;

@@ -30,7 +30,7 @@ pub fn peak_rss_bytes() -> u64 {
 }
 
 /// What the system did for this process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct SystemWork {
     /// Pages given or mapped without reading a disk, each some 0.25 to 1 µs of the system's time.
     pub page_faults: u64,
@@ -65,6 +65,14 @@ impl SystemWork {
     /// The system's share of the CPU time.
     pub fn system_share(self) -> f64 {
         self.system_s / (self.system_s + self.user_s)
+    }
+}
+
+impl std::ops::AddAssign for SystemWork {
+    fn add_assign(&mut self, other: Self) {
+        self.page_faults += other.page_faults;
+        self.system_s += other.system_s;
+        self.user_s += other.user_s;
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Storage, Tensor};
 
-use crate::apply::{Affine, Backend, Fused, Path, Precision, Rows, Saved, check, halves, ops, reference};
+use crate::apply::{
+    Affine, Backend, Fused, Path, Precision, Row, Rows, Saved, check, halves, ops, reference,
+};
 use crate::simd::Pool;
 use crate::{Error, Result, TtShape};
 
@@ -111,19 +113,24 @@ impl Drop for Op {
 
 impl Op {
     /// The reference backend's input in f64, after the affine map.
-    fn mapped(&self, rows: Rows) -> Vec<f64> {
+    fn mapped(&self, rows: Rows) -> Result<Vec<f64>> {
         let affine = self.layer.affine;
         let map = |p: f64| f64::from(affine.scale) * p + f64::from(affine.shift);
-        match rows {
-            Rows::U8(values) => values.iter().map(|&p| map(f64::from(p))).collect(),
-            Rows::F32(values) => values.iter().map(|&p| map(f64::from(p))).collect(),
+        let width = self.layer.shape.in_features();
+        let mut all = Vec::with_capacity(rows.len());
+        for at in 0..rows.count(width)? {
+            match rows.row(at, width) {
+                Row::U8(values) => all.extend(values.iter().map(|&p| map(f64::from(p)))),
+                Row::F32(values) => all.extend(values.iter().map(|&p| map(f64::from(p)))),
+            }
         }
+        Ok(all)
     }
 
     fn forward(&self, rows: Rows, cores: &[f32]) -> Result<Vec<f32>> {
         let shape = &self.layer.shape;
         if self.layer.backend == Backend::Reference {
-            return Ok(narrow(&reference::forward(shape, &self.mapped(rows), &wide(cores))?));
+            return Ok(narrow(&reference::forward(shape, &self.mapped(rows)?, &wide(cores))?));
         }
         let mut out = vec![0.0; rows.len() / shape.in_features() * shape.out_features()];
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +140,7 @@ impl Op {
 
     fn backward(&self, rows: Rows, cores: &[f32], dout: &[f32]) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
         if self.layer.backend == Backend::Reference {
-            let x = self.mapped(rows);
+            let x = self.mapped(rows)?;
             let grads = reference::backward(&self.layer.shape, &x, &wide(cores), &wide(dout))?;
             let scale = f64::from(self.layer.affine.scale);
             let dx: Vec<f64> = grads.x.iter().map(|v| scale * v).collect();

@@ -4,7 +4,7 @@
 use candle_core::{Device, Tensor, Var};
 use proptest::prelude::*;
 use rand::RngExt;
-use tt_core::apply::{Affine, Fused, Isa, Rows, Saved, ops, reference};
+use tt_core::apply::{Affine, Apart, Fused, Isa, Rows, Saved, ops, reference};
 use tt_core::{TtShape, rng};
 
 /// Numbers of one comparison.
@@ -33,6 +33,7 @@ impl Case {
         match rows {
             Rows::U8(values) => values.iter().map(|&p| map(f64::from(p))).collect(),
             Rows::F32(values) => values.iter().map(|&p| map(f64::from(p))).collect(),
+            Rows::Apart(_) => unreachable!("cases hold their rows together"),
         }
     }
 }
@@ -74,6 +75,7 @@ fn against_reference(case: &Case, isa: Isa, u8_input: bool) {
     let bound_x: Vec<f64> = match rows {
         Rows::U8(values) => values.iter().map(|&p| f64::from(p)).collect(),
         Rows::F32(values) => values.iter().map(|&p| f64::from(p).abs()).collect(),
+        Rows::Apart(_) => unreachable!("rows are chosen above"),
     };
     let affine = case.affine;
     let bound_x: Vec<f64> =
@@ -121,6 +123,25 @@ fn against_reference(case: &Case, isa: Isa, u8_input: bool) {
     let mut alone = vec![f32::NAN; dcores.len()];
     fused.backward(rows, &case.cores, &saved, &case.dout, &mut alone, None).unwrap();
     assert_eq!(alone, dcores, "{what}: asking for dx changes nothing");
+
+    if u8_input {
+        let (memory, starts) = scattered(&case.u8_rows, shape.in_features());
+        let rows = Rows::Apart(Apart::new(&memory, &starts, shape.in_features()).unwrap());
+        let (mut dcores_apart, mut dx_apart) = (alone, vec![f32::NAN; dx.len()]);
+        plain.fill(f32::NAN);
+        dcores_apart.fill(f32::NAN);
+        fused.forward(rows, &case.cores, &mut plain, Some(&mut saved)).unwrap();
+        fused
+            .backward(rows, &case.cores, &saved, &case.dout, &mut dcores_apart, Some(&mut dx_apart))
+            .unwrap();
+        assert!(plain == out && dcores_apart == dcores && dx_apart == dx, "{what}: rows that lie apart");
+    }
+}
+
+/// The same rows in reverse order with gaps, and where each begins.
+fn scattered(rows: &[u8], width: usize) -> (Vec<u8>, Vec<usize>) {
+    let memory = rows.chunks_exact(width).rev().flat_map(|row| [&[7; 3], row].concat()).collect();
+    (memory, (0..rows.len() / width).rev().map(|at| at * (width + 3) + 3).collect())
 }
 
 /// Shapes where loops degenerate: one core, rank 1, modes 1, primes, unequal ranks, many cores.
@@ -302,7 +323,7 @@ fn wrong_sizes_are_refused() {
     assert!(fused.backward(rows, &case.cores, &saved, &case.dout[1..], &mut dcores, None).is_err());
     assert!(fused.backward(rows, &case.cores, &saved, &case.dout, &mut dcores[1..], None).is_err());
     assert!(fused.backward(rows, &case.cores, &saved, &case.dout, &mut dcores, Some(&mut [0.0])).is_err());
-    let one = rows.range(0, shape.in_features());
+    let one = rows.rows(0, 1, shape.in_features());
     assert!(fused.backward(one, &case.cores, &saved, &case.dout[..12], &mut dcores, None).is_err());
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Once;
 
 use rand::RngExt;
-use tt_core::apply::{Affine, Fused, Path, Rows, Saved, Unit};
+use tt_core::apply::{Affine, Apart, Fused, Path, Rows, Saved, Unit};
 use tt_core::{TtShape, rng};
 
 /// Units that this machine has; it says aloud which ones it has not.
@@ -57,6 +57,17 @@ impl Case {
         let mut alone = vec![f32::NAN; out.len()];
         fused.forward(rows, &self.cores, &mut alone, None).unwrap();
         assert_eq!(bits(&alone), bits(&out), "saving changes nothing");
+        // The rows in reverse order with gaps.
+        let width = self.shape.in_features();
+        let memory: Vec<u8> =
+            self.x.chunks_exact(width).rev().flat_map(|row| [&[9; 3], row].concat()).collect();
+        let starts: Vec<usize> = (0..self.rows()).rev().map(|at| at * (width + 3) + 3).collect();
+        let rows = Rows::Apart(Apart::new(&memory, &starts, width).unwrap());
+        let mut dcores_apart = vec![f32::NAN; dcores.len()];
+        fused.forward(rows, &self.cores, &mut alone, Some(&mut saved)).unwrap();
+        fused.backward(rows, &self.cores, &saved, &self.dout, &mut dcores_apart, None).unwrap();
+        assert_eq!(bits(&alone), bits(&out), "rows that lie apart");
+        assert_eq!(bits(&dcores_apart), bits(&dcores), "rows that lie apart");
         [out, dcores]
     }
 

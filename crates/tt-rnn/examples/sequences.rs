@@ -35,7 +35,7 @@ fn draw(count: usize, random: &mut Stream) -> Result<(PackedFrames, Tensor)> {
     }
     let count = lengths.iter().sum::<usize>();
     let rows = Tensor::from_vec(rows, (count, FEATURES), &Device::Cpu)?;
-    Ok((PackedFrames { rows, lengths }, Tensor::new(classes, &Device::Cpu)?))
+    Ok((PackedFrames::new(rows, lengths), Tensor::new(classes, &Device::Cpu)?))
 }
 
 fn main() -> Result<()> {

@@ -195,8 +195,7 @@ impl Dense {
 
     /// n, after checking every size.
     fn check(&self, rows: Rows<'_>, mask: Option<&InputMask<'_>>, w: usize, out: usize) -> Result<usize> {
-        let n = rows.len() / self.features;
-        check_size("rows", n * self.features, rows.len())?;
+        let n = rows.count(self.features)?;
         check_size("dense weights", self.features * self.outputs, w)?;
         check_size("projected rows", n * self.outputs, out)?;
         if let Some(mask) = mask {

@@ -12,6 +12,7 @@ mod config;
 pub mod dense;
 mod error;
 pub mod folder;
+pub mod frames;
 pub mod layer;
 pub mod models;
 pub mod onnx;

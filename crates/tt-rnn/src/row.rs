@@ -5,7 +5,7 @@
 
 #![expect(unsafe_code, reason = "vectors over slices whose lengths are checked where a product is made")]
 
-use tt_core::apply::{Affine, Rows};
+use tt_core::apply::{Affine, Row};
 use tt_core::simd::{Kernel, Simd};
 
 /// Rows of the matrix at once: so many reads for each read and write of the sum.
@@ -14,7 +14,7 @@ const AT_ONCE: usize = 8;
 /// `out += (scale · row + shift) · W`, of some columns of `W`.
 #[derive(Debug)]
 pub(crate) struct RowProduct<'a> {
-    row: Rows<'a>,
+    row: Row<'a>,
     affine: Affine,
     /// From the first of the columns on.
     matrix: &'a [f32],
@@ -29,7 +29,7 @@ impl<'a> RowProduct<'a> {
     /// # Panics
     /// If the matrix has fewer rows than the row has numbers, or fewer columns.
     pub(crate) fn new(
-        (row, affine): (Rows<'a>, Affine),
+        (row, affine): (Row<'a>, Affine),
         (matrix, width): (&'a [f32], usize),
         first: usize,
         out: &'a mut [f32],
@@ -43,7 +43,7 @@ impl<'a> RowProduct<'a> {
 
     /// The product with numbers as they are.
     pub(crate) fn of(row: &'a [f32], matrix: (&'a [f32], usize), first: usize, out: &'a mut [f32]) -> Self {
-        Self::new((Rows::F32(row), Affine::IDENTITY), matrix, first, out)
+        Self::new((Row::F32(row), Affine::IDENTITY), matrix, first, out)
     }
 
     /// Adds `R` rows of the matrix, the first of them `from`. Loops and no closures: a closure would be compiled without the
@@ -57,8 +57,8 @@ impl<'a> RowProduct<'a> {
             let mut factors = [S::splat(0.0); R];
             for (r, factor) in factors.iter_mut().enumerate() {
                 let value = match self.row {
-                    Rows::F32(row) => row[from + r],
-                    Rows::U8(row) => f32::from(row[from + r]),
+                    Row::F32(row) => row[from + r],
+                    Row::U8(row) => f32::from(row[from + r]),
                 };
                 *factor = S::splat(value * scale + shift);
             }
@@ -127,7 +127,7 @@ mod tests {
                 assert_eq!(out, expected, "{}", isa.name());
                 let affine = Affine { scale: 2.0, shift: -3.0 };
                 out.fill(1.0);
-                isa.run(RowProduct::new((Rows::U8(&bytes), affine), (&matrix, width), first, &mut out));
+                isa.run(RowProduct::new((Row::U8(&bytes), affine), (&matrix, width), first, &mut out));
                 assert_eq!(out, expected, "{}", isa.name());
             }
         }

@@ -61,7 +61,7 @@ fn pixels(lengths: &[usize]) -> Vec<u8> {
 
 fn packed(lengths: &[usize]) -> PackedFrames {
     let rows = Tensor::from_vec(pixels(lengths), ((), FEATURES), &Device::Cpu).unwrap();
-    PackedFrames { rows, lengths: lengths.to_vec() }
+    PackedFrames::new(rows, lengths.to_vec())
 }
 
 fn named(model: &dyn Model, name: &str) -> Parameter {
@@ -173,7 +173,7 @@ fn a_pooled_gru_is_a_gru_on_averages() {
             .map(|v| v as f32)
             .collect();
         let rows = Tensor::from_vec(rows, ((), cells), &Device::Cpu).unwrap();
-        let averaged = PackedFrames { rows, lengths: lengths.to_vec() };
+        let averaged = PackedFrames::new(rows, lengths.to_vec());
         let run = |model: &dyn Model, frames: &PackedFrames| {
             let logits = model.logits(frames, Mode::Train(&mut stream(0, "masks"))).unwrap();
             let grads = logits.sqr().unwrap().sum_all().unwrap().backward().unwrap();

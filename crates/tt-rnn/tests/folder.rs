@@ -25,7 +25,7 @@ fn a_model_is_read_back_bit_for_bit() {
         assert_eq!(trained.config.format, format, "{name}");
         let count = if name.ends_with("mlp") { 3 } else { 2 };
         let rows = Tensor::from_vec(clip(count, 0), (count, 24), &Device::Cpu).unwrap();
-        let packed = PackedFrames { rows, lengths: vec![count] };
+        let packed = PackedFrames::new(rows, vec![count]);
         let logits = |model: &dyn Model| {
             model.logits(&packed, Mode::Evaluate).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };

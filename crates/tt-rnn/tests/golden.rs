@@ -136,7 +136,7 @@ fn twenty_steps_of_training_follow_pytorch() {
             let at = step % batches.len();
             let rows = Tensor::from_slice(batches[at], (17, 24), &Device::Cpu).unwrap();
             let labels = Tensor::from_slice(&labels[at * 4..][..4], 4, &Device::Cpu).unwrap();
-            let frames = PackedFrames { rows, lengths: lengths.clone() };
+            let frames = PackedFrames::new(rows, lengths.clone());
             let mut masks = tt_core::rng::stream(0, "none are drawn");
             let logits = model.logits(&frames, Mode::Train(&mut masks)).unwrap();
             let loss = candle_nn::loss::cross_entropy(&logits, &labels).unwrap();

@@ -3,14 +3,17 @@
 
 use candle_core::{DType, Device, Tensor};
 use rand::RngExt;
+use std::sync::Arc;
 use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
+use tt_rnn::frames::StoredRows;
 use tt_rnn::models::{
-    FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, RecurrentForm, Stack, find,
+    FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, Readout, RecurrentForm,
+    Stack, find,
 };
-use tt_rnn::parameters::Optimizer;
+use tt_rnn::parameters::{Optimizer, Parameter};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::{RateRule, Rates};
 use tt_rnn::recurrence::GateActivation;
@@ -51,7 +54,7 @@ fn clips(lengths: &[usize], features: usize, seed: u64) -> PackedFrames {
     let rows: usize = lengths.iter().sum();
     let pixels: Vec<u8> = (0..rows * features).map(|_| rng.random()).collect();
     let rows = Tensor::from_vec(pixels, (rows, features), &Device::Cpu).unwrap();
-    PackedFrames { rows, lengths: lengths.to_vec() }
+    PackedFrames::new(rows, lengths.to_vec())
 }
 
 fn lengths_for(model: &dyn Model) -> Vec<usize> {
@@ -85,6 +88,78 @@ fn every_model_overfits_one_batch() {
         }
         assert!(last < 0.05 && first > 0.5, "{}: loss {first} -> {last}", entry.name);
     }
+}
+
+/// The rows of a tensor, last first and with gaps, as a store may have them.
+fn stored(rows: &Tensor) -> StoredRows {
+    let (count, width) = rows.dims2().unwrap();
+    let memory: Vec<u8> = rows
+        .to_vec2()
+        .unwrap()
+        .into_iter()
+        .rev()
+        .flat_map(|row: Vec<u8>| [row, vec![255; 5]])
+        .flatten()
+        .collect();
+    let starts = (0..count).rev().map(|at| at * (width + 5)).collect();
+    StoredRows::new(Arc::new(memory), starts, width).unwrap()
+}
+
+/// Bit for bit: scores, gradients of all parameters, saturated gates.
+#[test]
+fn stored_frames_are_frames() {
+    let paper = ModelConfig {
+        recurrent_dropout: 0.2,
+        dense_masks_per_gate: true,
+        dense_input_dropout: 0.3,
+        warm_up_to: 6,
+        ..small()
+    };
+    let dropped = ModelConfig { tt_input_dropout: 0.3, ..small() };
+    let stack = Stack { layers: 2, bidirectional: true, readout: Readout::Mean };
+    let stacked = ModelConfig { stack, ..small() };
+    let ops = ModelConfig { backend: Backend::Ops, ..small() };
+    for entry in MODELS {
+        for config in [&small(), &paper, &dropped, &stacked, &ops] {
+            let Ok(model) = entry.build(config, &Device::Cpu, 7) else { continue };
+            let frames = clips(&lengths_for(model.as_ref()), 24, 3);
+            let lengths = frames.lengths.clone();
+            let stored = PackedFrames::new(stored(&frames.rows.tensor().unwrap()), lengths);
+            let run = |frames: &PackedFrames| {
+                let logits = model.logits(frames, Mode::Train(&mut stream(0, "masks"))).unwrap();
+                let grads = logits.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                let gradient = |parameter: Parameter| match &parameter.sink {
+                    Some(sink) => sink.take(<[f32]>::to_vec).unwrap(),
+                    None => flat(grads.get(&parameter.var).unwrap()),
+                };
+                let gradients: Vec<Vec<f32>> = model.parameters().into_iter().map(gradient).collect();
+                let logits = [logits, model.logits(frames, Mode::Evaluate).unwrap()];
+                (logits.map(|logits| flat(&logits)), gradients, model.saturated_gates(frames).unwrap())
+            };
+            assert_eq!(run(&stored), run(&frames), "{} {config:?}", entry.name);
+        }
+    }
+    assert!(StoredRows::new(Arc::new(vec![0; 48]), vec![24, 25], 24).is_err());
+    let (model, one) = (build("tt-gru", &small()), StoredRows::new(Arc::new(vec![0; 48]), vec![1], 23));
+    assert!(model.logits(&PackedFrames::new(one.unwrap(), vec![1]), Mode::Evaluate).is_err());
+}
+
+/// Kernels read frames where they lie; candle's operators, controls and masks of features take a copy.
+#[test]
+fn models_say_whether_they_read_stored_frames() {
+    let reads = |name: &str, config: &ModelConfig| build(name, config).reads_stored();
+    for name in ["gru", "lstm", "rnn", "tt-gru", "tt-lstm", "tt-rnn", "ht-gru", "projected-gru"] {
+        assert!(reads(name, &small()), "{name}");
+    }
+    for name in ["tt-mlp", "mean-frame", "stacked-frames", "pooled-gru"] {
+        assert!(!reads(name, &small()), "{name}");
+    }
+    assert!(!reads("tt-gru", &ModelConfig { backend: Backend::Ops, ..small() }));
+    assert!(!reads("tt-gru", &ModelConfig { tt_input_dropout: 0.1, ..small() }));
+}
+
+fn flat(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 #[test]
@@ -191,10 +266,8 @@ fn a_clip_does_not_depend_on_its_batch() {
         let model = build(name, &small());
         let together = clips(&[4, 6], 24, 4);
         let both = model.logits(&together, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap();
-        let second = PackedFrames {
-            rows: together.rows.narrow(0, 4, 6).unwrap().contiguous().unwrap(),
-            lengths: vec![6],
-        };
+        let second = together.rows.tensor().unwrap().narrow(0, 4, 6).unwrap().contiguous().unwrap();
+        let second = PackedFrames::new(second, vec![6]);
         let alone = model.logits(&second, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap();
         for (a, b) in both[1].iter().zip(&alone[0]) {
             assert!((a - b).abs() < 1e-5, "{name}: {a} {b}");
@@ -223,8 +296,7 @@ fn wrong_batches_are_refused_by_name() {
     let text = model.logits(&clips(&[2, 3], 24, 6), Mode::Evaluate).unwrap_err().to_string();
     assert!(text.contains("TT-MLP takes 3 frames"), "{text}");
     let model = build("gru", &small());
-    let empty =
-        PackedFrames { rows: Tensor::zeros((0, 24), DType::U8, &Device::Cpu).unwrap(), lengths: vec![] };
+    let empty = PackedFrames::new(Tensor::zeros((0, 24), DType::U8, &Device::Cpu).unwrap(), vec![]);
     assert!(model.logits(&empty, Mode::Evaluate).is_err());
     assert!(find("tt-gpu").unwrap_err().to_string().contains("tt-gru"));
 }

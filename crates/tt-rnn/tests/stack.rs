@@ -45,7 +45,7 @@ fn pixels(lengths: &[usize]) -> Vec<u8> {
 
 fn clips(lengths: &[usize]) -> PackedFrames {
     let rows = Tensor::from_vec(pixels(lengths), ((), FEATURES), &Device::Cpu).unwrap();
-    PackedFrames { rows, lengths: lengths.to_vec() }
+    PackedFrames::new(rows, lengths.to_vec())
 }
 
 fn values(tensor: &Tensor) -> Vec<f32> {
@@ -332,8 +332,8 @@ fn a_clip_does_not_depend_on_its_batch() {
         let model = build("tt-gru", &config(Stack { readout, ..ALL }));
         let together = clips(&LENGTHS);
         let all = model.logits(&together, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap();
-        let rows = together.rows.narrow(0, 5, 7).unwrap().contiguous().unwrap();
-        let alone = PackedFrames { rows, lengths: vec![7] };
+        let rows = together.rows.tensor().unwrap().narrow(0, 5, 7).unwrap().contiguous().unwrap();
+        let alone = PackedFrames::new(rows, vec![7]);
         let alone = model.logits(&alone, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap();
         for (a, b) in all[2].iter().zip(&alone[0]) {
             assert!((a - b).abs() < 1e-5, "{readout}: {a} {b}");

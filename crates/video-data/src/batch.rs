@@ -1,5 +1,6 @@
 //! Batches of packed frames, read ahead of training on a separate thread.
 
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -131,11 +132,25 @@ pub struct Standard {
     pub scale: Vec<f32>,
 }
 
+/// What a batch holds of its frames.
+#[derive(Debug, Clone, Default)]
+pub enum Form {
+    /// Their numbers.
+    #[default]
+    Numbers,
+    /// Their numbers, each brought to a mean and a deviation.
+    Standardized(Arc<Standard>),
+    /// Where they lie in a store of pictures or bytes, whose pages are in memory by then.
+    Stored,
+}
+
 /// A batch of B clips.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
-    /// Packed frames `[sum T_b, M]`: one clip after the other, no padding.
+    /// Packed frames `[sum T_b, M]`: one clip after the other, no padding. None where they stay in the store.
     pub frames: Values,
+    /// Where each frame begins in the memory of the store, `[sum T_b]`, if they stay there.
+    pub starts: Vec<usize>,
     /// Frames of each clip, `[B]`.
     pub lengths: Vec<usize>,
     /// Labels of each clip, `[B]` lists of class indices.
@@ -145,55 +160,68 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Copies the frames of `picks` out of the store, standardized where that is asked for, into the buffers this batch
-    /// already has.
+    /// Brings the frames of `picks` into this form, in the buffers this batch already has.
     ///
     /// # Panics
-    /// When a pick names a clip or a frame that is not there.
-    pub fn fill(&mut self, store: &Store, picks: &[Pick], standard: Option<&Standard>) {
+    /// When a pick names a clip or a frame that is not there, or floats are to stay in the store.
+    pub fn fill(&mut self, store: &Store, picks: &[Pick], form: &Form) {
         self.lengths.clear();
         self.labels.clear();
         self.clips.clear();
+        self.starts.clear();
         for pick in picks {
             self.lengths.push(pick.frames.len());
             self.labels.push(store.clips()[pick.clip].labels.clone());
             self.clips.push(pick.clip);
         }
         let count = store.info().spec.numbers() * self.lengths.iter().sum::<usize>();
-        let runs = picks.iter().flat_map(|pick| runs(store, pick));
+        let memory = store.as_ref();
+        let parts = picks.iter().flat_map(|pick| runs(store, pick)).map(|run| &memory[run]);
         let before = std::mem::take(&mut self.frames);
-        self.frames = match (store.info().spec.content, standard) {
-            (Content::Floats, standard) => {
+        self.frames = match (form, store.info().spec.content) {
+            (Form::Stored, content) => {
+                assert!(content != Content::Floats, "floats are read into numbers, which alignment needs");
+                for pick in picks {
+                    runs(store, pick).for_each(|run| store.fetch(run));
+                    let start = |frame: &u32| store.start(pick.clip, *frame as usize);
+                    self.starts.extend(pick.frames.iter().map(start));
+                }
+                Values::default()
+            }
+            (form, Content::Floats) => {
                 let mut values = before.floats(count);
-                for run in runs {
-                    let run = run.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four));
-                    match standard {
-                        None => values.extend(run),
-                        Some(standard) => values.extend(standard.of(run)),
+                for part in parts {
+                    let part = part.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four));
+                    match form {
+                        Form::Standardized(standard) => values.extend(standard.of(part)),
+                        _ => values.extend(part),
                     }
                 }
                 Values::Floats(values)
             }
-            (_, Some(standard)) => {
+            (Form::Standardized(standard), _) => {
                 let mut values = before.floats(count);
-                runs.for_each(|run| values.extend(standard.of(run.iter().map(|byte| f32::from(*byte)))));
+                parts.for_each(|part| values.extend(standard.of(part.iter().map(|byte| f32::from(*byte)))));
                 Values::Floats(values)
             }
-            (_, None) => {
+            (Form::Numbers, _) => {
                 let mut values = before.bytes(count);
-                runs.for_each(|run| values.extend_from_slice(run));
+                parts.for_each(|part| values.extend_from_slice(part));
                 Values::Bytes(values)
             }
         };
     }
 }
 
-/// The frames of a pick, as bytes of the store; neighbours together.
-fn runs<'a>(store: &'a Store, pick: &'a Pick) -> impl Iterator<Item = &'a [u8]> {
-    let (frames, m) = (store.frames(pick.clip), store.frame_bytes());
+/// The frames of a pick, as ranges of the store's memory; neighbours together.
+fn runs<'a>(store: &'a Store, pick: &'a Pick) -> impl Iterator<Item = Range<usize>> + 'a {
+    assert!(
+        pick.frames.iter().all(|frame| (*frame as usize) < store.clips()[pick.clip].frames),
+        "a frame that the clip does not have"
+    );
     pick.frames.chunk_by(|frame, next| frame + 1 == *next).map(move |run| {
-        let first = run[0] as usize;
-        &frames[first * m..(first + run.len()) * m]
+        let start = store.start(pick.clip, run[0] as usize);
+        start..start + run.len() * store.frame_bytes()
     })
 }
 
@@ -253,18 +281,16 @@ pub struct BatchLoader {
 
 impl BatchLoader {
     /// Starts to read `plan`, one list of picks per batch, in that order, into the memory of `spare` batches.
-    pub fn new(
-        store: Arc<Store>,
-        plan: Vec<Vec<Pick>>,
-        ahead: usize,
-        spare: Spare,
-        standard: Option<Arc<Standard>>,
-    ) -> Self {
+    pub fn new(store: Arc<Store>, plan: Vec<Vec<Pick>>, ahead: usize, spare: Spare, form: Form) -> Self {
         let (send, batches) = sync_channel(ahead);
         let thread = std::thread::spawn(move || {
-            for picks in plan {
+            for (at, picks) in plan.iter().enumerate() {
+                // The disk reads the batch after this one meanwhile.
+                for pick in plan.get(at + 1).into_iter().flatten() {
+                    runs(&store, pick).for_each(|run| store.ask_for(run));
+                }
                 let mut batch = spare.take();
-                batch.fill(&store, &picks, standard.as_deref());
+                batch.fill(&store, picks, &form);
                 if let Err(unsent) = send.send(batch) {
                     return spare.give(unsent.0);
                 }

@@ -5,7 +5,7 @@
 
 use super::case::{Case, Matrix, Sizes, Values};
 use crate::places::write;
-use crate::usage::{cpu_s, current_rss_bytes, peak_rss_bytes};
+use crate::usage::{SystemWork, cpu_s, current_rss_bytes, peak_rss_bytes};
 use anyhow::{Context, Result};
 use clap::Args;
 use rand::{Rng, RngExt};
@@ -73,6 +73,8 @@ struct Row {
     bandwidth_gbs: f64,
     base_rss_bytes: u64,
     peak_rss_bytes: u64,
+    page_faults: f64,
+    system_share: f64,
 }
 
 fn cases(rounds: usize) -> Vec<CaseSpec> {
@@ -143,14 +145,15 @@ pub fn kernels(options: &KernelOptions) -> Result<()> {
         for row in serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Row>() {
             let row = row?;
             tracing::info!(
-                "{name}, {} thread(s), {}: {:.1} ms, {:.1} us a frame, {:.2} x floor, {:.0} % of peak, {} MB over base",
+                "{name}, {} thread(s), {}: {:.1} ms, {:.1} us a frame, {:.2} x floor, {:.0} % of peak, {} MB over base, {:.0} page faults",
                 row.threads,
                 row.phase,
                 row.ms_min,
                 row.us_per_frame,
                 row.floor_ratio,
                 100.0 * row.peak_share,
-                row.peak_rss_bytes.saturating_sub(row.base_rss_bytes) >> 20
+                row.peak_rss_bytes.saturating_sub(row.base_rss_bytes) >> 20,
+                row.page_faults
             );
             writer.serialize(row)?;
         }
@@ -248,12 +251,13 @@ fn one(spec: &CaseSpec) -> Result<()> {
     ];
     for (phase, macs_per_frame, passes, run) in phases {
         run()?;
-        let mut times = Vec::new();
+        let (mut times, before) = (Vec::with_capacity(spec.rounds), SystemWork::so_far());
         for _ in 0..spec.rounds {
             let (wall, cpu) = (Instant::now(), cpu_s());
             run()?;
             times.push(if spec.threads == 1 { cpu_s() - cpu } else { wall.elapsed().as_secs_f64() });
         }
+        let system = SystemWork::so_far().since(before);
         times.sort_by(f64::total_cmp);
         let fastest = times.first().copied().context("at least one round")?;
         let frames = (spec.batch * spec.frames) as f64;
@@ -280,6 +284,8 @@ fn one(spec: &CaseSpec) -> Result<()> {
             bandwidth_gbs: spec.bandwidth_gbs,
             base_rss_bytes: base,
             peak_rss_bytes: peak_rss_bytes(),
+            page_faults: system.page_faults as f64 / spec.rounds as f64,
+            system_share: system.system_share(),
         };
         print(&format!("{}\n", serde_json::to_string(&row)?));
     }

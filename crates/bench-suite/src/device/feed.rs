@@ -1,5 +1,5 @@
 //! Batches on a device: from its own memory if all frames fit, otherwise read ahead, and copied where the device's
-//! memory is not the CPU's.
+//! memory is not the CPU's, or the model cannot read them where they are stored.
 
 use super::open::Opened;
 use crate::data::{Clips, FramePick};
@@ -9,8 +9,9 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tt_rnn::frames::StoredRows;
 use tt_rnn::models::PackedFrames;
-use video_data::batch::{Batch, BatchLoader, Pick, Spare, Standard, Values};
+use video_data::batch::{Batch, BatchLoader, Form, Pick, Spare, Standard, Values};
 
 /// The frames of some clips, and how they get to the device.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct Feed<'a> {
     /// u8 `[T, M]` by clip, if all of them stay on the device.
     resident: Option<HashMap<usize, Tensor>>,
     spare: Spare,
-    standard: Option<Arc<Standard>>,
+    form: Form,
     #[cfg(feature = "cuda")]
     uploader: std::cell::RefCell<Option<super::cuda::Uploader>>,
 }
@@ -35,6 +36,8 @@ pub struct Pass<'a> {
 #[derive(Debug)]
 enum Source {
     Resident(std::vec::IntoIter<Vec<Pick>>),
+    /// Read ahead, and by reference.
+    Stored(BatchLoader),
     /// Read ahead into memory that the tensors of the CPU take over; the last batch, whose frames the model has.
     Lent(BatchLoader, Option<(Tensor, Batch)>),
     /// Read ahead and copied; the batch on its way.
@@ -67,7 +70,7 @@ impl InplaceOp1 for TakeBack {
 
 impl<'a> Feed<'a> {
     /// A feed of the clips in `wanted`, whose frames, standardized where that is asked for, are copied to the device once
-    /// if they fit.
+    /// if they fit. With `reads_stored` the model takes bytes where they lie.
     ///
     /// # Errors
     /// A failed copy.
@@ -76,13 +79,19 @@ impl<'a> Feed<'a> {
         wanted: &[&[usize]],
         opened: &Opened,
         standard: Option<Standard>,
+        reads_stored: bool,
     ) -> Result<Self> {
         let bytes: u64 =
             wanted.iter().copied().flatten().map(|clip| clips.frames_of(*clip).len() as u64).sum();
         // Bytes become floats.
         let bytes = if standard.is_some() { 4 * bytes } else { bytes };
+        let form = match standard {
+            Some(standard) => Form::Standardized(Arc::new(standard)),
+            None if reads_stored && opened.device.is_cpu() && clips.are_bytes() => Form::Stored,
+            None => Form::Numbers,
+        };
         let resident = if bytes <= opened.room_for_frames() {
-            Some(upload(clips, wanted, &opened.device, standard.as_ref())?)
+            Some(upload(clips, wanted, &opened.device, &form)?)
         } else {
             None
         };
@@ -90,7 +99,7 @@ impl<'a> Feed<'a> {
             clips,
             device: opened.device.clone(),
             spare: Spare::default(),
-            standard: standard.map(Arc::new),
+            form,
             #[cfg(feature = "cuda")]
             uploader: std::cell::RefCell::new(if resident.is_none() { opened.uploader()? } else { None }),
             resident,
@@ -104,9 +113,11 @@ impl<'a> Feed<'a> {
 
     /// The batches of these clips in this order.
     pub fn pass(&self, order: &[usize], pick: &FramePick<'_>) -> Pass<'_> {
-        let batches = || self.clips.batches(order, pick, self.spare.clone(), self.standard.clone());
+        let batches = || self.clips.batches(order, pick, self.spare.clone(), self.form.clone());
         let source = if self.resident.is_some() {
             Source::Resident(self.clips.picks(order, pick).into_iter())
+        } else if matches!(self.form, Form::Stored) {
+            Source::Stored(batches())
         } else if self.device.is_cpu() {
             Source::Lent(batches(), None)
         } else {
@@ -124,14 +135,14 @@ impl<'a> Feed<'a> {
         if let (Some(uploader), Values::Bytes(frames)) = (self.uploader.borrow_mut().as_mut(), &batch.frames)
         {
             let rows = uploader.upload(frames, features)?;
-            return Ok(Ready { frames: PackedFrames { rows, lengths }, clips });
+            return Ok(Ready { frames: PackedFrames::new(rows, lengths), clips });
         }
         let shape = (rows, features);
         let rows = match &batch.frames {
             Values::Bytes(bytes) => Tensor::from_slice(bytes, shape, &self.device)?,
             Values::Floats(floats) => Tensor::from_slice(floats, shape, &self.device)?,
         };
-        Ok(Ready { frames: PackedFrames { rows, lengths }, clips })
+        Ok(Ready { frames: PackedFrames::new(rows, lengths), clips })
     }
 }
 
@@ -154,7 +165,13 @@ impl Pass<'_> {
                 let lengths = parts.iter().map(|part| part.dim(0)).collect::<candle_core::Result<_>>()?;
                 let rows = Tensor::cat(&parts, 0)?; // [sum T_b, M]
                 let clips = picks.iter().map(|pick| pick.clip).collect();
-                Ok(Some((PackedFrames { rows, lengths }, clips)))
+                Ok(Some((PackedFrames::new(rows, lengths), clips)))
+            }
+            Source::Stored(loader) => {
+                let Some(batch) = loader.next() else { return Ok(None) };
+                let Batch { starts, lengths, clips, .. } = batch;
+                let rows = StoredRows::new(self.feed.clips.memory(), starts, self.feed.clips.features())?;
+                Ok(Some((PackedFrames::new(rows, lengths), clips)))
             }
             Source::Lent(loader, lent) => {
                 if let Some((rows, mut batch)) = lent.take() {
@@ -168,7 +185,7 @@ impl Pass<'_> {
                 let shape = (lengths.iter().sum::<usize>(), self.feed.clips.features());
                 let rows = tensor(std::mem::take(&mut batch.frames), shape, &self.feed.device)?;
                 *lent = Some((rows.clone(), batch));
-                Ok(Some((PackedFrames { rows, lengths }, clips)))
+                Ok(Some((PackedFrames::new(rows, lengths), clips)))
             }
             Source::Copied(loader, ready) => {
                 let mut read = || -> Result<Option<Ready>> {
@@ -194,7 +211,7 @@ impl Pass<'_> {
     pub fn waited(&self) -> Duration {
         match &self.source {
             Source::Resident(_) => Duration::ZERO,
-            Source::Lent(loader, _) | Source::Copied(loader, _) => loader.waited(),
+            Source::Stored(loader) | Source::Lent(loader, _) | Source::Copied(loader, _) => loader.waited(),
         }
     }
 }
@@ -210,10 +227,10 @@ fn upload(
     clips: &Clips,
     wanted: &[&[usize]],
     device: &Device,
-    standard: Option<&Standard>,
+    form: &Form,
 ) -> Result<HashMap<usize, Tensor>> {
     let one = |clip: &usize| -> Result<(usize, Tensor)> {
-        let (frames, values) = clips.values(*clip, standard);
+        let (frames, values) = clips.values(*clip, form);
         Ok((*clip, tensor(values, (frames, clips.features()), device)?))
     };
     wanted.iter().copied().flatten().map(one).collect()

@@ -9,10 +9,13 @@ pub mod halves;
 #[cfg(feature = "candle")]
 pub mod ops;
 pub mod reference;
+mod rows;
 
 #[doc(inline)]
 pub use crate::precision::Precision;
 pub use fused::{FixedCores, Fused, Isa, Path, Saved, Unit};
+pub(crate) use rows::ByteRows;
+pub use rows::{Apart, Row, Rows};
 
 /// Which implementation of the TT layer runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,39 +76,6 @@ impl std::str::FromStr for Backend {
 impl std::fmt::Display for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(Self::ALL.into_iter().find(|(_, backend)| backend == self).map_or("", |(name, _)| name))
-    }
-}
-
-/// A batch of input rows `[n, M]`, row-major.
-#[derive(Debug, Clone, Copy)]
-pub enum Rows<'a> {
-    /// Pixels 0 to 255.
-    U8(&'a [u8]),
-    /// Any numbers.
-    F32(&'a [f32]),
-}
-
-impl<'a> Rows<'a> {
-    /// Numbers in all rows together.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::U8(values) => values.len(),
-            Self::F32(values) => values.len(),
-        }
-    }
-
-    /// Whether there is no number at all.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The numbers from `start` on, `len` of them.
-    #[must_use]
-    pub fn range(&self, start: usize, len: usize) -> Rows<'a> {
-        match self {
-            Self::U8(values) => Self::U8(&values[start..start + len]),
-            Self::F32(values) => Self::F32(&values[start..start + len]),
-        }
     }
 }
 

@@ -41,13 +41,13 @@ impl Bytes {
         &self.lines[pair * each..][..each]
     }
 
-    /// Takes rows of `depth` bytes.
-    pub(crate) fn take_rows(&mut self, x: &[u8], depth: usize) {
-        self.resize(x.len() / depth, depth);
+    /// Takes so many rows of `depth` bytes.
+    pub(crate) fn take_rows<'a>(&mut self, count: usize, depth: usize, x: impl Fn(usize) -> &'a [u8]) {
+        self.resize(count, depth);
         let steps = self.steps();
-        for (row, from) in x.chunks_exact(depth).enumerate() {
+        for row in 0..count {
             let lines = &mut self.lines[row / ROWS * steps * ROWS + row % ROWS..];
-            let (whole, rest) = from.as_chunks::<STEP>();
+            let (whole, rest) = x(row).as_chunks::<STEP>();
             for (line, from) in lines.iter_mut().step_by(ROWS).zip(whole) {
                 line.0 = *from;
             }
@@ -57,24 +57,25 @@ impl Bytes {
         }
     }
 
-    /// Takes the columns of rows of `width` bytes.
-    pub(crate) fn take_columns(&mut self, x: &[u8], width: usize) {
-        let count = x.len() / width;
+    /// Takes the columns of so many rows of `width` bytes.
+    pub(crate) fn take_columns<'a>(&mut self, count: usize, width: usize, x: impl Fn(usize) -> &'a [u8]) {
         self.resize(width, count);
         let steps = self.steps();
-        for (block, rows) in x.chunks(16 * width).enumerate() {
+        for block in 0..count.div_ceil(16) {
             let (step, at) = (block / 4, block % 4 * 16);
+            let rows: [&[u8]; 16] =
+                std::array::from_fn(|row| if 16 * block + row < count { x(16 * block + row) } else { &[] });
             for first in (0..width).step_by(16) {
                 let lines = &mut self.lines[(first / ROWS * steps + step) * ROWS + first % ROWS..][..16];
-                if rows.len() == 16 * width && first + 16 <= width {
+                if 16 * (block + 1) <= count && first + 16 <= width {
                     let from: [[u8; 16]; 16] = std::array::from_fn(|row| {
-                        *rows[row * width + first..].as_chunks().0.first().unwrap_or(&[0; 16])
+                        *rows[row][first..].as_chunks().0.first().unwrap_or(&[0; 16])
                     });
                     for (line, column) in lines.iter_mut().zip(transposed(from)) {
                         line.0[at..at + 16].copy_from_slice(&column);
                     }
                 } else {
-                    for (row, from) in rows.chunks_exact(width).enumerate() {
+                    for (row, from) in rows.iter().take(count - 16 * block).enumerate() {
                         for (line, byte) in lines.iter_mut().zip(&from[first..]) {
                             line.0[at + row] = *byte;
                         }
@@ -127,7 +128,8 @@ mod tests {
         let mut bytes = Bytes::default();
         for (count, width) in [(1, 1), (33, 70), (80, 64), (47, 129), (16, 16), (160, 40)] {
             let x: Vec<u8> = (0..count * width).map(|at| (at * at / 7 + at) as u8).collect();
-            bytes.take_rows(&x, width);
+            let row = |at: usize| &x[at * width..][..width];
+            bytes.take_rows(count, width, row);
             assert_eq!((bytes.pairs(), bytes.steps()), (count.div_ceil(32), width.div_ceil(64)));
             let find = |bytes: &Bytes, row: usize, at: usize| {
                 bytes.pair(row / 32)[at / 64 * 32 + row % 32].0[at % 64]
@@ -135,7 +137,7 @@ mod tests {
             for (at, byte) in x.iter().enumerate() {
                 assert_eq!(find(&bytes, at / width, at % width), *byte, "{count} {width} {at}");
             }
-            bytes.take_columns(&x, width);
+            bytes.take_columns(count, width, row);
             assert_eq!((bytes.pairs(), bytes.steps()), (width.div_ceil(32), count.div_ceil(64)));
             for (at, byte) in x.iter().enumerate() {
                 assert_eq!(find(&bytes, at % width, at / width), *byte, "{count} {width} {at} column");

@@ -3,14 +3,14 @@
 use super::axes::SLACK;
 use super::run::{Contracted, Prepared, Running, Workspace};
 use super::step::Contraction;
-use crate::apply::Rows;
+use crate::apply::Row;
 use crate::simd::Buffer;
 
 impl Contracted {
     /// The backward pass of a row: adds to the gradients of what it met.
     pub(super) fn row_back(
         &self,
-        row: Rows,
+        row: Row,
         prepared: &Prepared,
         (saved, dout): (&[f32], &[f32]),
         (gradient, places): (&mut [f32], &[usize]),

@@ -35,7 +35,8 @@ impl FixedNetwork {
         let Self { network, prepared, running } = self;
         check("a row", row.len(), network.inputs)?;
         check("output", out.len(), network.outputs)?;
-        network.through(row, network.steps.len(), prepared, running);
+        row.count(network.inputs)?;
+        network.through(row.row(0, network.inputs), network.steps.len(), prepared, running);
         network.gather(running, out);
         Ok(())
     }

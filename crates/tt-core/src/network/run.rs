@@ -15,7 +15,7 @@ use super::step::Contraction;
 use super::{Core, Network};
 use crate::Result;
 use crate::apply::fused::item_rows;
-use crate::apply::{Affine, Rows, check, row_count};
+use crate::apply::{Affine, Row, Rows, check};
 use crate::simd::{Buffer, Isa, Kernel, Pool, Simd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -89,7 +89,7 @@ pub(super) struct Running {
 
 /// A row as numbers.
 struct Convert<'a> {
-    row: Rows<'a>,
+    row: Row<'a>,
     affine: Affine,
     to: &'a mut [f32],
 }
@@ -106,16 +106,16 @@ impl Kernel for Convert<'_> {
             let (factor, term) = (S::splat(scale), S::splat(shift));
             for k in (0..whole).step_by(S::LANES) {
                 let values = match self.row {
-                    Rows::U8(bytes) => S::load_u8(bytes.as_ptr().add(k)),
-                    Rows::F32(values) => S::load(values.as_ptr().add(k)),
+                    Row::U8(bytes) => S::load_u8(bytes.as_ptr().add(k)),
+                    Row::F32(values) => S::load(values.as_ptr().add(k)),
                 };
                 S::store(self.to.as_mut_ptr().add(k), S::fma(values, factor, term));
             }
         }
         for k in whole..self.row.len() {
             self.to[k] = match self.row {
-                Rows::U8(bytes) => f32::from(bytes[k]),
-                Rows::F32(values) => values[k],
+                Row::U8(bytes) => f32::from(bytes[k]),
+                Row::F32(values) => values[k],
             }
             .mul_add(scale, shift);
         }
@@ -224,7 +224,7 @@ impl Contracted {
     }
 
     /// A row through the first `steps` steps; fewer than are sliced leave it as numbers.
-    pub(super) fn through(&self, row: Rows, steps: usize, prepared: &Prepared, running: &mut Running) {
+    pub(super) fn through(&self, row: Row, steps: usize, prepared: &Prepared, running: &mut Running) {
         running.row.resize(self.inputs + SLACK);
         self.isa.run(Convert { row, affine: self.affine, to: &mut running.row });
         running.tensors.resize_with(self.steps.len(), Buffer::default);
@@ -283,14 +283,14 @@ impl Contracted {
         out: &mut [f32],
         saved: Option<&mut SavedRows>,
     ) -> Result<()> {
-        let n = row_count(rows.len(), self.inputs)?;
+        let n = rows.count(self.inputs)?;
         check("cores", cores.len(), self.params)?;
         check("output", out.len(), n * self.outputs)?;
         let (item, (first, kept)) = (item_rows(n), self.kept);
         let one = |prepared: &Prepared, index: usize, out: &mut [f32], mut saved: Option<&mut [f32]>| {
             self.workspaces.with(|work| {
                 for (k, out) in out.chunks_exact_mut(self.outputs).enumerate() {
-                    let row = rows.range((index * item + k) * self.inputs, self.inputs);
+                    let row = rows.row(index * item + k, self.inputs);
                     let Workspace { running, .. } = &mut *work;
                     running.whole = first.min(self.sliced.saturating_sub(1));
                     self.through(row, self.steps.len(), prepared, running);
@@ -354,7 +354,7 @@ impl Contracted {
         dcores: &mut [f32],
         dx: Option<&mut [f32]>,
     ) -> Result<()> {
-        let n = row_count(rows.len(), self.inputs)?;
+        let n = rows.count(self.inputs)?;
         check("cores", cores.len(), self.params)?;
         check("output gradient", dout.len(), n * self.outputs)?;
         check("core gradient", dcores.len(), self.params)?;
@@ -373,7 +373,7 @@ impl Contracted {
                     gradient.fill(0.0);
                     self.workspaces.with(|work| {
                         for k in index * item..n.min((index + 1) * item) {
-                            let row = rows.range(k * self.inputs, self.inputs);
+                            let row = rows.row(k, self.inputs);
                             let saved = &saved.tensors[k * self.kept.1..][..self.kept.1];
                             let dout = &dout[k * self.outputs..][..self.outputs];
                             let first = index * item;

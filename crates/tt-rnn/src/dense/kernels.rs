@@ -4,7 +4,7 @@
 
 use super::{Dense, FEATURES, InputMask};
 use std::ops::Range;
-use tt_core::apply::{Affine, Rows};
+use tt_core::apply::{Affine, Row, Rows};
 use tt_core::simd::product::{Operands, pack_row, prefetch, product};
 use tt_core::simd::{Buffer, Kernel, Simd};
 
@@ -39,18 +39,13 @@ impl Source<'_> {
     #[inline(always)]
     unsafe fn read<S: Simd>(&self, row: usize, from: usize, mask: Option<&[f32]>, out: &mut [f32]) {
         let Dense { features, affine, .. } = *self.dense;
-        let start = row * features + from;
         let count = out.len();
-        match self.rows {
-            Rows::F32(rows) if affine == Affine::IDENTITY => {
-                out.copy_from_slice(&rows[start..start + count]);
-            }
-            Rows::F32(rows) => {
-                let rows = &rows[start..start + count];
+        match self.rows.row(row, features).range(from, count) {
+            Row::F32(rows) if affine == Affine::IDENTITY => out.copy_from_slice(rows),
+            Row::F32(rows) => {
                 out.iter_mut().zip(rows).for_each(|(out, p)| *out = *p * affine.scale + affine.shift);
             }
-            Rows::U8(frames) => {
-                let frames = &frames[start..start + count];
+            Row::U8(frames) => {
                 let whole = count - count % S::LANES;
                 for j in (0..whole).step_by(S::LANES) {
                     // SAFETY: `j + LANES <= count`, the length of both slices.
@@ -73,13 +68,13 @@ impl Source<'_> {
     /// Asks for `count` features of a row.
     #[inline(always)]
     unsafe fn prefetch<S: Simd>(&self, row: usize, from: usize, count: usize) {
-        let start = row * self.dense.features + from;
+        let row = self.rows.row(row, self.dense.features);
         for j in (0..count).step_by(64) {
             // SAFETY: a hint, which faults on no address.
             unsafe {
-                match self.rows {
-                    Rows::U8(frames) => S::prefetch(frames.as_ptr().wrapping_add(start + j)),
-                    Rows::F32(rows) => prefetch::<S>(rows.as_ptr().wrapping_add(start + j), 64),
+                match row {
+                    Row::U8(frames) => S::prefetch(frames.as_ptr().wrapping_add(from + j)),
+                    Row::F32(rows) => prefetch::<S>(rows.as_ptr().wrapping_add(from + j), 64),
                 }
             }
         }

@@ -149,7 +149,7 @@ impl Trained {
             return Err(Error::Size { what: "frames of a clip", expected: n * bytes, found: frames.len() });
         }
         let rows = Tensor::from_slice(frames, (count, bytes), &self.device)?;
-        let logits = self.model.logits(&PackedFrames { rows, lengths: vec![count] }, Mode::Evaluate)?;
+        let logits = self.model.logits(&PackedFrames::new(rows, vec![count]), Mode::Evaluate)?;
         Ok(probabilities(&logits, self.config.multi_label)?.swap_remove(0))
     }
 }

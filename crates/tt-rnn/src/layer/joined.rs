@@ -1,7 +1,8 @@
-//! The two operators of the CPU: the recurrence alone, and with a projection before it.
+//! The operators of the CPU: the recurrence alone, and with a projection before it, of a tensor or of stored rows.
 
 use super::{StepKernels, Workspace};
 use crate::call::LayerCall;
+use crate::frames::StoredRows;
 use crate::projection::{Kernel, Projection, ProjectionGradients};
 use crate::recurrence::{Batch, Gradients};
 use crate::sink::GradientSink;
@@ -22,6 +23,12 @@ pub(super) struct StepsOp {
 pub(super) struct LayerOp {
     projection: Arc<dyn Projection>,
     steps: StepsOp,
+}
+
+/// The same with rows that are no tensor: input weights and `[U | b]` to states.
+pub(super) struct StoredOp {
+    pub(super) op: LayerOp,
+    pub(super) rows: StoredRows,
 }
 
 fn boxed(error: Error) -> candle_core::Error {
@@ -200,6 +207,29 @@ impl LayerOp {
     }
 }
 
+impl LayerOp {
+    /// The gradients, from tensors.
+    fn gradients(
+        &self,
+        rows: Rows<'_>,
+        [input, recurrent]: [&Tensor; 2],
+        dstates: &Tensor,
+        wanted: (bool, bool),
+    ) -> Result<LayerGradients> {
+        let dstates = dstates.contiguous()?;
+        let (input_storage, input_layout) = input.storage_and_layout();
+        let (recurrent_storage, recurrent_layout) = recurrent.storage_and_layout();
+        let (dstates, dstates_layout) = dstates.storage_and_layout();
+        self.run_backward(
+            rows,
+            floats(on_cpu(&input_storage)?, input_layout, "input weights")?,
+            floats(on_cpu(&recurrent_storage)?, recurrent_layout, "recurrent weights")?,
+            floats(on_cpu(&dstates)?, dstates_layout, "gradient of the states")?,
+            wanted,
+        )
+    }
+}
+
 impl CustomOp3 for LayerOp {
     fn name(&self) -> &'static str {
         "recurrent-layer"
@@ -230,21 +260,48 @@ impl CustomOp3 for LayerOp {
         _: &Tensor,
         dstates: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dstates = dstates.contiguous()?;
         let run = || {
-            let (rows_storage, rows_layout) = rows.storage_and_layout();
-            let (input_storage, input_layout) = input.storage_and_layout();
-            let (recurrent_storage, recurrent_layout) = recurrent.storage_and_layout();
-            let (dstates, dstates_layout) = dstates.storage_and_layout();
-            self.run_backward(
-                rows_of(on_cpu(&rows_storage)?, rows_layout)?,
-                floats(on_cpu(&input_storage)?, input_layout, "input weights")?,
-                floats(on_cpu(&recurrent_storage)?, recurrent_layout, "recurrent weights")?,
-                floats(on_cpu(&dstates)?, dstates_layout, "gradient of the states")?,
-                (rows.dtype() == DType::F32 && rows.track_op(), input.track_op()),
-            )
+            let (storage, layout) = rows.storage_and_layout();
+            let wanted = (rows.dtype() == DType::F32 && rows.track_op(), input.track_op());
+            self.gradients(rows_of(on_cpu(&storage)?, layout)?, [input, recurrent], dstates, wanted)
         };
         let [drows, dinput, drecurrent] = run().map_err(boxed)?;
         Ok((like(drows, rows)?, like(dinput, input)?, like(drecurrent, recurrent)?))
+    }
+}
+
+impl CustomOp2 for StoredOp {
+    fn name(&self) -> &'static str {
+        "recurrent-layer-of-stored-rows"
+    }
+
+    fn cpu_fwd(
+        &self,
+        input: &CpuStorage,
+        input_layout: &Layout,
+        recurrent: &CpuStorage,
+        recurrent_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let run = || {
+            let input = floats(input, input_layout, "input weights")?;
+            let recurrent = floats(recurrent, recurrent_layout, "recurrent weights")?;
+            self.op.run_forward(self.rows.rows()?, input, recurrent)
+        };
+        Ok((CpuStorage::F32(run().map_err(boxed)?), self.op.steps.shape()))
+    }
+
+    fn bwd(
+        &self,
+        input: &Tensor,
+        recurrent: &Tensor,
+        _: &Tensor,
+        dstates: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let run = || {
+            let rows = self.rows.rows()?;
+            self.op.gradients(rows, [input, recurrent], dstates, (false, input.track_op()))
+        };
+        let [_, dinput, drecurrent] = run().map_err(boxed)?;
+        Ok((like(dinput, input)?, like(drecurrent, recurrent)?))
     }
 }

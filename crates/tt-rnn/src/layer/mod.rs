@@ -8,13 +8,14 @@ mod joined;
 
 pub use crate::call::{LayerCall, Output, RecurrentMasks};
 use crate::error::{Result, check_size};
+use crate::frames::FrameRows;
 use crate::projection::{Memory, Projection};
 use crate::recurrence::ops::Ops;
 use crate::recurrence::{Batch, Cell, Recurrence, Saved};
 pub use crate::sink::{GradientSink, Sinks};
 use crate::storage::{floats, on_cpu, rows_of};
 use candle_core::Tensor;
-use joined::{LayerOp, StepsOp};
+use joined::{LayerOp, StepsOp, StoredOp};
 use std::sync::Arc;
 use tt_core::simd::Pool;
 
@@ -69,23 +70,24 @@ impl RecurrentLayer {
     /// Hidden states of the packed clips: the last `[B, H]`, or all `[sum T_b, H]` ([`LayerCall::output`]).
     ///
     /// # Shapes
-    /// `rows [sum T_b, M]`; `input_weights` as the projection wants them; `recurrent_weights` is
+    /// `rows [sum T_b, M]`, a tensor or stored bytes; `input_weights` as the projection wants them; `recurrent_weights` is
     /// `[U (H × G·H) | b (G·H)]` flat.
     ///
     /// # Errors
     /// A size that does not fit, an empty batch, or a device that the layer was not made for.
     pub fn forward(
         &self,
-        rows: &Tensor,
+        rows: impl Into<FrameRows>,
         input_weights: &Tensor,
         recurrent_weights: &Tensor,
         call: LayerCall,
     ) -> Result<Tensor> {
         let Core { projection, steps } = &*self.0;
-        self.check(rows, &call)?;
+        let rows = rows.into();
+        self.check(&rows, &call)?;
         let kernels = match steps {
             Steps::Operators(ops) => {
-                let x = projection.forward(rows, input_weights, &call)?;
+                let x = projection.forward(&rows.tensor()?, input_weights, &call)?;
                 return ops.forward(&x, recurrent_weights, &call);
             }
             Steps::Kernels(kernels) => kernels,
@@ -95,9 +97,14 @@ impl RecurrentLayer {
         }
         if projection.kernel().is_some() {
             let op = LayerOp::new(Arc::clone(projection), StepsOp::new(Arc::clone(kernels), call));
-            return Ok(rows.apply_op3(input_weights, recurrent_weights, op)?);
+            return Ok(match rows {
+                FrameRows::Tensor(rows) => rows.apply_op3(input_weights, recurrent_weights, op)?,
+                FrameRows::Stored(rows) => {
+                    input_weights.apply_op2(recurrent_weights, StoredOp { op, rows })?
+                }
+            });
         }
-        let x = projection.forward(rows, input_weights, &call)?;
+        let x = projection.forward(&rows.tensor()?, input_weights, &call)?;
         Ok(x.apply_op2(recurrent_weights, StepsOp::new(Arc::clone(kernels), call))?)
     }
 
@@ -107,16 +114,17 @@ impl RecurrentLayer {
     /// As [`RecurrentLayer::forward`].
     pub fn activations(
         &self,
-        rows: &Tensor,
+        rows: impl Into<FrameRows>,
         input_weights: &Tensor,
         recurrent_weights: &Tensor,
         call: LayerCall,
     ) -> Result<Vec<f32>> {
         let Core { projection, steps } = &*self.0;
-        self.check(rows, &call)?;
+        let rows = rows.into();
+        self.check(&rows, &call)?;
         let kernels = match steps {
             Steps::Operators(ops) => {
-                let x = projection.forward(rows, input_weights, &call)?;
+                let x = projection.forward(&rows.tensor()?, input_weights, &call)?;
                 let activations = ops.activations(&x, recurrent_weights, &call)?;
                 return Ok(activations.flatten_all()?.to_vec1()?);
             }
@@ -126,14 +134,21 @@ impl RecurrentLayer {
         let (recurrent, recurrent_layout) = recurrent_weights.storage_and_layout();
         let recurrent = floats(on_cpu(&recurrent)?, recurrent_layout, "recurrent weights")?;
         if projection.kernel().is_some() {
-            let (rows, rows_layout) = rows.storage_and_layout();
             let (input, input_layout) = input_weights.storage_and_layout();
             let op = LayerOp::new(Arc::clone(projection), steps);
             let input = floats(on_cpu(&input)?, input_layout, "input weights")?;
-            op.run_forward(rows_of(on_cpu(&rows)?, rows_layout)?, input, recurrent)?;
+            match &rows {
+                FrameRows::Tensor(rows) => {
+                    let (rows, rows_layout) = rows.storage_and_layout();
+                    op.run_forward(rows_of(on_cpu(&rows)?, rows_layout)?, input, recurrent)?;
+                }
+                FrameRows::Stored(rows) => {
+                    op.run_forward(rows.rows()?, input, recurrent)?;
+                }
+            }
             return op.into_activations();
         }
-        let x = projection.forward(rows, input_weights, steps.call())?;
+        let x = projection.forward(&rows.tensor()?, input_weights, steps.call())?;
         let (x, x_layout) = x.storage_and_layout();
         steps.run_forward(floats(on_cpu(&x)?, x_layout, "pre-activations")?, recurrent)?;
         steps.into_activations()
@@ -147,6 +162,12 @@ impl RecurrentLayer {
         }
     }
 
+    /// Whether kernels read its rows, so that stored ones need no copy.
+    pub(crate) fn reads_stored(&self) -> bool {
+        let Core { projection, steps } = &*self.0;
+        projection.kernel().is_some() && matches!(steps, Steps::Kernels(_))
+    }
+
     /// H
     pub fn hidden(&self) -> usize {
         match &self.0.steps {
@@ -155,8 +176,8 @@ impl RecurrentLayer {
         }
     }
 
-    fn check(&self, rows: &Tensor, call: &LayerCall) -> Result<()> {
-        let (count, features) = rows.dims2()?;
+    fn check(&self, rows: &FrameRows, call: &LayerCall) -> Result<()> {
+        let (count, features) = rows.dims()?;
         check_size("features of a row", self.0.projection.features(), features)?;
         check_size("rows of the clips", call.lengths.iter().sum(), count)?;
         Batch::of(call).check(self.hidden(), self.cell().gates())

@@ -53,12 +53,12 @@ impl Grey {
     pub(super) fn average(&self, frames: &PackedFrames) -> Result<Tensor> {
         let (pixels, columns) = (self.along.dim(0)?, self.grid.width);
         let mut clips = Vec::with_capacity(frames.lengths.len());
-        let mut start = 0;
+        let (rows, mut start) = (frames.rows.tensor()?, 0);
         for length in &frames.lengths {
-            let clip = frames.rows.narrow(0, start, *length)?.to_dtype(DType::F32)?;
-            let rows = clip.reshape(((), pixels))?.matmul(&self.along)?; // [T·H, w]
-            let rows = rows.reshape((*length, (), columns))?;
-            clips.push(self.down.broadcast_matmul(&rows)?.reshape((*length, self.grid.cells()))?); // [T, h·w]
+            let clip = rows.narrow(0, start, *length)?.to_dtype(DType::F32)?;
+            let short = clip.reshape(((), pixels))?.matmul(&self.along)?; // [T·H, w]
+            let short = short.reshape((*length, (), columns))?;
+            clips.push(self.down.broadcast_matmul(&short)?.reshape((*length, self.grid.cells()))?); // [T, h·w]
             start += length;
         }
         Ok(Tensor::cat(&clips, 0)?)

@@ -19,9 +19,9 @@ impl MeanFrame {
 impl Model for MeanFrame {
     fn logits(&self, frames: &PackedFrames, _mode: Mode<'_>) -> Result<Tensor> {
         let mut means = Vec::with_capacity(frames.lengths.len());
-        let mut start = 0;
+        let (rows, mut start) = (frames.rows.tensor()?, 0);
         for length in &frames.lengths {
-            let clip = frames.rows.narrow(0, start, *length)?.to_dtype(DType::F32)?;
+            let clip = rows.narrow(0, start, *length)?.to_dtype(DType::F32)?;
             // Sums of bytes are exact in f32, in whatever order, up to 65,793 frames.
             let ones = Tensor::ones((1, *length), DType::F32, clip.device())?;
             means.push((ones.matmul(&clip)? / *length as f64)?); // [1, M]

@@ -78,7 +78,7 @@ impl Model for Mlp {
             )));
         }
         let clips = frames.lengths.len();
-        let rows = frames.rows.reshape((clips, ()))?; // [B, f·M]
+        let rows = frames.rows.tensor()?.reshape((clips, ()))?; // [B, f·M]
         let hidden = self.layer.forward(&rows, &self.cores.var)?.broadcast_add(&self.bias.var)?.tanh()?;
         self.classifier.logits(&hidden)
     }

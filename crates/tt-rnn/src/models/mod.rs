@@ -11,6 +11,7 @@ mod stacked_frames;
 mod state_weights;
 
 pub use crate::config::{FormatSettings, ModelConfig, Readout, RecurrentForm, Stack};
+use crate::frames::FrameRows;
 use crate::parameters::{Parameter, glorot_uniform};
 use crate::projection::{self, DENSE, Factorization, Projection, TRAIN};
 use crate::rates::Kind;
@@ -194,10 +195,17 @@ pub(crate) fn of_matrices(
 /// Packed clips: rows of all clips one after the other.
 #[derive(Debug)]
 pub struct PackedFrames {
-    /// `[sum T_b, M]`, u8.
-    pub rows: Tensor,
+    /// `[sum T_b, M]`.
+    pub rows: FrameRows,
     /// Frames per clip `[B]`.
     pub lengths: Vec<usize>,
+}
+
+impl PackedFrames {
+    /// Clips of so many rows each.
+    pub fn new(rows: impl Into<FrameRows>, lengths: Vec<usize>) -> Self {
+        Self { rows: rows.into(), lengths }
+    }
 }
 
 /// How a forward pass is meant.
@@ -231,6 +239,10 @@ pub trait Model: std::fmt::Debug + Send + Sync {
     /// The frames that a clip must bring.
     fn frames(&self) -> FrameChoice {
         FrameChoice::All
+    }
+    /// Whether kernels read its frames, so that stored ones need no copy.
+    fn reads_stored(&self) -> bool {
+        false
     }
     /// Share of the gates' activations below 0.01 or above 0.99 over all steps, where gradients hardly pass;
     /// none for models without gates.

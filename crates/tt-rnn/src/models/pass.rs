@@ -3,8 +3,8 @@
 use super::state_weights::StateWeights;
 use super::{Mode, ModelConfig};
 use crate::Result;
+use crate::frames::FrameRows;
 use crate::layer::{GradientSink, LayerCall, Output, RecurrentLayer, RecurrentMasks, Sinks};
-use crate::packed;
 use crate::parameters::Parameter;
 use crate::projection::{InputDropout, Projection};
 use crate::rates::Kind;
@@ -116,6 +116,11 @@ impl Pass {
         Self { frozen: true, ..self }
     }
 
+    /// Whether it reads stored rows as they are.
+    pub(super) fn reads_stored(&self) -> bool {
+        self.layer.reads_stored() && self.dropout.rows == 0.0
+    }
+
     pub(super) fn layer(&self) -> &RecurrentLayer {
         &self.layer
     }
@@ -131,15 +136,15 @@ impl Pass {
     }
 
     /// Rows in the order in which they are read, which is its own inverse.
-    fn turned(&self, rows: &Tensor, lengths: &[usize]) -> Result<Tensor> {
-        if self.place.backward { packed::reverse(rows, lengths) } else { Ok(rows.clone()) }
+    fn turned(&self, rows: &FrameRows, lengths: &[usize]) -> Result<FrameRows> {
+        if self.place.backward { rows.reversed(lengths) } else { Ok(rows.clone()) }
     }
 
     /// The state after the last frame read of each clip, `[B, H]`, or after every frame, `[sum T_b, H]`, in the order of
     /// the frames.
     pub(super) fn states(
         &self,
-        rows: &Tensor,
+        rows: &FrameRows,
         lengths: &[usize],
         output: Output,
         mode: &mut Mode<'_>,
@@ -156,7 +161,7 @@ impl Pass {
         let call = match stream {
             Some(stream) => {
                 if self.dropout.rows > 0.0 {
-                    rows = self.drop_features(&rows, lengths, stream)?;
+                    rows = self.drop_features(&rows.tensor()?, lengths, stream)?.into();
                 }
                 self.training_call(lengths, stream)
             }
@@ -167,12 +172,12 @@ impl Pass {
         let states = self.layer.forward(&rows, &self.input_weights(), &weights, call)?;
         match output {
             Output::Last => Ok(states),
-            Output::Sequence => self.turned(&states, lengths),
+            Output::Sequence => self.turned(&states.into(), lengths)?.tensor(),
         }
     }
 
     /// Activations of all gate blocks at every step, `[sum T_b, G·H]`, in the order of reading.
-    pub(super) fn activations(&self, rows: &Tensor, lengths: &[usize]) -> Result<Vec<f32>> {
+    pub(super) fn activations(&self, rows: &FrameRows, lengths: &[usize]) -> Result<Vec<f32>> {
         let rows = self.turned(rows, lengths)?;
         self.layer.activations(&rows, &self.input_weights(), &self.weights.joined(false)?, self.call(lengths))
     }

@@ -26,7 +26,7 @@ impl PooledGru {
     }
 
     fn pooled(&self, frames: &PackedFrames) -> Result<PackedFrames> {
-        Ok(PackedFrames { rows: self.grey.average(frames)?, lengths: frames.lengths.clone() })
+        Ok(PackedFrames::new(self.grey.average(frames)?, frames.lengths.clone()))
     }
 }
 

@@ -7,6 +7,7 @@
 
 use super::pass::{Pass, Place};
 use super::{Classifier, Mode, Model, ModelConfig, PackedFrames, Readout, of_states};
+use crate::frames::FrameRows;
 use crate::layer::Output;
 use crate::packed;
 use crate::parameters::Parameter;
@@ -93,7 +94,7 @@ impl Recurrent {
 /// The states of all directions of a layer side by side: `[B, D·H]` or `[sum T_b, D·H]`.
 fn states(
     layer: &[Pass],
-    rows: &Tensor,
+    rows: &FrameRows,
     lengths: &[usize],
     output: Output,
     mode: &mut Mode<'_>,
@@ -110,8 +111,9 @@ impl Model for Recurrent {
         for (at, layer) in self.layers.iter().enumerate() {
             let last = at + 1 == self.layers.len() && self.readout == Readout::Last;
             let output = if last { Output::Last } else { Output::Sequence };
-            rows = states(layer, &rows, lengths, output, &mut mode)?;
+            rows = states(layer, &rows, lengths, output, &mut mode)?.into();
         }
+        let rows = rows.tensor()?;
         let read = match self.readout {
             Readout::Last => rows,
             Readout::Mean => packed::mean(&rows, lengths)?,
@@ -129,6 +131,10 @@ impl Model for Recurrent {
     fn input_parameters(&self) -> usize {
         let of_frames = self.layers.first().into_iter().flatten().filter_map(Pass::input_parameter);
         of_frames.map(|parameter| parameter.var.elem_count()).sum()
+    }
+
+    fn reads_stored(&self) -> bool {
+        self.layers.first().is_some_and(|lowest| lowest.iter().all(Pass::reads_stored))
     }
 
     fn saturated_gates(&self, frames: &PackedFrames) -> Result<Option<f64>> {
@@ -149,7 +155,7 @@ impl Model for Recurrent {
                 }
             }
             if at + 1 < self.layers.len() {
-                rows = states(layer, &rows, &frames.lengths, Output::Sequence, &mut Mode::Evaluate)?;
+                rows = states(layer, &rows, &frames.lengths, Output::Sequence, &mut Mode::Evaluate)?.into();
             }
         }
         Ok((count > 0).then(|| saturated as f64 / count as f64))

@@ -132,6 +132,7 @@ struct FixedDense {
 impl Fixed for FixedDense {
     fn forward(&mut self, row: Rows<'_>, out: &mut [f32]) -> Result<()> {
         check_size("a row", self.dense.features(), row.len())?;
+        let row = row.row(0, row.len());
         check_size("projected rows", self.dense.outputs(), out.len())?;
         out.fill(0.0);
         Isa::best().run(RowProduct::new((row, self.dense.affine()), (&self.weights, out.len()), 0, out));

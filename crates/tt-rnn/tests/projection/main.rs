@@ -199,7 +199,7 @@ fn models_train_with_every_factorization_on_every_backend() {
                 let config = ModelConfig { backend, recurrent_dropout: 0.05, ..config() };
                 let model =
                     ModelEntry { name: "of these tests", form }.build(&config, &Device::Cpu, 7).unwrap();
-                let frames = PackedFrames { rows: pixels(17), lengths: vec![5, 1, 8, 3] };
+                let frames = PackedFrames::new(pixels(17), vec![5, 1, 8, 3]);
                 let labels = Tensor::new(&[0_u32, 1, 2, 1], &Device::Cpu).unwrap();
                 let rates = Rates { lr: 5e-4, rule: RateRule::FanIn, input_factor: 1.0 };
                 let mut optimizer = Optimizer::new(AdamConfig::default(), rates, model.parameters()).unwrap();

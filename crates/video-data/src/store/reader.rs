@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap};
 
 use super::format::{FORMAT, FRAMES, INFO, MANIFEST, StoreInfo, StoredClip};
 use super::manifest::{self, Row};
@@ -116,6 +117,29 @@ impl Store {
         &self.map[clip.offset * m..(clip.offset + clip.frames) * m]
     }
 
+    /// Where frame `frame` of clip `i` begins in the memory that the store is ([`AsRef`]).
+    ///
+    /// # Panics
+    /// When there is no clip `i`.
+    pub fn start(&self, i: usize, frame: usize) -> usize {
+        (self.clips[i].offset + frame) * self.frame_bytes()
+    }
+
+    /// Asks the system to read some bytes from the disk, and does not wait for them.
+    pub(crate) fn ask_for(&self, bytes: Range<usize>) {
+        // A hint: without it the bytes come when they are read, only later.
+        #[cfg(unix)]
+        let _ = self.map.advise_range(Advice::WillNeed, bytes.start, bytes.len());
+    }
+
+    /// Waits until some bytes are in memory and mapped, so that whoever reads them next does not wait.
+    pub(crate) fn fetch(&self, bytes: Range<usize>) {
+        const PAGE: usize = 4096;
+        let bytes = &self.map[bytes];
+        let of_pages = bytes.iter().step_by(PAGE).chain(bytes.last());
+        std::hint::black_box(of_pages.fold(0_u8, |all, byte| all ^ byte));
+    }
+
     /// SHA-256 of what a model can see; the same for the same clips however the store was built.
     pub fn data_digest(&self) -> &str {
         &self.info.data_digest
@@ -142,6 +166,13 @@ impl Store {
             .filter(|(i, row)| digest::of_bytes(self.frames(*i)) != row.frame_digest)
             .map(|(i, _)| i)
             .collect())
+    }
+}
+
+impl AsRef<[u8]> for Store {
+    /// All frames, one after the other.
+    fn as_ref(&self) -> &[u8] {
+        &self.map
     }
 }
 

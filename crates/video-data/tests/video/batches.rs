@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use video_data::batch::{Batch, BatchLoader, Pick, Spare, Standard, Values, even_frames};
+use video_data::batch::{Batch, BatchLoader, Form, Pick, Spare, Standard, Values, even_frames};
 use video_data::datasets::{Metric, Split};
 use video_data::rate::Rate;
 use video_data::store::{FORMAT, Row, StoreInfo, Writer};
@@ -65,12 +65,33 @@ fn batches_are_packed_without_padding() {
         pick(3, (0..3).collect()),
     ];
     let mut batch = Batch::default();
-    batch.fill(&store, &picks, None);
+    batch.fill(&store, &picks, &Form::Numbers);
     assert_eq!(batch.lengths, [7, 2, 6, 3]);
     assert_eq!(values(&batch), [20, 21, 22, 23, 24, 25, 26, 20, 23, 10, 11, 11, 11, 11, 11, 30, 31, 32]);
     assert_eq!(batch.labels, [[0], [0], [1], [1]]);
     assert_eq!(batch.clips, [2, 2, 1, 3]);
     assert_eq!(split::official(store.clips()).unwrap(), [[3, 4]]);
+}
+
+#[test]
+fn stored_frames_lie_where_the_batch_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let pick = |clip, frames| Pick { clip, frames };
+    let picks = [pick(3, vec![29, 2, 3, 4]), pick(0, vec![0]), pick(2, vec![0, 3, 6])];
+    let (mut copied, mut stored) = (Batch::default(), Batch::default());
+    copied.fill(&store, &picks, &Form::Numbers);
+    stored.fill(&store, &picks[..1], &Form::Stored);
+    stored.fill(&store, &picks, &Form::Stored);
+    let memory: &[u8] = store.as_ref();
+    let frames: Vec<u8> =
+        stored.starts.iter().flat_map(|start| &memory[*start..start + 12]).copied().collect();
+    assert_eq!(Values::Bytes(frames), copied.frames);
+    assert_eq!(
+        (&stored.lengths, &stored.labels, &stored.clips),
+        (&copied.lengths, &copied.labels, &copied.clips)
+    );
+    assert!(copied.starts.is_empty() && stored.frames == Values::default());
 }
 
 #[test]
@@ -82,8 +103,8 @@ fn frames_are_standardized_number_by_number() {
     let pick = Pick { clip: 2, frames: vec![1, 4] };
     let mut batch = Batch::default();
     // Buffers of the other kind are not used again.
-    batch.fill(&store, std::slice::from_ref(&pick), None);
-    batch.fill(&store, &[pick], Some(&standard));
+    batch.fill(&store, std::slice::from_ref(&pick), &Form::Numbers);
+    batch.fill(&store, &[pick], &Form::Standardized(Arc::new(standard)));
     let Values::Floats(values) = &batch.frames else { panic!("{:?}", batch.frames) };
     assert_eq!((values.len(), values[0], values[12]), (24, 0.5, 2.0));
     assert_eq!((values[1], values[13]), (f32::from(store.frames(2)[13]), f32::from(store.frames(2)[49])));
@@ -97,11 +118,11 @@ fn the_loader_keeps_the_order_and_uses_buffers_again() {
     let plan: Vec<Vec<Pick>> = (0..200).map(|i| vec![all(i % 5), all((i + 3) % 5)]).collect();
     let spare = Spare::default();
     let pass = || {
-        let mut loader = BatchLoader::new(Arc::clone(&store), plan.clone(), 2, spare.clone(), None);
+        let mut loader = BatchLoader::new(Arc::clone(&store), plan.clone(), 2, spare.clone(), Form::Numbers);
         let (mut buffers, mut count) = (BTreeSet::new(), 0);
         for batch in loader.by_ref() {
             let mut expected = Batch::default();
-            expected.fill(&store, &plan[count], None);
+            expected.fill(&store, &plan[count], &Form::Numbers);
             assert_eq!(batch, expected);
             count += 1;
             let Values::Bytes(bytes) = &batch.frames else { panic!("{:?}", batch.frames) };
@@ -117,7 +138,7 @@ fn the_loader_keeps_the_order_and_uses_buffers_again() {
     assert!(first.len() < 40, "{} buffers", first.len());
     let new: Vec<usize> = pass().difference(&first).copied().collect();
     assert!(new.len() <= 4, "{} new buffers in the second pass", new.len());
-    drop(BatchLoader::new(store, plan, 1, Spare::default(), None));
+    drop(BatchLoader::new(store, plan, 1, Spare::default(), Form::Numbers));
 }
 
 #[test]
@@ -125,6 +146,6 @@ fn a_pick_that_is_not_there_is_a_panic_of_the_caller_not_a_hang() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(store(dir.path()));
     let plan = vec![vec![Pick { clip: 99, frames: vec![0] }]];
-    let mut loader = BatchLoader::new(store, plan, 1, Spare::default(), None);
+    let mut loader = BatchLoader::new(store, plan, 1, Spare::default(), Form::Numbers);
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.next())).is_err());
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rand::SeedableRng as _;
-use video_data::batch::{BatchLoader, Pick, Sampling, Spare, Values, Window};
+use video_data::batch::{BatchLoader, Form, Pick, Sampling, Spare, Values, Window};
 use video_data::datasets::{Kind, Metric};
 use video_data::rate::Rate;
 use video_data::store::{FORMAT, Row, StoreInfo, Writer};
@@ -96,7 +96,7 @@ fn a_store_of_44_gigabytes_opens_at_once_and_is_never_loaded_whole() {
         by_clips[0].chunks(16).map(|clips| clips.iter().map(pick).collect()).collect();
     let m = store.frame_bytes();
     let mut seen = 0;
-    for batch in BatchLoader::new(Arc::new(store), batches, 1, Spare::default(), None) {
+    for batch in BatchLoader::new(Arc::new(store), batches, 1, Spare::default(), Form::Numbers) {
         let Values::Bytes(bytes) = &batch.frames else { panic!("pictures are bytes") };
         assert_eq!(bytes.len(), batch.lengths.iter().sum::<usize>() * m);
         seen += batch.lengths.len();

@@ -171,7 +171,7 @@ impl Bench<'_> {
                 let count = lengths.iter().sum::<usize>();
                 let pixels: Vec<u8> = (0..count * config.features).map(|_| rng.random()).collect();
                 let rows = Tensor::from_vec(pixels, (count, config.features), device)?;
-                let frames = PackedFrames { rows, lengths: lengths.clone() };
+                let frames = PackedFrames::new(rows, lengths.clone());
                 let labels: Vec<u32> = (0..lengths.len() as u32).collect();
                 let labels = Tensor::from_vec(labels, lengths.len(), device)?;
                 (0..20)

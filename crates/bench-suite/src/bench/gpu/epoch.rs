@@ -62,7 +62,7 @@ impl Bench<'_> {
                 for batch in order.chunks(BATCH) {
                     let parts: Vec<&Tensor> = batch.iter().map(|clip| &clips[*clip]).collect();
                     let lengths: Vec<usize> = batch.iter().map(|clip| lengths[*clip]).collect();
-                    let frames = PackedFrames { rows: Tensor::cat(&parts, 0)?, lengths };
+                    let frames = PackedFrames::new(Tensor::cat(&parts, 0)?, lengths);
                     let labels: Vec<u32> = batch.iter().map(|clip| (*clip % 11) as u32).collect();
                     let labels = Tensor::from_vec(labels, batch.len(), &self.device.device)?;
                     train_step(model.as_ref(), &mut optimizer, (&frames, &labels), &mut rng)?;

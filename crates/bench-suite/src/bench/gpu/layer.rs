@@ -25,7 +25,7 @@ impl Bench<'_> {
             let layer = TtOperator::with_precision(&shape, config.affine, Backend::Fused, precision.into());
             let sizes = if self.options.quick { vec![8] } else { vec![1024, 7_744, 16_384] };
             for frames in sizes {
-                let x = self.frames(&[frames], config.features)?.rows;
+                let x = self.frames(&[frames], config.features)?.rows.tensor()?;
                 let terms = tt_core::apply::Precision::from(precision).terms() as f64;
                 let bytes = frames as f64 * (shape.in_features() + 4 * shape.out_features()) as f64;
                 let macs = frames as f64 * shape.macs_per_row() as f64 * terms;

@@ -192,7 +192,7 @@ impl Bench<'_> {
     /// Random frames u8 `[n, M]` on the device, and the lengths of their clips.
     fn frames(&self, lengths: &[usize], features: usize) -> Result<PackedFrames> {
         let rows = Tensor::cat(&self.clips(lengths, features)?, 0)?;
-        Ok(PackedFrames { rows, lengths: lengths.to_vec() })
+        Ok(PackedFrames::new(rows, lengths.to_vec()))
     }
 
     /// Clips of random frames, u8 `[T, M]` each. Pixel values do not affect times, so frames are drawn from a

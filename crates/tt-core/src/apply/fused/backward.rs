@@ -2,10 +2,10 @@
 #![expect(unsafe_code, reason = "hands pointers into checked buffers to the micro-kernels")]
 
 use super::drive::{RowCount, lanewise, product};
-use super::forward::{Ahead, Call, Workspace, as_f32};
+use super::forward::{Ahead, Call, Workspace, as_f32, as_one};
 use super::micro::{Lanewise, Product, Spread};
 use super::pack::{NARROW, transposed_width};
-use crate::apply::Rows;
+use crate::apply::{ByteRows, Row, Rows};
 use crate::simd::Buffer;
 
 impl Call<'_> {
@@ -184,7 +184,7 @@ impl Call<'_> {
         work: &mut Workspace,
     ) {
         let plan = self.plan;
-        if let (Some(by), Rows::U8(bytes)) = (self.back_by_digits, x) {
+        if let (Some(by), Some(bytes)) = (self.back_by_digits, x.bytes(plan.inputs)) {
             return self.backward_bytes((by, bytes), saved, dout, gradient, dx, work);
         }
         let first = &plan.steps[0];
@@ -195,6 +195,7 @@ impl Call<'_> {
             for (to, from) in flow.chunks_exact_mut(first.width).zip(dout.chunks_exact(plan.outputs)) {
                 to[..plan.outputs].copy_from_slice(from);
             }
+            let x = as_one(self.kernels, x, plan.inputs, &mut work.last);
             let input = as_f32(self.kernels, x, &mut work.pixels);
             self.core_gradient(0, frames, input, &flow, gradient);
             if let Some(dx) = dx {
@@ -205,7 +206,7 @@ impl Call<'_> {
             let mut own = std::mem::take(&mut work.frame);
             own.resize(plan.saved);
             for (frame, dout) in dout.chunks_exact(plan.outputs).enumerate() {
-                let x = x.range(frame * plan.inputs, plan.inputs);
+                let x = x.row(frame, plan.inputs);
                 let saved = saved.get(frame * plan.saved..(frame + 1) * plan.saved);
                 let keep = saved.is_none() && plan.pair.is_none() && self.by_digits.is_none();
                 let tensors = if let Some(tensors) = saved {
@@ -224,9 +225,10 @@ impl Call<'_> {
     }
 
     /// The running tensors of a frame as the forward pass had them, to the bit.
-    pub(super) fn again(&self, x: Rows, tensors: &mut [f32], keep: Option<usize>, work: &mut Workspace) {
+    pub(super) fn again(&self, x: Row, tensors: &mut [f32], keep: Option<usize>, work: &mut Workspace) {
         match (self.by_digits, x) {
-            (Some(by), Rows::U8(bytes)) => {
+            (Some(by), Row::U8(bytes)) => {
+                let bytes = ByteRows::Together(bytes, self.plan.inputs);
                 self.last_two_bytes(&mut *by.unit.start(), (by, bytes), tensors, &mut work.panels);
                 self.steps_to_first(tensors);
             }
@@ -261,7 +263,7 @@ impl Call<'_> {
     /// computed again unless it is `kept`.
     fn last_two_back(
         &self,
-        x: Rows,
+        x: Row,
         flow: &[f32],
         kept: bool,
         gradient: &mut [f32],

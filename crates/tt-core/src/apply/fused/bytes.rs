@@ -14,7 +14,7 @@ use super::forward::{Call, Workspace};
 use super::pack::Packed;
 use super::panels::{ByDigits, Panels};
 use super::plan::Plan;
-use crate::apply::Rows;
+use crate::apply::{ByteRows, Row};
 use crate::digits::{Digits, Product, Tiles};
 use crate::simd::{Kernel, Simd};
 
@@ -59,13 +59,14 @@ impl Call<'_> {
     pub(super) fn last_two_bytes(
         &self,
         unit: &mut dyn Tiles,
-        (by, x): (ByDigits, &[u8]),
+        (by, x): (ByDigits, ByteRows),
         tensors: &mut [f32],
         panels: &mut Panels,
     ) {
         let [.., step, last] = &self.plan.steps[..] else { return };
-        let (rows, stride) = (x.len() / self.plan.inputs * step.outer, self.tensors());
-        panels.bytes.take_rows(x, step.m * last.m);
+        let (rows, stride) = (x.count() * step.outer, self.tensors());
+        let depth = step.m * last.m;
+        panels.bytes.take_rows(rows, depth, part(x, step.outer, depth));
         let place =
             |row: usize| row / step.outer * stride + step.saved + row % step.outer * step.rho * step.columns;
         panels.places.clear();
@@ -90,7 +91,7 @@ impl Call<'_> {
     pub(super) fn forward_bytes(
         &self,
         by: ByDigits,
-        x: &[u8],
+        x: ByteRows,
         out: &mut [f32],
         saved: &mut [f32],
         work: &mut Workspace,
@@ -102,7 +103,7 @@ impl Call<'_> {
         let mut unit = by.unit.start();
         for (index, out) in out.chunks_mut(group * plan.outputs).enumerate() {
             let (first, frames) = (index * group, out.len() / plan.outputs);
-            let x = &x[first * plan.inputs..][..frames * plan.inputs];
+            let x = x.rows(first, frames);
             let kept = saved.len().saturating_sub(first * plan.saved).min(frames * plan.saved);
             // A group that is not kept whole is computed apart.
             let apart = kept < frames * stride;
@@ -128,7 +129,7 @@ impl Call<'_> {
     /// [`Call::backward`] of bytes, for a train of two cores or more.
     pub(super) fn backward_bytes(
         &self,
-        (by, x): (ByDigits, &[u8]),
+        (by, x): (ByDigits, ByteRows),
         saved: &[f32],
         dout: &[f32],
         gradient: &mut [f32],
@@ -154,8 +155,7 @@ impl Call<'_> {
                 let tensors = if let Some(tensors) = saved {
                     tensors
                 } else {
-                    let x = &x[frame * plan.inputs..][..plan.inputs];
-                    self.again(Rows::U8(x), &mut own, None, work);
+                    self.again(Row::U8(x.row(frame)), &mut own, None, work);
                     &own
                 };
                 self.first_back(tensors, dout, &mut flow, gradient, &mut work.expanded);
@@ -168,7 +168,8 @@ impl Call<'_> {
             }
             let panels = &mut work.panels;
             by.isa.run(TakeRows { digits: &mut panels.digits, rows: &back, columns: row, centre: by.centre });
-            panels.bytes.take_columns(&x[index * group * plan.inputs..][..frames * plan.inputs], features);
+            let x = x.rows(index * group, frames);
+            panels.bytes.take_columns(frames * step.outer, features, part(x, step.outer, features));
             panels.places.clear();
             panels.places.extend((0..features).map(|feature| pair.start + feature * row));
             by.isa.run(Product {
@@ -184,6 +185,11 @@ impl Call<'_> {
         }
         (work.flow, work.frame) = (flow, own);
     }
+}
+
+/// The rows of `depth` bytes that frames have, `each` a frame.
+fn part<'a>(frames: ByteRows<'a>, each: usize, depth: usize) -> impl Fn(usize) -> &'a [u8] {
+    move |at| &frames.row(at / each)[at % each * depth..][..depth]
 }
 
 /// [`Digits::take_rows`] with an instruction set.

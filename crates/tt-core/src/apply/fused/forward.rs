@@ -6,7 +6,7 @@ use super::micro::{Kernels, Product};
 use super::pack::Packed;
 use super::panels::{ByDigits, Panels};
 use super::plan::Plan;
-use crate::apply::Rows;
+use crate::apply::{Row, Rows};
 use crate::simd::Buffer;
 
 /// Scratch of one worker.
@@ -42,14 +42,34 @@ pub(super) struct Call<'a> {
 }
 
 /// Input of a block as f32: a slice of the caller's rows, or converted pixels.
-pub(super) fn as_f32<'a>(kernels: &Kernels, rows: Rows<'a>, pixels: &'a mut Buffer) -> &'a [f32] {
-    match rows {
-        Rows::F32(values) => values,
-        Rows::U8(values) => {
+pub(super) fn as_f32<'a>(kernels: &Kernels, row: Row<'a>, pixels: &'a mut Buffer) -> &'a [f32] {
+    match row {
+        Row::F32(values) => values,
+        Row::U8(values) => {
             pixels.resize(values.len());
-            // SAFETY: both hold `len` numbers.
-            unsafe { (kernels.bytes)(values.as_ptr(), pixels.as_mut_ptr(), values.len()) };
+            convert(kernels, values, pixels);
             pixels
+        }
+    }
+}
+
+fn convert(kernels: &Kernels, bytes: &[u8], to: &mut [f32]) {
+    assert!(to.len() >= bytes.len());
+    // SAFETY: both hold as many numbers as there are bytes.
+    unsafe { (kernels.bytes)(bytes.as_ptr(), to.as_mut_ptr(), bytes.len()) };
+}
+
+/// All rows, of `width` numbers, as if they were one: those that lie apart are converted into `pixels`.
+pub(super) fn as_one<'a>(kernels: &Kernels, rows: Rows<'a>, width: usize, pixels: &'a mut Buffer) -> Row<'a> {
+    match rows {
+        Rows::U8(values) => Row::U8(values),
+        Rows::F32(values) => Row::F32(values),
+        Rows::Apart(apart) => {
+            pixels.resize(rows.len());
+            for (at, to) in pixels.chunks_exact_mut(width).enumerate() {
+                convert(kernels, apart.row(at), to);
+            }
+            Row::F32(pixels)
         }
     }
 }
@@ -65,10 +85,10 @@ impl Ahead {
     const NOTHING: Self = Self { from: std::ptr::null(), row: 0 };
 
     /// The input that comes after `x`, `each` numbers with every row; it need not exist.
-    pub(super) fn of(x: Rows, each: usize) -> Self {
+    pub(super) fn of(x: Row, each: usize) -> Self {
         match x {
-            Rows::U8(values) => Self { from: values.as_ptr_range().end, row: each },
-            Rows::F32(values) => Self { from: values.as_ptr_range().end.cast(), row: 4 * each },
+            Row::U8(values) => Self { from: values.as_ptr_range().end, row: each },
+            Row::F32(values) => Self { from: values.as_ptr_range().end.cast(), row: 4 * each },
         }
     }
 }
@@ -76,16 +96,16 @@ impl Ahead {
 impl Call<'_> {
     /// The last step, `rows` of the input to `T_{d-1} [rows, c]`: pixels are converted on the way. Returns
     /// the input as f32.
-    pub(super) fn last_step<'a>(&self, x: Rows<'a>, to: &mut [f32], pixels: &'a mut Buffer) -> &'a [f32] {
+    pub(super) fn last_step<'a>(&self, x: Row<'a>, to: &mut [f32], pixels: &'a mut Buffer) -> &'a [f32] {
         let (k, rows) = (self.plan.steps.len() - 1, x.len() / self.plan.last().m);
         let ahead = Ahead::of(x, self.plan.last().m);
         match x {
-            Rows::F32(values) => {
+            Row::F32(values) => {
                 // SAFETY: `values` holds the rows and is only read, as there are no bytes.
                 unsafe { self.product_step(k, rows, values.as_ptr(), std::ptr::null(), ahead, to) };
                 values
             }
-            Rows::U8(values) => {
+            Row::U8(values) => {
                 pixels.resize(values.len());
                 // SAFETY: `pixels` and `values` hold the rows; nobody else looks at `pixels` meanwhile.
                 unsafe { self.product_step(k, rows, pixels.as_mut_ptr(), values.as_ptr(), ahead, to) };
@@ -165,12 +185,13 @@ impl Call<'_> {
     /// Forward pass of some frames: `out [frames, N]`; `saved [at most frames, plan.saved]` of the first of them.
     pub(super) fn forward(&self, x: Rows, out: &mut [f32], saved: &mut [f32], work: &mut Workspace) {
         let plan = self.plan;
-        if let (Some(by), Rows::U8(bytes)) = (self.by_digits, x) {
+        if let (Some(by), Some(bytes)) = (self.by_digits, x.bytes(plan.inputs)) {
             return self.forward_bytes(by, bytes, out, saved, work);
         }
         if plan.steps.len() == 1 {
             let frames = out.len() / plan.outputs;
             debug_assert_eq!(frames * plan.inputs, x.len());
+            let x = as_one(self.kernels, x, plan.inputs, &mut work.last);
             self.last_step(x, out, &mut work.pixels);
             return;
         }
@@ -178,7 +199,7 @@ impl Call<'_> {
         own.resize(plan.saved);
         work.out.resize(plan.outputs);
         for (frame, out) in out.chunks_exact_mut(plan.outputs).enumerate() {
-            let x = x.range(frame * plan.inputs, plan.inputs);
+            let x = x.row(frame, plan.inputs);
             let tensors = saved.get_mut(frame * plan.saved..(frame + 1) * plan.saved).unwrap_or(&mut own);
             self.running(x, tensors, None, work);
             if plan.steps.len() > 2 {
@@ -198,7 +219,7 @@ impl Call<'_> {
 
     /// `T_{d-2} … T_1` of a frame; with two cores that is `T_0`, in `work.out`. With `keep`, the size of a block,
     /// `T_{d-1}` of every block stays in `work.last`, where [`Call::kept`] says.
-    pub(super) fn running(&self, x: Rows, tensors: &mut [f32], keep: Option<usize>, work: &mut Workspace) {
+    pub(super) fn running(&self, x: Row, tensors: &mut [f32], keep: Option<usize>, work: &mut Workspace) {
         self.last_two(x, tensors, keep, work);
         self.steps_to_first(tensors);
     }
@@ -218,13 +239,13 @@ impl Call<'_> {
     }
 
     /// The input of `q` values of q from `start` on, of a frame.
-    pub(super) fn block<'a>(&self, x: Rows<'a>, start: usize, q: usize) -> Rows<'a> {
+    pub(super) fn block<'a>(&self, x: Row<'a>, start: usize, q: usize) -> Row<'a> {
         let each = self.plan.steps[self.plan.steps.len() - 2].m * self.plan.last().m;
         x.range(start * each, q * each)
     }
 
     /// The last two steps of a frame, block by block: `x -> T_{d-1} -> T_{d-2}`.
-    fn last_two(&self, x: Rows, tensors: &mut [f32], keep: Option<usize>, work: &mut Workspace) {
+    fn last_two(&self, x: Row, tensors: &mut [f32], keep: Option<usize>, work: &mut Workspace) {
         let plan = self.plan;
         let k = plan.steps.len() - 2;
         let step = &plan.steps[k];

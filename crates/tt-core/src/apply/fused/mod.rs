@@ -34,7 +34,7 @@ use self::micro::{Kernels, kernels};
 use self::pack::Packed;
 use self::panels::{ByDigits, Groups};
 use self::plan::Plan;
-use super::{Affine, Rows, check, row_count};
+use super::{Affine, Rows, check};
 use crate::digits::Ready;
 use crate::simd::{Buffer, Pool};
 use crate::{Error, Result, TtShape};
@@ -132,7 +132,7 @@ impl FixedCores {
     /// [`crate::Error::Size`] if a buffer does not fit, or there is no row.
     pub fn forward(&mut self, rows: Rows, out: &mut [f32]) -> Result<()> {
         let plan = &self.layer.plan;
-        check("output", out.len(), row_count(rows.len(), plan.inputs)? * plan.outputs)?;
+        check("output", out.len(), rows.count(plan.inputs)? * plan.outputs)?;
         let call = Call { by_digits: self.by_digits, ..self.layer.call(plan, &self.packed) };
         call.forward(rows, out, &mut [], &mut self.work);
         Ok(())
@@ -215,7 +215,7 @@ impl Fused {
     /// f32, where they come out as what they are.
     fn digital(&self, rows: Rows, cores: &[f32], pass: fn(&Digital) -> bool) -> Result<Option<&Digital>> {
         let digital = self.digital.as_ref().map_err(|text| Error::Unavailable(text.clone()))?;
-        let digital = digital.as_ref().filter(|digital| matches!(rows, Rows::U8(_)) && pass(digital));
+        let digital = digital.as_ref().filter(|digital| !matches!(rows, Rows::F32(_)) && pass(digital));
         Ok(digital.filter(|_| cores.iter().all(|value| value.is_finite())))
     }
 
@@ -242,16 +242,15 @@ impl Fused {
         saved: Option<&mut Saved>,
     ) -> Result<()> {
         let plan = &self.plan;
-        let n = row_count(rows.len(), plan.inputs)?;
+        let n = rows.count(plan.inputs)?;
         check("cores", cores.len(), plan.params)?;
         check("output", out.len(), n * plan.outputs)?;
         let item = item_rows(n);
         self.packed.with(|packed| {
             let by_digits = self.pack(rows, cores, packed)?;
             let call = Call { by_digits, ..self.call(plan, packed) };
-            let input = |index: usize, outputs: usize| {
-                rows.range(index * item * plan.inputs, outputs / plan.outputs * plan.inputs)
-            };
+            let input =
+                |index: usize, outputs: usize| rows.rows(index * item, outputs / plan.outputs, plan.inputs);
             let saved = saved.map_or(&mut [][..], |saved| saved.grow(n, plan.saved));
             let kept = saved.par_chunks_mut((item * plan.saved).max(1));
             let others = (kept.len()..n.div_ceil(item)).into_par_iter().map(|_| <&mut [f32]>::default());
@@ -296,7 +295,7 @@ impl Fused {
         let digital = self.digital(rows, cores, |digital| digital.backward)?;
         let (plan, affine) =
             digital.map_or((&self.plan, self.affine), |digital| (&digital.plan, digital.affine));
-        let n = row_count(rows.len(), plan.inputs)?;
+        let n = rows.count(plan.inputs)?;
         check("cores", cores.len(), plan.params)?;
         check("output gradient", dout.len(), n * plan.outputs)?;
         check("core gradient", dcores.len(), plan.params)?;
@@ -350,7 +349,7 @@ impl Fused {
             gradient.fill(0.0);
             self.workspaces.with(|work| {
                 call.backward(
-                    rows.range(start * plan.inputs, count * plan.inputs),
+                    rows.rows(start, count, plan.inputs),
                     saved.of(start, count, plan.saved),
                     &dout[start * plan.outputs..][..count * plan.outputs],
                     gradient,
