@@ -109,6 +109,9 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
             let small = ModelConfig { features: grid.cells(), ..config.clone() };
             Size { averaged_per_frame: config.features, ..recurrent(&small, Cell::Gru, DENSE, false)? }
         }
+        Form::OnFeatures { cell, features } => {
+            recurrent(&ModelConfig { features, ..config.clone() }, cell, DENSE, false)?
+        }
         Form::Recurrent { cell, input, frozen } => recurrent(config, cell, input, frozen)?,
     })
 }

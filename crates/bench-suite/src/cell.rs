@@ -3,6 +3,7 @@
 use crate::build::model_config;
 use crate::data::Clips;
 use crate::device::{DeviceName, open};
+use crate::features;
 use crate::lease::{Held, hold};
 use crate::model_file::{self, About};
 use crate::places::{Places, sweep, write};
@@ -58,6 +59,7 @@ pub fn run(options: &CellOptions) -> Result<()> {
     let mut spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
     spec.protocol.kind.clone_from(&planned.protocol);
     let clips = Clips::open(&Places::of_run(&options.run_dir)?, &spec, &plan)?;
+    let (spec, clips) = features::seen_by(&planned.model, spec, clips)?;
     compute(options, &folder, &spec, &clips, (&plan, planned, &held))
 }
 

@@ -109,6 +109,11 @@ impl Clips {
         Ok(Self::new(store, spec, plan.metric == "map"))
     }
 
+    /// Their store.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Versions of libav that decoded the clips.
     pub fn libav(&self) -> &str {
         &self.store.info().libav

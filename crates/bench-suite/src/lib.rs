@@ -28,6 +28,8 @@ pub use video_data::files;
 #[cfg(feature = "engine")]
 pub mod export;
 #[cfg(feature = "engine")]
+pub mod features;
+#[cfg(feature = "engine")]
 pub mod lease;
 #[cfg(feature = "engine")]
 pub mod live;
@@ -42,6 +44,7 @@ pub mod places;
 pub mod plan;
 #[cfg(feature = "engine")]
 pub mod predict;
+pub mod pretrained;
 #[cfg(feature = "catalog")]
 pub mod progress;
 pub mod provenance;

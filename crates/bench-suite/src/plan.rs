@@ -58,6 +58,7 @@ pub fn plan(
     };
     let mut cells = Vec::new();
     for model in &spec.model.names {
+        let spec = &spec.seen_by(model);
         let size = size(&model_config(spec, classes.len())?, model).map_err(|error| SpecError::Model {
             model: model.clone(),
             keys: "modes, rank, ranks, input_weights, blocks, tree, backend",

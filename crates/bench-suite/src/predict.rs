@@ -95,7 +95,7 @@ impl Trained {
             return Self::of_folder(&options.model, device);
         }
         let (about, spec, model) = model_file::load(&options.model, &device)?;
-        let (frames, rule) = (frame_spec(&spec)?, export::frames(&spec, model.as_ref())?);
+        let (frames, rule) = (frame_spec(&spec)?, export::frames(&spec, &about.model, model.as_ref())?);
         Ok(Self { frames, rule, classes: about.classes, multi_label: about.multi_label, model, device })
     }
 

@@ -14,6 +14,7 @@ mod error;
 pub mod folder;
 pub mod frames;
 pub mod layer;
+pub mod lite0;
 pub mod models;
 pub mod onnx;
 pub mod packed;

@@ -208,6 +208,7 @@ fn build(
         sample: dataset.sample.as_ref().map(|sample| sample.note.clone()),
         libav,
         scale_flags: SCALE_FLAGS.into(),
+        derived: None,
         frames: 0,
         manifest_sha256: String::new(),
         data_digest: String::new(),

@@ -6,6 +6,7 @@
 //! sample::ensure(layout, dir, seed, …) -> SampleInfo       the rendered default data
 //! import::ensure_store(&dataset, …)    -> Store            decoded once, memory-mapped afterwards
 //! split::folds_by_clips / _by_groups   -> Vec<Vec<usize>>  test clips of each fold
+//! derived::Origin::ensure(&self, …)    -> Store            rows computed from its frames, such as features
 //! batch::BatchLoader::new(store, …)    -> Batch            u8 or f32 [sum T_b, M], read ahead
 //! ```
 //!
@@ -46,6 +47,8 @@ mod dataset;
 pub mod datasets;
 #[cfg(feature = "clips")]
 pub mod decode;
+#[cfg(feature = "clips")]
+pub mod derived;
 #[cfg(feature = "clips")]
 pub mod digest;
 #[cfg(feature = "clips")]

@@ -5,6 +5,7 @@ pub(crate) mod engines;
 pub(crate) mod libraries;
 pub(crate) mod onnxruntime_web;
 pub(crate) mod packages;
+pub(crate) mod pretrained;
 pub(crate) mod python;
 pub(crate) mod survey;
 pub(crate) mod toolkit;

@@ -7,8 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 use bench_suite::device::DeviceName;
 
-use crate::machine::{devices, packages};
-use crate::machine::{toolkit, wheels};
+use crate::machine::{devices, packages, pretrained, toolkit, wheels};
 use crate::repo::{self, Repo};
 use crate::text;
 
@@ -27,6 +26,7 @@ pub(crate) fn print(repo: &Repo) -> Result<()> {
             built(repo, Path::new(repo.binary("bench-suite").get_program()), "the verb that needs it"),
         ),
         ("engine, CUDA", for_cuda(repo)),
+        ("pretrained", pretrained::there(repo)),
         ("device auto", devices::resolve(repo, DeviceName::Auto).to_string()),
     ];
     let lines = lines.map(|(what, found)| format!("{what:<14}{found}\n"));
@@ -57,9 +57,9 @@ fn ffmpeg() -> String {
 
 fn python() -> String {
     let Some(python) = version("python3") else {
-        return "none; only CUDA's wheels and `bench peers` need it".into();
+        return "none; only CUDA's wheels, pretrained weights and `bench peers` need it".into();
     };
-    let pip = if wheels::pip().is_some() { "with pip" } else { "without pip" };
+    let pip = if wheels::find_pip().is_some() { "with pip" } else { "without pip" };
     format!("{python}, {pip}")
 }
 

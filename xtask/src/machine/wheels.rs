@@ -73,7 +73,7 @@ pub(crate) fn are_there(repo: &Repo, set: &Set) -> bool {
 pub(crate) fn install(repo: &Repo, set: &Set, finish: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let data = repo.path("data");
     fs::create_dir_all(&data).with_context(|| format!("failed to make {}", data.display()))?;
-    let pip = pip().context("pip is missing: install it (Debian, Ubuntu: apt-get install python3-pip)")?;
+    let pip = pip()?;
     let free = files::free_bytes(&data);
     set.fits_into(free.with_context(|| format!("the room in {} is not known", data.display()))?)?;
     let (new, folder) = (repo.path(FOLDER).with_extension("tmp"), repo.path(FOLDER));
@@ -89,15 +89,17 @@ pub(crate) fn install(repo: &Repo, set: &Set, finish: impl FnOnce(&Path) -> Resu
 }
 
 fn run_pip(mut pip: Command, set: &Set, target: &Path, log: &Path) -> Result<()> {
-    pip.args([
-        "install",
-        "--no-deps",
-        "--disable-pip-version-check",
-        "--no-compile",
-        "--only-binary",
-        ":all:",
-    ]);
-    pip.args(["--retries", "2", "--timeout", "20", "--target"]).arg(target).args(set.wheels);
+    pip.args(["install", "--no-deps", "--no-compile", "--only-binary", ":all:"]);
+    pip.arg("--target").arg(target).args(set.wheels);
+    logged(pip, log)
+}
+
+/// Runs pip with its output in a file; what it failed of is read from there.
+///
+/// # Errors
+/// Without a network, and what pip says.
+pub(crate) fn logged(mut pip: Command, log: &Path) -> Result<()> {
+    pip.args(["--disable-pip-version-check", "--retries", "2", "--timeout", "20"]);
     let output = File::create(log).with_context(|| format!("failed to write {}", log.display()))?;
     let status = pip.stdout(output.try_clone()?).stderr(output).status().context("failed to start pip")?;
     if status.success() {
@@ -111,8 +113,16 @@ fn run_pip(mut pip: Command, set: &Set, target: &Path, log: &Path) -> Result<()>
     bail!("{} (log: {})", reason.unwrap_or("pip failed"), log.display())
 }
 
+/// pip, as it is started here.
+///
+/// # Errors
+/// Without it.
+pub(crate) fn pip() -> Result<Command> {
+    find_pip().context("pip is missing: install it (Debian, Ubuntu: apt-get install python3-pip)")
+}
+
 /// How pip is started here; none without it.
-pub(crate) fn pip() -> Option<Command> {
+pub(crate) fn find_pip() -> Option<Command> {
     for words in [&["python3", "-m", "pip"][..], &["pip3"], &["pip"]] {
         let start = || {
             let mut command = Command::new(words[0]);

@@ -10,7 +10,16 @@ fn setup_alone_looks_and_installs_nothing() {
     let output = fake.command("setup").env("CUDA_HOME", fake.path("no-toolkit")).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", stderr(&output));
-    for line in ["FFmpeg", "C compiler", "Python", "Slurm", "NVIDIA driver", "CUDA toolkit", "device auto"] {
+    for line in [
+        "FFmpeg",
+        "C compiler",
+        "Python",
+        "Slurm",
+        "NVIDIA driver",
+        "CUDA toolkit",
+        "pretrained",
+        "device auto",
+    ] {
         assert!(text.lines().any(|found| found.starts_with(line)), "{line:?} is not in {text}");
     }
     assert!(text.contains("not built yet; `cargo xtask setup --cuda`"), "{text}");
@@ -71,4 +80,35 @@ fn a_machine_without_pip_network_or_compiler_is_told_so() {
     );
     let text = said("setup --cuda");
     assert!(text.contains("pip reaches no package index") && text.contains("is there a network?"), "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn weights_that_are_not_the_known_ones_or_no_file_are_refused() {
+    let fake = Fake::new();
+    let script = |name: &str, text: &str| crate::fake::script(&fake.path("bin").join(name), text);
+    script(
+        "python3",
+        "#!/bin/sh\ncase $2 in pip) exit 1;; esac\n[ $1 = -c ] || exit 1\necho other > \"$4\"\n",
+    );
+    script(
+        "pip3",
+        "#!/bin/sh\nfor last; do :; done\ncase $1 in\n--version) ;;\ndownload) while [ $1 != --dest ]; do shift; done\n\
+         touch \"$2/network.whl\";;\nesac\n",
+    );
+    let said = |line: &str| {
+        let mut path = vec![fake.path("bin")];
+        path.extend(std::env::split_paths("/usr/bin:/bin"));
+        let path = std::env::join_paths(path).unwrap();
+        let output = fake.command(line).env("PATH", path).output().unwrap();
+        assert!(!output.status.success(), "{line} succeeds");
+        stderr(&output)
+    };
+    let other = said("setup --pretrained lite0");
+    assert!(other.contains("they are not the ones that this project knows"), "{other}");
+    assert!(!fake.path("data/pretrained/lite0.safetensors").exists());
+    let none = said("setup --pretrained lite1");
+    assert!(none.contains("--pretrained takes lite0 or a file, and lite1 is none"), "{none}");
+    let both = said("setup --pretrained lite0 --cuda");
+    assert!(both.contains("cannot be used with"), "{both}");
 }

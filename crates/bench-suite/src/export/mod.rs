@@ -8,7 +8,7 @@ use crate::data::sampling;
 use crate::model_file;
 use crate::places::{frame_spec, write};
 use crate::record::{CellRecord, DataKind, FINAL, FinalRecord, Plan, PlannedCell};
-use crate::spec::Spec;
+use crate::spec::{ON_FEATURES, Spec};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use scores::Score;
@@ -172,7 +172,7 @@ fn open_cell(run_dir: &Path, name: &str) -> Result<Opened> {
         &header.model,
         &model_config(&spec, header.classes.len())?,
         (header.classes, header.multi_label),
-        frames(&spec, model.as_ref())?,
+        frames(&spec, &header.model, model.as_ref())?,
         serde_json::to_value(&about)?,
     )?;
     let named = |parameter: tt_rnn::parameters::Parameter| {
@@ -215,8 +215,14 @@ fn refuse_folder(ExportOptions { source, to, force, .. }: &ExportOptions) -> Res
 }
 
 /// Which frames of a clip a trained model is to see, and how they are to be made.
-pub(crate) fn frames(spec: &Spec, model: &dyn Model) -> Result<Frames> {
+pub(crate) fn frames(spec: &Spec, name: &str, model: &dyn Model) -> Result<Frames> {
     let (data, train) = (&spec.data, &spec.train);
+    if name == ON_FEATURES {
+        bail!(
+            "{name} was trained on features of EfficientNet-Lite0: model folders, predict and pages take models of frames \
+             alone so far; its weights are in the run's cell"
+        );
+    }
     if spec.has_rows() {
         bail!(
             "{} was trained on rows of numbers: model folders, predict and pages take video alone so far; its weights are \

@@ -1,7 +1,8 @@
 //! Checks values before anything is built.
 
 use super::error::{Result, SpecError, nearest_or};
-use super::fields::{DataSpec, FORMAT_NAMES, MODEL_NAMES, ModelSpec, Spec};
+use super::fields::{DataSpec, FORMAT_NAMES, MODEL_NAMES, ModelSpec, ON_FEATURES, Spec};
+use crate::pretrained;
 use crate::record::FINAL;
 
 /// Names of the loaders.
@@ -43,6 +44,7 @@ impl Spec {
         nearest_or("train.standardize", &self.train.standardize, &["none", "all", "feature"])?;
         nearest_or("train.lr_rule", &self.train.lr_rule, &["fan-in", "single"])?;
         self.check_rows()?;
+        self.check_features()?;
         self.check_numbers()?;
         self.check_modes()?;
         self.check_window()?;
@@ -106,6 +108,34 @@ impl Spec {
             Some(name) => wrong("model.names", name, "averages the pixels of pictures, and rows have none"),
             None => Ok(()),
         }
+    }
+
+    /// Features of a pretrained network are of pictures that it can see.
+    fn check_features(&self) -> Result<()> {
+        let name = &self.model.pretrained;
+        if !pretrained::is_name(name) {
+            let reason = "is lite0, or the first 12 digits of the SHA-256 of a file that cargo xtask setup --pretrained \
+                          FILE has taken";
+            let (key, value, reason) = ("model.pretrained", name.clone(), reason.into());
+            return Err(SpecError::Value { key, value, reason });
+        }
+        if !self.model.names.iter().any(|name| name == ON_FEATURES) {
+            return Ok(());
+        }
+        let least = pretrained::SMALLEST;
+        if self.has_rows() {
+            let reason = "reads features of pictures, and rows are none".into();
+            return Err(SpecError::Value { key: "model.names", value: ON_FEATURES.into(), reason });
+        }
+        for (key, pixels) in [("data.width", self.data.width), ("data.height", self.data.height)] {
+            if pixels < least {
+                let reason = format!(
+                    "must be at least {least} with {ON_FEATURES}, whose network halves it five times"
+                );
+                return Err(SpecError::Value { key, value: pixels.to_string(), reason });
+            }
+        }
+        Ok(())
     }
 
     /// A window that nothing cuts.

@@ -1,5 +1,6 @@
 //! The fields of a specification.
 
+use crate::pretrained::{FEATURES, LITE0};
 use crate::record::FINAL;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ pub const FORMAT_NAMES: [&str; 7] = ["tr", "tr-split", "cp", "cp-split", "tucker
 
 /// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls, and every cell
 /// and the MLP with every other format.
-pub const MODEL_NAMES: [&str; 41] = [
+pub const MODEL_NAMES: [&str; 42] = [
     "tt-mlp",
     "gru",
     "lstm",
@@ -23,6 +24,7 @@ pub const MODEL_NAMES: [&str; 41] = [
     "pooled-gru",
     "projected-gru",
     "tt-gru-frozen",
+    "frozen-cnn-gru",
     "tr-rnn",
     "tr-gru",
     "tr-lstm",
@@ -52,6 +54,9 @@ pub const MODEL_NAMES: [&str; 41] = [
     "ht-lstm",
     "ht-mlp",
 ];
+
+/// The model on features of a pretrained network, `crate::pretrained`.
+pub const ON_FEATURES: &str = "frozen-cnn-gru";
 
 /// A complete experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -170,6 +175,10 @@ pub struct ModelSpec {
     /// Tree of a hierarchical decomposition over the modes, as `((1 2) (3 4))`. Empty: the balanced one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tree: String,
+    /// Weights of the network whose features `frozen-cnn-gru` reads: `lite0`, or the first 12 digits of the SHA-256 of a file
+    /// of one's own.
+    #[serde(default = "lite0", skip_serializing_if = "is_lite0")]
+    pub pretrained: String,
     /// Ranks by format, one for all or all of them (`docs/factorizations.md` has their order); a format without has
     /// `rank`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -207,6 +216,14 @@ fn first() -> String {
 
 fn is_first(name: &str) -> bool {
     name == "first"
+}
+
+fn lite0() -> String {
+    LITE0.to_owned()
+}
+
+fn is_lite0(name: &str) -> bool {
+    name == LITE0
 }
 
 fn one() -> usize {
@@ -348,9 +365,26 @@ impl Spec {
         if self.train.standardize == "feature" { 4 * self.features() } else { self.frame_bytes() }
     }
 
-    /// Epochs of a model.
+    /// The specification as a model sees it: `frozen-cnn-gru` reads rows of features, each number standardized on the
+    /// training fold.
+    #[must_use]
+    pub fn seen_by(&self, model: &str) -> Self {
+        let mut spec = self.clone();
+        if model == ON_FEATURES {
+            spec.data.dataset = "rows".into();
+            (spec.data.width, spec.data.height) = (FEATURES, 1);
+            spec.data.element = "f32".into();
+            spec.train.standardize = "feature".into();
+        }
+        spec
+    }
+
+    /// Epochs of a model. `frozen-cnn-gru` has those of `gru` where none are given: a new key would rename the runs that it
+    /// is to stand beside.
     pub fn epochs(&self, model: &str) -> usize {
-        self.train.epochs.get(model).copied().unwrap_or(0)
+        let of = |model: &str| self.train.epochs.get(model).copied();
+        let twin = || if model == ON_FEATURES { of("gru") } else { None };
+        of(model).or_else(twin).unwrap_or(0)
     }
 
     /// Adam's rate of a model: its own, or that of all.
@@ -418,6 +452,7 @@ impl Spec {
                 input_weights: 1,
                 blocks: 1,
                 tree: "1".into(),
+                pretrained: String::new(),
                 ranks: FORMAT_NAMES.iter().map(|name| ((*name).to_owned(), vec![])).collect(),
             },
             protocol: ProtocolSpec {

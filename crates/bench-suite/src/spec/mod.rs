@@ -13,6 +13,7 @@ mod load;
 
 pub use error::{Result, SpecError, nearest_or};
 pub use fields::{
-    DataSpec, DecodeSpec, FORMAT_NAMES, MODEL_NAMES, ModelSpec, Overrides, ProtocolSpec, Spec, TrainSpec,
+    DataSpec, DecodeSpec, FORMAT_NAMES, MODEL_NAMES, ModelSpec, ON_FEATURES, Overrides, ProtocolSpec, Spec,
+    TrainSpec,
 };
 pub use load::stems;

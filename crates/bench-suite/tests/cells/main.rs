@@ -7,6 +7,7 @@ mod compress;
 mod determinism;
 mod devices;
 mod faults;
+mod features;
 mod final_model;
 mod inner;
 mod locks;

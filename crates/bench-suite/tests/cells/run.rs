@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bench_suite::events::{FILE, without_times};
 use bench_suite::record::{CellRecord, Plan};
-use bench_suite::spec::{FORMAT_NAMES, MODEL_NAMES};
+use bench_suite::spec::{FORMAT_NAMES, MODEL_NAMES, ON_FEATURES};
 use rand::RngExt;
 use tt_core::rng::stream;
 use video_data::FrameSpec;
@@ -17,11 +17,12 @@ use video_data::import::store_dir;
 use video_data::rate::Rate;
 use video_data::store::{FORMAT, Row, StoreInfo, Writer};
 
-/// Every model, but of the formats, which share all code above the kernel, three.
+/// Every model of frames, but of the formats, which share all code above the kernel, three.
 pub(crate) fn models() -> Vec<&'static str> {
     let format = |name: &str| FORMAT_NAMES.iter().any(|format| name.starts_with(&format!("{format}-")));
     MODEL_NAMES
         .into_iter()
+        .filter(|name| *name != ON_FEATURES)
         .filter(|name| !format(name) || ["bt-lstm", "ht-gru", "cp-mlp"].contains(name))
         .collect()
 }
@@ -59,6 +60,13 @@ impl Run {
 
     /// The same with other folders above the clips; those of a folder called `copy` have the same frames.
     pub(crate) fn of(folders: [&str; 4], settings: &[&str]) -> Self {
+        let mut run = Self::unplanned(folders, (20, 16));
+        run.make_plan(settings);
+        run
+    }
+
+    /// Clips as those of [`Run::of`] with frames of a size, and no plan yet.
+    pub(crate) fn unplanned(folders: [&str; 4], size: (u32, u32)) -> Self {
         let root = tempfile::tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
         let experiments = root.path().join("experiments");
@@ -67,12 +75,20 @@ impl Run {
         let text = fs::read_to_string(source.join("folder-sample.toml")).unwrap();
         let text = text.replace("render = \"folder\"", "render = \"\"").replace("folder-sample\"", "clips\"");
         fs::write(experiments.join("small.toml"), text).unwrap();
-        make_store(&root.path().join("data"), folders);
-        let mut run = Self { root, plan: serde_json::from_str(EMPTY_PLAN).unwrap() };
-        let output = run.plan_command(settings).output().unwrap();
+        make_store(&root.path().join("data"), folders, size);
+        Self { root, plan: serde_json::from_str(EMPTY_PLAN).unwrap() }
+    }
+
+    /// Plans the run.
+    pub(crate) fn make_plan(&mut self, settings: &[&str]) {
+        let output = self.command_of("plan", settings).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
-        run.plan = serde_json::from_slice(&output.stdout).unwrap();
-        run
+        self.plan = serde_json::from_slice(&output.stdout).unwrap();
+    }
+
+    /// The repository of the run.
+    pub(crate) fn root(&self) -> &Path {
+        self.root.path()
     }
 
     /// Files of rows in two classes, which are damaged as `files` say, and `--set` for each of the settings.
@@ -88,9 +104,7 @@ impl Run {
         let prepare = ["prepare", "--experiment", "small", "--root"];
         let output = engine().args(prepare).arg(run.root.path()).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
-        let output = run.plan_command(settings).output().unwrap();
-        assert!(output.status.success(), "{}", stderr(&output));
-        run.plan = serde_json::from_slice(&output.stdout).unwrap();
+        run.make_plan(settings);
         run
     }
 
@@ -101,8 +115,13 @@ impl Run {
 
     /// `bench-suite plan` with settings.
     pub(crate) fn plan_command(&self, settings: &[&str]) -> Command {
+        self.command_of("plan", settings)
+    }
+
+    /// A verb of the engine on the experiment with settings.
+    pub(crate) fn command_of(&self, verb: &str, settings: &[&str]) -> Command {
         let mut command = engine();
-        command.args(["plan", "--experiment", "small", "--folds", "0", "--root"]).arg(self.root.path());
+        command.args([verb, "--experiment", "small", "--folds", "0", "--root"]).arg(self.root.path());
         for setting in settings {
             command.args(["--set", setting]);
         }
@@ -216,14 +235,15 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn engine() -> Command {
+/// The engine with nothing to do yet.
+pub(crate) fn engine() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bench-suite"));
     command.stdin(Stdio::null()).stderr(Stdio::piped()).env_remove("RUST_LOG");
     command
 }
 
 /// Clips that nobody will decode, and their frames in a store.
-fn make_store(data: &Path, folders: [&str; 4]) {
+fn make_store(data: &Path, folders: [&str; 4], (width, height): (u32, u32)) {
     for class in folders {
         for clip in 0..9 {
             let folder = data.join(format!("clips/{class}/group{}", clip % 3));
@@ -232,7 +252,7 @@ fn make_store(data: &Path, folders: [&str; 4]) {
         }
     }
     let dataset = scan(Kind::Folder, &data.join("clips")).unwrap();
-    let spec = FrameSpec::rgb(20, 16, Rate::AtMost(FPS));
+    let spec = FrameSpec::rgb(width, height, Rate::AtMost(FPS));
     let dir = store_dir(&dataset, &spec, data).unwrap();
     let mut writer = Writer::open(&dir, "noise", spec.frame_bytes()).unwrap();
     for clip in &dataset.clips {
@@ -265,6 +285,7 @@ fn make_store(data: &Path, folders: [&str; 4]) {
         sample: None,
         libav: String::new(),
         scale_flags: String::new(),
+        derived: None,
         frames: 0,
         manifest_sha256: String::new(),
         data_digest: String::new(),

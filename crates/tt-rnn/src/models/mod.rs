@@ -16,7 +16,7 @@ use crate::parameters::{Parameter, glorot_uniform};
 use crate::projection::{self, DENSE, Factorization, Projection, TRAIN};
 use crate::rates::Kind;
 use crate::recurrence::Cell;
-use crate::{Error, Result};
+use crate::{Error, Result, lite0};
 use candle_core::{DType, Device, Tensor};
 pub use grey::Grid;
 use mean_frame::MeanFrame;
@@ -64,6 +64,13 @@ pub enum Form {
     },
     /// A GRU on area averages of frames.
     PooledGru(Grid),
+    /// A recurrent layer on features that a pretrained network, which is not trained, made of each frame before.
+    OnFeatures {
+        /// The cell.
+        cell: Cell,
+        /// Numbers of a frame.
+        features: usize,
+    },
 }
 
 /// The factorization of a format of `tt_core`.
@@ -120,6 +127,7 @@ models! {
     "pooled-gru" => Form::PooledGru(Grid { width: 20, height: 13 }),
     "projected-gru" => recurrent(Cell::Gru, DENSE, true),
     "tt-gru-frozen" => recurrent(Cell::Gru, TRAIN, true),
+    "frozen-cnn-gru" => Form::OnFeatures { cell: Cell::Gru, features: lite0::FEATURES },
     formats:
     "tr" => Ring,
     "tr-split" => SplitRing,
@@ -161,6 +169,11 @@ impl ModelEntry {
             Form::MeanFrame => Box::new(MeanFrame::new(config, device, seed)?),
             Form::StackedFrames => Box::new(StackedFrames::new(config, device, seed)?),
             Form::PooledGru(grid) => Box::new(PooledGru::new(config, grid, device, seed)?),
+            Form::OnFeatures { cell, features } => {
+                let config = ModelConfig { features, ..config.clone() };
+                let matrices = Matrices::of(&config, cell, DENSE)?;
+                Box::new(Recurrent::new(&config, cell, matrices, device, seed)?)
+            }
             Form::Recurrent { cell, input, frozen } => {
                 let matrices = Matrices::of(config, cell, input)?;
                 let model = Recurrent::new(config, cell, matrices, device, seed)?;

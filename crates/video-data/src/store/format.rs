@@ -11,6 +11,15 @@ pub(super) const JOURNAL: &str = "journal";
 /// Version of the files' format.
 pub const FORMAT: u32 = 1;
 
+/// What rows were computed from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Derived {
+    /// Data digest of the store of the frames.
+    pub frames: String,
+    /// What computed them, with the digest of its weights.
+    pub by: String,
+}
+
 /// What the frames of a store are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoreInfo {
@@ -35,6 +44,9 @@ pub struct StoreInfo {
     pub libav: String,
     /// Scaler flags, as the command line spells them.
     pub scale_flags: String,
+    /// What the rows were computed from; none where they are frames of clips, or rows of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derived: Option<Derived>,
     /// Frames of all clips together.
     pub frames: u64,
     /// SHA-256 of `manifest.csv`.

@@ -14,7 +14,7 @@ const SPEC: FrameSpec = FrameSpec::rgb(2, 2, Rate::Native);
 const LENGTHS: [usize; 5] = [1, 2, 7, 30, 4];
 
 /// Clip `i` has `LENGTHS[i]` frames; every byte of its frame `t` is `10 i + t`.
-fn store(dir: &Path) -> Store {
+pub(crate) fn store(dir: &Path) -> Store {
     let mut writer = Writer::open(dir, "written by hand", SPEC.frame_bytes()).unwrap();
     for (clip, length) in LENGTHS.into_iter().enumerate() {
         let frames: Vec<u8> = (0..length).flat_map(|t| [(10 * clip + t) as u8; 12]).collect();
@@ -41,6 +41,7 @@ fn store(dir: &Path) -> Store {
         sample: None,
         libav: String::new(),
         scale_flags: String::new(),
+        derived: None,
         frames: 0,
         manifest_sha256: String::new(),
         data_digest: String::new(),

@@ -53,6 +53,7 @@ fn generate(dir: &Path) -> u64 {
         sample: Some("generated, not UCF11".into()),
         libav: String::new(),
         scale_flags: String::new(),
+        derived: None,
         frames: 0,
         manifest_sha256: String::new(),
         data_digest: String::new(),

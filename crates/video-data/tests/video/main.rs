@@ -14,6 +14,7 @@ mod archives;
 mod as_they_come;
 mod batches;
 mod corpus;
+mod derived;
 mod equality;
 mod full_size;
 mod hostile;

@@ -3,6 +3,7 @@
 //! `cargo xtask` starts it; every verb can be run by hand too.
 
 mod answers;
+mod selection;
 
 use answers::{run_live, run_predict};
 use anyhow::{Context, Result};
@@ -10,18 +11,20 @@ use bench_suite::catalog;
 use bench_suite::cell::CellOptions;
 use bench_suite::compress::CompressOptions;
 use bench_suite::data::{Clips, Frames};
-use bench_suite::device::{DeviceName, Precision};
+use bench_suite::device::DeviceName;
 use bench_suite::export::{ExportOptions, Source};
+use bench_suite::features;
 use bench_suite::lease::Locked;
 use bench_suite::places::Places;
 use bench_suite::plan::plan;
 use bench_suite::predict::{BadClips, PredictOptions};
 use bench_suite::provenance::Code;
 use bench_suite::record::DataKind;
-use bench_suite::resolve::{Choice, Resolved, prepare, resolve};
-use bench_suite::spec::{Overrides, SpecError};
+use bench_suite::resolve::prepare;
+use bench_suite::spec::SpecError;
 use bench_suite::stop::{STOP, Stopped};
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+use selection::Selection;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -165,6 +168,23 @@ enum Verb {
         #[arg(long)]
         cell: String,
     },
+    /// Check the weights of a network that makes features, and copy them to their place.
+    Pretrained {
+        /// A safetensors file of EfficientNet-Lite0.
+        #[arg(long)]
+        file: PathBuf,
+    },
+    /// Features, f32 `[n, 1280]`, of frames on standard input, u8 `[n, height, width, 3]`: our side of the check of features
+    /// in PyTorch.
+    Features {
+        /// A safetensors file of EfficientNet-Lite0.
+        #[arg(long)]
+        weights: PathBuf,
+        #[arg(long)]
+        width: usize,
+        #[arg(long)]
+        height: usize,
+    },
     /// Write strips of frames of the clips named on standard input (a JSON list), where they may be shown.
     Strips {
         /// Folder of the run.
@@ -209,78 +229,6 @@ enum Verb {
     BenchLayer(bench_suite::bench::LayerOptions),
     /// Be our side of `cargo xtask bench peers`.
     BenchWorker,
-}
-
-#[derive(Debug, Args)]
-struct Selection {
-    /// Name of a file in experiments/.
-    #[arg(long)]
-    experiment: String,
-    /// Folder of the clips, or its parent.
-    #[arg(long)]
-    data: Option<PathBuf>,
-    /// Folder of the results in the place of the experiment's; not for rendered samples.
-    #[arg(long)]
-    name: Option<String>,
-    /// List of clips with labels, groups and split.
-    #[arg(long)]
-    split: Option<PathBuf>,
-    /// Recipe in experiments/recipes/.
-    #[arg(long)]
-    recipe: Option<String>,
-    /// Models to run.
-    #[arg(long, value_delimiter = ',')]
-    models: Vec<String>,
-    /// Folds to run.
-    #[arg(long, value_delimiter = ',')]
-    folds: Vec<usize>,
-    /// Seeds to run.
-    #[arg(long, alias = "seed", value_delimiter = ',')]
-    seeds: Vec<u64>,
-    /// Epochs of every model.
-    #[arg(long)]
-    epochs: Option<usize>,
-    /// clips, groups, official or final.
-    #[arg(long)]
-    protocol: Option<String>,
-    /// key=value, any key of the experiment's file.
-    #[arg(long)]
-    set: Vec<String>,
-    /// Run on an official dataset that is not all there.
-    #[arg(long)]
-    allow_partial: bool,
-    /// Device to train on: cpu, cuda, cuda:N or metal.
-    #[arg(long, default_value = "cpu")]
-    device: DeviceName,
-    /// Precision of a card's products: f32, tf32 or bf16.
-    #[arg(long, default_value = "f32")]
-    precision: Precision,
-    /// Touch nothing: estimate what is not decoded yet.
-    #[arg(long)]
-    dry_run: bool,
-}
-
-impl Selection {
-    fn resolve(&self, root: &Path) -> Result<(Resolved, Option<Dataset>)> {
-        let choice = Choice {
-            data: self.data.as_deref(),
-            split: self.split.as_deref(),
-            allow_partial: self.allow_partial,
-        };
-        resolve(root, &self.experiment, choice, &self.overrides())
-    }
-
-    fn overrides(&self) -> Overrides {
-        Overrides {
-            recipe: self.recipe.clone(),
-            models: self.models.clone(),
-            folds: self.folds.clone(),
-            seeds: self.seeds.clone(),
-            epochs: self.epochs,
-            protocol: self.protocol.clone(),
-            set: self.set.clone(),
-        }
-    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -379,6 +327,12 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::SingularValues { run_dir, cell } => {
             bench_suite::compress::singular_values(run_dir, cell, Duration::from_mins(10))
         }
+        Verb::Pretrained { file } => {
+            let (place, name) = features::take(&Places::of_root(&cli.root), file)?;
+            tracing::info!("{}: --set model.pretrained={name}", place.display());
+            Ok(())
+        }
+        Verb::Features { weights, width, height } => features::stream(weights, (*width, *height)),
         Verb::Strips { run_dir, out } => {
             let clips: Vec<String> = serde_json::from_reader(std::io::stdin().lock())
                 .context("standard input is not a JSON list of clips")?;
@@ -411,7 +365,8 @@ fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {
     for remark in dataset.iter().flat_map(Dataset::remarks) {
         tracing::warn!("{remark}");
     }
-    let store = prepare(&Places::of_root(&cli.root), &resolved, dataset, jobs)?;
+    let places = Places::of_root(&cli.root);
+    let store = prepare(&places, &resolved, dataset, jobs)?;
     for row in store.left_out() {
         tracing::warn!("left out: {}: {}", row.clip, row.reason);
     }
@@ -420,7 +375,7 @@ fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {
         tracing::warn!("kept with decoder errors: {}: {}", row.clip, row.flags);
     }
     anyhow::ensure!(!store.clips().is_empty(), "{}: no clip could be decoded", resolved.data);
-    Ok(())
+    features::prepare(&places, &resolved.spec, &store)
 }
 
 fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
@@ -429,6 +384,9 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
     let (resolved, dataset) = selection.resolve(&cli.root)?;
     let mut plan = match bench_suite::resolve::built_store(&places, &resolved, dataset.as_ref())? {
         Some(store) => {
+            if !selection.dry_run && !features::are_there(&resolved.spec, &store)? {
+                anyhow::bail!("the clips have no features yet: run `bench-suite prepare` first");
+            }
             let clips = Clips::new(store, &resolved.spec, resolved.multi_label);
             bench_suite::straddling::warn(&clips, &resolved.spec)?;
             plan(&resolved.spec, &resolved, &clips.store_name(), &Frames::Known(&clips), on)?

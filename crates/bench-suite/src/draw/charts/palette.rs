@@ -34,6 +34,7 @@ pub(crate) fn color(name: &str) -> Color {
         "pooled-gru" => (105, 130, 20),
         "projected-gru" => (150, 130, 200),
         "tt-gru-frozen" => (85, 65, 150),
+        "frozen-cnn-gru" => (95, 95, 110),
         // Other factorizations: a hue each, light for the GRU and dark for the LSTM.
         "tr-gru" => (70, 170, 170),
         "tr-lstm" => (15, 105, 110),
@@ -95,7 +96,17 @@ pub(crate) fn dark_style<'a>(others: impl Iterator<Item = &'a str>) -> String {
 
 /// Dense models have hollow marks.
 pub(crate) fn is_dense(name: &str) -> bool {
-    matches!(name, "gru" | "lstm" | "rnn" | "fc" | "projected-gru" | "pooled-gru" | "pooled-gru-small")
+    matches!(
+        name,
+        "gru"
+            | "lstm"
+            | "rnn"
+            | "fc"
+            | "projected-gru"
+            | "pooled-gru"
+            | "pooled-gru-small"
+            | "frozen-cnn-gru"
+    )
 }
 
 /// A model's name as the paper writes it.

@@ -21,6 +21,7 @@ use crate::results::formats::FormatRow;
 use crate::results::paired::PairedRow;
 use crate::results::tables::{OURS, TableRow, Tables};
 use crate::results::{self, Records, RunFile, write_atomic};
+use crate::spec::ON_FEATURES;
 use crate::stats;
 use crate::text::{bytes, score, thousands};
 use blocks::{Block, Page, Section, ending, words};
@@ -60,6 +61,7 @@ fn page(
     let mut results = results(run, &tables.table);
     results.extend(charts.block("accuracy")?);
     results.extend(protocols(&tables.table));
+    results.extend(pretrained(&tables.table));
     sections.push(Section::new(2, "results", "Results", results));
     sections.extend(beside_the_paper(run, &tables.table));
     if let Some(mut blocks) = formats::blocks(run, formats) {
@@ -330,6 +332,15 @@ fn protocols(rows: &[TableRow]) -> Option<Block> {
                 and tells how the model does on sources that it has never seen.";
     let split = rows.iter().any(|row| row.protocol == "clips" || row.protocol == "groups");
     split.then(|| Block::Text { text: words(text) })
+}
+
+/// What one model has seen and the others have not.
+fn pretrained(rows: &[TableRow]) -> Option<Block> {
+    let text = format!(
+        "`{ON_FEATURES}` reads features of EfficientNet-Lite0, which was trained on ImageNet, 1.3 million labelled photographs; \
+         no other model here has seen them. Neither its weights nor the time of the features are in the table."
+    );
+    rows.iter().any(|row| row.model == ON_FEATURES).then(|| Block::Text { text: words(&text) })
 }
 
 fn sota(run: &RunFile, tables: &Tables) -> Option<(String, Vec<Block>)> {
