@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tt_core::TtShape;
 use tt_core::apply::{Affine, Precision};
+use tt_rnn::encoder;
 use tt_rnn::models::{
     Form, FormatSettings, Model, ModelConfig, RecurrentForm, STACKED, STACKED_GRID, Stack, of_states,
 };
@@ -55,6 +56,7 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
             blocks: model.blocks,
             tree: model.tree.clone(),
         },
+        cnn: model.cnn.parse()?,
     })
 }
 
@@ -72,7 +74,7 @@ pub(crate) fn set_weights(model: &dyn Model, weights: &HashMap<String, Tensor>) 
 }
 
 /// What a model costs, by its shape alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
     /// Trained weights that read frames, biases left out.
     pub params_input: usize,
@@ -86,6 +88,10 @@ pub struct Size {
     pub width: usize,
     /// Bytes of a frame that are averaged before any weight reads them.
     pub averaged_per_frame: usize,
+    /// Of the multiply-accumulates those of a CNN.
+    pub cnn_macs_per_frame: usize,
+    /// Bytes that training a CNN holds on every thread of this machine, however long the clips are.
+    pub cnn_bytes: usize,
 }
 
 /// Counts and costs of a model (a test compares them with the built ones).
@@ -97,10 +103,9 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
             Size {
                 params_input: weights,
                 params_total: weights + hidden + classifier(config, hidden),
-                params_frozen: 0,
                 macs_per_frame: layer.macs_per_row() / config.mlp_frames,
                 width: hidden,
-                averaged_per_frame: 0,
+                ..Size::default()
             }
         }
         Form::MeanFrame => linear(config, config.features),
@@ -113,7 +118,25 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
             recurrent(&ModelConfig { features, ..config.clone() }, cell, DENSE, false)?
         }
         Form::Recurrent { cell, input, frozen } => recurrent(config, cell, input, frozen)?,
+        Form::Cnn { cell } => {
+            let plan = encoder::plan(config)?;
+            let features = ModelConfig { features: plan.features(), ..config.clone() };
+            let above = recurrent(&features, cell, DENSE, false)?;
+            Size {
+                params_input: plan.kernels() + above.params_input,
+                params_total: plan.weights() + above.params_total,
+                macs_per_frame: plan.macs() + above.macs_per_frame,
+                cnn_macs_per_frame: plan.macs(),
+                cnn_bytes: plan.held_bytes(threads()),
+                ..above
+            }
+        }
     })
+}
+
+/// Threads of this machine.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn classifier(config: &ModelConfig, inputs: usize) -> usize {
@@ -125,10 +148,9 @@ fn linear(config: &ModelConfig, inputs: usize) -> Size {
     Size {
         params_input: inputs * config.classes,
         params_total: classifier(config, inputs),
-        params_frozen: 0,
         macs_per_frame: config.features,
-        width: 0,
         averaged_per_frame: config.features,
+        ..Size::default()
     }
 }
 
@@ -152,7 +174,7 @@ fn recurrent(config: &ModelConfig, cell: Cell, input: Factorization, frozen: boo
         // A factorized U is multiplied out before the first step.
         macs_per_frame: projected + passes * hidden * width,
         width: passes * width,
-        averaged_per_frame: 0,
+        ..Size::default()
     })
 }
 

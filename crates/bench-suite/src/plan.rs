@@ -1,6 +1,6 @@
 //! What a run will do, before anything is trained.
 
-use crate::build::{Size, model_config, size};
+use crate::build::{Size, model_config, size, threads};
 use crate::data::{Clips, Fold, Frames};
 use crate::device::{DeviceName, Precision};
 use crate::places::{sweep, write};
@@ -25,6 +25,10 @@ const DENSE_SECONDS_PER_MAC: f64 = 2.2e-11;
 const ADAM_SECONDS_PER_WEIGHT: f64 = 2.5e-9;
 /// Seconds of one core to average a byte of a frame away, for models whose weights read a small picture.
 const AVERAGE_SECONDS_PER_BYTE: f64 = 1e-9;
+/// The same of a CNN's: a little below a core's peak, of passes that are four to one of evaluation, since the way back
+/// computes each frame again.
+const CNN_SECONDS_PER_MAC: f64 = 3e-11;
+const CNN_PASSES: f64 = 4.0;
 /// Resident memory of a process that has trained nothing yet.
 const BASE_BYTES: u64 = 60 << 20;
 
@@ -204,12 +208,15 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let dense = size.params_input + size.params_frozen > 1_000_000;
     let seconds_per_mac = if dense { DENSE_SECONDS_PER_MAC } else { TT_SECONDS_PER_MAC };
     let passes = if dense { 2.0 } else { 3.1 };
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
-    let macs = size.macs_per_frame as f64 * (passes * train_frames as f64 + test_frames as f64);
+    let of_frames =
+        |macs: usize, passes: f64| macs as f64 * (passes * train_frames as f64 + test_frames as f64);
+    let macs = of_frames(size.macs_per_frame - size.cnn_macs_per_frame, passes);
+    let cnn_s = of_frames(size.cnn_macs_per_frame, CNN_PASSES) * CNN_SECONDS_PER_MAC;
     let steps = split.train_clips.div_ceil(spec.train.batch) as f64;
     let adam = steps * size.params_total as f64 * ADAM_SECONDS_PER_WEIGHT;
     let averaged = (size.averaged_per_frame * (train_frames + test_frames)) as f64;
-    let epoch_s = (macs * seconds_per_mac + adam + averaged * AVERAGE_SECONDS_PER_BYTE) / threads;
+    let work_s = macs * seconds_per_mac + cnn_s + adam + averaged * AVERAGE_SECONDS_PER_BYTE;
+    let epoch_s = work_s / threads() as f64;
     // Weights, gradient and two moments, or weights alone; batches being read and trained on; saved activations.
     let saved_per_frame =
         if !factorized || taken.is_some() { 8 * size.width } else { 48_000 + 8 * size.width };
@@ -217,6 +224,7 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let copies = if spec.model.bidirectional { 4 } else { 3 };
     let bytes = 16 * size.params_total
         + 4 * size.params_frozen
+        + size.cnn_bytes
         + batch_frames * (copies * spec.batched_bytes() + saved_per_frame);
     PlannedCell {
         model: model.to_owned(),

@@ -6,6 +6,7 @@ use bench_suite::paper;
 use bench_suite::plan::run_digest;
 use bench_suite::spec::{Overrides, Spec};
 use std::path::Path;
+use tt_rnn::models::{CnnSize, ModelConfig};
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
@@ -64,11 +65,17 @@ fn the_controls_counts_stand_beside_tt_gru_s() {
         ("pooled-gru", 199_680, 399_883),
         ("projected-gru", 0, 200_203),
         ("tt-gru-frozen", 0, 200_203),
+        // Kernels of the CNN and the matrix from its 96 features; scales and shifts count in all.
+        ("cnn-gru", 221_360 + 96 * 768, 496_571),
+        ("cnn-lstm", 221_360 + 96 * 1024, 586_939),
     ];
     for (model, input, total) in expected {
         let size = size(&config, model).unwrap();
         assert_eq!((size.params_input, size.params_total), (input, total), "{model}");
     }
+    let large = ModelConfig { cnn: CnnSize::Large, ..config.clone() };
+    let size_of_large = size(&large, "cnn-gru").unwrap();
+    assert_eq!((size_of_large.params_input, size_of_large.params_total), (2_229_344, 2_433_355));
     assert_eq!(size(&config, "projected-gru").unwrap().params_frozen, 44_236_800);
     assert_eq!(size(&config, "tt-gru-frozen").unwrap().params_frozen, 3_232);
 }
@@ -86,7 +93,7 @@ fn figure_1_is_the_papers() {
 
 #[test]
 fn counts_by_shape_equal_those_of_built_models() {
-    let small = ["model.dense_hidden=3", "data.width=8", "data.height=4", "model.input_modes=[4,4,2,3]"];
+    let small = ["model.dense_hidden=3", "data.width=24", "data.height=16", "model.input_modes=[4,8,6,6]"];
     let shapes: [&[&str]; 7] = [
         &["model.recurrent=ht", "model.recurrent_rank=2"],
         &["model.recurrent=tt", "model.recurrent_rank=2"],
@@ -98,7 +105,7 @@ fn counts_by_shape_equal_those_of_built_models() {
     ];
     for shape in shapes {
         let mut set = small.to_vec();
-        set.push("model.mlp_input_modes=[8,8,3,3]");
+        set.push("model.mlp_input_modes=[8,8,12,9]");
         set.extend(shape);
         let spec = load("folder", &set).unwrap();
         let config = model_config(&spec, 5).unwrap();
@@ -325,7 +332,7 @@ fn wrong_specifications_say_what_is_right() {
         (vec!["data.redistributable=true"], "rows are not shown"),
         (vec!["data.render=ucf11"], "loader rows reads none"),
         (vec!["data.element=f64"], "is u8 or f32"),
-        (vec!["model.names=[\"pooled-gru\"]"], "averages the pixels of pictures"),
+        (vec!["model.names=[\"pooled-gru\"]"], "reads the pixels of pictures"),
     ] {
         let text = load("rows", &set).unwrap_err();
         assert!(text.contains(expected), "{set:?}: {text}");

@@ -146,6 +146,38 @@ pub enum RecurrentForm {
     },
 }
 
+/// How large a CNN is that reads frames ([`crate::encoder`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CnnSize {
+    /// 222,640 weights.
+    #[default]
+    Small,
+    /// 1,987,392 weights.
+    Large,
+}
+
+impl fmt::Display for CnnSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Small => "small",
+            Self::Large => "large",
+        })
+    }
+}
+
+impl FromStr for CnnSize {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "small" => Ok(Self::Small),
+            "large" => Ok(Self::Large),
+            _ => Err(Error::Unknown { what: "CNN", name: name.to_owned(), choices: "small, large" }),
+        }
+    }
+}
+
 /// Everything that fixes a model but its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
@@ -202,6 +234,9 @@ pub struct ModelConfig {
     /// Of input matrices that are tensor networks.
     #[serde(default)]
     pub formats: FormatSettings,
+    /// The CNN of models that have one.
+    #[serde(default)]
+    pub cnn: CnnSize,
 }
 
 /// Ranks and options of input matrices that are tensor networks.
@@ -267,6 +302,7 @@ impl ModelConfig {
             warm_up_to: 0,
             classifier_l2: 0.0,
             formats: FormatSettings::default(),
+            cnn: CnnSize::Small,
         }
     }
 
@@ -331,6 +367,9 @@ mod tests {
         }
         for readout in [Readout::Last, Readout::Mean, Readout::Max] {
             assert_eq!(readout.to_string().parse::<Readout>().unwrap(), readout);
+        }
+        for size in [CnnSize::Small, CnnSize::Large] {
+            assert_eq!(size.to_string().parse::<CnnSize>().unwrap(), size);
         }
         assert_eq!(stack.unusual(), Some("model.layers"));
         assert_eq!(Stack::default().unusual(), None);

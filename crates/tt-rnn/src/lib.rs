@@ -10,6 +10,7 @@ pub mod checkpoint;
 mod config;
 #[doc(hidden)]
 pub mod dense;
+pub mod encoder;
 mod error;
 pub mod folder;
 pub mod frames;

@@ -7,7 +7,9 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{FormatSettings, Mode, Model, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
+use tt_rnn::models::{
+    CnnSize, FormatSettings, Mode, Model, ModelConfig, PackedFrames, RecurrentForm, Stack, find,
+};
 use tt_rnn::parameters::{Optimizer, Parameter};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::Rates;
@@ -47,6 +49,7 @@ fn config() -> ModelConfig {
         warm_up_to: 0,
         classifier_l2: 0.01,
         formats: FormatSettings::default(),
+        cnn: CnnSize::Small,
     }
 }
 

@@ -8,7 +8,7 @@ use small::{Kind, MODELS, beyond_the_paper, clip, exported, frames};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tt_rnn::folder::{CONFIG, Config, FrameWindow, Frames, Numbers, WEIGHTS, read, save};
-use tt_rnn::models::{Mode, Model, PackedFrames, Stack, find};
+use tt_rnn::models::{Mode, Model, ModelConfig, PackedFrames, Stack, find};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
 
@@ -315,6 +315,16 @@ fn a_control_is_not_exported() {
         let error = error.unwrap_err().to_string();
         assert!(error.contains(&format!("{name} is a control")), "{error}");
     }
+}
+
+#[test]
+fn a_cnn_is_not_exported() {
+    let built = ModelConfig { features: 3 * 16 * 16, width: 16, ..Kind::of("gru").built() };
+    let model = find("cnn-gru").unwrap().build(&built, &Device::Cpu, 0).unwrap();
+    let frames = frames(model.as_ref(), 0);
+    let error = Config::of("cnn-gru", &built, (vec!["a".into()], false), frames, serde_json::Value::Null);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("cnn-gru cannot be exported") && error.contains("predict"), "{error}");
 }
 
 fn committed() -> PathBuf {

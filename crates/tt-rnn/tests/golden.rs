@@ -8,7 +8,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::simd::Isa;
 use tt_rnn::adam::{Adam, AdamConfig, AdamState};
-use tt_rnn::models::{FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
+use tt_rnn::models::{CnnSize, FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::Rates;
@@ -117,6 +117,7 @@ fn twenty_steps_of_training_follow_pytorch() {
         warm_up_to: 0,
         classifier_l2: 0.01,
         formats: FormatSettings::default(),
+        cnn: CnnSize::Small,
     };
     for name in ["gru", "lstm", "tt-gru", "tt-lstm"] {
         let golden = Golden::open(&format!("training_{name}"));

@@ -10,8 +10,8 @@ use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::frames::StoredRows;
 use tt_rnn::models::{
-    FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, Readout, RecurrentForm,
-    Stack, find,
+    CnnSize, FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, Readout,
+    RecurrentForm, Stack, find,
 };
 use tt_rnn::parameters::{Optimizer, Parameter};
 use tt_rnn::projection::GateLayout;
@@ -46,6 +46,7 @@ fn small() -> ModelConfig {
         warm_up_to: 0,
         classifier_l2: 0.0,
         formats: FormatSettings::default(),
+        cnn: CnnSize::Small,
     }
 }
 
@@ -65,17 +66,29 @@ fn lengths_for(model: &dyn Model) -> Vec<usize> {
 }
 
 fn build(name: &str, config: &ModelConfig) -> Box<dyn Model> {
-    find(name).unwrap().build(config, &Device::Cpu, 7).unwrap()
+    find(name).unwrap().build(&fitting(name, config), &Device::Cpu, 7).unwrap()
+}
+
+/// The configuration with the smallest frames that a model can have, or its features of frames.
+fn fitting(name: &str, config: &ModelConfig) -> ModelConfig {
+    let (features, width) = match name {
+        "cnn-gru" | "cnn-lstm" => (3 * 16 * 16, 16),
+        "frozen-cnn-gru" => (1280, 1280),
+        _ => (24, 4),
+    };
+    ModelConfig { features, width, ..config.clone() }
 }
 
 #[test]
 fn every_model_overfits_one_batch() {
     for entry in MODELS {
         let model = build(entry.name, &small());
-        let frames = clips(&lengths_for(model.as_ref()), 24, 1);
+        let frames = clips(&lengths_for(model.as_ref()), fitting(entry.name, &small()).features, 1);
         let labels = Tensor::new(&[0_u32, 1, 2, 1], &Device::Cpu).unwrap();
+        // Kernels of a few hundred terms are no larger than a few such steps.
+        let rate = if entry.name.starts_with("cnn-") { 3e-3 } else { 2e-2 };
         let mut optimizer =
-            Optimizer::new(AdamConfig::default(), Rates::single(2e-2), model.parameters()).unwrap();
+            Optimizer::new(AdamConfig::default(), Rates::single(rate), model.parameters()).unwrap();
         let (mut first, mut last) = (f32::NAN, f32::NAN);
         for step in 0..200 {
             let logits = model.logits(&frames, Mode::Train(&mut stream(0, "masks"))).unwrap();
@@ -121,8 +134,9 @@ fn stored_frames_are_frames() {
     let ops = ModelConfig { backend: Backend::Ops, ..small() };
     for entry in MODELS {
         for config in [&small(), &paper, &dropped, &stacked, &ops] {
+            let config = &fitting(entry.name, config);
             let Ok(model) = entry.build(config, &Device::Cpu, 7) else { continue };
-            let frames = clips(&lengths_for(model.as_ref()), 24, 3);
+            let frames = clips(&lengths_for(model.as_ref()), config.features, 3);
             let lengths = frames.lengths.clone();
             let stored = PackedFrames::new(stored(&frames.rows.tensor().unwrap()), lengths);
             let run = |frames: &PackedFrames| {
@@ -148,7 +162,7 @@ fn stored_frames_are_frames() {
 #[test]
 fn models_say_whether_they_read_stored_frames() {
     let reads = |name: &str, config: &ModelConfig| build(name, config).reads_stored();
-    for name in ["gru", "lstm", "rnn", "tt-gru", "tt-lstm", "tt-rnn", "ht-gru", "projected-gru"] {
+    for name in ["gru", "lstm", "rnn", "tt-gru", "tt-lstm", "tt-rnn", "ht-gru", "projected-gru", "cnn-gru"] {
         assert!(reads(name, &small()), "{name}");
     }
     for name in ["tt-mlp", "mean-frame", "stacked-frames", "pooled-gru"] {
@@ -262,9 +276,9 @@ fn evaluation_ignores_dropout_and_training_uses_it() {
 
 #[test]
 fn a_clip_does_not_depend_on_its_batch() {
-    for name in ["gru", "tt-lstm"] {
+    for name in ["gru", "tt-lstm", "cnn-lstm"] {
         let model = build(name, &small());
-        let together = clips(&[4, 6], 24, 4);
+        let together = clips(&[4, 6], fitting(name, &small()).features, 4);
         let both = model.logits(&together, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap();
         let second = together.rows.tensor().unwrap().narrow(0, 4, 6).unwrap().contiguous().unwrap();
         let second = PackedFrames::new(second, vec![6]);
@@ -299,6 +313,12 @@ fn wrong_batches_are_refused_by_name() {
     let empty = PackedFrames::new(Tensor::zeros((0, 24), DType::U8, &Device::Cpu).unwrap(), vec![]);
     assert!(model.logits(&empty, Mode::Evaluate).is_err());
     assert!(find("tt-gpu").unwrap_err().to_string().contains("tt-gru"));
+    let of = |features, width| {
+        let config = ModelConfig { features, width, ..small() };
+        find("cnn-gru").unwrap().build(&config, &Device::Cpu, 7).unwrap_err().to_string()
+    };
+    assert!(of(3 * 40 * 15, 40).contains("frames of 40 x 15 pixels"), "{}", of(3 * 40 * 15, 40));
+    assert!(of(1000, 16).contains("an encoder reads pictures: 1000 numbers"), "{}", of(1000, 16));
 }
 
 #[test]
@@ -374,7 +394,7 @@ fn the_operators_train_as_the_fused_kernels_do() {
     for (entry, config) in MODELS.iter().flat_map(|entry| [(entry, &plain), (entry, &dropped)]) {
         let [fused, ops] = [Backend::Fused, Backend::Ops].map(|backend| {
             let model = build(entry.name, &ModelConfig { backend, ..config.clone() });
-            let frames = clips(&lengths_for(model.as_ref()), 24, 4);
+            let frames = clips(&lengths_for(model.as_ref()), fitting(entry.name, config).features, 4);
             let labels = Tensor::new(&[0_u32, 1, 2, 1], &Device::Cpu).unwrap();
             let mut optimizer =
                 Optimizer::new(AdamConfig::default(), Rates::single(1e-3), model.parameters()).unwrap();
@@ -401,13 +421,15 @@ fn the_operators_train_as_the_fused_kernels_do() {
 fn every_parameter_of_every_model_has_the_rate_of_its_fan_in() {
     let rates = Rates { lr: 1e-3, rule: RateRule::FanIn, input_factor: 0.5 };
     for entry in MODELS {
-        let model = entry.build(&small(), &Device::Cpu, 3).unwrap();
+        let model = build(entry.name, &small());
         // What the input matrix and the classifier sum over.
         let (input, read) = match entry.name {
             "mean-frame" => (24, 0),
             "stacked-frames" => (10 * 20 * 15, 0),
             "pooled-gru-small" => (2 * 2, 6),
             "pooled-gru" => (20 * 13, 6),
+            "cnn-gru" | "cnn-lstm" => (96, 6),
+            "frozen-cnn-gru" => (1280, 6),
             _ => (24, 6),
         };
         let by = |fan_in: usize| 1e-3 * 256.0 / fan_in as f64;
@@ -421,6 +443,11 @@ fn every_parameter_of_every_model_has_the_rate_of_its_fan_in() {
                 "recurrent" => vec![(count - count / 7, by(6)), (count / 7, 1e-3)],
                 "classifier.kernel" => vec![(count, by(read))],
                 "input.bias" | "classifier.bias" => vec![(count, 1e-3)],
+                // Rows, columns and channels that a place of the kernel sums over.
+                name if name.starts_with("encoder.") && name.ends_with(".kernel") => {
+                    vec![(count, 0.5 * by(parameter.var.dims()[..3].iter().product()))]
+                }
+                name if name.starts_with("encoder.") => vec![(count, 1e-3)],
                 other => panic!("{}: no rule is known for {other}", entry.name),
             };
             assert_eq!(parameter.rates(&rates), expected, "{} {}", entry.name, parameter.name);

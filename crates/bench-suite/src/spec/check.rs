@@ -9,8 +9,8 @@ use crate::record::FINAL;
 const LOADERS: [&str; 5] = ["ucf11", "hollywood2", "youtube-celebrities", "folder", "rows"];
 /// Terms of `bt` at most: publications have up to 8.
 const MOST_BLOCKS: usize = 256;
-/// Models that average the pixels of pictures.
-const OF_PICTURES: [&str; 3] = ["stacked-frames", "pooled-gru-small", "pooled-gru"];
+/// Models for which pixels have neighbours.
+const OF_PICTURES: [&str; 5] = ["stacked-frames", "pooled-gru-small", "pooled-gru", "cnn-gru", "cnn-lstm"];
 
 impl Spec {
     pub(super) fn check(&self) -> Result<()> {
@@ -38,6 +38,7 @@ impl Spec {
             &self.model.recurrent,
             &[&["dense", "tt"], &FORMAT_NAMES[..]].concat(),
         )?;
+        nearest_or("model.cnn", &self.model.cnn, &["small", "large"])?;
         nearest_or("model.readout", &self.model.readout, &["last", "mean", "max"])?;
         nearest_or("model.gate_activation", &self.model.gate_activation, &["hard-sigmoid", "sigmoid"])?;
         nearest_or("train.dense_masks", &self.train.dense_masks, &["shared", "per-gate"])?;
@@ -105,7 +106,7 @@ impl Spec {
             );
         }
         match self.model.names.iter().find(|name| OF_PICTURES.contains(&name.as_str())) {
-            Some(name) => wrong("model.names", name, "averages the pixels of pictures, and rows have none"),
+            Some(name) => wrong("model.names", name, "reads the pixels of pictures, and rows have none"),
             None => Ok(()),
         }
     }

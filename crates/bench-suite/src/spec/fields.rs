@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 /// Names of the formats of input matrices beside dense and `tt`.
 pub const FORMAT_NAMES: [&str; 7] = ["tr", "tr-split", "cp", "cp-split", "tucker", "bt", "ht"];
 
-/// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls, and every cell
-/// and the MLP with every other format.
-pub const MODEL_NAMES: [&str; 42] = [
+/// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls, cells on what
+/// a CNN sees, and every cell and the MLP with every other format.
+pub const MODEL_NAMES: [&str; 44] = [
     "tt-mlp",
     "gru",
     "lstm",
@@ -25,6 +25,8 @@ pub const MODEL_NAMES: [&str; 42] = [
     "projected-gru",
     "tt-gru-frozen",
     "frozen-cnn-gru",
+    "cnn-gru",
+    "cnn-lstm",
     "tr-rnn",
     "tr-gru",
     "tr-lstm",
@@ -183,6 +185,9 @@ pub struct ModelSpec {
     /// `rank`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ranks: BTreeMap<String, Vec<usize>>,
+    /// The CNN of models that have one: `small` or `large`.
+    #[serde(default = "small", skip_serializing_if = "is_small")]
+    pub cnn: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -208,6 +213,14 @@ fn none() -> String {
 
 fn says_none(name: &str) -> bool {
     name == "none"
+}
+
+fn small() -> String {
+    "small".to_owned()
+}
+
+fn is_small(name: &str) -> bool {
+    name == "small"
 }
 
 fn first() -> String {
@@ -454,6 +467,7 @@ impl Spec {
                 tree: "1".into(),
                 pretrained: String::new(),
                 ranks: FORMAT_NAMES.iter().map(|name| ((*name).to_owned(), vec![])).collect(),
+                cnn: String::new(),
             },
             protocol: ProtocolSpec {
                 kind: String::new(),

@@ -1,5 +1,5 @@
 //! What the CPU kernels share: one vector type per instruction set, chosen at run time, register-blocked products,
-//! exp, tanh and sigmoid, bytes as numbers, flushing of denormals, and memory that is reused.
+//! convolutions, exp, tanh and sigmoid, bytes as numbers, flushing of denormals, and memory that is reused.
 //!
 //! A kernel is written once, generic over [`Simd`], and compiled once per instruction set. Results are the same for any
 //! number of threads on one instruction set; between instruction sets they differ in rounding (scalar code has no fused
@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "intrinsics, and the control register of the floating-point unit")]
 
 mod buffer;
+pub mod convolution;
 mod ftz;
 mod isa;
 pub mod math;

@@ -236,6 +236,12 @@ impl Config {
                 let layers = built.stack.unusual().map(|_| Layers { above, bidirectional, readout });
                 (rows.swap_remove(0), Some(steps), layers)
             }
+            Form::Cnn { .. } => {
+                return Err(crate::Error::Unsupported(format!(
+                    "{model} cannot be exported: model folders and graphs have no place for its CNN; cargo xtask predict \
+                     reads it from the run's cell"
+                )));
+            }
             _ => {
                 return Err(crate::Error::Unsupported(format!(
                     "{model} is a control, which shows how little a data set asks for; rnn, gru, lstm and mlp with \
@@ -373,7 +379,7 @@ impl Config {
         let (cell, input) = match form {
             Form::Mlp { input } => (None, input.name),
             Form::Recurrent { cell, input, frozen: false } => (Some(cell), input.name),
-            _ => return Err(format!("model {:?} is a control and is not kept in a folder", self.model)),
+            _ => return Err(format!("model {:?} is not kept in a folder", self.model)),
         };
         if cell.is_some() == frames.take.is_some() || frames.take == Some(0) {
             return Err(format!("frames.take {:?} does not fit model {:?}", frames.take, self.model));

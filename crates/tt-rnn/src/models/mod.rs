@@ -1,5 +1,6 @@
-//! The models by name (the paper's, the deck's, controls), and what they share: configuration, classifier, counts.
+//! The models by name (the paper's, the deck's, controls, what the paper argues with), and what they share: configuration, classifier, counts.
 
+mod cnn;
 mod grey;
 mod linear;
 mod mean_frame;
@@ -10,7 +11,7 @@ mod recurrent;
 mod stacked_frames;
 mod state_weights;
 
-pub use crate::config::{FormatSettings, ModelConfig, Readout, RecurrentForm, Stack};
+pub use crate::config::{CnnSize, FormatSettings, ModelConfig, Readout, RecurrentForm, Stack};
 use crate::frames::FrameRows;
 use crate::parameters::{Parameter, glorot_uniform};
 use crate::projection::{self, DENSE, Factorization, Projection, TRAIN};
@@ -18,6 +19,7 @@ use crate::rates::Kind;
 use crate::recurrence::Cell;
 use crate::{Error, Result, lite0};
 use candle_core::{DType, Device, Tensor};
+use cnn::Cnn;
 pub use grey::Grid;
 use mean_frame::MeanFrame;
 use mlp::Mlp;
@@ -71,6 +73,11 @@ pub enum Form {
         /// Numbers of a frame.
         features: usize,
     },
+    /// A recurrent layer on what a small CNN sees of each frame, trained with it.
+    Cnn {
+        /// The cell.
+        cell: Cell,
+    },
 }
 
 /// The factorization of a format of `tt_core`.
@@ -86,7 +93,7 @@ macro_rules! factorization {
 /// Makes [`MODELS`] and the list of its names from rows and, behind `formats`, from formats that every cell and the MLP have.
 macro_rules! models {
     ($first:literal => $tt_mlp:expr, $($name:literal => $form:expr,)* formats: $($format:literal => $of:ident,)*) => {
-        /// Every model: the paper's five, the deck's plain cells, controls, then every cell and the MLP with every other
+        /// Every model: the paper's five, the deck's plain cells, controls, CNNs with a recurrent layer, then every cell and the MLP with every other
         /// format of the input matrix.
         pub const MODELS: &[ModelEntry] = &[
             ModelEntry { name: $first, form: $tt_mlp },
@@ -128,6 +135,8 @@ models! {
     "projected-gru" => recurrent(Cell::Gru, DENSE, true),
     "tt-gru-frozen" => recurrent(Cell::Gru, TRAIN, true),
     "frozen-cnn-gru" => Form::OnFeatures { cell: Cell::Gru, features: lite0::FEATURES },
+    "cnn-gru" => Form::Cnn { cell: Cell::Gru },
+    "cnn-lstm" => Form::Cnn { cell: Cell::Lstm },
     formats:
     "tr" => Ring,
     "tr-split" => SplitRing,
@@ -174,6 +183,7 @@ impl ModelEntry {
                 let matrices = Matrices::of(&config, cell, DENSE)?;
                 Box::new(Recurrent::new(&config, cell, matrices, device, seed)?)
             }
+            Form::Cnn { cell } => Box::new(Cnn::new(config, cell, device, seed)?),
             Form::Recurrent { cell, input, frozen } => {
                 let matrices = Matrices::of(config, cell, input)?;
                 let model = Recurrent::new(config, cell, matrices, device, seed)?;

@@ -12,7 +12,7 @@ use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::layer::{GradientSink, LayerCall, RecurrentLayer, Sinks};
 use tt_rnn::models::{
-    Form, FormatSettings, Mode, ModelConfig, ModelEntry, PackedFrames, RecurrentForm, Stack, find,
+    CnnSize, Form, FormatSettings, Mode, ModelConfig, ModelEntry, PackedFrames, RecurrentForm, Stack, find,
 };
 use tt_rnn::parameters::{Optimizer, orthogonal};
 use tt_rnn::projection::{DENSE, Factorization, GateLayout, InputDropout, TRAIN};
@@ -105,6 +105,7 @@ fn config() -> ModelConfig {
         warm_up_to: 0,
         classifier_l2: 0.0,
         formats: FormatSettings::default(),
+        cnn: CnnSize::Small,
     }
 }
 

@@ -8,7 +8,9 @@ use tt_core::init::CoreInit;
 use tt_core::network::FORMATS;
 use tt_core::rng::stream;
 use tt_rnn::folder::{Config, FpsRule, FrameWindow, Frames, Numbers, from_checkpoint, save};
-use tt_rnn::models::{FormatSettings, FrameChoice, Model, ModelConfig, Readout, RecurrentForm, Stack, find};
+use tt_rnn::models::{
+    CnnSize, FormatSettings, FrameChoice, Model, ModelConfig, Readout, RecurrentForm, Stack, find,
+};
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
 
@@ -87,6 +89,7 @@ impl Kind {
             warm_up_to: self.warm_up_to,
             classifier_l2: 0.1,
             formats: self.formats.clone(),
+            cnn: CnnSize::Small,
         }
     }
 }

@@ -23,7 +23,7 @@ use std::time::Instant;
 use tt_core::apply::{Affine, Backend};
 use tt_core::init::CoreInit;
 use tt_core::rng::{Stream, stream};
-use tt_rnn::models::{FormatSettings, Mode, Model, ModelConfig, PackedFrames, RecurrentForm, Stack};
+use tt_rnn::models::{CnnSize, FormatSettings, Mode, Model, ModelConfig, PackedFrames, RecurrentForm, Stack};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
@@ -254,6 +254,7 @@ fn config(precision: Precision, quick: bool) -> ModelConfig {
         warm_up_to: 0,
         classifier_l2: 0.01,
         formats: FormatSettings::default(),
+        cnn: CnnSize::Small,
     }
 }
 

@@ -35,6 +35,9 @@ pub(crate) fn color(name: &str) -> Color {
         "projected-gru" => (150, 130, 200),
         "tt-gru-frozen" => (85, 65, 150),
         "frozen-cnn-gru" => (95, 95, 110),
+        // What a CNN sees: greys, tinted as their cells.
+        "cnn-gru" => (95, 120, 140),
+        "cnn-lstm" => (150, 115, 90),
         // Other factorizations: a hue each, light for the GRU and dark for the LSTM.
         "tr-gru" => (70, 170, 170),
         "tr-lstm" => (15, 105, 110),
@@ -106,6 +109,8 @@ pub(crate) fn is_dense(name: &str) -> bool {
             | "pooled-gru"
             | "pooled-gru-small"
             | "frozen-cnn-gru"
+            | "cnn-gru"
+            | "cnn-lstm"
     )
 }
 

@@ -1,0 +1,234 @@
+//! A small residual network that makes a few features of each frame: what stands in the place of an input matrix where a
+//! recurrent network reads what a CNN sees.
+//!
+//! # Cost
+//! On the CPU one operator of candle's graph. It keeps nothing between the passes: the backward pass computes a group of
+//! [`GROUP_FRAMES`] frames again before it goes through it. Beside frames and features a pass holds, for each thread, what
+//! such a group leaves behind, and for the gradient up to [`SHARES`] copies of the weights, however long the clips are.
+//!
+//! # Paper
+//! He, Zhang, Ren and Sun 2016, "Deep Residual Learning for Image Recognition": two 3×3 convolutions beside a shortcut, 1×1
+//! at stride 2 where the size changes (option B). The CNN-RNNs of Donahue et al. 2015 and Ng et al. 2015 put a recurrent
+//! layer on such features, of larger networks.
+//!
+//! # Departs
+//! From He et al.: one block a stage, group normalisation ([`norm`]), a stem of 3×3 at stride 2 without pooling.
+
+mod kernels;
+mod norm;
+mod ops;
+mod plan;
+
+use crate::config::ModelConfig;
+use crate::frames::FrameRows;
+use crate::parameters::Parameter;
+use crate::rates::Kind;
+use crate::storage::{floats, on_cpu, rows_of};
+use crate::{Error, Result};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor};
+use kernels::{Group, Pack, Packed, Task, Work};
+pub use plan::Plan;
+use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
+use std::sync::Arc;
+use tt_core::apply::{Affine, Backend, Rows};
+use tt_core::rng::stream;
+use tt_core::simd::{Isa, Pool, convolution};
+
+/// Frames that go through the encoder together.
+const GROUP_FRAMES: usize = 4;
+/// Parts of a batch whose gradients are summed apart, then in order: at most so many threads work at once, and the sum does
+/// not depend on how many do.
+const SHARES: usize = 16;
+
+/// An encoder with its weights.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    network: Arc<Network>,
+    /// Kernel, scale and shift of every convolution, in the plan's order.
+    parameters: Vec<Parameter>,
+    by_operators: bool,
+}
+
+/// An encoder without.
+#[derive(Debug)]
+struct Network {
+    plan: Plan,
+    affine: Affine,
+    isa: Isa,
+    works: Pool<Work>,
+}
+
+impl Network {
+    fn new(plan: Plan, affine: Affine) -> Self {
+        Self { plan, affine, isa: convolution::isa(), works: Pool::default() }
+    }
+}
+
+/// The plan of a configuration's encoder.
+///
+/// # Errors
+/// Rows that are no pictures; frames too small.
+pub fn plan(config: &ModelConfig) -> Result<Plan> {
+    let (features, row) = (config.features, 3 * config.width);
+    if row == 0 || !features.is_multiple_of(row) {
+        return Err(Error::Unsupported(format!(
+            "an encoder reads pictures: {features} numbers are no rows of {} pixels in three colours",
+            config.width
+        )));
+    }
+    Plan::new(config.cnn, features / row, config.width)
+}
+
+impl Encoder {
+    /// Initial values: kernels normal with variance `2 / fan-in` (He et al. 2015), scales one, shifts zero.
+    pub(crate) fn new(config: &ModelConfig, device: &Device, seed: u64) -> Result<Self> {
+        let plan = plan(config)?;
+        let mut parameters = Vec::new();
+        for (name, unit) in plan.units() {
+            let conv = unit.conv;
+            let (fan_in, outputs) = (conv.depth(), conv.outputs);
+            let mut draws = stream(seed, &format!("init/encoder/{name}"));
+            let deviation = (2.0 / fan_in as f32).sqrt();
+            let draw = |_| -> f32 {
+                let draw: f32 = StandardNormal.sample(&mut draws);
+                deviation * draw
+            };
+            let values = (0..conv.weights()).map(draw).collect();
+            let shape = [conv.side, conv.side, conv.channels, outputs];
+            let named = |part: &str| format!("encoder.{name}.{part}");
+            let kind = Kind::InputMatrix { fan_in };
+            parameters.push(Parameter::new(&named("kernel"), kind, values, &shape, device)?);
+            for (part, value) in [("scale", 1.0), ("shift", 0.0)] {
+                let values = vec![value; outputs];
+                parameters.push(Parameter::new(&named(part), Kind::Vector, values, &[outputs], device)?);
+            }
+        }
+        let by_operators = !device.is_cpu() || config.backend == Backend::Ops;
+        Ok(Self { network: Arc::new(Network::new(plan, config.affine)), parameters, by_operators })
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.network.plan
+    }
+
+    pub(crate) fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Whether it reads stored rows as they are.
+    pub(crate) fn reads_stored(&self) -> bool {
+        !self.by_operators
+    }
+
+    /// Features `[n, F]` of frames `[n, M]`.
+    pub(crate) fn features(&self, rows: &FrameRows) -> Result<Tensor> {
+        let parts = self.parameters.iter().map(|parameter| parameter.var.flatten_all());
+        let weights = Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+        if self.by_operators {
+            return ops::features(&self.network, &rows.tensor()?, &weights);
+        }
+        Ok(weights.apply_op1(EncoderOp { network: Arc::clone(&self.network), rows: rows.clone() })?)
+    }
+}
+
+/// Weights to features of these frames.
+struct EncoderOp {
+    network: Arc<Network>,
+    rows: FrameRows,
+}
+
+impl EncoderOp {
+    fn pack(&self, weights: &[f32], backward: bool) -> Packed {
+        let Network { plan, isa, .. } = &*self.network;
+        let mut packed = Packed::default();
+        isa.run(Pack { plan, weights, backward, packed: &mut packed });
+        packed
+    }
+
+    /// Lets `run` read rows and weights.
+    fn with<T>(&self, weights: &[f32], run: impl FnOnce(Rows<'_>, usize) -> T) -> Result<T> {
+        let plan = &self.network.plan;
+        crate::error::check_size("weights of the encoder", plan.weights(), weights.len())?;
+        let run = |rows: Rows<'_>| Ok(run(rows, rows.count(plan.frame())?));
+        match &self.rows {
+            FrameRows::Stored(rows) => run(rows.rows()?),
+            FrameRows::Tensor(rows) => {
+                let (storage, layout) = rows.storage_and_layout();
+                run(rows_of(on_cpu(&storage)?, layout)?)
+            }
+        }
+    }
+
+    fn features(&self, rows: Rows<'_>, n: usize, weights: &[f32]) -> Vec<f32> {
+        let Network { plan, affine, isa, works } = &*self.network;
+        let packed = self.pack(weights, false);
+        let mut features = vec![0.0; n * plan.features()];
+        let groups = features.par_chunks_mut(GROUP_FRAMES * plan.features()).enumerate();
+        groups.for_each(|(at, features)| {
+            let rows = rows.rows(at * GROUP_FRAMES, features.len() / plan.features(), plan.frame());
+            works.with(|work| {
+                let task = Task::Features(features);
+                isa.run(Group { plan, affine: *affine, weights, packed: &packed, rows, work, task });
+            });
+        });
+        features
+    }
+
+    fn gradient(&self, rows: Rows<'_>, n: usize, weights: &[f32], features: &[f32]) -> Vec<f32> {
+        let Network { plan, affine, isa, works } = &*self.network;
+        let packed = self.pack(weights, true);
+        let shares = SHARES.min(n);
+        let sum_of = |share: usize| {
+            let (mut sum, end) = (vec![0.0; plan.weights()], (share + 1) * n / shares);
+            for first in (share * n / shares..end).step_by(GROUP_FRAMES) {
+                let frames = GROUP_FRAMES.min(end - first);
+                let rows = rows.rows(first, frames, plan.frame());
+                let features = &features[first * plan.features()..(first + frames) * plan.features()];
+                works.with(|work| {
+                    let task = Task::Gradient { features, weights: &mut sum };
+                    isa.run(Group { plan, affine: *affine, weights, packed: &packed, rows, work, task });
+                });
+            }
+            sum
+        };
+        let sums: Vec<Vec<f32>> = (0..shares).into_par_iter().map(sum_of).collect();
+        let mut sums = sums.into_iter();
+        let mut total = sums.next().unwrap_or_default();
+        for sum in sums {
+            total.iter_mut().zip(sum).for_each(|(total, more)| *total += more);
+        }
+        total
+    }
+}
+
+impl CustomOp1 for EncoderOp {
+    fn name(&self) -> &'static str {
+        "encoder"
+    }
+
+    fn cpu_fwd(&self, weights: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let run = || {
+            let weights = floats(weights, layout, "weights of the encoder")?;
+            self.with(weights, |rows, n| (self.features(rows, n, weights), n))
+        };
+        let (features, n) = run().map_err(candle_core::Error::wrap)?;
+        Ok((CpuStorage::F32(features), (n, self.network.plan.features()).into()))
+    }
+
+    fn bwd(&self, weights: &Tensor, _: &Tensor, features: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let features = features.contiguous()?;
+        let run = || {
+            let (storage, layout) = weights.storage_and_layout();
+            let (features, features_layout) = features.storage_and_layout();
+            let weights = floats(on_cpu(&storage)?, layout, "weights of the encoder")?;
+            let features = floats(on_cpu(&features)?, features_layout, "gradient of the features")?;
+            self.with(weights, |rows, n| self.gradient(rows, n, weights, features))
+        };
+        let gradient = run().map_err(candle_core::Error::wrap)?;
+        Ok(Some(Tensor::from_vec(gradient, weights.shape(), weights.device())?))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! Memory that training a CNN takes: counted by the allocator, so this program has one test and no other threads of its own.
+#![expect(unsafe_code, reason = "an allocator that counts")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use candle_core::{Device, Tensor};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tt_core::rng::stream;
+use tt_rnn::encoder;
+use tt_rnn::models::{Mode, ModelConfig, PackedFrames, find};
+
+/// The system's allocator, what it has given out, and the most that that ever was.
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is the system's own.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        MOST.fetch_max(held, Ordering::Relaxed);
+        // SAFETY: as the caller has it.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as the caller has it.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const SIDE: usize = 32;
+const FEATURES: usize = 3 * SIDE * SIDE;
+/// As many frames as 16 clips of UCF11 have.
+const LENGTHS: [usize; 16] = [484; 16];
+
+/// Bytes that a training step takes beyond what there was before it.
+fn taken(lengths: &[usize]) -> usize {
+    let config = ModelConfig {
+        features: FEATURES,
+        width: SIDE,
+        dense_hidden: 4,
+        ..ModelConfig::new(&[FEATURES], &[4], 1, 3)
+    };
+    let model = find("cnn-gru").unwrap().build(&config, &Device::Cpu, 1).unwrap();
+    let n: usize = lengths.iter().sum();
+    let rows = Tensor::from_vec(vec![90_u8; n * FEATURES], (n, FEATURES), &Device::Cpu).unwrap();
+    let frames = PackedFrames::new(rows, lengths.to_vec());
+    let before = HELD.load(Ordering::Relaxed);
+    MOST.store(before, Ordering::Relaxed);
+    let logits = model.logits(&frames, Mode::Train(&mut stream(0, "masks"))).unwrap();
+    drop(logits.sqr().unwrap().sum_all().unwrap().backward().unwrap());
+    MOST.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn a_long_batch_takes_no_more_than_the_plan_says_and_features() {
+    rayon::broadcast(|_| ());
+    let plan = encoder::Plan::new(tt_rnn::models::CnnSize::Small, SIDE, SIDE).unwrap();
+    let n: usize = LENGTHS.iter().sum();
+    // Of every frame: features and their gradient, pre-activations of 3 · 4 units, masks and states; twice, as gradients are
+    // summed by copies.
+    let of_frames = 2 * 4 * n * (2 * plan.features() + 4 * 12);
+    // The gradient by parameter beside the whole, and weights joined.
+    let of_weights = 4 * 4 * plan.weights();
+    let bound = plan.held_bytes(rayon::current_num_threads()) + of_frames + of_weights;
+    let found = taken(&LENGTHS);
+    assert!(found < bound, "{found} of {bound} bytes");
+    // A frame leaves more than 60 kB behind: all of them together would be far beyond.
+    assert!(4 * bound < n * 60_000, "{bound}");
+    // And what a frame more takes is what its features take.
+    let more = found - taken(&LENGTHS[..8]);
+    assert!(more < of_frames, "{more} of {of_frames}");
+}
