@@ -10,8 +10,8 @@ use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::frames::StoredRows;
 use tt_rnn::models::{
-    FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, Readout, RecurrentForm,
-    Stack, find,
+    Form, FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, ModelEntry, PackedFrames, Readout,
+    RecurrentForm, Stack, find,
 };
 use tt_rnn::parameters::{Optimizer, Parameter};
 use tt_rnn::projection::GateLayout;
@@ -64,6 +64,11 @@ fn lengths_for(model: &dyn Model) -> Vec<usize> {
     }
 }
 
+/// Numbers of a row that a small model of this entry reads.
+fn features(entry: &ModelEntry) -> usize {
+    if let Form::OnFeatures { features, .. } = entry.form { features } else { 24 }
+}
+
 fn build(name: &str, config: &ModelConfig) -> Box<dyn Model> {
     find(name).unwrap().build(config, &Device::Cpu, 7).unwrap()
 }
@@ -72,7 +77,7 @@ fn build(name: &str, config: &ModelConfig) -> Box<dyn Model> {
 fn every_model_overfits_one_batch() {
     for entry in MODELS {
         let model = build(entry.name, &small());
-        let frames = clips(&lengths_for(model.as_ref()), 24, 1);
+        let frames = clips(&lengths_for(model.as_ref()), features(entry), 1);
         let labels = Tensor::new(&[0_u32, 1, 2, 1], &Device::Cpu).unwrap();
         let mut optimizer =
             Optimizer::new(AdamConfig::default(), Rates::single(2e-2), model.parameters()).unwrap();
@@ -122,7 +127,7 @@ fn stored_frames_are_frames() {
     for entry in MODELS {
         for config in [&small(), &paper, &dropped, &stacked, &ops] {
             let Ok(model) = entry.build(config, &Device::Cpu, 7) else { continue };
-            let frames = clips(&lengths_for(model.as_ref()), 24, 3);
+            let frames = clips(&lengths_for(model.as_ref()), features(entry), 3);
             let lengths = frames.lengths.clone();
             let stored = PackedFrames::new(stored(&frames.rows.tensor().unwrap()), lengths);
             let run = |frames: &PackedFrames| {
