@@ -11,7 +11,6 @@ use crate::pace::{Pace, taken};
 use crate::places::{Places, frame_spec, write};
 use crate::plan::{SplitCounts, estimate_split};
 use crate::spec::{Overrides, Spec};
-use crate::text::bytes;
 use crate::train::{Training, train};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
@@ -168,12 +167,17 @@ fn generated(dir: &Path, spec: &Spec, lengths: &[usize]) -> Result<Store> {
     let free = crate::files::free_bytes(dir)?;
     ensure!(
         wanted < free,
-        "{} of clips are to be generated in {}, which has room for {}: make room, or generate fewer with --clips N",
-        bytes(wanted),
+        "{:.1} GB of clips are to be generated in {}, which has room for {:.1}: make room, or generate fewer with --clips N",
+        wanted as f64 * 1e-9,
         dir.display(),
-        bytes(free)
+        free as f64 * 1e-9
     );
-    tracing::info!("generating {} clips, {}, in {}", lengths.len(), bytes(wanted), dir.display());
+    tracing::info!(
+        "generating {} clips, {:.1} GB, in {}",
+        lengths.len(),
+        wanted as f64 * 1e-9,
+        dir.display()
+    );
     let mut writer = Writer::open(dir, "noise", each)?;
     let (mut noise, mut rng) = (Vec::new(), stream(0, "bench-study/frames"));
     for (at, length) in lengths.iter().enumerate() {

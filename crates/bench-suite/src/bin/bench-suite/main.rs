@@ -27,7 +27,7 @@ use bench_suite::stop::{STOP, Stopped};
 use clap::{Parser, Subcommand};
 use clips::{run_decode, run_torture_clips};
 use selection::Selection;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tt_rnn::folder::Numbers;
