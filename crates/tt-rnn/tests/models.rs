@@ -379,7 +379,7 @@ fn the_operators_train_as_the_fused_kernels_do() {
     for (entry, config) in MODELS.iter().flat_map(|entry| [(entry, &plain), (entry, &dropped)]) {
         let [fused, ops] = [Backend::Fused, Backend::Ops].map(|backend| {
             let model = build(entry.name, &ModelConfig { backend, ..config.clone() });
-            let frames = clips(&lengths_for(model.as_ref()), 24, 4);
+            let frames = clips(&lengths_for(model.as_ref()), features(entry), 4);
             let labels = Tensor::new(&[0_u32, 1, 2, 1], &Device::Cpu).unwrap();
             let mut optimizer =
                 Optimizer::new(AdamConfig::default(), Rates::single(1e-3), model.parameters()).unwrap();
@@ -413,7 +413,7 @@ fn every_parameter_of_every_model_has_the_rate_of_its_fan_in() {
             "stacked-frames" => (10 * 20 * 15, 0),
             "pooled-gru-small" => (2 * 2, 6),
             "pooled-gru" => (20 * 13, 6),
-            _ => (24, 6),
+            _ => (features(entry), 6),
         };
         let by = |fan_in: usize| 1e-3 * 256.0 / fan_in as f64;
         for parameter in model.parameters() {
