@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use std::sync::Arc;
 use tt_core::rng::stream;
 use tt_rnn::models::FrameChoice;
+use video_data::Content;
 use video_data::batch::{
     Batch, BatchLoader, Form, Pick, Sampling, Spare, Values, Window, even_frames, random_frames,
 };
@@ -218,7 +219,7 @@ impl Clips {
 
     /// Whether the numbers of frames are bytes.
     pub(crate) fn are_bytes(&self) -> bool {
-        self.store.frame_bytes() == self.features()
+        self.store.info().spec.content != Content::Floats
     }
 
     /// All stored frames of a clip: T, and the numbers `[T, M]`, standardized where that is asked for.

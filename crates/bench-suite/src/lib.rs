@@ -37,6 +37,8 @@ pub mod live;
 pub mod metrics;
 #[cfg(feature = "engine")]
 pub mod model_file;
+#[cfg(feature = "engine")]
+pub mod pace;
 pub mod paper;
 #[cfg(feature = "catalog")]
 pub mod places;

@@ -1,8 +1,9 @@
 //! What a run will do, before anything is trained.
 
-use crate::build::{Size, model_config, size, threads};
+use crate::build::{Size, model_config, size};
 use crate::data::{Clips, Fold, Frames};
 use crate::device::{DeviceName, Precision};
+use crate::pace::{Pace, taken};
 use crate::places::{sweep, write};
 use crate::provenance::Code;
 use crate::record::{FINAL, LeftOut, Plan, PlannedCell};
@@ -15,20 +16,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
-use tt_rnn::models::STACKED;
 
-/// Seconds of one core that a multiply-accumulate of each kind takes, for estimates only: TT kernels and
-/// dense products run at about half and two thirds of an AVX-512 core's peak.
-const TT_SECONDS_PER_MAC: f64 = 2.4e-11;
-const DENSE_SECONDS_PER_MAC: f64 = 2.2e-11;
-/// Seconds of Adam per weight and step: seven passes over memory at about 12 GB/s.
-const ADAM_SECONDS_PER_WEIGHT: f64 = 2.5e-9;
-/// Seconds of one core to average a byte of a frame away, for models whose weights read a small picture.
-const AVERAGE_SECONDS_PER_BYTE: f64 = 1e-9;
-/// The same of a CNN's: a little below a core's peak, of passes that are four to one of evaluation, since the way back
-/// computes each frame again.
-const CNN_SECONDS_PER_MAC: f64 = 3e-11;
-const CNN_PASSES: f64 = 4.0;
 /// Resident memory of a process that has trained nothing yet.
 const BASE_BYTES: u64 = 60 << 20;
 
@@ -176,7 +164,8 @@ impl Fold {
     }
 }
 
-fn estimate_split(spec: &Spec, clips: usize, frames: usize) -> SplitCounts {
+/// Both sides of a fold of so many clips, of the same length.
+pub(crate) fn estimate_split(spec: &Spec, clips: usize, frames: usize) -> SplitCounts {
     let (test_clips, test_frames) = match spec.protocol.kind.as_str() {
         FINAL => (0, 0),
         "official" => (clips / 2, frames / 2),
@@ -192,31 +181,11 @@ fn estimate_split(spec: &Spec, clips: usize, frames: usize) -> SplitCounts {
 }
 
 fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts, size: Size) -> PlannedCell {
-    let epochs = spec.epochs(model);
-    // Frames taken of every clip, for models that do not take all.
-    let taken = match model {
-        mlp if mlp.ends_with("-mlp") => Some(spec.model.mlp_frames),
-        "stacked-frames" => Some(STACKED),
-        _ => None,
-    };
-    let frames_of = |clips: usize, frames: usize| taken.map_or(frames, |taken| clips * taken);
-    let (train_frames, test_frames) =
-        (frames_of(split.train_clips, split.train_frames), frames_of(split.test_clips, split.test_frames));
-    let batch_frames = taken.map_or(split.batch_frames, |taken| spec.train.batch * taken);
-    let kept = |format: &str| model.strip_prefix(format).is_some_and(|cell| cell.starts_with('-'));
-    let factorized = kept("tt") || FORMAT_NAMES.into_iter().any(kept);
-    let dense = size.params_input + size.params_frozen > 1_000_000;
-    let seconds_per_mac = if dense { DENSE_SECONDS_PER_MAC } else { TT_SECONDS_PER_MAC };
-    let passes = if dense { 2.0 } else { 3.1 };
-    let of_frames =
-        |macs: usize, passes: f64| macs as f64 * (passes * train_frames as f64 + test_frames as f64);
-    let macs = of_frames(size.macs_per_frame - size.cnn_macs_per_frame, passes);
-    let cnn_s = of_frames(size.cnn_macs_per_frame, CNN_PASSES) * CNN_SECONDS_PER_MAC;
-    let steps = split.train_clips.div_ceil(spec.train.batch) as f64;
-    let adam = steps * size.params_total as f64 * ADAM_SECONDS_PER_WEIGHT;
-    let averaged = (size.averaged_per_frame * (train_frames + test_frames)) as f64;
-    let work_s = macs * seconds_per_mac + cnn_s + adam + averaged * AVERAGE_SECONDS_PER_BYTE;
-    let epoch_s = work_s / threads() as f64;
+    let taken = taken(spec, model);
+    let split = split.of_taken(taken, spec.train.batch);
+    let pace = Pace::assumed(&size);
+    let of = |format: &str| model.strip_prefix(format).is_some_and(|cell| cell.starts_with('-'));
+    let factorized = of("tt") || FORMAT_NAMES.into_iter().any(of);
     // Weights, gradient and two moments, or weights alone; batches being read and trained on; saved activations.
     let saved_per_frame =
         if !factorized || taken.is_some() { 8 * size.width } else { 48_000 + 8 * size.width };
@@ -225,22 +194,22 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let bytes = 16 * size.params_total
         + 4 * size.params_frozen
         + size.cnn_bytes
-        + batch_frames * (copies * spec.batched_bytes() + saved_per_frame);
+        + split.batch_frames * (copies * spec.batched_bytes() + saved_per_frame);
     PlannedCell {
         model: model.to_owned(),
         protocol: spec.protocol.kind.clone(),
         recipe: spec.recipe.clone(),
         fold,
         seed,
-        epochs,
+        epochs: spec.epochs(model),
         train_clips: split.train_clips,
         test_clips: split.test_clips,
-        train_frames,
+        train_frames: split.train_frames,
         params_input: size.params_input,
         params_total: size.params_total,
         macs_per_frame: size.macs_per_frame,
         expected_rss_bytes: BASE_BYTES + bytes as u64,
-        expected_s: epoch_s * epochs as f64,
+        expected_s: pace.cell_s(&split, spec, model),
     }
 }
 

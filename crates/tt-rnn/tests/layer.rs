@@ -69,7 +69,7 @@ impl Problem {
         let input = Var::from_tensor(&tensor(&self.input, &[self.input.len()])).unwrap();
         let recurrent = Var::from_tensor(&tensor(&self.recurrent, &[self.recurrent.len()])).unwrap();
         let call = LayerCall { lengths: self.lengths.clone(), train: true, ..LayerCall::default() };
-        let last = layer.forward(&rows.unwrap(), &input, &recurrent, call).unwrap();
+        let last = layer.forward(rows.unwrap(), &input, &recurrent, call).unwrap();
         let dlast = tensor(&self.dlast, &[self.lengths.len(), hidden]);
         let grads = (&last * &dlast).unwrap().sum_all().unwrap().backward().unwrap();
         let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();

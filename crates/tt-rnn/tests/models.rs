@@ -10,7 +10,7 @@ use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::frames::StoredRows;
 use tt_rnn::models::{
-    CnnSize, FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, Readout,
+    CnnSize, Form, FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, Readout,
     RecurrentForm, Stack, find,
 };
 use tt_rnn::parameters::{Optimizer, Parameter};
@@ -69,11 +69,11 @@ fn build(name: &str, config: &ModelConfig) -> Box<dyn Model> {
     find(name).unwrap().build(&fitting(name, config), &Device::Cpu, 7).unwrap()
 }
 
-/// The configuration with the smallest frames that a model can have, or its features of frames.
+/// The configuration with the smallest frames that a model can have.
 fn fitting(name: &str, config: &ModelConfig) -> ModelConfig {
-    let (features, width) = match name {
-        "cnn-gru" | "cnn-lstm" => (3 * 16 * 16, 16),
-        "frozen-cnn-gru" => (1280, 1280),
+    let (features, width) = match find(name).unwrap().form {
+        Form::Cnn { .. } => (3 * 16 * 16, 16),
+        Form::OnFeatures { features, .. } => (features, features),
         _ => (24, 4),
     };
     ModelConfig { features, width, ..config.clone() }
@@ -429,7 +429,6 @@ fn every_parameter_of_every_model_has_the_rate_of_its_fan_in() {
             "pooled-gru-small" => (2 * 2, 6),
             "pooled-gru" => (20 * 13, 6),
             "cnn-gru" | "cnn-lstm" => (96, 6),
-            "frozen-cnn-gru" => (1280, 6),
             _ => (24, 6),
         };
         let by = |fan_in: usize| 1e-3 * 256.0 / fan_in as f64;

@@ -21,6 +21,11 @@ pub(crate) enum Bench {
     /// Other libraries' TT layers beside ours, measured in turns (needs Python)
     #[command(after_help = "Examples:\n  cargo xtask bench peers --peers torch_merged,t3f --frames 16")]
     Peers(Comparison),
+    /// What UCF11's whole protocol takes here: steps at the clips' lengths, a real epoch of each model, the sum in hours
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench study\n  cargo xtask bench study --clips 100 --models tt-gru,gru"
+    )]
+    Study(Study),
     /// TT-SVD, rounding and TT-matrix products: ours, tensorly, t3f (needs Python)
     #[command(after_help = "Examples:\n  cargo xtask bench decomposition --rounds 3")]
     Decomposition(Decomposition),
@@ -86,12 +91,16 @@ pub(crate) enum Cell {
 }
 
 /// Names of the peers.
-pub(crate) const PEERS: [&str; 16] = [
+pub(crate) const PEERS: [&str; 20] = [
     "t3f",
     "tensorly_torch",
     "torch_merged",
     "torch_right_to_left",
     "torch_per_step",
+    "torch_compile",
+    "torch_compile_bf16",
+    "torch_medium",
+    "opt_einsum",
     "jax_merged",
     "tednet",
     "tednet_tr",
@@ -129,6 +138,29 @@ pub(crate) struct Comparison {
     /// Use only the environments already installed
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Folder for the results [default: results/bench/<date>-<cpu>-<verb>]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// What `cargo xtask bench study` may be told.
+#[derive(Debug, Args)]
+pub(crate) struct Study {
+    /// Clips to generate, below data/; UCF11's number takes 44.6 GB
+    #[arg(long, value_name = "N", default_value_t = 1600)]
+    pub(crate) clips: usize,
+    /// Frames of the shortest clip, of one on average, of the longest
+    #[arg(long, value_name = "A,B,C", default_value = "204,484,1492")]
+    pub(crate) frames: String,
+    /// Models, in this order
+    #[arg(long, value_name = "A,B", default_value = "tt-mlp,tt-gru,tt-lstm,gru,lstm")]
+    pub(crate) models: String,
+    /// Timed steps of each length
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) rounds: usize,
+    /// Leave the generated clips for the next time
+    #[arg(long)]
+    pub(crate) keep: bool,
     /// Folder for the results [default: results/bench/<date>-<cpu>-<verb>]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use bench_suite::device::DeviceName;
 use serde::Serialize;
 
-use crate::cli::bench::{Bench, Gpu, Kernels};
+use crate::cli::bench::{Bench, Gpu, Kernels, Study};
 use crate::dev::decode;
 use crate::dev::inference;
 use crate::dev::measured::{self, load};
@@ -35,6 +35,7 @@ pub(crate) fn bench(repo: &Repo, what: &Bench) -> Result<()> {
             gpu(repo, &Gpu { device, sections: KERNELS.into(), rounds, quick: false, python, out })
         }
         Bench::Kernels(options) => kernels(repo, options),
+        Bench::Study(options) => study(repo, options),
         Bench::Decode(options) => decode::decode(repo, options),
         Bench::Inference(options) => inference::inference(repo, options),
         Bench::Decomposition(options) => peers::decomposition::decomposition(repo, options),
@@ -51,6 +52,16 @@ struct Section {
     rounds: usize,
     only: String,
     /// Of the system.
+    load_start: Option<f64>,
+    load_end: Option<f64>,
+}
+
+/// What `machine.toml` says of a study.
+#[derive(Serialize)]
+struct StudySection<'a> {
+    clips: usize,
+    frames: &'a str,
+    rounds: usize,
     load_start: Option<f64>,
     load_end: Option<f64>,
 }
@@ -107,4 +118,24 @@ fn kernels(repo: &Repo, options: &Kernels) -> Result<()> {
     machine.write(&out, "kernels", &Section { rounds, only, load_start, load_end: load() })?;
     eprintln!("written to {}", repo.show(&out));
     Ok(())
+}
+
+fn study(repo: &Repo, options: &Study) -> Result<()> {
+    let mut engine = repo.binary("bench-suite");
+    let machine = measured::Bench::new(repo.root(), Path::new(engine.get_program()))?;
+    let out = machine.folder(repo.root(), "study", options.out.as_deref())?;
+    let load_start = load();
+    let Study { clips, frames, models, rounds, keep, .. } = options;
+    engine.arg("bench-study").arg("--out").arg(out.join("study.csv"));
+    engine.args(["--clips", &clips.to_string(), "--rounds", &rounds.to_string()]);
+    engine.args(["--frames", frames, "--models", models]);
+    if *keep {
+        engine.arg("--keep");
+    }
+    // Rows of the models that are done stay where a later one fails.
+    let done = repo::run(&mut engine);
+    let section = StudySection { clips: *clips, frames, rounds: *rounds, load_start, load_end: load() };
+    machine.write(&out, "study", &section)?;
+    eprintln!("written to {}", repo.show(&out));
+    done
 }

@@ -6,6 +6,7 @@ mod frames;
 mod gpu;
 mod kernels;
 mod layer;
+mod study;
 mod worker;
 
 pub use decomposition::{DecompositionOptions, decomposition};
@@ -13,4 +14,5 @@ pub use frames::{FrameOptions, frames};
 pub use gpu::{GpuOptions, gpu};
 pub use kernels::{KernelOptions, kernels};
 pub use layer::{LayerOptions, layer};
+pub use study::{StudyOptions, study};
 pub use worker::worker;

@@ -6,6 +6,11 @@ use serde_json::{Map, Value};
 /// What is timed of a training step.
 pub const PHASES: [&str; 2] = ["forward", "step"];
 
+/// Products of f32 as they are.
+pub const EXACT: &str = "f32";
+/// Products whose factors have fewer digits.
+pub const REDUCED: &str = "reduced";
+
 /// A row of `peers.csv`. `ratio` is the peer's time over ours: above 1 we are faster.
 #[derive(Debug, Clone, Serialize)]
 pub struct PeerRow {
@@ -31,6 +36,10 @@ pub struct PeerRow {
     pub ratio: f64,
     /// Peak resident memory of the peer's process.
     pub peak_rss_bytes: u64,
+    /// [`EXACT`], or [`REDUCED`]: such a peer does less than ours and is no equal.
+    pub precision: &'static str,
+    /// Largest `max|error| / max|reference|` of the peer's h and gradients.
+    pub largest_error: f64,
 }
 
 /// One iteration of one worker.
@@ -78,6 +87,8 @@ pub struct WorkerFacts {
     pub start_rss_bytes: u64,
     /// Peak resident memory.
     pub peak_rss_bytes: u64,
+    /// [`EXACT`] or [`REDUCED`].
+    pub precision: &'static str,
     /// Largest `max|error| / max|reference|` of h and all gradients.
     pub largest_error: f64,
     /// Of the libraries it uses.
@@ -121,6 +132,8 @@ fn row(
         ours_ms_min: rounded(ours_ms_min),
         ratio: rounded(ms_min / ours_ms_min),
         peak_rss_bytes: peer.peak_rss_bytes,
+        precision: peer.precision,
+        largest_error: peer.largest_error,
     })
 }
 
@@ -162,6 +175,7 @@ mod tests {
             format: None,
             start_rss_bytes: 1,
             peak_rss_bytes: 2,
+            precision: EXACT,
             largest_error: 0.0,
             versions: Map::new(),
         }
@@ -227,10 +241,13 @@ mod tests {
             ours_ms_min: 1.0,
             ratio: 2.0,
             peak_rss_bytes: 5,
+            precision: REDUCED,
+            largest_error: 0.01,
         };
         writer.serialize(row).unwrap();
         let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
-        let header = "peer,ours,frames,batch,threads,phase,ms_min,ms_median,ours_ms_min,ratio,peak_rss_bytes";
+        let header = "peer,ours,frames,batch,threads,phase,ms_min,ms_median,ours_ms_min,ratio,peak_rss_bytes,\
+             precision,largest_error";
         assert_eq!(text.lines().next(), Some(header));
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Environments {
     pythons: BTreeMap<Home, std::result::Result<PathBuf, String>>,
     scripts: PathBuf,
     t3nsor: PathBuf,
+    /// What torch.compile leaves.
+    compiled: PathBuf,
 }
 
 impl Environments {
@@ -81,7 +83,7 @@ impl Environments {
             }
             pythons.insert(installer.recipe.home, made.map_err(|reason| format!("{reason:#}")));
         }
-        Ok(Self { pythons, scripts, t3nsor: data.join(T3NSOR) })
+        Ok(Self { pythons, scripts, t3nsor: data.join(T3NSOR), compiled: data.join("compiled") })
     }
 
     /// The Python of an environment.
@@ -104,7 +106,7 @@ impl Environments {
         }
         let mut command = Command::new(python);
         command.arg(self.scripts.join("worker.py")).env("TT_PEERS_T3NSOR", &self.t3nsor);
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("TORCHINDUCTOR_CACHE_DIR", &self.compiled).env("PYTHONDONTWRITEBYTECODE", "1");
         Ok(command)
     }
 

@@ -85,6 +85,8 @@ pub(super) struct Peer {
     pub(super) name: &'static str,
     pub(super) home: Home,
     pub(super) function: Function,
+    /// Whether its products have factors of fewer digits: it does less than ours, and is labelled.
+    pub(super) reduced: bool,
     /// The only cell it can do, if not both.
     cell: Option<Cell>,
     when: When,
@@ -105,16 +107,25 @@ enum When {
 }
 
 const fn peer(name: &'static str, home: Home, function: Function, cell: Option<Cell>, when: When) -> Peer {
-    Peer { name, home, function, cell, when }
+    Peer { name, home, function, reduced: false, cell, when }
+}
+
+/// The same with products of lower precision.
+const fn reduced(peer: Peer) -> Peer {
+    Peer { reduced: true, ..peer }
 }
 
 /// Every peer, in the order of the table.
-pub(super) const PEERS: [Peer; 16] = [
+pub(super) const PEERS: [Peer; 20] = [
     peer("t3f", Home::Tensorflow, Function::Tt, None, When::Always),
     peer("tensorly_torch", Home::Torch, Function::Tt, None, When::Gru),
     peer("torch_merged", Home::Torch, Function::Tt, None, When::Always),
     peer("torch_right_to_left", Home::Torch, Function::Tt, None, When::GruOneThread),
     peer("torch_per_step", Home::Torch, Function::Tt, None, When::GruOneThread),
+    peer("torch_compile", Home::Torch, Function::Tt, None, When::Gru),
+    reduced(peer("torch_compile_bf16", Home::Torch, Function::Tt, None, When::Gru)),
+    reduced(peer("torch_medium", Home::Torch, Function::Tt, None, When::Gru)),
+    peer("opt_einsum", Home::Torch, Function::Tt, None, When::Gru),
     peer("jax_merged", Home::Jax, Function::Tt, None, When::Always),
     peer("tednet", Home::Torch, Function::Tt, None, When::GruOneThreadShort),
     peer("tednet_tr", Home::Torch, Function::Format("tr-split"), None, When::GruOneThreadShort),
@@ -238,7 +249,7 @@ mod tests {
             let round = Round::new(&[], Cell::Gru, frames, threads);
             round.peers.iter().map(|peer| peer.name).collect::<Vec<_>>()
         };
-        assert_eq!(names(16, 1).len(), 15);
+        assert_eq!(names(16, 1).len(), 19);
         assert!(
             !names(64, 1).iter().any(|name| name.starts_with("tednet"))
                 && !names(64, 1).contains(&"torch_dense_gru")

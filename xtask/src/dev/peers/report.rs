@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use bench_suite::draw::charts;
-use bench_suite::results::peers::{Sample, WorkerFacts, rows};
+use bench_suite::results::peers::{REDUCED, Sample, WorkerFacts, rows};
 use serde::Serialize;
 
 use crate::dev::measured::{Bench, load};
@@ -28,6 +28,8 @@ struct Section<'a> {
     load_start: Option<f64>,
     load_end: Option<f64>,
     tolerance: f64,
+    /// Of peers of lower precision.
+    reduced_tolerance: f64,
     missing: &'a [Missing],
     worker: &'a [WorkerFacts],
 }
@@ -72,6 +74,7 @@ impl Results {
             load_start: self.load_start,
             load_end: load(),
             tolerance: check::TOLERANCE,
+            reduced_tolerance: check::REDUCED_TOLERANCE,
             missing: &self.missing,
             worker: &self.workers,
         };
@@ -87,7 +90,7 @@ impl Results {
         );
         for row in rows(&self.workers, &self.samples, BATCH) {
             eprintln!(
-                "{:20} {:8} {:>4} {:>7} {:>8} {:>10.1} {:>10.1} {:>7.2}",
+                "{:20} {:8} {:>4} {:>7} {:>8} {:>10.1} {:>10.1} {:>7.2}{}",
                 row.peer,
                 row.ours,
                 row.frames,
@@ -95,7 +98,12 @@ impl Results {
                 row.phase,
                 row.ms_min,
                 row.ours_ms_min,
-                row.ratio
+                row.ratio,
+                if row.precision == REDUCED {
+                    format!("  no equal: error {:.0e}", row.largest_error)
+                } else {
+                    String::new()
+                }
             );
         }
         for missing in &self.missing {

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use bench_suite::results::peers::{PHASES, Sample, WorkerFacts};
+use bench_suite::results::peers::{EXACT, PHASES, REDUCED, Sample, WorkerFacts};
 use serde_json::{Map, Value, json};
 
 use crate::dev::peers::case::Case;
-use crate::dev::peers::check::Tensors;
+use crate::dev::peers::check::{REDUCED_TOLERANCE, TOLERANCE, Tensors};
 use crate::dev::peers::environment::Environments;
 use crate::dev::peers::plan::{Function, Home, Peer, Round, flop};
 use crate::dev::peers::report::Results;
@@ -101,8 +101,9 @@ impl Session<'_> {
         let out = self.case.header.with_file_name(format!("check-{}", peer.name));
         let reply = live.worker.ask(&json!({"cmd": "check", "out": out}))?;
         let tensors = Tensors::read(&out, &reply)?;
+        let allowed = if peer.reduced { REDUCED_TOLERANCE } else { TOLERANCE };
         live.error = tensors
-            .worst(self.reference, self.case, peer.function)
+            .worst(self.reference, self.case, peer.function, allowed)
             .context("it does not compute the reference's function")?;
         for phase in PHASES {
             live.worker.run(phase)?;
@@ -166,6 +167,7 @@ impl Session<'_> {
             format: one.peer.format(),
             start_rss_bytes: one.rss_bytes,
             peak_rss_bytes: peak.context("the worker gave no peak_rss_bytes")?,
+            precision: if one.peer.reduced { REDUCED } else { EXACT },
             largest_error: one.error,
             versions: one.versions.clone(),
         })

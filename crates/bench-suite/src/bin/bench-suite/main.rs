@@ -3,6 +3,7 @@
 //! `cargo xtask` starts it; every verb can be run by hand too.
 
 mod answers;
+mod clips;
 mod selection;
 
 use answers::{run_live, run_predict};
@@ -24,8 +25,9 @@ use bench_suite::resolve::prepare;
 use bench_suite::spec::SpecError;
 use bench_suite::stop::{STOP, Stopped};
 use clap::{Parser, Subcommand};
+use clips::{run_decode, run_torture_clips};
 use selection::Selection;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tt_rnn::folder::Numbers;
@@ -227,6 +229,8 @@ enum Verb {
     BenchFrames(bench_suite::bench::FrameOptions),
     /// Time the TT layer alone: our side of the check of the layer in PyTorch.
     BenchLayer(bench_suite::bench::LayerOptions),
+    /// Say what UCF11's whole protocol takes on this machine: `cargo xtask bench study`.
+    BenchStudy(bench_suite::bench::StudyOptions),
     /// Be our side of `cargo xtask bench peers`.
     BenchWorker,
 }
@@ -346,6 +350,7 @@ fn run(cli: &Cli) -> Result<()> {
         Verb::BenchDecomposition(options) => bench_suite::bench::decomposition(options),
         Verb::BenchFrames(options) => bench_suite::bench::frames(options),
         Verb::BenchLayer(options) => bench_suite::bench::layer(options),
+        Verb::BenchStudy(options) => bench_suite::bench::study(&cli.root, options),
         Verb::BenchWorker => bench_suite::bench::worker(),
     }
 }
@@ -412,43 +417,6 @@ fn run_plan(cli: &Cli, selection: &Selection) -> Result<()> {
         bench_suite::plan::keep(&folder, &plan)?;
     }
     print_json(&plan)
-}
-
-#[expect(clippy::print_stdout, reason = "the answer is what the verb is for")]
-fn run_decode(width: u32, height: u32, clips: &[PathBuf]) -> Result<()> {
-    use video_data::decode::{Decoder, Limits, find_worker};
-    let spec = video_data::FrameSpec {
-        strict: true,
-        ..video_data::FrameSpec::rgb(width, height, video_data::rate::Rate::Native)
-    };
-    let mut decoder = Decoder::new(&find_worker()?, Limits::default());
-    let mut frames = 0;
-    for clip in clips {
-        let outcome = decoder.decode(clip, &spec, &mut |_| Ok(()))?;
-        if let Some(reason) = outcome.reason {
-            return Err(video_data::Error::Invalid(format!("{}: {reason}", clip.display())).into());
-        }
-        frames += outcome.frames;
-    }
-    println!("{frames}");
-    Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "the verdict is what the verb is for")]
-fn run_torture_clips(count: usize, seed: u64, dir: &Path, jobs: usize) -> Result<()> {
-    let tallies = video_data::damage::torture(dir, count, seed, jobs, None, &mut |codec, reason| {
-        tracing::warn!("{codec}: skipped: {reason}");
-    })?;
-    println!("codec,mutation,clips,unharmed,refused,flagged,silent,hangs,crashes,workers_lost");
-    let mut all = video_data::damage::Tally::default();
-    for ((codec, mutation), tally) in &tallies {
-        println!("{codec},{mutation},{}", tally.fields());
-        all.add(tally);
-    }
-    println!("{}", all.verdict());
-    anyhow::ensure!(!tallies.is_empty(), "no codec could be encoded: nothing was tested");
-    anyhow::ensure!(all.is_within_bars(), "a bar is missed: no crash, no hang, silent below 29 in 480");
-    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "machine-readable output is what these verbs are for")]

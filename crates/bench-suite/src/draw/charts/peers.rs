@@ -8,7 +8,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
 use crate::draw::charts::encode_png;
-use crate::results::peers::{PHASES, PeerRow};
+use crate::results::peers::{PHASES, PeerRow, REDUCED};
 use crate::results::write_atomic;
 
 const FONT: &str = "sans-serif";
@@ -23,10 +23,10 @@ const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const FAINT: RGBColor = RGBColor(0xd0, 0xd0, 0xd0);
 
 /// Rows that share an axis: one session against one of our models.
-struct Panel<'a> {
+struct Panel {
     title: String,
     /// One peer a line: its forward and its step.
-    lines: Vec<(&'a str, [Option<f64>; 2])>,
+    lines: Vec<(String, [Option<f64>; 2])>,
 }
 
 /// Draws `peers.svg` and `peers.png` into the folder; nothing if there are no rows.
@@ -52,8 +52,8 @@ pub fn peers(out: &Path, title: &str, rows: &[PeerRow]) -> Result<()> {
     write_atomic(&out.join("peers.png"), &encode_png(&pixels, size)?)
 }
 
-fn panels(rows: &[PeerRow]) -> Vec<Panel<'_>> {
-    let mut panels: Vec<Panel<'_>> = Vec::new();
+fn panels(rows: &[PeerRow]) -> Vec<Panel> {
+    let mut panels: Vec<Panel> = Vec::new();
     for row in rows {
         let time = if row.threads == 1 { "CPU time" } else { "wall time" };
         let threads =
@@ -65,8 +65,13 @@ fn panels(rows: &[PeerRow]) -> Vec<Panel<'_>> {
             panels.len() - 1
         });
         let lines = &mut panels[at].lines;
-        let line = lines.iter().position(|(peer, _)| *peer == row.peer).unwrap_or_else(|| {
-            lines.push((row.peer, [None; 2]));
+        let name = if row.precision == REDUCED {
+            format!("{} (error {:.0e})", row.peer, row.largest_error)
+        } else {
+            row.peer.to_owned()
+        };
+        let line = lines.iter().position(|(peer, _)| *peer == name).unwrap_or_else(|| {
+            lines.push((name, [None; 2]));
             lines.len() - 1
         });
         let phase = PHASES.iter().position(|phase| *phase == row.phase);
@@ -82,7 +87,7 @@ fn panels(rows: &[PeerRow]) -> Vec<Panel<'_>> {
 
 type Area<B> = DrawingArea<B, plotters::coord::Shift>;
 
-fn paint<B: DrawingBackend>(area: &Area<B>, title: &str, panels: &[Panel<'_>]) -> Result<()> {
+fn paint<B: DrawingBackend>(area: &Area<B>, title: &str, panels: &[Panel]) -> Result<()> {
     let ratios = || panels.iter().flat_map(|panel| &panel.lines).flat_map(|(_, pair)| pair.iter().flatten());
     let low = ratios().fold(0.5_f64, |low, &ratio| low.min(ratio)).log10();
     let high = (1.3 * ratios().fold(10.0_f64, |high, &ratio| high.max(ratio))).log10();
