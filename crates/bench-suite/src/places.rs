@@ -35,12 +35,21 @@ impl Places {
 }
 
 /// The layout called `name`.
-pub(crate) fn kind_of(name: &str) -> Result<Kind> {
+fn kind_of(name: &str) -> Result<Kind> {
     Kind::from_name(name).with_context(|| format!("no loader is called {name:?}"))
+}
+
+/// The layout that an experiment's clips have.
+pub(crate) fn kind(spec: &Spec) -> Result<Kind> {
+    if spec.has_sound() { Ok(Kind::Sound) } else { kind_of(&spec.data.dataset) }
 }
 
 /// Size and rate of an experiment's frames.
 pub(crate) fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
+    let strict = spec.decode.strict;
+    if spec.has_sound() {
+        return Ok(FrameSpec { strict, ..FrameSpec::sound(spec.data.width as u32, spec.data.fps) });
+    }
     let rate = match kind_of(&spec.data.dataset)? {
         Kind::Folder => Rate::AtMost(spec.data.fps),
         Kind::Rows => {
@@ -53,7 +62,6 @@ pub(crate) fn frame_spec(spec: &Spec) -> Result<FrameSpec> {
         }
         _ => Rate::Exactly(spec.data.fps),
     };
-    let strict = spec.decode.strict;
     Ok(FrameSpec { strict, ..FrameSpec::rgb(spec.data.width as u32, spec.data.height as u32, rate) })
 }
 

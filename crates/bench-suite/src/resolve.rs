@@ -1,7 +1,7 @@
 //! From an experiment to its clips: which folder, which sample, which store.
 
 use crate::data::Frames;
-use crate::places::{Places, frame_spec, kind_of};
+use crate::places::{self, Places, frame_spec};
 use crate::progress::Meter;
 use crate::record::DataKind;
 use crate::sound;
@@ -86,7 +86,7 @@ pub fn resolve(
     let mut spec = Spec::load(root, name, overrides)?;
     let places = Places::of_root(root);
     let own = places.data.join(&spec.data.folder);
-    let kind = kind_of(&spec.data.dataset)?;
+    let kind = places::kind(&spec)?;
     if !spec.data.render.is_empty() {
         let render = &spec.data.render;
         if choice.data.is_some() || choice.split.is_some() {
@@ -142,7 +142,9 @@ pub fn resolve(
 
 /// Fills in what only the files tell, then what follows from it.
 fn complete(spec: &mut Spec, dataset: &Dataset) -> Result<()> {
-    if spec.has_rows() {
+    if spec.has_sound() {
+        spec.adopt_rows(spec.data.width, "f32")?;
+    } else if spec.has_rows() {
         let (content, width) = npy::survey(dataset)?;
         spec.adopt_rows(width as usize, if content == Content::Floats { "f32" } else { "u8" })?;
     }
@@ -239,7 +241,7 @@ pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Result<Frames
                 Kind::Ucf11 => clips * 4_837 / 10,
                 Kind::Hollywood2 => clips * 1_392 / 10,
                 Kind::YoutubeCelebrities => clips * 399 / 10,
-                Kind::Folder | Kind::Rows => {
+                Kind::Folder | Kind::Rows | Kind::Sound => {
                     import::expected_frames(dataset, &frame_spec(&resolved.spec)?)? as usize
                 }
             };

@@ -310,6 +310,17 @@ fn wrong_specifications_say_what_is_right() {
         (vec!["data.window=random"], "set data.max_frames to how many"),
         (vec!["data.max_frames=-1"], "integer `-1`, expected usize"),
         (vec!["data.element=f32"], "is of loader rows: leave it out"),
+        (vec!["data.audio=logmel"], "data.audio = logmel: is of loader folder, and ucf11 reads"),
+        (vec!["data.dataset=folder", "data.audio=mfcc"], "data.audio = mfcc: is logmel, or left out"),
+        (
+            vec!["data.dataset=folder", "data.audio=logmel"],
+            "data.width = 160: is the bands of a row of sound: 4 to 64",
+        ),
+        (
+            vec!["data.dataset=folder", "data.audio=logmel", "data.width=64", "data.height=1"],
+            "data.fps = 24: rows of sound a second must divide 16000",
+        ),
+        (vec!["model.pretrained=lite1"], "model.pretrained = lite1: is lite0, or the first 12 digits"),
         (vec!["train.standardize=features"], "did you mean \"feature\"?"),
         (vec!["model.layers=0"], "model.layers = 0: must be at least 1"),
         (vec!["model.readout=men"], "did you mean \"mean\"?"),

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use crate::kind::Content;
 use crate::store::Store;
 
 /// Which frames stay where a clip has more than may be used.
@@ -180,7 +179,7 @@ impl Batch {
         let before = std::mem::take(&mut self.frames);
         self.frames = match (form, store.info().spec.content) {
             (Form::Stored, content) => {
-                assert!(content != Content::Floats, "floats are read into numbers, which alignment needs");
+                assert!(!content.is_floats(), "floats are read into numbers, which alignment needs");
                 for pick in picks {
                     runs(store, pick).for_each(|run| store.fetch(run));
                     let start = |frame: &u32| store.start(pick.clip, *frame as usize);
@@ -188,7 +187,7 @@ impl Batch {
                 }
                 Values::default()
             }
-            (form, Content::Floats) => {
+            (form, content) if content.is_floats() => {
                 let mut values = before.floats(count);
                 for part in parts {
                     let part = part.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four));

@@ -16,7 +16,7 @@ use crate::dataset::{ClipRef, Dataset};
 use crate::decode::{Decoder, Limits, Outcome, SAMPLER_VERSION, SCALE_FLAGS, worker_for};
 use crate::digest;
 use crate::error::{Error, Result};
-use crate::kind::{Content, FrameSpec, Split};
+use crate::kind::{FrameSpec, Split};
 use crate::seen::Contents;
 use crate::store::{self, FORMAT, Row, Store, StoreInfo, Writer, store_dirs};
 
@@ -190,7 +190,7 @@ fn build(
 ) -> Result<Store> {
     let program = worker_for(spec, options.worker.as_deref())?;
     let mut decoder = Decoder::new(&program, options.limits);
-    let libav = if spec.content == Content::Rgb { decoder.libav()? } else { String::new() };
+    let libav = if spec.content.is_decoded() { decoder.libav()? } else { String::new() };
     // Never mix frames of two versions of libav.
     let writer = Writer::open(dir, &format!("{identity} {libav}"), spec.frame_bytes())?;
     let info = StoreInfo {

@@ -18,12 +18,14 @@ pub enum Kind {
     Folder,
     /// Anyone's sequences of rows: `DIR/<class>/<group>/<name>.npy`.
     Rows,
+    /// The sound of anyone's clips, or files of sound in their places.
+    Sound,
 }
 
 impl Kind {
     /// Every layout.
-    pub const ALL: [Self; 5] =
-        [Self::Ucf11, Self::Hollywood2, Self::YoutubeCelebrities, Self::Folder, Self::Rows];
+    pub const ALL: [Self; 6] =
+        [Self::Ucf11, Self::Hollywood2, Self::YoutubeCelebrities, Self::Folder, Self::Rows, Self::Sound];
 
     /// The name used on the command line and in file names.
     pub fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Kind {
             Self::YoutubeCelebrities => "youtube-celebrities",
             Self::Folder => "folder",
             Self::Rows => "rows",
+            Self::Sound => "sound",
         }
     }
 
@@ -43,11 +46,11 @@ impl Kind {
 
     /// Whether it is somebody's own data, in folders by class, and no dataset with a name.
     pub fn is_own(self) -> bool {
-        matches!(self, Self::Folder | Self::Rows)
+        matches!(self, Self::Folder | Self::Rows | Self::Sound)
     }
 
     /// The frames that the paper takes from this dataset (`folder`: 160×120 at the native rate, at most 24; `rows`: a row of
-    /// one byte, since only the files tell).
+    /// one byte, since only the files tell; `sound`: 64 bands, 25 rows a second).
     pub fn frame_spec(self) -> FrameSpec {
         match self {
             Self::Ucf11 => FrameSpec::rgb(160, 120, Rate::Exactly(24)),
@@ -55,6 +58,7 @@ impl Kind {
             Self::YoutubeCelebrities => FrameSpec::rgb(160, 120, Rate::Exactly(12)),
             Self::Folder => FrameSpec::rgb(160, 120, Rate::AtMost(24)),
             Self::Rows => FrameSpec::rows(Content::Bytes, 1),
+            Self::Sound => FrameSpec::sound(64, 25),
         }
     }
 }
@@ -70,6 +74,8 @@ pub enum Content {
     Bytes,
     /// A row of f32, little-endian.
     Floats,
+    /// A row of f32 that a worker makes of a clip's sound: log-mel energies.
+    LogMel,
 }
 
 impl Content {
@@ -80,7 +86,17 @@ impl Content {
 
     /// Bytes of a number.
     pub fn number_bytes(self) -> usize {
-        if self == Self::Floats { 4 } else { 1 }
+        if self.is_floats() { 4 } else { 1 }
+    }
+
+    /// Whether numbers are f32, and not bytes.
+    pub fn is_floats(self) -> bool {
+        matches!(self, Self::Floats | Self::LogMel)
+    }
+
+    /// Whether FFmpeg decodes it.
+    pub(crate) fn is_decoded(self) -> bool {
+        matches!(self, Self::Rgb | Self::LogMel)
     }
 }
 
@@ -112,6 +128,12 @@ impl FrameSpec {
     /// Rows of so many numbers.
     pub const fn rows(content: Content, width: u32) -> Self {
         Self { width, height: 1, rate: Rate::Native, strict: false, content }
+    }
+
+    /// The sound in so many bands, so many rows a second.
+    pub const fn sound(bands: u32, per_second: u32) -> Self {
+        let rate = Rate::Exactly(per_second);
+        Self { width: bands, height: 1, rate, strict: false, content: Content::LogMel }
     }
 
     /// Numbers of one frame, M: H·W·C of pictures.

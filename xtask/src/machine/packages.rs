@@ -9,11 +9,11 @@ use crate::cli::flags::Install;
 use crate::repo;
 
 /// FFmpeg's libraries as pkg-config knows them.
-const LIBRARIES: [&str; 4] = ["libavcodec", "libavformat", "libavutil", "libswscale"];
+const LIBRARIES: [&str; 5] = ["libavcodec", "libavformat", "libavutil", "libswresample", "libswscale"];
 
 /// The exact line for each package manager.
-const LINES: &str = "  Debian, Ubuntu:  sudo apt-get install -y pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
-  Fedora:          sudo dnf install -y pkgconf-pkg-config clang-devel libavcodec-free-devel libavformat-free-devel libavutil-free-devel libswscale-free-devel
+const LINES: &str = "  Debian, Ubuntu:  sudo apt-get install -y pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswresample-dev libswscale-dev
+  Fedora:          sudo dnf install -y pkgconf-pkg-config clang-devel libavcodec-free-devel libavformat-free-devel libavutil-free-devel libswresample-free-devel libswscale-free-devel
   Arch:            sudo pacman -S --needed pkgconf clang ffmpeg
   macOS:           brew install pkg-config llvm ffmpeg";
 
@@ -111,6 +111,7 @@ pub(crate) fn missing() -> Vec<&'static str> {
                 "libavcodec" => "libavcodec-dev",
                 "libavformat" => "libavformat-dev",
                 "libavutil" => "libavutil-dev",
+                "libswresample" => "libswresample-dev",
                 _ => "libswscale-dev",
             });
         }

@@ -9,7 +9,7 @@ use video_data::import::built_store;
 use video_data::store::{Store, find_store};
 
 use crate::paper;
-use crate::places::{Places, frame_spec, kind_of};
+use crate::places::{self, Places, frame_spec};
 use crate::spec::{Overrides, Spec};
 
 /// A dataset as an experiment reads it.
@@ -43,7 +43,7 @@ impl Entry {
                 "experiment {name:?} reads rows, which cargo xtask reproduce stores itself: these verbs are of clips"
             );
         }
-        let kind = kind_of(&spec.data.dataset)?;
+        let kind = places::kind(&spec)?;
         let (places, frames) = (Places::of_root(root), frame_spec(&spec)?);
         let folder = places.data.join(&spec.data.folder);
         Ok(Self { name: name.to_owned(), title: spec.title, kind, frames, folder, places })

@@ -9,6 +9,12 @@ use crate::record::FINAL;
 const LOADERS: [&str; 5] = ["ucf11", "hollywood2", "youtube-celebrities", "folder", "rows"];
 /// Terms of `bt` at most: publications have up to 8.
 const MOST_BLOCKS: usize = 256;
+/// Bands of a row of sound.
+const BANDS: std::ops::RangeInclusive<usize> = 4..=64;
+/// Rows of sound a second at most: of more, the lowest bands would have no bin of their own.
+const MOST_ROWS: u32 = 50;
+/// Samples of sound a second, as workers have them.
+const SAMPLES: u32 = 16_000;
 /// Models for which pixels have neighbours.
 const OF_PICTURES: [&str; 5] = ["stacked-frames", "pooled-gru-small", "pooled-gru", "cnn-gru", "cnn-lstm"];
 
@@ -44,6 +50,7 @@ impl Spec {
         nearest_or("train.dense_masks", &self.train.dense_masks, &["shared", "per-gate"])?;
         nearest_or("train.standardize", &self.train.standardize, &["none", "all", "feature"])?;
         nearest_or("train.lr_rule", &self.train.lr_rule, &["fan-in", "single"])?;
+        self.check_sound()?;
         self.check_rows()?;
         self.check_features()?;
         self.check_numbers()?;
@@ -71,6 +78,36 @@ impl Spec {
         self.data.width = width;
         element.clone_into(&mut self.data.element);
         self.check()
+    }
+
+    /// Rows of sound: bands that an FFT of a row's window can tell apart, and rows that samples divide into.
+    fn check_sound(&self) -> Result<()> {
+        let DataSpec { audio, dataset, fps, width, .. } = &self.data;
+        let wrong = |key, value: &dyn std::fmt::Display, reason: String| {
+            Err(SpecError::Value { key, value: value.to_string(), reason })
+        };
+        match audio.as_str() {
+            "" => return Ok(()),
+            "logmel" => {}
+            _ => return wrong("data.audio", audio, "is logmel, or left out for pictures".into()),
+        }
+        if dataset != "folder" {
+            return wrong(
+                "data.audio",
+                audio,
+                format!("is of loader folder, and {dataset} reads pictures or rows"),
+            );
+        }
+        if !BANDS.contains(width) {
+            let (least, most) = (BANDS.start(), BANDS.end());
+            return wrong("data.width", width, format!("is the bands of a row of sound: {least} to {most}"));
+        }
+        if !(1..=MOST_ROWS).contains(fps) || !SAMPLES.is_multiple_of(*fps) {
+            let reason =
+                format!("rows of sound a second must divide {SAMPLES} samples and be at most {MOST_ROWS}");
+            return wrong("data.fps", fps, reason);
+        }
+        Ok(())
     }
 
     /// Settings of pictures with rows, and the other way round.

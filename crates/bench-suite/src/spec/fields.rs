@@ -103,6 +103,10 @@ pub struct DataSpec {
     /// Of loader `rows` what the files hold, `u8` or `f32`; empty until they are read.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub element: String,
+    /// Of loader `folder` what is taken of a clip in the place of its pictures: `logmel`, rows of its sound with `width` bands,
+    /// `fps` a second; empty for the pictures.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub audio: String,
     /// Use every k-th frame of the store.
     pub every: usize,
     /// Use at most this many frames of a clip; 0 for all.
@@ -365,7 +369,12 @@ impl Spec {
 
     /// Whether a frame is a row of numbers, and no picture.
     pub fn has_rows(&self) -> bool {
-        self.data.dataset == "rows"
+        self.data.dataset == "rows" || self.has_sound()
+    }
+
+    /// Whether the rows are those of sound.
+    pub fn has_sound(&self) -> bool {
+        self.data.audio == "logmel"
     }
 
     /// Bytes of a stored frame.
@@ -437,6 +446,7 @@ impl Spec {
                 width: 0,
                 height: 0,
                 element: "u8".into(),
+                audio: "logmel".into(),
                 every: 1,
                 max_frames: 0,
                 window: String::new(),

@@ -16,3 +16,4 @@ mod people;
 mod resume;
 mod rows;
 mod run;
+mod sound;

@@ -93,13 +93,19 @@ impl Run {
 
     /// Files of rows in two classes, which are damaged as `files` say, and `--set` for each of the settings.
     pub(crate) fn rows(files: &dyn Fn(&Path), settings: &[&str]) -> Self {
+        Self::of_files("rows", files, settings)
+    }
+
+    /// Files as `files` write them into the folder of an experiment, which is run as `small`.
+    pub(crate) fn of_files(experiment: &str, files: &dyn Fn(&Path), settings: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
         let experiments = root.path().join("experiments");
         fs::create_dir_all(experiments.join("recipes")).unwrap();
         fs::copy(source.join("recipes/scaled.toml"), experiments.join("recipes/scaled.toml")).unwrap();
-        fs::copy(source.join("rows.toml"), experiments.join("small.toml")).unwrap();
-        files(&root.path().join("data/rows"));
+        let own = source.join(experiment).with_extension("toml");
+        fs::copy(own, experiments.join("small.toml")).unwrap();
+        files(&root.path().join("data").join(experiment));
         let mut run = Self { root, plan: serde_json::from_str(EMPTY_PLAN).unwrap() };
         let prepare = ["prepare", "--experiment", "small", "--root"];
         let output = engine().args(prepare).arg(run.root.path()).output().unwrap();

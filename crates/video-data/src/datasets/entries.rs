@@ -16,6 +16,7 @@ pub(crate) fn layout(kind: Kind, dir: &Path, reason: impl Into<String>) -> Error
     let dataset = match kind {
         Kind::Folder => "clip",
         Kind::Rows => "row",
+        Kind::Sound => "sound",
         kind => kind.name(),
     };
     Error::Layout { dataset, dir: dir.to_path_buf(), reason: reason.into() }
@@ -91,16 +92,24 @@ const VIDEO: [&str; 49] = [
     "rmvb", "h264", "264", "h265", "265", "hevc",
 ];
 
+/// And a sound without pictures.
+const SOUND: [&str; 10] = ["wav", "mp3", "flac", "m4a", "aac", "oga", "opus", "mka", "wma", "mp2"];
+
 /// Whether the name ends like a video file.
 pub(crate) fn is_video(name: &OsStr) -> bool {
+    ends_like(name, &VIDEO)
+}
+
+fn ends_like(name: &OsStr, known: &[&str]) -> bool {
     let extension = Path::new(name).extension().unwrap_or_default().to_ascii_lowercase();
-    VIDEO.iter().any(|known| extension == *known)
+    known.iter().any(|known| extension == *known)
 }
 
 /// Whether the name ends like those of a layout's clips.
 pub(crate) fn is_clip_name(kind: Kind, name: &OsStr) -> bool {
     match kind {
         Kind::Rows => Path::new(name).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy")),
+        Kind::Sound => is_video(name) || ends_like(name, &SOUND),
         _ => is_video(name),
     }
 }

@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::kind::{Kind, Metric, Split};
 use crate::name;
 
-/// Lists the clips below `dir`, or with [`Kind::Rows`] the files of rows.
+/// Lists the clips below `dir`, with [`Kind::Rows`] the files of rows, with [`Kind::Sound`] those of sound too.
 pub fn scan(kind: Kind, dir: &Path) -> Result<Dataset> {
     let found = walk(kind, dir)?;
     let places = Places::of(&found);
@@ -154,6 +154,7 @@ impl Places {
 
 fn nothing(kind: Kind, left_out: &[LeftOut]) -> String {
     let mut reason = match kind {
+        Kind::Sound => "found no sound; expected <class>/<group>/<clip>.wav or <class>/<clip>.wav below it (or .mp3, .flac, or clips)",
         Kind::Rows => "found no rows; expected <class>/<group>/<name>.npy or <class>/<name>.npy below it",
         _ => {
             "found no clips; expected <class>/<group>/<clip>.mpg or <class>/<clip>.mpg below it (or .avi, .mp4, .mkv, \

@@ -36,7 +36,7 @@ pub fn scan(kind: Kind, dir: &Path) -> Result<Dataset> {
         Kind::Ucf11 => ucf11::scan(dir),
         Kind::Hollywood2 => hollywood2::scan(dir),
         Kind::YoutubeCelebrities => youtube_celebrities::scan(dir),
-        Kind::Folder | Kind::Rows => folder::scan(kind, dir),
+        Kind::Folder | Kind::Rows | Kind::Sound => folder::scan(kind, dir),
     }?;
     sort(&mut dataset.clips);
     dataset.sample = SampleInfo::find(&dataset.root);

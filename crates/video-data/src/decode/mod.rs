@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::kind::{Content, FrameSpec};
+use crate::kind::FrameSpec;
 use crate::npy;
 
 pub mod wire;
@@ -68,7 +68,7 @@ pub fn find_worker() -> Result<PathBuf> {
 pub(crate) fn worker_for(spec: &FrameSpec, given: Option<&Path>) -> Result<PathBuf> {
     match given {
         Some(program) => Ok(program.to_owned()),
-        None if spec.content == Content::Rgb => find_worker(),
+        None if spec.content.is_decoded() => find_worker(),
         None => Ok(PathBuf::new()),
     }
 }
@@ -92,7 +92,7 @@ impl Decoder {
         Ok(self.worker()?.libav.clone())
     }
 
-    /// Decodes the clip at `path`, handing whole frames, u8 `[n, H, W, C]`, to `sink` as they come. Rows need no worker: a
+    /// Decodes the clip at `path`, handing whole frames, u8 `[n, H, W, C]`, or rows of its sound to `sink` as they come. Rows need no worker: a
     /// file of them is read here.
     ///
     /// The caller discards frames delivered before a clip turned out to be bad.
@@ -137,7 +137,7 @@ impl Decoder {
         }
         let path = std::path::absolute(path).map_err(Error::io("find", path))?;
         let limits = self.limits;
-        if spec.content != Content::Rgb {
+        if !spec.content.is_decoded() {
             return Ok(match npy::read(&path, spec, limits.max_frames, probe, sink)? {
                 Ok(frames) => Outcome { fps: 1.0, frames, ..Outcome::default() },
                 Err(reason) => Outcome { reason: Some(reason), ..Outcome::default() },

@@ -10,14 +10,16 @@ use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::stream::Stream;
 use ffmpeg_next::software::scaling;
 use ffmpeg_next::{Dictionary, Error, Packet, codec, frame};
+use video_data::Content;
 use video_data::decode::wire::{self, Job, Outcome};
 use video_data::rate::{FpsSampler, Fraction, rescale};
 
 use crate::clock::{Clock, MICROSECOND};
 use crate::health::{self, Health};
 use crate::open::{self, Look, Matrix};
+use crate::stop::Stop;
 use crate::turn::{Turn, Turner};
-use crate::{log, os};
+use crate::{log, os, sound};
 
 /// Bytes of frames gathered before a message is sent.
 const CHUNK: usize = 1 << 20;
@@ -54,18 +56,6 @@ pub(crate) fn serve(arguments: &[OsString]) -> Result<(), String> {
     talk().map_err(|error| error.to_string())
 }
 
-/// Why a clip ended early: the pipe broke (end the worker) or the clip is bad (report it).
-enum Stop {
-    Pipe(io::Error),
-    Clip(String),
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        Self::Pipe(error)
-    }
-}
-
 fn clip(job: &Job, path: &Path, out: &mut impl Write) -> io::Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut health = Health::default();
@@ -96,6 +86,9 @@ fn run(
 ) -> Result<(), Stop> {
     let mut input =
         open::input(path).map_err(|error| Stop::Clip(format!("not a readable video: {error}")))?;
+    if job.spec.content == Content::LogMel {
+        return sound::run(job, input, out, outcome, health);
+    }
     let (index, streams) = open::video_stream(&input).ok_or_else(|| Stop::Clip("no video stream".into()))?;
     let stream = input.stream(index).ok_or_else(|| Stop::Clip("no video stream".into()))?;
     let decoder = open_decoder(&input, &stream, job)?;

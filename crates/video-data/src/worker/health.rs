@@ -49,6 +49,12 @@ impl Health {
         self.size = Some(size);
     }
 
+    /// Looks at some samples of a decoded sound.
+    pub(crate) fn sound(&mut self, frame: &frame::Audio) {
+        self.found += 1;
+        self.corrupt_frames += u64::from(frame.is_corrupt());
+    }
+
     /// Writes flags, and a reason where the clip must be left out.
     pub(crate) fn report(&self, strict: bool, lines: &log::Lines, outcome: &mut Outcome) {
         let numbers = [

@@ -12,8 +12,11 @@ mod decode;
 mod encode;
 mod health;
 mod log;
+mod logmel;
 mod open;
 mod os;
+mod sound;
+mod stop;
 mod turn;
 
 fn main() -> ExitCode {

@@ -22,6 +22,7 @@ mod layouts;
 mod people;
 mod resume;
 mod samples;
+mod sound;
 
 /// The worker that cargo built for these tests.
 fn worker() -> PathBuf {
