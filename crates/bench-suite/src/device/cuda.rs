@@ -4,7 +4,7 @@
     reason = "pinned memory begins unset, and the memory pool is asked through the driver's own calls"
 )]
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaEvent, CudaStream, PinnedHostSlice, sys};
 use candle_core::{CudaDevice, CudaStorage, Device, Storage, Tensor};
 use nvml_wrapper::Nvml;
@@ -46,6 +46,12 @@ impl Card {
         let cuda = device.as_cuda_device()?.clone();
         let context = Arc::clone(cuda.cuda_stream().context());
         let name = context.name()?;
+        let (major, minor) = context.compute_capability()?;
+        if major < 8 {
+            bail!(
+                "cuda:{number}, {name}, has compute capability {major}.{minor}, and 8.0 is the least that is supported"
+            );
+        }
         // A card without a meter, or a machine without NVML, leaves the column empty.
         let meter = Meter::start(&context).ok();
         let card = Self { device: cuda, context, name, meter };

@@ -20,6 +20,9 @@
 // Lets other threads run while waiting for a word of another block.
 DEVICE void spin() { __nanosleep(20); }
 
+// Ends the launch with an error that nothing on the device survives; memory of the host does.
+DEVICE void trap() { asm volatile("trap;"); }
+
 DEVICE unsigned load_acquire(const unsigned* word) {
     unsigned value;
     asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
@@ -119,16 +122,20 @@ DEVICE void mma_bf16(float d[4], const unsigned a[4], const unsigned b[2]) {
 DEVICE float low_bf16(unsigned both) { return __uint_as_float(both << 16); }
 DEVICE float high_bf16(unsigned both) { return __uint_as_float(both & 0xffff0000u); }
 
-// A barrier of a group of blocks that all run at the same time (a cooperative launch): `expected` is the number of
-// blocks of the group times the number of barriers passed so far, this one included; `counter` begins at 0. What the
-// blocks of the group wrote before it can be read after it, with `load_fresh`.
-DEVICE void group_barrier(unsigned* counter, unsigned expected) {
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        __threadfence();
-        add_release(counter, 1);
-        while (load_acquire(counter) < expected) spin();
-        __threadfence();
+// Cycles that a wait for another block may last, 15 to 25 seconds: what takes longer never ends.
+constexpr long long PATIENCE = 1ll << 35;
+
+// Waits until `word`, which other blocks count up, has come to `expected`; all of them must run at the same time (a
+// cooperative launch). A wait without an end leaves block and step in `report`, a word of the host's memory, and traps.
+DEVICE void wait_for(const unsigned* word, unsigned expected, unsigned long long* report, unsigned step) {
+    if (static_cast<int>(load_acquire(word) - expected) >= 0) return;
+    long long start = clock64();
+    while (static_cast<int>(load_acquire(word) - expected) < 0) {
+        spin();
+        if (clock64() - start < PATIENCE) continue;
+        // One store, so that words of several blocks do not mix.
+        *report = 1ull << 63 | static_cast<unsigned long long>(blockIdx.x) << 32 | step;
+        __threadfence_system();
+        trap();
     }
-    __syncthreads();
 }

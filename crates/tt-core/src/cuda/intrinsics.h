@@ -142,7 +142,11 @@ T atomicAdd(T* to, T value) {
 }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
+inline void __threadfence_system() {}
 inline void spin() { emulator::yield(); }
+inline void trap() { emulator::trap(); }
+// Time passes only while every thread waits: no wait that has an end lasts long.
+inline long long clock64() { return static_cast<long long>(emulator::idle) << 28; }
 inline unsigned load_acquire(const unsigned* word) { return *const_cast<const volatile unsigned*>(word); }
 inline void store_release(unsigned* word, unsigned value) {
     *word = value;

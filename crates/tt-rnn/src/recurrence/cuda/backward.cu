@@ -30,9 +30,10 @@ DEVICE void load_gradients(const Block& b, const float* dx, int t, int active, i
 
 DEVICE void backward(
     const Sizes& sizes, const float* u, const float* mask, const unsigned* sorted, const float* activations,
-    const float* state, const float* extra, const float* dlast, float* dx, unsigned* counters, float* shared
+    const float* state, const float* extra, const float* dlast, float* dx, unsigned* counters,
+    unsigned long long* report, float* shared
 ) {
-    Block b(sizes, shared, counters);
+    Block b(sizes, shared, counters, report);
     const int hidden = b.hidden;
     b.keep_weights(u, false);
     for (int lot = 0;; lot++) {
@@ -71,7 +72,7 @@ DEVICE void backward(
             }
             if (CELL == GRU) {
                 b.arrive();
-                b.wait();
+                b.wait(t);
                 load_gradients(b, dx, t, active, 0, 2, 2);
                 b.product(0, 2, 2, true, active);
                 __syncthreads();
@@ -91,7 +92,7 @@ DEVICE void backward(
             int joined = active;
             while (joined < count && b.length[joined] >= t) joined++;
             fetch_record(b, activations, state, extra, t - 1, joined);
-            b.wait();
+            b.wait(t);
             if (CELL == GRU) load_gradients(b, dx, t, active, 1, 1, 1);
             else load_gradients(b, dx, t, active, 0, 1, GATES);
             b.product(CELL == GRU, 1, CELL == GRU ? 1 : GATES, true, active);
@@ -114,10 +115,10 @@ DEVICE void backward(
 KERNEL_OF(recurrence_backward, THREADS, 1)(
     int hidden, int clips, int peers, int units, int rows, int hard, int masks, const float* u, const float* mask,
     const unsigned* sorted, const float* activations, const float* state, const float* extra, const float* dlast,
-    float* dx, unsigned* counters
+    float* dx, unsigned* counters, unsigned long long* report
 ) {
     SHARED(float, shared);
     Sizes sizes = {hidden, clips, peers, units, rows, hard, masks};
-    backward(sizes, u, mask, sorted, activations, state, extra, dlast, dx, counters, shared);
+    backward(sizes, u, mask, sorted, activations, state, extra, dlast, dx, counters, report, shared);
 }
 EMULATED(recurrence_backward)

@@ -61,9 +61,10 @@ DEVICE void pass_on(const Block& b, int r, int j, int t, float h, float* state, 
 
 DEVICE void forward(
     const Sizes& sizes, bool train, const float* x, const float* u, const float* mask, const unsigned* sorted,
-    float* last, float* activations, float* state, float* extra, unsigned* counters, float* shared
+    float* last, float* activations, float* state, float* extra, unsigned* counters, unsigned long long* report,
+    float* shared
 ) {
-    Block b(sizes, shared, counters);
+    Block b(sizes, shared, counters, report);
     const int hidden = b.hidden;
     b.keep_weights(u, true);
     for (int lot = 0;; lot++) {
@@ -105,7 +106,7 @@ DEVICE void forward(
             }
             if (CELL == GRU) {
                 b.arrive();
-                b.wait();
+                b.wait(t);
                 load_reset(b, extra, t, active, train);
                 b.product(2, 1, 1, false, active);
                 __syncthreads();
@@ -122,7 +123,7 @@ DEVICE void forward(
                 b.arrive();
                 while (b.length[active - 1] <= t + 1) active--;
                 fetch_input(b, x, u, t + 1, active);
-                b.wait();
+                b.wait(t);
             }
         }
     }
@@ -131,14 +132,14 @@ DEVICE void forward(
 
 // x [n, G H]; u [U | b]; mask by `masks`; sorted [B, 3]; last [B, H]. In training activations [n, G H], state and extra
 // [n, H] (no extra for the RNN); else no activations, state [2, B, H], extra [B, H] for the GRU alone. 32 counters a
-// group begin at 0.
+// group begin at 0; report is a word of the host's memory.
 KERNEL_OF(recurrence_forward, THREADS, 1)(
     int hidden, int clips, int peers, int units, int rows, int hard, int masks, int train, const float* x,
     const float* u, const float* mask, const unsigned* sorted, float* last, float* activations, float* state,
-    float* extra, unsigned* counters
+    float* extra, unsigned* counters, unsigned long long* report
 ) {
     SHARED(float, shared);
     Sizes sizes = {hidden, clips, peers, units, rows, hard, masks};
-    forward(sizes, train, x, u, mask, sorted, last, activations, state, extra, counters, shared);
+    forward(sizes, train, x, u, mask, sorted, last, activations, state, extra, counters, report, shared);
 }
 EMULATED(recurrence_forward)

@@ -85,10 +85,12 @@ struct Block {
     int* start;
     int* length;
     unsigned* counter;
+    // Where a wait without an end is reported.
+    unsigned long long* report;
     unsigned arrived;
     unsigned peers;
 
-    METHOD Block(const Sizes& s, float* shared, unsigned* counters) {
+    METHOD Block(const Sizes& s, float* shared, unsigned* counters, unsigned long long* reports) {
         hidden = s.hidden, clips = s.clips, rows = s.rows, masks = s.masks, hard = s.hard;
         peers = s.peers;
         group = blockIdx.x / s.peers;
@@ -107,6 +109,7 @@ struct Block {
         start = clip + rows;
         length = start + rows;
         counter = counters + 32 * group;
+        report = reports;
         arrived = 0;
     }
 
@@ -117,11 +120,9 @@ struct Block {
         if (threadIdx.x == 0) add_release(counter, 1u);
     }
 
-    // Waits for the last arrival of every block of the group.
-    METHOD void wait() {
-        if (threadIdx.x == 0) {
-            while ((int)(load_acquire(counter) - arrived) < 0) spin();
-        }
+    // Waits in step `t` for the last arrival of every block of the group.
+    METHOD void wait(int t) {
+        if (threadIdx.x == 0) wait_for(counter, arrived, report, t);
         __syncthreads();
     }
 

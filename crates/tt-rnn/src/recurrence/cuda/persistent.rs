@@ -96,7 +96,8 @@ impl Persistent {
                 Some(extra) => arguments.arg(extra),
                 None => arguments.arg(&null),
             };
-            arguments.arg(&mut counters);
+            let report = kernel.report()?;
+            arguments.arg(&mut counters).arg(&report);
             // SAFETY: the arguments are those of `recurrence_forward`, and the buffers have the sizes it states.
             unsafe { kernel.launch(&mut arguments)? };
         }
@@ -158,7 +159,8 @@ impl Persistent {
                 Some(extra) => arguments.arg(extra),
                 None => arguments.arg(&null),
             };
-            arguments.arg(&dlast).arg(&mut dx).arg(&mut counters);
+            let report = kernel.report()?;
+            arguments.arg(&dlast).arg(&mut dx).arg(&mut counters).arg(&report);
             // SAFETY: the arguments are those of `recurrence_backward`, and the buffers have the sizes it states.
             unsafe { kernel.launch(&mut arguments)? };
         }
