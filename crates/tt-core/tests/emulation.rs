@@ -43,7 +43,11 @@ DEVICE void barrier(unsigned* counter, int passed, unsigned long long* report) {
     __syncthreads();
     if (threadIdx.x == 0) {
         add_release(counter, 1);
-        wait_for(counter, (passed + 1) * gridDim.x, report, passed);
+        long long start = clock64();
+        while (load_acquire(counter) < (passed + 1) * gridDim.x) {
+            spin();
+            if (clock64() - start > PATIENCE) give_up(report, passed);
+        }
     }
     __syncthreads();
 }
@@ -77,6 +81,9 @@ EMULATED(race)
 
 KERNEL(outside)(float* to) { to[threadIdx.x + 1] = 0.0f; }
 EMULATED(outside)
+
+KERNEL(pairs)(float* to, int first) { reinterpret_cast<float2*>(to + first)[threadIdx.x].y = 2.0f; }
+EMULATED(pairs)
 
 KERNEL(deadlock)(unsigned* word) { while (load_acquire(word) == 0) spin(); }
 EMULATED(deadlock)
@@ -205,6 +212,13 @@ fn mistakes_are_named() {
     }
     let text = run(Launch::new("deadlock", 2, 64, 0), &mut [Argument::U32(&mut [0])]).unwrap().unwrap_err();
     assert!(text.contains("deadlock"), "{text}");
+    let pairs = |first| {
+        run(Launch::new("pairs", 1, 32, 0), &mut [Argument::F32(&mut [0.0; 66]), Argument::Int(first)])
+            .unwrap()
+    };
+    pairs(2).unwrap();
+    let text = pairs(1).unwrap_err();
+    assert!(text.contains("not aligned to its size"), "{text}");
     let text = run(Launch::new("race", 1, 64, 256), &mut [Argument::Int(0)]).unwrap().unwrap_err();
     assert!(text.contains("takes a pointer"), "{text}");
 }

@@ -6,10 +6,14 @@ mod cuda;
 mod feed;
 #[cfg(feature = "engine")]
 mod open;
+#[cfg(any(test, feature = "cuda"))]
+mod rows;
 
 pub use crate::device_name::{CardUse, DeviceName, NotOffered, Precision, UnknownName};
 #[cfg(feature = "engine")]
 pub use feed::Feed;
+#[cfg(feature = "engine")]
+pub(crate) use feed::gathered;
 #[cfg(feature = "engine")]
 pub use open::{Opened, open};
 

@@ -169,7 +169,8 @@ fn compile(source: &Source) -> Result<PathBuf> {
     write(&own.join("kernel.cpp"), text.as_bytes())?;
     let built = own.join("kernel");
     let output = Command::new(compiler())
-        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-w", "-o"])
+        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-w"])
+        .args(["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error", "-o"])
         .args([&built, &own.join("kernel.cpp")])
         .output()
         .map_err(|error| Error::Unavailable(format!("a C++ compiler ({}): {error}", compiler())))?;

@@ -93,7 +93,11 @@ inline void (*body)() = nullptr;
     std::_Exit(1);
 }
 
-inline void fault(int) { fail("access outside of a buffer, of shared memory or of the stack"); }
+inline void fault(int signal) {
+    // The compiler's own check ends in an illegal instruction.
+    fail(signal == SIGILL ? "a vector that is not aligned to its size"
+                          : "access outside of a buffer, of shared memory or of the stack");
+}
 
 // Memory whose end is followed by a page that nobody may touch; `bytes` is rounded up to 16.
 inline unsigned char* guarded(size_t bytes) {
@@ -386,6 +390,7 @@ inline int run_file(const char* in, const char* out) {
     action.sa_flags = SA_ONSTACK;
     sigaction(SIGSEGV, &action, nullptr);
     sigaction(SIGBUS, &action, nullptr);
+    sigaction(SIGILL, &action, nullptr);
 
     auto results = run_once(given, shared_bytes, cooperative, false);
     if (run_once(given, shared_bytes, cooperative, true) != results)

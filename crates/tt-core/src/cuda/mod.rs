@@ -18,7 +18,7 @@ use std::hash::{Hash, Hasher};
 const DEVICE: &str = include_str!("device.h");
 
 /// The kernels of the TT layer; `apply::halves` defines its sizes.
-pub(crate) const TT: &str = include_str!("tt.cu");
+pub(crate) const TT: &str = concat!(include_str!("tt.cu"), include_str!("tt_backward.cu"));
 
 impl Precision {
     /// Numbers of f16 that stand for one of f32 in products of tensor cores: two have 22 bits, and errors like those of
@@ -112,7 +112,7 @@ impl Launch {
     }
 }
 
-/// Where a kernel gave up waiting for another block; `wait_for` in `device.h` leaves it in a word of the host's memory.
+/// Where a kernel gave up waiting for another block; `give_up` in `device.h` leaves it in a word of the host's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stall {
     /// The block that waited.

@@ -122,7 +122,8 @@ fn losses(name: &str, config: &ModelConfig, device: &Device) -> Result<Vec<f64>>
     (0..20)
         .map(|step| {
             let mut masks = stream(step, "bench-gpu/masks");
-            train_step(model.as_ref(), &mut optimizer, (&frames, &labels), &mut masks).map(f64::from)
+            let loss = train_step(model.as_ref(), &mut optimizer, (&frames, &labels), &mut masks)?;
+            Ok(f64::from(loss.to_scalar::<f32>()?))
         })
         .collect()
 }

@@ -1,7 +1,7 @@
 //! An epoch of UCF11's size: 1,280 clips of the official lengths' range, all frames on the card.
 
 use super::{Bench, Case, config, train_step};
-use crate::device::Precision;
+use crate::device::{Precision, gathered};
 use anyhow::Result;
 use candle_core::Tensor;
 use rand::RngExt;
@@ -70,18 +70,26 @@ impl<'a> Bench<'a> {
         let model = find(name)?.build(&config(precision, self.options.quick), &self.device.device, 0)?;
         let mut optimizer = Optimizer::new(AdamConfig::default(), Rates::single(1e-4), model.parameters())?;
         let mut order: Vec<usize> = (0..clips.len()).collect();
+        let all: Vec<u32> = (0..lengths.iter().max().map_or(0, |longest| *longest as u32)).collect();
         let mut epoch = 0_u64;
         let mut run = || -> Result<()> {
             epoch += 1;
             let mut rng = stream(epoch, "bench-gpu/order");
             order.shuffle(&mut rng);
+            let mut before: Option<Tensor> = None;
             for batch in order.chunks(BATCH) {
-                let parts: Vec<&Tensor> = batch.iter().map(|clip| &clips[*clip]).collect();
+                let parts: Vec<_> =
+                    batch.iter().map(|clip| (&clips[*clip], &all[..lengths[*clip]])).collect();
+                let rows = gathered(&parts)?;
                 let lengths: Vec<usize> = batch.iter().map(|clip| lengths[*clip]).collect();
-                let frames = PackedFrames::new(Tensor::cat(&parts, 0)?, lengths);
+                let frames = PackedFrames::new(rows, lengths);
                 let labels: Vec<u32> = batch.iter().map(|clip| (*clip % 11) as u32).collect();
                 let labels = Tensor::from_vec(labels, batch.len(), &self.device.device)?;
-                train_step(model.as_ref(), &mut optimizer, (&frames, &labels), &mut rng)?;
+                let loss = train_step(model.as_ref(), &mut optimizer, (&frames, &labels), &mut rng)?;
+                // As in training, the loss is read one step later.
+                if let Some(before) = before.replace(loss.detach()) {
+                    before.to_scalar::<f32>()?;
+                }
             }
             Ok(())
         };

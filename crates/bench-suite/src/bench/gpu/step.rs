@@ -24,7 +24,7 @@ pub(super) struct Trainee {
 
 impl Trainee {
     /// One step more.
-    pub(super) fn step(&mut self) -> Result<f32> {
+    pub(super) fn step(&mut self) -> Result<Tensor> {
         let mut masks = stream(self.steps, "bench-gpu/masks");
         self.steps += 1;
         let batch = (&self.frames, &self.labels);
