@@ -6,7 +6,7 @@ mod cuda;
 mod feed;
 #[cfg(feature = "engine")]
 mod open;
-#[cfg(any(test, feature = "cuda"))]
+#[cfg(any(feature = "cuda", all(test, feature = "engine")))]
 mod rows;
 
 pub use crate::device_name::{CardUse, DeviceName, NotOffered, Precision, UnknownName};
