@@ -190,20 +190,20 @@ impl Run<'_> {
         let mut pass = self.feed.pass(&order[done..], &pick);
         let (started, before) = (Instant::now(), progress.wall_s);
         let (system, first_step) = (SystemWork::so_far(), progress.step);
+        let mut step: Option<Step> = None;
         while let Some((frames, clips)) = pass.next()? {
             let mut masks = stream(self.cell.seed, &format!("{}/step{}", name("masks"), progress.step));
             let logits = self.model.logits(&frames, Mode::Train(&mut masks))?;
             let loss = self.loss(&logits, &clips)?;
             self.optimizer.step(&loss.backward()?)?;
-            let value = f64::from(loss.to_scalar::<f32>()?);
-            if !value.is_finite() {
-                bail!("epoch {epoch}, step {}: the loss is {value}; lower the learning rate", progress.step);
-            }
-            progress.loss_sum += value * clips.len() as f64;
-            progress.scores.extend(probabilities(&logits, self.multi_label)?);
+            // A card computes this step while the next batch is sent and the step before is read.
+            pass.prefetch()?;
+            self.read(step.take(), progress)?;
+            step = Some(Step::new(&loss, &logits, clips.len(), epoch, progress.step));
             progress.step += 1;
             let stop = STOP.load(Ordering::Relaxed);
             if stop || last_save.elapsed() >= self.cell.checkpoint_every {
+                self.read(step.take(), progress)?;
                 progress.wall_s = before + started.elapsed().as_secs_f64();
                 snapshot.save(&self.optimizer, progress)?;
                 *last_save = Instant::now();
@@ -212,6 +212,7 @@ impl Run<'_> {
                 return Err(Stopped.into());
             }
         }
+        self.read(step, progress)?;
         let labels: Vec<Vec<usize>> =
             order.iter().map(|clip| self.cell.clips.labels(*clip).to_vec()).collect();
         progress.wall_s = before + started.elapsed().as_secs_f64();
@@ -238,6 +239,18 @@ impl Run<'_> {
             wall_s: progress.wall_s,
         });
         progress.next_epoch();
+        Ok(())
+    }
+
+    /// Waits for a step and takes its loss and scores.
+    fn read(&self, step: Option<Step>, progress: &mut Progress) -> Result<()> {
+        let Some(Step { loss, logits, clips, epoch, number }) = step else { return Ok(()) };
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        if !value.is_finite() {
+            bail!("epoch {epoch}, step {number}: the loss is {value}; lower the learning rate");
+        }
+        progress.loss_sum += value * clips as f64;
+        progress.scores.extend(probabilities(&logits, self.multi_label)?);
         Ok(())
     }
 
@@ -288,6 +301,7 @@ impl Run<'_> {
         let mut scores = Vec::with_capacity(clips.len());
         while let Some((frames, _)) = pass.next()? {
             let logits = self.model.logits(&frames, Mode::Evaluate)?;
+            pass.prefetch()?;
             scores.extend(probabilities(&logits, self.multi_label)?);
             if STOP.load(Ordering::Relaxed) {
                 snapshot.save(&self.optimizer, progress)?;
@@ -295,6 +309,22 @@ impl Run<'_> {
             }
         }
         Ok(scores)
+    }
+}
+
+/// A step that was started; nothing has waited for it yet.
+struct Step {
+    loss: Tensor,
+    logits: Tensor,
+    clips: usize,
+    epoch: usize,
+    number: usize,
+}
+
+impl Step {
+    /// Keeps nothing of the graph, which holds a whole step's memory.
+    fn new(loss: &Tensor, logits: &Tensor, clips: usize, epoch: usize, number: usize) -> Self {
+        Self { loss: loss.detach(), logits: logits.detach(), clips, epoch, number }
     }
 }
 

@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "a test that cannot run says so")]
 
 use tt_core::cuda::emulation::{Argument, available, emulate};
-use tt_core::cuda::{Launch, Source};
+use tt_core::cuda::{Launch, Source, Stall};
 
 const KERNELS: &str = r"
 KERNEL(add_up)(const float* numbers, float* sums, int count, float factor) {
@@ -39,12 +39,25 @@ KERNEL(round_off)(float* f16, float* bf16) {
 }
 EMULATED(round_off)
 
-KERNEL(ring)(unsigned* counter, float* numbers, int rounds) {
+DEVICE void barrier(unsigned* counter, int passed, unsigned long long* report) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        add_release(counter, 1);
+        long long start = clock64();
+        while (load_acquire(counter) < (passed + 1) * gridDim.x) {
+            spin();
+            if (clock64() - start > PATIENCE) give_up(report, passed);
+        }
+    }
+    __syncthreads();
+}
+
+KERNEL(ring)(unsigned* counter, float* numbers, int rounds, unsigned long long* report) {
     for (int k = 0; k < rounds; ++k) {
         float next = load_fresh(numbers + (blockIdx.x + 1) % gridDim.x);
-        group_barrier(counter, (2 * k + 1) * gridDim.x);
+        barrier(counter, 2 * k, report);
         if (threadIdx.x == 0) numbers[blockIdx.x] = next;
-        group_barrier(counter, (2 * k + 2) * gridDim.x);
+        barrier(counter, 2 * k + 1, report);
     }
 }
 EMULATED(ring)
@@ -68,6 +81,9 @@ EMULATED(race)
 
 KERNEL(outside)(float* to) { to[threadIdx.x + 1] = 0.0f; }
 EMULATED(outside)
+
+KERNEL(pairs)(float* to, int first) { reinterpret_cast<float2*>(to + first)[threadIdx.x].y = 2.0f; }
+EMULATED(pairs)
 
 KERNEL(deadlock)(unsigned* word) { while (load_acquire(word) == 0) spin(); }
 EMULATED(deadlock)
@@ -149,13 +165,24 @@ fn half_precision_rounds_to_nearest_even() {
 #[test]
 fn blocks_of_a_cooperative_launch_wait_for_each_other() {
     let mut numbers: Vec<f32> = (0..5).map(|k| k as f32).collect();
-    let arguments = &mut [Argument::U32(&mut [0]), Argument::F32(&mut numbers), Argument::Int(3)];
-    let Some(result) = run(Launch::new("ring", 5, 64, 0).cooperative(), arguments) else { return };
+    let mut report = [0, 0];
+    let ring = |launch, numbers: &mut [f32], report: &mut [u32], counter: u32| {
+        let mut counter = [counter];
+        let arguments =
+            [Argument::U32(&mut counter), Argument::F32(numbers), Argument::Int(3), Argument::U32(report)];
+        run(launch, &mut { arguments })
+    };
+    let together = Launch::new("ring", 5, 64, 0).cooperative();
+    let Some(result) = ring(together, &mut numbers, &mut report, 0) else { return };
     result.unwrap();
-    assert_eq!(numbers, [3.0, 4.0, 0.0, 1.0, 2.0]);
-    let arguments = &mut [Argument::U32(&mut [0]), Argument::F32(&mut numbers), Argument::Int(3)];
-    let text = run(Launch::new("ring", 5, 64, 0), arguments).unwrap().unwrap_err();
-    assert!(text.contains("deadlock"), "{text}");
+    assert_eq!((numbers.as_slice(), report), (&[3.0, 4.0, 0.0, 1.0, 2.0][..], [0, 0]));
+    // One after another they wait for ever, and say where: as if the other four had come to three barriers.
+    let alone = Launch::new("ring", 5, 64, 0);
+    let text = ring(alone, &mut numbers, &mut report, 12).unwrap().unwrap_err();
+    assert!(text.contains("gave up"), "{text}");
+    let word = u64::from(report[1]) << 32 | u64::from(report[0]);
+    assert_eq!(Stall::from_word(word), Some(Stall { block: 0, step: 3 }));
+    assert_eq!(Stall::from_word(0), None);
 }
 
 #[test]
@@ -185,6 +212,13 @@ fn mistakes_are_named() {
     }
     let text = run(Launch::new("deadlock", 2, 64, 0), &mut [Argument::U32(&mut [0])]).unwrap().unwrap_err();
     assert!(text.contains("deadlock"), "{text}");
+    let pairs = |first| {
+        run(Launch::new("pairs", 1, 32, 0), &mut [Argument::F32(&mut [0.0; 66]), Argument::Int(first)])
+            .unwrap()
+    };
+    pairs(2).unwrap();
+    let text = pairs(1).unwrap_err();
+    assert!(text.contains("not aligned to its size"), "{text}");
     let text = run(Launch::new("race", 1, 64, 256), &mut [Argument::Int(0)]).unwrap().unwrap_err();
     assert!(text.contains("takes a pointer"), "{text}");
 }

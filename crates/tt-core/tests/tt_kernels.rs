@@ -6,6 +6,7 @@
 )]
 
 use rand::RngExt;
+use std::collections::BTreeMap;
 use tt_core::apply::Precision;
 use tt_core::apply::halves::{Cut, Geometry};
 use tt_core::cuda::Source;
@@ -27,10 +28,12 @@ struct Case {
     right: Vec<f32>,
     left: Vec<f32>,
     between: Vec<f32>,
+    dy: Vec<f32>,
 }
 
-/// Largest error against the largest number, of T, y and the gradient of the right half.
-type Errors = [f64; 3];
+/// Largest error against the largest number, of T, y and the gradient of the right half, and against the largest sum of
+/// absolute products, of the gradient of the left half.
+type Errors = [f64; 4];
 
 impl Case {
     fn new(cut: Cut, geometry: Geometry, frames: usize, blocks: usize) -> Self {
@@ -41,23 +44,26 @@ impl Case {
             draw(cut.right_inputs * cut.right_columns()),
             draw(cut.rank * cut.left_outputs * cut.left_inputs),
         );
-        let between = draw(frames * cut.between());
-        Self { cut, geometry, frames, blocks, x, right, left, between }
+        let (between, dy) = (draw(frames * cut.between()), draw(frames * cut.outputs()));
+        Self { cut, geometry, frames, blocks, x, right, left, between, dy }
     }
 
-    /// T `[r, n, N_R, M_L]`, y `[n, N_L, N_R]` and `dright [r N_R, M_R]`, with the gradient of T in `between`.
-    fn expected(&self) -> [Vec<f64>; 3] {
+    /// T `[n, N_R, r, M_L]`, y `[n, N_L, N_R]`, `dright [r N_R, M_R]`, with the gradient of T in `between`, and `dleft [N_L,
+    /// r, M_L]`, with the gradient of y in `dy`; then the sums of the absolute products of `dleft`, which may cancel.
+    fn expected(&self) -> ([Vec<f64>; 4], Vec<f64>) {
         let Cut { left_inputs, right_inputs, left_outputs, right_outputs, rank, .. } = self.cut;
         let columns = self.cut.right_columns();
         let mut t = vec![0.0; self.frames * self.cut.between()];
         let mut y = vec![0.0; self.frames * self.cut.outputs()];
         let mut dright = vec![0.0; columns * right_inputs];
+        let mut dleft = vec![0.0; left_outputs * rank * left_inputs];
+        let mut dleft_sizes = dleft.clone();
         for f in 0..self.frames {
             for i in 0..left_inputs {
                 let pixels = &self.x[(f * left_inputs + i) * right_inputs..][..right_inputs];
                 for q in 0..columns {
                     let (a, j) = (q / right_outputs, q % right_outputs);
-                    let at = ((a * self.frames + f) * right_outputs + j) * left_inputs + i;
+                    let at = ((f * right_outputs + j) * rank + a) * left_inputs + i;
                     let gradient = f64::from(self.between[at]);
                     for (m, &pixel) in pixels.iter().enumerate() {
                         t[at] += f64::from(pixel) * f64::from(self.right[m * columns + q]);
@@ -65,17 +71,20 @@ impl Case {
                     }
                     for l in 0..left_outputs {
                         let left = self.left[(a * left_outputs + l) * left_inputs + i];
-                        y[(f * left_outputs + l) * right_outputs + j] += t[at] * f64::from(left);
+                        let of = (f * left_outputs + l) * right_outputs + j;
+                        y[of] += t[at] * f64::from(left);
+                        let (to, term) = ((l * rank + a) * left_inputs + i, t[at] * f64::from(self.dy[of]));
+                        dleft[to] += term;
+                        dleft_sizes[to] += term.abs();
                     }
                 }
             }
         }
-        debug_assert_eq!(rank * right_outputs, columns);
-        [t, y, dright]
+        ([t, y, dright, dleft], dleft_sizes)
     }
 
     /// The kernels' numbers. What they do not write is NaN.
-    fn found(&mut self) -> [Vec<f32>; 3] {
+    fn found(&mut self) -> [Vec<f32>; 4] {
         let source = self.geometry.source();
         let run = |launch, arguments: &mut [Argument]| emulate(&source, &launch, arguments).unwrap();
         let sum = |parts: &mut [f32], count: usize| {
@@ -87,6 +96,9 @@ impl Case {
             sum
         };
         let outputs = self.frames * self.cut.outputs();
+        let mut halves = vec![u32::MAX; self.geometry.halves()];
+        let (right, left) = (Argument::F32(&mut self.right), Argument::F32(&mut self.left));
+        run(self.geometry.prepare(), &mut [right, left, Argument::U32(&mut halves)]);
         let mut y = vec![f32::NAN; self.geometry.parts() * outputs];
         let mut t = vec![f32::NAN; self.frames * self.cut.between()];
         let frames = self.frames as i32;
@@ -95,8 +107,7 @@ impl Case {
             &self.geometry.forward(self.frames, self.blocks),
             &mut [
                 Argument::U8(&mut self.x),
-                Argument::F32(&mut self.right),
-                Argument::F32(&mut self.left),
+                Argument::U32(&mut halves),
                 Argument::F32(&mut y),
                 Argument::F32(&mut t),
                 Argument::Int(frames),
@@ -116,19 +127,34 @@ impl Case {
             ],
         )
         .unwrap();
+        let left = self.left.len();
+        let mut left_parts = vec![f32::NAN; self.geometry.left_parts(self.frames, self.blocks) * left];
+        let (between, dy) = (Argument::F32(&mut t), Argument::F32(&mut self.dy));
+        let launch = self.geometry.left_gradient(self.frames, self.blocks);
+        run(launch, &mut [between, dy, Argument::F32(&mut left_parts), Argument::Int(frames)]);
         let y = if self.geometry.parts() == 1 { y } else { sum(&mut y, outputs) };
-        [t, y, sum(&mut parts, count)]
+        [t, y, sum(&mut parts, count), sum(&mut left_parts, left)]
     }
 
     fn errors(&mut self) -> Errors {
-        let (found, expected) = (self.found(), self.expected());
-        let mut errors = [0.0; 3];
-        for (error, (found, expected)) in errors.iter_mut().zip(found.iter().zip(&expected)) {
+        self.errors_by([&|_| 0; 4])
+    }
+
+    /// Largest error against the largest number of the same group, the groups by the places of the numbers.
+    fn errors_by(&mut self, groups: [&dyn Fn(usize) -> usize; 4]) -> Errors {
+        let (found, (expected, dleft_sizes)) = (self.found(), self.expected());
+        let mut errors = [0.0; 4];
+        for (which, error) in errors.iter_mut().enumerate() {
+            let (found, expected, group) = (&found[which], &expected[which], groups[which]);
             assert_eq!(found.len(), expected.len());
-            let largest = expected.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
+            let mut largest = BTreeMap::new();
+            for (k, e) in if which == 3 { &dleft_sizes } else { expected }.iter().enumerate() {
+                let largest = largest.entry(group(k)).or_insert(0.0_f64);
+                *largest = largest.max(e.abs());
+            }
             for (k, (f, e)) in found.iter().zip(expected).enumerate() {
                 assert!(f.is_finite(), "{:?}: {k} was not written", self.cut);
-                *error = f64::max(*error, (f64::from(*f) - e).abs() / largest);
+                *error = f64::max(*error, (f64::from(*f) - e).abs() / largest[&group(k)]);
             }
         }
         errors
@@ -159,6 +185,8 @@ fn edge_shapes_are_exact() {
         // One core: no left half; rows that begin anywhere; a lone frame.
         (cut(&[7], &[5], &[1, 1], 3, 0), SHARED, 1),
         (cut(&[1, 1], &[1, 1], &[1, 1, 1], 1, 1), SHARED, 2),
+        // Rows that begin anywhere, and frames that end with their memory: nothing is read past it.
+        (cut(&[16, 33], &[6, 5], &[1, 2, 1], 1, 1), SHARED, 1),
         // Primes, an odd number of frames, 17 columns on the right.
         (cut(&[17, 33], &[7, 17], &[1, 3, 1], 2, 1), SHARED, 3),
         // More than 64 outputs on the left, several rounds of a warp, rows of two words.
@@ -200,7 +228,7 @@ fn numbers_of_any_size_are_exact() {
         let mut case = Case::new(cut, geometry.clone(), 3, 1);
         case.right.iter_mut().for_each(|v| *v *= right);
         case.left.iter_mut().for_each(|v| *v *= left);
-        let frame = cut.right_outputs * cut.left_inputs;
+        let frame = cut.between();
         let sizes = [between, 1e-3 * between, 0.0];
         case.between.iter_mut().enumerate().for_each(|(k, v)| *v *= sizes[k / frame % 3]);
         if right == 0.0 {
@@ -213,8 +241,52 @@ fn numbers_of_any_size_are_exact() {
     let mut case = Case::new(cut, geometry, 2, 1);
     case.right[5] = f32::NAN;
     case.between[7] = f32::INFINITY;
-    let [t, y, dright] = case.found();
-    assert!([t, y, dright].iter().all(|values| values.iter().any(|v| !v.is_finite())), "nothing is hidden");
+    let found = case.found();
+    assert!(found.iter().all(|values| values.iter().any(|v| !v.is_finite())), "nothing is hidden");
+}
+
+/// A column beside one that is 1e7 times as large keeps its bits, and one beside an infinity its numbers.
+#[test]
+fn a_column_costs_its_neighbours_nothing() {
+    if skipped() {
+        return;
+    }
+    let cut = cut(&[17, 33], &[7, 17], &[1, 3, 1], 2, 1);
+    let geometry = Geometry::new(cut, Precision::F32, SHARED).unwrap();
+    let columns = cut.right_columns();
+    // Scales the column `(a, j) = (1, 4)` of `right` and of the gradient of T, and output 3 of rank 1 of `left`.
+    let scaled = |by: f32| {
+        let mut case = Case::new(cut, geometry.clone(), 2, 1);
+        case.right.iter_mut().skip(cut.right_outputs + 4).step_by(columns).for_each(|v| *v *= by);
+        let row = cut.rank * cut.left_inputs;
+        for frame in 0..2 {
+            let at = (frame * cut.right_outputs + 4) * row + cut.left_inputs;
+            case.between[at..at + cut.left_inputs].iter_mut().for_each(|v| *v *= by);
+        }
+        let at = (cut.left_outputs + 3) * cut.left_inputs;
+        case.left[at..at + cut.left_inputs].iter_mut().for_each(|v| *v *= by);
+        case
+    };
+    let (rank, inputs, outputs) = (cut.rank, cut.left_inputs, cut.right_outputs);
+    let of_t = |k: usize| (k / inputs % rank, k / inputs / rank % outputs);
+    let of_y = |k: usize| (k % outputs, k / outputs % cut.left_outputs);
+    let errors = scaled(1e7).errors_by([
+        &|k| usize::from(of_t(k) == (1, 4)),
+        &|k| usize::from(of_y(k).0 == 4) + 2 * usize::from(of_y(k).1 == 3),
+        &|k| k / cut.right_inputs,
+        &|k| k / inputs % rank,
+    ]);
+    assert!(errors.iter().all(|&error| error <= EXACT), "{errors:?}");
+    // Only what the large column is part of moves, and y where its output or its column is.
+    let [t, y, dright, _] = scaled(1.0).found();
+    let [t_large, y_large, dright_large, _] = scaled(f32::INFINITY).found();
+    let same = |a: &[f32], b: &[f32], of: &dyn Fn(usize) -> bool| {
+        a.iter().zip(b).enumerate().filter(|(k, _)| !of(*k)).all(|(_, (a, b))| a.to_bits() == b.to_bits())
+    };
+    assert!(same(&t, &t_large, &|k| of_t(k) == (1, 4)));
+    assert!(same(&y, &y_large, &|k| of_y(k).0 == 4 || of_y(k).1 == 3));
+    assert!(same(&dright, &dright_large, &|k| k / cut.right_inputs == outputs + 4));
+    assert!(t_large.iter().chain(&y_large).chain(&dright_large).any(|v| !v.is_finite()));
 }
 
 #[test]

@@ -6,6 +6,9 @@
 
 #![expect(unsafe_code, reason = "vector loads and stores through pointers, each inside its slice")]
 
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod card;
+
 use crate::error::{Result, check_size};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -129,7 +132,7 @@ impl Adam {
         Ok(())
     }
 
-    fn rule(&self, t: u64, lr: f64, l2: f32, grad_scale: f32) -> Rule {
+    pub(crate) fn rule(&self, t: u64, lr: f64, l2: f32, grad_scale: f32) -> Rule {
         Rule {
             rate: self.config.rate(t, lr) as f32,
             keep1: self.config.beta1 as f32,
@@ -173,8 +176,9 @@ pub fn global_norm(gradients: &[&[f32]]) -> f64 {
     parts.iter().sum::<f64>().sqrt()
 }
 
+/// The numbers of a step, the same for all values of a rate.
 #[derive(Clone, Copy)]
-struct Rule {
+pub(crate) struct Rule {
     rate: f32,
     keep1: f32,
     new1: f32,

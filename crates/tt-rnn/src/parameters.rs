@@ -1,5 +1,7 @@
 //! Named parameters, their initial values and their optimiser.
 
+#[cfg(feature = "cuda")]
+use crate::adam::card;
 use crate::adam::{Adam, AdamConfig, AdamState, global_norm};
 use crate::error::check_size;
 use crate::rates::{Kind, Rates};
@@ -108,7 +110,7 @@ enum Moments {
 
 /// Adam over the parameters of one model, in the order of their names.
 ///
-/// On the CPU it is one pass of a kernel; elsewhere a dozen of candle's operators, without a copy to the host.
+/// On the CPU and on CUDA it is one pass of a kernel; elsewhere a dozen of candle's operators, without a copy to the host.
 #[derive(Debug)]
 pub struct Optimizer {
     adam: Adam,
@@ -229,6 +231,16 @@ impl Optimizer {
         let scale = clip_norm.map(|limit| device_clip_scale(&gradients, limit)).transpose()?;
         for ((parameter, moments), g) in self.parameters.iter().zip(&mut self.moments).zip(gradients) {
             let Moments::Device(m, v) = moments else { continue };
+            #[cfg(feature = "cuda")]
+            if parameter.var.device().is_cuda() {
+                let rates = parameter.rates(&self.rates);
+                let rule =
+                    |(count, lr): (usize, f64)| (count, self.adam.rule(self.step, lr, parameter.l2, 1.0));
+                let rules = rates.into_iter().map(rule).collect();
+                let update = card::Update { rules, gradient: &g, moments: [m, v], scale: scale.as_ref() };
+                parameter.var.inplace_op1(&update)?;
+                continue;
+            }
             let p = parameter.var.as_detached_tensor();
             let mut g = match &scale {
                 Some(scale) => g.broadcast_mul(scale)?,

@@ -4,6 +4,7 @@
 use candle_core::{Device, Tensor};
 use rand::RngExt;
 use tt_core::cuda::emulation::{Argument, available, emulate};
+use tt_core::cuda::{Launch, Stall};
 use tt_rnn::recurrence::cuda::{Pass, Plan, Record, plan, sizes, sorted, source};
 use tt_rnn::recurrence::reference::Reference;
 use tt_rnn::recurrence::{Batch, Cell, GateActivation, Masks};
@@ -104,29 +105,28 @@ impl Problem {
     fn forward(&self, plan: &Plan, train: bool) -> Solution {
         let (frames, clips) = (self.lengths.iter().sum::<usize>(), self.lengths.len());
         let kept = if train { frames } else { 0 };
-        let state = if train { frames } else { 2 * clips };
-        let extra = match (self.cell, train) {
-            (Cell::Gru, false) => clips,
-            (Cell::Rnn, _) | (Cell::Lstm, false) => 0,
-            _ => frames,
-        };
+        let extra = if self.cell == Cell::Rnn { 0 } else { kept };
         let unknown = |rows: usize| vec![f32::NAN; rows * self.hidden];
         let mut solution = Solution {
             last: unknown(clips),
             activations: unknown(kept * self.cell.gates()),
-            hidden: unknown(state),
+            hidden: unknown(kept),
             extra: unknown(extra),
             dx: unknown(kept * self.cell.gates()),
         };
         let (mut x, mut u, mut mask) = (self.x.clone(), self.weights.clone(), self.mask.clone());
-        let (mut order, mut counters) = (sorted(&self.lengths), vec![0; plan.counters()]);
+        let (mut order, mut exchange) =
+            (sorted(&self.lengths), vec![0; 2 * plan.exchange(self.cell, self.hidden)]);
+        let mut report = [0, 0];
         let mut arguments = self.sizes(plan);
         arguments.push(Argument::Int(i32::from(train)));
         arguments.extend([Argument::F32(&mut x), Argument::F32(&mut u), Argument::F32(&mut mask)]);
         arguments.extend([Argument::U32(&mut order), Argument::F32(&mut solution.last)]);
         arguments.extend([Argument::F32(&mut solution.activations), Argument::F32(&mut solution.hidden)]);
-        arguments.extend([Argument::F32(&mut solution.extra), Argument::U32(&mut counters)]);
+        arguments.extend([Argument::F32(&mut solution.extra), Argument::U32(&mut exchange)]);
+        arguments.push(Argument::U32(&mut report));
         self.run(plan, Pass::Forward, arguments);
+        assert_eq!(report, [0, 0]);
         let same = |a: &[f32], b: &[f32]| a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()));
         assert!(same(&x, &self.x) && same(&u, &self.weights), "the inputs were written to");
         solution
@@ -137,13 +137,17 @@ impl Problem {
         let mut solution = self.forward(plan, true);
         assert_eq!(evaluated.last, solution.last);
         let (mut u, mut mask, mut dlast) = (self.weights.clone(), self.mask.clone(), self.dlast.clone());
-        let (mut order, mut counters) = (sorted(&self.lengths), vec![0; plan.counters()]);
+        let (mut order, mut exchange) =
+            (sorted(&self.lengths), vec![0; 2 * plan.exchange(self.cell, self.hidden)]);
+        let mut report = [0, 0];
         let mut arguments = self.sizes(plan);
         arguments.extend([Argument::F32(&mut u), Argument::F32(&mut mask), Argument::U32(&mut order)]);
         arguments.extend([Argument::F32(&mut solution.activations), Argument::F32(&mut solution.hidden)]);
         arguments.extend([Argument::F32(&mut solution.extra), Argument::F32(&mut dlast)]);
-        arguments.extend([Argument::F32(&mut solution.dx), Argument::U32(&mut counters)]);
+        arguments.extend([Argument::F32(&mut solution.dx), Argument::U32(&mut exchange)]);
+        arguments.push(Argument::U32(&mut report));
         self.run(plan, Pass::Backward, arguments);
+        assert_eq!(report, [0, 0]);
         solution
     }
 
@@ -299,6 +303,59 @@ fn the_paper_s_network_as_an_h200_runs_it() {
     let problem = Problem::new(Cell::Gru, GateActivation::HardSigmoid, 256, &[3, 2], Dropout::Shared);
     assert!(problem.plan(card).peers > 8, "{:?}", problem.plan(card));
     problem.check(card);
+}
+
+/// More clips than all groups of an H200 take at once: each takes a second lot.
+#[test]
+fn more_clips_than_fit_at_once() {
+    if skipped() {
+        return;
+    }
+    let card = Card { processors: 132, shared_bytes: 227 << 10, threads: 128 };
+    let lengths: Vec<usize> = (0..600).map(|clip| 1 + usize::from(clip % 260 == 7)).collect();
+    let problem = Problem::new(Cell::Gru, GateActivation::HardSigmoid, 256, &lengths, Dropout::Shared);
+    let plan = problem.plan(card);
+    assert!(plan.lots(600) > 1 && plan.groups > 1, "{plan:?}");
+    problem.check(card);
+}
+
+/// Blocks that do not run at the same time wait for each other in vain: both passes give up and say where.
+#[test]
+fn a_wait_without_an_end_is_reported() {
+    if skipped() {
+        return;
+    }
+    let card = Card { processors: 3, shared_bytes: 3700, threads: 64 };
+    let problem = Problem::new(Cell::Lstm, GateActivation::Sigmoid, 11, &[6], Dropout::None);
+    let plan = problem.plan(card);
+    assert_eq!(plan.peers, 3, "{plan:?}");
+    let mut solution = problem.solve(&plan);
+    let (mut x, mut u, mut dlast) = (problem.x.clone(), problem.weights.clone(), problem.dlast.clone());
+    let mut last = vec![0.0; 11];
+    for (pass, step) in [(Pass::Forward, 1), (Pass::Backward, 5)] {
+        let launch = Launch { cooperative: false, ..plan.launch(pass) };
+        let (mut order, mut exchange, mut report) =
+            (sorted(&[6]), vec![0; 2 * plan.exchange(Cell::Lstm, 11)], [0, 0]);
+        let mut arguments = problem.sizes(&plan);
+        match pass {
+            Pass::Forward => {
+                arguments.extend([Argument::Int(0), Argument::F32(&mut x), Argument::F32(&mut u)]);
+                arguments.extend([Argument::Null, Argument::U32(&mut order), Argument::F32(&mut last)]);
+                arguments.extend([Argument::Null, Argument::Null, Argument::Null]);
+            }
+            Pass::Backward => {
+                arguments.extend([Argument::F32(&mut u), Argument::Null, Argument::U32(&mut order)]);
+                arguments.extend([&mut solution.activations, &mut solution.hidden].map(|v| Argument::F32(v)));
+                arguments.extend([&mut solution.extra, &mut dlast].map(|v| Argument::F32(v)));
+                arguments.push(Argument::F32(&mut solution.dx));
+            }
+        }
+        arguments.extend([Argument::U32(&mut exchange), Argument::U32(&mut report)]);
+        let error = emulate(&source(Cell::Lstm), &launch, &mut arguments).unwrap_err().to_string();
+        assert!(error.contains("the kernel gave up"), "{pass:?}: {error}");
+        let stall = Stall::from_word(u64::from(report[1]) << 32 | u64::from(report[0]));
+        assert_eq!(stall, Some(Stall { block: 0, step }), "{pass:?}");
+    }
 }
 
 /// NVRTC compiles for a GPU what the emulation runs, where `TT_NVRTC` is the path of `libnvrtc.so`.

@@ -17,7 +17,8 @@ pub(crate) struct Setup {
     /// architecture
     #[arg(long, value_name = "lite0|FILE", conflicts_with_all = ["cuda", "metal"])]
     pub(crate) pretrained: Option<PathBuf>,
-    /// Compute capability of the oldest card to support: 75, 80, 86, 89; from 90 on only that card is supported
-    #[arg(long, value_name = "N", default_value_t = 80, requires = "cuda")]
+    /// Compute capability of the oldest card to support, 80 or more; from 90 on only that card is supported
+    #[arg(long, value_name = "N", default_value_t = 80, requires = "cuda",
+          value_parser = clap::value_parser!(u32).range(80..))]
     pub(crate) compute_cap: u32,
 }

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use bench_suite::device::DeviceName;
 
+use crate::machine::driver;
 use crate::machine::libraries::{self, DRIVER, Places};
 use crate::repo::Repo;
 
@@ -18,13 +19,15 @@ const NVRTC: &str = "libnvrtc.so.";
 /// The `bench-suite` for a device. The child finds CUDA's libraries by its `LD_LIBRARY_PATH`.
 ///
 /// # Errors
-/// If that program is not built, or a library that it needs is nowhere; named with the places looked in.
+/// If that program is not built, the driver is too old for it, or a library that it needs is nowhere; named with the
+/// places looked in.
 pub(crate) fn device_program(repo: &Repo, device: DeviceName) -> Result<Command> {
     let device = resolve(repo, device);
     let program = built(repo, device)?;
     let mut command = Command::new(&program);
     command.current_dir(repo.root());
     if matches!(device, DeviceName::Cuda(_)) {
+        driver::check(&program, repo)?;
         libraries::tell(&mut command, &program, repo)?;
     }
     Ok(command)
@@ -80,8 +83,9 @@ pub(crate) fn again(command: &Command) -> Command {
 /// Tells a copy of the program for CUDA, which lies elsewhere, where its libraries are.
 ///
 /// # Errors
-/// If a library is nowhere; named with the places looked in.
+/// If the driver is too old for it, or a library is nowhere; named with the places looked in.
 pub(crate) fn tell_libraries(command: &mut Command, program: &Path, repo: &Repo) -> Result<()> {
+    driver::check(program, repo)?;
     libraries::tell(command, program, repo)
 }
 

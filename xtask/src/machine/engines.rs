@@ -11,6 +11,7 @@ use bench_suite::device::DeviceName;
 use bench_suite::files;
 
 use crate::machine::devices;
+use crate::machine::driver::Driver;
 use crate::machine::toolkit;
 use crate::repo::{self, Repo};
 use crate::text;
@@ -25,6 +26,9 @@ pub(crate) fn cuda(repo: &Repo, compute_cap: u32) -> Result<()> {
     let (os, arch) = (env::consts::OS, env::consts::ARCH);
     if os != "linux" || !["x86_64", "aarch64"].contains(&arch) {
         bail!("CUDA is built on Linux, x86_64 or aarch64; this is {os} on {arch}");
+    }
+    if let Some(driver) = Driver::here(repo) {
+        driver.check()?;
     }
     if repo::output(Command::new("c++").arg("--version")).is_none() {
         bail!("nvcc needs a C++ compiler (Debian, Ubuntu: apt-get install g++)");

@@ -197,7 +197,7 @@ fn missing(program: &str, names: &[String], places: &Places) -> Error {
 ///
 /// # Errors
 /// If the file is no 64-bit ELF file.
-fn needed(file: &Path) -> Result<Vec<String>> {
+pub(crate) fn needed(file: &Path) -> Result<Vec<String>> {
     let read = || -> Result<Vec<String>> {
         let data = ReadCache::new(File::open(file)?);
         let header = FileHeader64::<Endianness>::parse(&data)?;

@@ -1,6 +1,7 @@
 //! What this machine has: packages, devices and their libraries, toolkits.
 
 pub(crate) mod devices;
+pub(crate) mod driver;
 pub(crate) mod engines;
 pub(crate) mod libraries;
 pub(crate) mod onnxruntime_web;

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::machine::driver::Driver;
 use crate::machine::libraries::TOOLKIT;
 use crate::machine::wheels;
 use crate::repo::{self, Repo};
@@ -58,27 +59,44 @@ impl Toolkit {
     }
 }
 
-/// The toolkit of `CUDA_HOME` or `CUDA_PATH`, of the `nvcc` in the path, of `/usr/local/cuda`, or of the wheels.
-pub(crate) fn find(repo: &Repo) -> Option<Toolkit> {
+/// Toolkits of `CUDA_HOME` or `CUDA_PATH`, of the `nvcc` in the path, of `/usr/local/cuda`, and of the wheels.
+fn all(repo: &Repo) -> impl Iterator<Item = Toolkit> {
     let named = HOMES[..2].iter().filter_map(env::var_os).map(PathBuf::from);
     let path = env::var_os("PATH").unwrap_or_default();
-    let in_path = env::split_paths(&path).map(|dir| dir.join("nvcc")).filter_map(|nvcc| {
+    let in_path: Vec<_> = env::split_paths(&path).map(|dir| dir.join("nvcc")).collect();
+    let in_path = in_path.into_iter().filter_map(|nvcc| {
         let nvcc = nvcc.canonicalize().ok()?;
         nvcc.parent()?.parent().map(Path::to_owned)
     });
     let wheels = wheels::are_there(repo, &wheels::ALL).then(|| repo.path(TOOLKIT));
     let homes = named.chain(in_path).chain(["/usr/local/cuda".into()]).chain(wheels);
-    homes.into_iter().find_map(|home| Toolkit::at(&home))
+    homes.filter_map(|home| Toolkit::at(&home))
+}
+
+/// The first toolkit that this machine's driver takes.
+pub(crate) fn find(repo: &Repo) -> Option<Toolkit> {
+    let driver = Driver::here(repo);
+    all(repo).find(|toolkit| driver.as_ref().is_none_or(|driver| driver.takes(&toolkit.version).is_ok()))
 }
 
 /// Finds a toolkit or makes one.
 ///
 /// # Errors
-/// As [`wheels::install`], and without a C compiler, which makes a stand-in for the driver's library.
+/// As [`wheels::install`], without a C compiler, which makes a stand-in for the driver's library, and where the driver is
+/// too old for the wheels.
 pub(crate) fn ensure(repo: &Repo) -> Result<Toolkit> {
     if let Some(toolkit) = find(repo) {
         eprintln!("CUDA toolkit {} in {}", toolkit.version, repo.show(&toolkit.home));
         return Ok(toolkit);
+    }
+    for toolkit in all(repo) {
+        eprintln!("CUDA toolkit {} in {}: too new for the driver", toolkit.version, repo.show(&toolkit.home));
+    }
+    if let Some(Err(error)) = Driver::here(repo).map(|driver| driver.takes(wheels::ALL_VERSION)) {
+        bail!(
+            "{error}, or install the toolkit of a CUDA that it takes and name its folder in CUDA_HOME (NVIDIA's wheels hold \
+             a compiler only from CUDA 13 on)"
+        );
     }
     eprintln!("no CUDA toolkit in CUDA_HOME, the path or /usr/local/cuda");
     wheels::install(repo, &wheels::ALL, |folder| {

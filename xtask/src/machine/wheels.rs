@@ -45,6 +45,8 @@ impl Set {
 
 /// NVIDIA's run-time compiler alone.
 pub(crate) const NVRTC: Set = Set { wheels: &["nvidia-cuda-nvrtc==13.0.88"], bytes: 400_000_000 };
+/// The CUDA of the wheels. Those of CUDA 12 hold ptxas and libraries, but no compiler.
+pub(crate) const ALL_VERSION: &str = "13.0";
 /// What candle's build needs of the toolkit.
 pub(crate) const ALL: Set = Set {
     wheels: &[

@@ -51,6 +51,47 @@ fn the_libraries_that_a_program_for_cuda_lacks_are_named() {
     assert!(lacking.contains("needs libraries that are not here: libcudart.so.77"), "{lacking}");
 }
 
+/// A driver tells its version by the name of its library; one that is too old is named before anything is done.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_driver_that_is_too_old_is_named() {
+    let fake = Fake::new();
+    let driver = |version: &str| {
+        let folder = fake.path(version);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("libcuda.so.{version}")), "").unwrap();
+        std::os::unix::fs::symlink(format!("libcuda.so.{version}"), folder.join("libcuda.so.1")).unwrap();
+        let mut command = fake.command("setup --cuda");
+        command.env("LD_LIBRARY_PATH", folder).env("PATH", fake.path("bin"));
+        command.env_remove("CUDA_HOME").env_remove("CUDA_PATH");
+        command
+    };
+    let said = |mut command: Command| {
+        let output = command.output().unwrap();
+        assert!(!output.status.success());
+        stderr(&output)
+    };
+    let text = said(driver("470.256.02"));
+    assert!(text.contains("NVIDIA's driver 470.256.02 is too old: CUDA 13 needs 580 or later"), "{text}");
+    crate::fake::script(&fake.path("bin/c++"), "#!/bin/sh\nexit 0\n");
+    let nvcc = |home: &str, version: &str| {
+        std::fs::create_dir_all(fake.path(home).join("bin")).unwrap();
+        let text = format!("#!/bin/sh\necho 'Cuda compilation tools, release {version}, V{version}.1'\n");
+        crate::fake::script(&fake.path(home).join("bin/nvcc"), &text);
+    };
+    nvcc("new", "12.8");
+    let mut command = driver("550.54.15");
+    command.env("CUDA_HOME", fake.path("new"));
+    let text = said(command);
+    for part in ["CUDA toolkit 12.8 in new: too new", "takes CUDA up to 12.4, not 13.0", "in CUDA_HOME"] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    nvcc("old", "12.4");
+    let mut command = driver("551.1");
+    let text = stderr(&command.env("CUDA_HOME", fake.path("old")).output().unwrap());
+    assert!(text.contains("CUDA toolkit 12.4 in old\n"), "{text}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_machine_without_pip_network_or_compiler_is_told_so() {
@@ -65,6 +106,7 @@ fn a_machine_without_pip_network_or_compiler_is_told_so() {
     };
     assert!(said("setup --metal").contains("Metal is built on macOS"));
     assert!(said("setup --compute-cap 90").contains("--cuda"));
+    assert!(said("setup --cuda --compute-cap 75").contains("75 is not in 80.."));
     assert!(said("setup --cuda").contains("nvcc needs a C++ compiler"));
     if std::path::Path::new("/usr/local/cuda/bin/nvcc").exists() {
         eprintln!("skipped: pip's errors need a machine without /usr/local/cuda");

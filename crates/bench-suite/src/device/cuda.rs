@@ -1,18 +1,68 @@
 //! NVIDIA cards: memory, energy, and batches copied while others are computed.
 #![expect(
     unsafe_code,
-    reason = "pinned memory begins unset, and the memory pool is asked through the driver's own calls"
+    reason = "pinned memory begins unset, streams are ordered by hand, and the memory pool is asked through the driver's calls"
 )]
 
-use anyhow::{Context, Result};
-use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaEvent, CudaStream, PinnedHostSlice, sys};
-use candle_core::{CudaDevice, CudaStorage, Device, Storage, Tensor};
+use super::rows;
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaContext, CudaEvent, CudaStream, DevicePtr as _, PinnedHostSlice, PushKernelArg as _, sys,
+};
+use candle_core::{CudaDevice, CudaStorage, DType, Device, Storage, Tensor};
 use nvml_wrapper::Nvml;
 use std::fmt;
 use std::sync::Arc;
+use tt_core::cuda::launch::{Kernel, multiprocessors, view};
 
 /// Share of the free memory that frames may take: the rest is for the model, its activations and one batch.
 const FRAMES_SHARE: f64 = 0.7;
+
+/// Bytes of one copy to a card: the first is on its way while the next is put into pinned memory, and what is small, such as
+/// labels, need not wait behind a whole batch.
+const PIECE: usize = 8 << 20;
+
+/// Picked frames of clips on a card, u8 `[T, M]` each, one after the other, by one kernel; none where they are not bytes or
+/// on no card.
+pub(super) fn gather(parts: &[(&Tensor, &[u32])]) -> Result<Option<Tensor>> {
+    let Some((first, _)) = parts.first() else { return Ok(None) };
+    let Device::Cuda(device) = first.device() else { return Ok(None) };
+    if first.dtype() != DType::U8 {
+        return Ok(None);
+    }
+    let (width, stream) = (first.dim(1)?, device.cuda_stream());
+    let clips: Vec<_> = parts.iter().map(|(clip, _)| clip.storage_and_layout()).collect();
+    let views = clips.iter().map(view::<u8>).collect::<candle_core::Result<Vec<_>>>()?;
+    let places: Vec<_> = views.iter().map(|view| view.device_ptr(&stream)).collect();
+    let base = places.iter().map(|(place, _)| *place).min().unwrap_or_default();
+    let mut offsets = Vec::new();
+    for ((clip, frames), (place, _)) in parts.iter().zip(&places) {
+        ensure!(clip.dim(1)? == width, "clips of frames of {} and of {width} bytes", clip.dim(1)?);
+        let word = rows::word(width) as u64;
+        ensure!(
+            place.is_multiple_of(word),
+            "a clip begins at no multiple of {word} bytes of the card's memory"
+        );
+        for frame in *frames {
+            ensure!((*frame as usize) < clip.dim(0)?, "frame {frame} of a clip of {}", clip.dim(0)?);
+            offsets.push((place - base) as i64 + i64::from(*frame) * width as i64);
+        }
+    }
+    let count = offsets.len();
+    let table = Tensor::from_vec(offsets, count, first.device())?;
+    let table = table.storage_and_layout();
+    let (table, rows) = (view::<i64>(&table)?, i32::try_from(count)?);
+    // SAFETY: written whole by the kernel.
+    let mut to = unsafe { device.alloc::<u8>(count * width)? };
+    let kernel = Kernel::load(device, &rows::source(width), &rows::launch(count, multiprocessors(device)?))?;
+    let mut arguments = kernel.arguments();
+    arguments.arg(&base).arg(&table).arg(&mut to).arg(&rows);
+    // SAFETY: the arguments are those of `gather_rows`; every row lies in a clip, as checked above.
+    unsafe { kernel.launch(&mut arguments)? };
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(to, device.clone()));
+    let op = candle_core::op::BackpropOp::none();
+    Ok(Some(Tensor::from_storage(storage, (count, width), op, false)))
+}
 
 /// An open card.
 pub(super) struct Card {
@@ -46,6 +96,12 @@ impl Card {
         let cuda = device.as_cuda_device()?.clone();
         let context = Arc::clone(cuda.cuda_stream().context());
         let name = context.name()?;
+        let (major, minor) = context.compute_capability()?;
+        if major < 8 {
+            bail!(
+                "cuda:{number}, {name}, has compute capability {major}.{minor}, and 8.0 is the least that is supported"
+            );
+        }
         // A card without a meter, or a machine without NVML, leaves the column empty.
         let meter = Meter::start(&context).ok();
         let card = Self { device: cuda, context, name, meter };
@@ -104,7 +160,15 @@ impl Card {
         Some((meter.now_mj().ok()?.saturating_sub(meter.start_mj)) as f64 / 1e3)
     }
 
+    /// Spares the two events that every tensor is made with: they order streams, and there is one.
+    pub(super) fn use_one_stream(&self) {
+        // SAFETY: all work is on candle's stream until `uploader` makes another, which turns the events on first.
+        unsafe { self.context.disable_event_tracking() };
+    }
+
     pub(super) fn uploader(&self) -> Result<Uploader> {
+        // SAFETY: what was made without events is used on candle's stream alone.
+        unsafe { self.context.enable_event_tracking() };
         let stream = self.context.new_stream()?;
         Ok(Uploader { device: self.device.clone(), stream, slots: [None, None], next: 0 })
     }
@@ -164,13 +228,16 @@ impl Uploader {
             *place = Some(Slot { buffer, sent: None });
         }
         let slot = place.as_mut().context("a pinned buffer")?;
-        slot.buffer.as_mut_slice()?[..frames.len()].copy_from_slice(frames);
         // The memory is candle's stream's, on which everything that reads or frees it is ordered.
-        // SAFETY: written whole by the copy that follows.
+        // SAFETY: written whole by the copies that follow.
         let mut there = unsafe { self.device.alloc::<u8>(frames.len())? };
         // Wait for earlier uses of that memory.
         self.stream.join(&self.device.cuda_stream())?;
-        self.stream.memcpy_htod(&slot.buffer.as_slice()?[..frames.len()], &mut there)?;
+        for (part, from) in frames.chunks(PIECE).enumerate() {
+            let place = part * PIECE..part * PIECE + from.len();
+            slot.buffer.as_mut_slice()?[place.clone()].copy_from_slice(from);
+            self.stream.memcpy_htod(&slot.buffer.as_slice()?[place.clone()], &mut there.slice_mut(place))?;
+        }
         slot.sent = Some(self.stream.record_event(None)?);
         let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(there, self.device.clone()));
         let op = candle_core::op::BackpropOp::none();

@@ -91,6 +91,7 @@ impl<'a> Feed<'a> {
             None => Form::Numbers,
         };
         let resident = if bytes <= opened.room_for_frames() {
+            opened.use_one_stream();
             Some(upload(clips, wanted, &opened.device, &form)?)
         } else {
             None
@@ -158,12 +159,10 @@ impl Pass<'_> {
                 let (Some(picks), Some(resident)) = (picks.next(), &self.feed.resident) else {
                     return Ok(None);
                 };
-                let mut parts = Vec::with_capacity(picks.len());
-                for pick in &picks {
-                    parts.push(picked(&resident[&pick.clip], &pick.frames)?);
-                }
-                let lengths = parts.iter().map(|part| part.dim(0)).collect::<candle_core::Result<_>>()?;
-                let rows = Tensor::cat(&parts, 0)?; // [sum T_b, M]
+                let parts: Vec<_> =
+                    picks.iter().map(|pick| (&resident[&pick.clip], &pick.frames[..])).collect();
+                let rows = gathered(&parts)?; // [sum T_b, M]
+                let lengths = picks.iter().map(|pick| pick.frames.len()).collect();
                 let clips = picks.iter().map(|pick| pick.clip).collect();
                 Ok(Some((PackedFrames::new(rows, lengths), clips)))
             }
@@ -188,23 +187,24 @@ impl Pass<'_> {
                 Ok(Some((PackedFrames::new(rows, lengths), clips)))
             }
             Source::Copied(loader, ready) => {
-                let mut read = || -> Result<Option<Ready>> {
-                    let Some(batch) = loader.next() else { return Ok(None) };
-                    let ready = self.feed.send(&batch)?;
-                    self.feed.spare.give(batch);
-                    Ok(Some(ready))
-                };
-                // The next batch is copied while this one is computed.
                 let now = match ready.take() {
                     Some(now) => Some(now),
-                    None => read()?,
+                    None => read(loader, self.feed)?,
                 };
-                if now.is_some() {
-                    *ready = read()?;
-                }
                 Ok(now.map(|now| (now.frames, now.clips)))
             }
         }
+    }
+
+    /// Sends the next batch to a card while the one before is computed; to be called when that has been started.
+    ///
+    /// # Errors
+    /// A failed copy.
+    pub fn prefetch(&mut self) -> Result<()> {
+        if let Source::Copied(loader, ready @ None) = &mut self.source {
+            *ready = read(loader, self.feed)?;
+        }
+        Ok(())
     }
 
     /// Time spent waiting for frames so far.
@@ -234,6 +234,24 @@ fn upload(
         Ok((*clip, tensor(values, (frames, clips.features()), device)?))
     };
     wanted.iter().copied().flatten().map(one).collect()
+}
+
+/// The next batch on its way to a card; none at the end.
+fn read(loader: &mut BatchLoader, feed: &Feed<'_>) -> Result<Option<Ready>> {
+    let Some(batch) = loader.next() else { return Ok(None) };
+    let ready = feed.send(&batch)?;
+    feed.spare.give(batch);
+    Ok(Some(ready))
+}
+
+/// The picked frames of all clips, one after the other, `[sum T_b, M]`.
+pub(crate) fn gathered(parts: &[(&Tensor, &[u32])]) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(rows) = super::cuda::gather(parts)? {
+        return Ok(rows);
+    }
+    let parts = parts.iter().map(|(clip, frames)| picked(clip, frames)).collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::cat(&parts, 0)?)
 }
 
 /// The picked frames of a clip, `[T_b, M]`; neighbours are not copied.

@@ -120,6 +120,14 @@ impl Opened {
         Some(use_of("metal", "Metal".to_owned(), None, None))
     }
 
+    /// Tells a card that nothing will be copied beside its work.
+    pub(super) fn use_one_stream(&self) {
+        #[cfg(feature = "cuda")]
+        if let Some(card) = &self.card {
+            card.use_one_stream();
+        }
+    }
+
     /// Uploads batches that are not on the device.
     #[cfg(feature = "cuda")]
     pub(super) fn uploader(&self) -> Result<Option<super::cuda::Uploader>> {

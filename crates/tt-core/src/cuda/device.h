@@ -3,7 +3,7 @@
 //
 // A kernel is `KERNEL(name)(arguments) { ... }`, followed by `EMULATED(name)` at namespace scope. It takes
 // pointers and 4 or 8 byte scalars, uses dynamic shared memory alone (`SHARED(float, name)`), full warps, and for
-// words that other blocks poll only the acquire/release functions below. `KERNEL_OF(name, threads, blocks)` promises
+// words that other blocks poll only the functions below that acquire, release or mark. `KERNEL_OF(name, threads, blocks)` promises
 // blocks of at most so many threads, and asks for registers few enough to have so many blocks on one processor.
 #ifdef __CUDACC_RTC__
 #pragma nv_diag_suppress 177 // functions that a source does not use
@@ -20,6 +20,9 @@
 // Lets other threads run while waiting for a word of another block.
 DEVICE void spin() { __nanosleep(20); }
 
+// Ends the launch with an error that nothing on the device survives; memory of the host does.
+DEVICE void trap() { asm volatile("trap;"); }
+
 DEVICE unsigned load_acquire(const unsigned* word) {
     unsigned value;
     asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
@@ -34,9 +37,33 @@ DEVICE void add_release(unsigned* word, unsigned value) {
     asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
 }
 
+// A number and a mark in one word of 8 bytes, for blocks that wait for the mark: what is read together needs no fence.
+DEVICE void store_marked(unsigned long long* word, float value, unsigned mark) {
+    unsigned long long both = static_cast<unsigned long long>(mark) << 32 | __float_as_uint(value);
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(word), "l"(both) : "memory");
+}
+
+DEVICE unsigned long long load_marked(const unsigned long long* word) {
+    unsigned long long both;
+    asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(both) : "l"(word) : "memory");
+    return both;
+}
+
 // Loads past the first-level cache: numbers that other blocks write while this kernel runs.
 DEVICE float load_fresh(const float* from) { return __ldcg(from); }
 DEVICE float4 load_fresh(const float4* from) { return __ldcg(from); }
+
+// Loads of what is read once and not written: it takes no room of the first-level cache from what is read again.
+DEVICE unsigned load_once(const unsigned* from) {
+    unsigned value;
+    asm("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(value) : "l"(from));
+    return value;
+}
+DEVICE uint2 load_once(const uint2* from) {
+    uint2 value;
+    asm("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(value.x), "=r"(value.y) : "l"(from));
+    return value;
+}
 
 // Barrier `id` (1 to 15; 0 is that of __syncthreads) of `threads` threads of the block, a multiple of 32.
 DEVICE void named_barrier(unsigned id, unsigned threads) {
@@ -119,16 +146,13 @@ DEVICE void mma_bf16(float d[4], const unsigned a[4], const unsigned b[2]) {
 DEVICE float low_bf16(unsigned both) { return __uint_as_float(both << 16); }
 DEVICE float high_bf16(unsigned both) { return __uint_as_float(both & 0xffff0000u); }
 
-// A barrier of a group of blocks that all run at the same time (a cooperative launch): `expected` is the number of
-// blocks of the group times the number of barriers passed so far, this one included; `counter` begins at 0. What the
-// blocks of the group wrote before it can be read after it, with `load_fresh`.
-DEVICE void group_barrier(unsigned* counter, unsigned expected) {
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        __threadfence();
-        add_release(counter, 1);
-        while (load_acquire(counter) < expected) spin();
-        __threadfence();
-    }
-    __syncthreads();
+// Cycles that a wait for another block may last, 15 to 25 seconds: what takes longer never ends.
+constexpr long long PATIENCE = 1ll << 35;
+
+// Gives up a wait without an end: leaves block and step in `report`, a word of the host's memory, and traps.
+DEVICE void give_up(unsigned long long* report, unsigned step) {
+    // One store, so that words of several blocks do not mix.
+    *report = 1ull << 63 | static_cast<unsigned long long>(blockIdx.x) << 32 | step;
+    __threadfence_system();
+    trap();
 }

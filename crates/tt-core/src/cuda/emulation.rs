@@ -85,7 +85,8 @@ fn compiler() -> String {
 /// Runs one launch; compiles the source first unless the same was compiled before.
 ///
 /// # Errors
-/// [`Error::Unavailable`] without a compiler, with the compiler's messages, or with what the emulator found wrong.
+/// [`Error::Unavailable`] without a compiler, with the compiler's messages, or with what the emulator found wrong. After a
+/// trap the buffers are as the kernel left them.
 pub fn emulate(source: &Source, launch: &Launch, arguments: &mut [Argument<'_>]) -> Result<()> {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     let program = compile(source)?;
@@ -100,16 +101,22 @@ pub fn emulate(source: &Source, launch: &Launch, arguments: &mut [Argument<'_>])
         let _ = fs::remove_file(path);
     }
     let run = run.map_err(|error| Error::Unavailable(format!("the emulation: {error}")))?;
+    // A kernel that gave up left one too.
+    let mut rest = result.as_deref().unwrap_or_default();
+    let whole = arguments.iter_mut().all(|argument| match argument.restore(rest) {
+        Some(after) => {
+            rest = after;
+            true
+        }
+        None => false,
+    });
     if !run.status.success() {
         let message = String::from_utf8_lossy(&run.stderr);
         return Err(Error::Unavailable(format!("{} in the emulation: {message}", launch.kernel)));
     }
-    let result = result.map_err(|error| Error::Unavailable(format!("the emulation's result: {error}")))?;
-    let mut rest = result.as_slice();
-    for argument in arguments {
-        rest = argument
-            .restore(rest)
-            .ok_or_else(|| Error::Unavailable("the emulation's result is too short".to_owned()))?;
+    result.map_err(|error| Error::Unavailable(format!("the emulation's result: {error}")))?;
+    if !whole {
+        return Err(Error::Unavailable("the emulation's result is too short".to_owned()));
     }
     Ok(())
 }
@@ -162,7 +169,8 @@ fn compile(source: &Source) -> Result<PathBuf> {
     write(&own.join("kernel.cpp"), text.as_bytes())?;
     let built = own.join("kernel");
     let output = Command::new(compiler())
-        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-w", "-o"])
+        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-w"])
+        .args(["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error", "-o"])
         .args([&built, &own.join("kernel.cpp")])
         .output()
         .map_err(|error| Error::Unavailable(format!("a C++ compiler ({}): {error}", compiler())))?;

@@ -79,7 +79,7 @@ struct Argument {
 
 inline Fiber* now = nullptr;
 inline jmp_buf scheduler;
-inline unsigned long progress = 0;
+inline unsigned long progress = 0, idle = 0;
 inline bool released = false;
 inline dim3 grid, block_size;
 inline void (*body)() = nullptr;
@@ -93,7 +93,11 @@ inline void (*body)() = nullptr;
     std::_Exit(1);
 }
 
-inline void fault(int) { fail("access outside of a buffer, of shared memory or of the stack"); }
+inline void fault(int signal) {
+    // The compiler's own check ends in an illegal instruction.
+    fail(signal == SIGILL ? "a vector that is not aligned to its size"
+                          : "access outside of a buffer, of shared memory or of the stack");
+}
 
 // Memory whose end is followed by a page that nobody may touch; `bytes` is rounded up to 16.
 inline unsigned char* guarded(size_t bytes) {
@@ -206,7 +210,8 @@ inline void run_blocks(const std::vector<dim3>& indices, size_t shared_bytes, bo
             fiber.lane = t % 32;
         }
     }
-    size_t left = fibers.size(), idle = 0;
+    size_t left = fibers.size();
+    idle = 0;
     while (left > 0) {
         unsigned long before = progress;
         for (size_t b = 0; b < blocks.size(); ++b) {
@@ -298,6 +303,19 @@ struct Register {
     }
 };
 
+// The file of the result.
+inline const char* result = nullptr;
+
+// What a trap leaves: the buffers as they are, for memory of the host survives, and an error.
+[[noreturn]] inline void trap() {
+    std::FILE* file = std::fopen(result, "wb");
+    for (Argument& one : *arguments)
+        if (one.buffer && !one.bytes.empty() && std::fwrite(one.memory, 1, one.bytes.size(), file) != one.bytes.size())
+            fail("cannot write the result");
+    std::fclose(file);
+    fail("the kernel gave up");
+}
+
 inline Kernel* chosen = nullptr;
 inline void run_chosen() { chosen->call(*arguments); }
 
@@ -335,6 +353,7 @@ inline std::vector<std::vector<unsigned char>> run_once(std::vector<Argument>& g
 // memory, cooperative or not, number of arguments, and for each whether it is a buffer, its length, its bytes); the
 // result is a file of the buffers' bytes after the call, one after the other.
 inline int run_file(const char* in, const char* out) {
+    result = out;
     std::FILE* file = std::fopen(in, "rb");
     if (!file) fail("cannot open the call's file");
     std::vector<char> name(number(file) + 1, 0);
@@ -371,6 +390,7 @@ inline int run_file(const char* in, const char* out) {
     action.sa_flags = SA_ONSTACK;
     sigaction(SIGSEGV, &action, nullptr);
     sigaction(SIGBUS, &action, nullptr);
+    sigaction(SIGILL, &action, nullptr);
 
     auto results = run_once(given, shared_bytes, cooperative, false);
     if (run_once(given, shared_bytes, cooperative, true) != results)

@@ -3,13 +3,13 @@
 #include "emulator.h"
 #include <cmath>
 
-struct float2 {
+struct alignas(8) float2 {
     float x, y;
 };
 struct alignas(16) float4 {
     float x, y, z, w;
 };
-struct uint2 {
+struct alignas(8) uint2 {
     unsigned x, y;
 };
 struct alignas(16) uint4 {
@@ -87,6 +87,10 @@ T load_fresh(const T* from) {
     return *from;
 }
 template <class T>
+T load_once(const T* from) {
+    return *from;
+}
+template <class T>
 T min(T a, T b) {
     return b < a ? b : a;
 }
@@ -142,8 +146,19 @@ T atomicAdd(T* to, T value) {
 }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
+inline void __threadfence_system() {}
 inline void spin() { emulator::yield(); }
+inline void trap() { emulator::trap(); }
+// Time passes only while every thread waits: no wait that has an end lasts long.
+inline long long clock64() { return static_cast<long long>(emulator::idle) << 28; }
 inline unsigned load_acquire(const unsigned* word) { return *const_cast<const volatile unsigned*>(word); }
+inline unsigned long long load_marked(const unsigned long long* word) {
+    return *const_cast<const volatile unsigned long long*>(word);
+}
+inline void store_marked(unsigned long long* word, float value, unsigned mark) {
+    *word = static_cast<unsigned long long>(mark) << 32 | __float_as_uint(value);
+    emulator::progress += 1;
+}
 inline void store_release(unsigned* word, unsigned value) {
     *word = value;
     emulator::release_block();

@@ -4,24 +4,39 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute};
+use candle_core::cuda_backend::cudarc::driver::sys::{
+    CU_MEMHOSTALLOC_DEVICEMAP, CU_MEMHOSTALLOC_PORTABLE, CUdevice_attribute, CUfunction_attribute,
+};
 use candle_core::cuda_backend::cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, CudaView, LaunchArgs, LaunchConfig,
+    result as driver,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::{Ptx, result, sys};
 use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage, DeviceId, WrapErr as _};
 use candle_core::op::BackpropOp;
 use candle_core::{Error, Layout, Result, Shape, Storage, Tensor, bail};
 
-use super::{Launch, Source};
+use super::{Launch, Source, Stall};
 
 /// What was compiled.
 type Modules = HashMap<(DeviceId, Source), Arc<CudaModule>>;
 /// Kernels that were loaded, with the bytes of shared memory that they may have.
 type Functions = HashMap<(DeviceId, Source, &'static str), (CudaFunction, usize)>;
 
+/// Kernels that may wait in vain, and a word each in memory of the host that every card can write.
+#[derive(Default)]
+struct Reports {
+    words: &'static [AtomicU64],
+    kernels: Vec<&'static str>,
+}
+
+/// Words that are kept for reports: more than there are kernels that wait.
+const REPORTS: usize = 64;
+
+static REPORTED: LazyLock<Mutex<Reports>> = LazyLock::new(Mutex::default);
 static MODULES: LazyLock<Mutex<Modules>> = LazyLock::new(Mutex::default);
 static FUNCTIONS: LazyLock<Mutex<Functions>> = LazyLock::new(Mutex::default);
 
@@ -61,6 +76,33 @@ impl Kernel {
         self.stream.launch_builder(&self.function)
     }
 
+    /// The address of the word in which this kernel says where it gave up; [`stalled`] reads it.
+    ///
+    /// # Errors
+    /// The driver's error.
+    pub fn report(&self) -> Result<u64> {
+        let mut reports = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+        if reports.words.is_empty() {
+            self.stream.context().bind_to_thread().w()?;
+            let flags = CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP;
+            // SAFETY: the memory is never freed, and is zero before anything reads it; only atomic words see it.
+            reports.words = unsafe {
+                let words = driver::malloc_host(REPORTS * size_of::<u64>(), flags).w()?;
+                words.write_bytes(0, REPORTS * size_of::<u64>());
+                std::slice::from_raw_parts(words.cast(), REPORTS)
+            };
+        }
+        let name = self.launch.kernel;
+        let at = reports.kernels.iter().position(|kernel| *kernel == name).unwrap_or(reports.kernels.len());
+        if at == reports.kernels.len() {
+            reports.kernels.push(name);
+        }
+        match reports.words.get(at) {
+            Some(word) => Ok(word.as_ptr() as u64),
+            None => bail!("{name}: more kernels that wait than words for their reports"),
+        }
+    }
+
     /// Starts the kernel.
     ///
     /// # Safety
@@ -83,6 +125,15 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+/// Which kernel gave up waiting, and where; the driver reports it later, as a failed launch. Its process has lost the card.
+pub fn stalled() -> Option<String> {
+    let reports = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kernels = reports.kernels.iter().zip(reports.words);
+    kernels.find_map(|(kernel, word)| {
+        Stall::from_word(word.load(Ordering::Acquire)).map(|stall| format!("{kernel}: {stall}"))
+    })
 }
 
 /// Room for `len` numbers that a kernel will write before anything reads them.

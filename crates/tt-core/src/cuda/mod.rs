@@ -11,14 +11,14 @@ pub mod launch;
 pub mod nvrtc;
 
 use crate::precision::Precision;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 
 /// What kernels may use: goes before every source.
 const DEVICE: &str = include_str!("device.h");
 
 /// The kernels of the TT layer; `apply::halves` defines its sizes.
-pub(crate) const TT: &str = include_str!("tt.cu");
+pub(crate) const TT: &str = concat!(include_str!("tt.cu"), include_str!("tt_backward.cu"));
 
 impl Precision {
     /// Numbers of f16 that stand for one of f32 in products of tensor cores: two have 22 bits, and errors like those of
@@ -109,5 +109,30 @@ impl Launch {
     pub const fn cooperative(mut self) -> Self {
         self.cooperative = true;
         self
+    }
+}
+
+/// Where a kernel gave up waiting for another block; `give_up` in `device.h` leaves it in a word of the host's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stall {
+    /// The block that waited.
+    pub block: u32,
+    /// What it calls the step that it was in.
+    pub step: u32,
+}
+
+impl Stall {
+    /// The stall that a word tells of; none from the 0 that it begins with.
+    pub const fn from_word(word: u64) -> Option<Self> {
+        if word >> 63 == 0 {
+            return None;
+        }
+        Some(Self { block: (word >> 32) as u32 & 0x7fff_ffff, step: word as u32 })
+    }
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "block {} waited in vain for the others of its group in step {}", self.block, self.step)
     }
 }

@@ -2,13 +2,13 @@
 // `[RANK, N_LEFT, M_LEFT]`. A frame is `x [M_LEFT, M_RIGHT]`, T = x right, y[l, j] = sum over a, i of
 // left[a, l, i] T[i, (a, j)].
 //
-// Pixels are exact in f16, and everything else, scaled by a power of two, is split into TERMS numbers of f16 whose
-// sum it is (2: 22 bits, as good as f32; 1: the 11 bits of TF32), so that tensor cores do the work. They round their
+// Pixels are exact in f16, and everything else, each column scaled by a power of two of its own, is split into TERMS
+// numbers of f16 whose sum it is (2: 22 bits, as good as f32; 1: the 11 bits of TF32), so that tensor cores do the work. They round their
 // sums toward zero, which would shrink long sums: what they add up is short, and f32 additions do the rest.
 //
 // Macros: M_LEFT M_RIGHT N_LEFT N_RIGHT RANK TERMS, and the geometry: TILES ranks of a block, WARPS warps a pair of
 // frames and GROUPS pairs a block in `tt_forward`; GRADIENT_TILES, GRADIENT_WARPS and STAGE slices at a time in
-// `pixel_gradient`.
+// `pixel_gradient`; LEFT_WARPS warps of 8 outputs in `left_gradient`.
 
 constexpr int VECTOR = M_RIGHT % 8 == 0 ? 8 : 4;                    // pixels that a lane loads at once
 constexpr int STEPS = VECTOR / 4;                                   // products of 16 pixels in a chunk
@@ -20,7 +20,18 @@ constexpr int PASSES = (COLUMNS + 7) / 8;                           // runs of t
 constexpr int WIDE = (COLUMNS + PASSES - 1) / PASSES;               // tiles of a run
 constexpr int SUMS = WIDE * 8 * 17;                                 // a warp's sums, [WIDE * 8, 16 + 1]
 constexpr int PARTS = (RANK + TILES - 1) / TILES;                   // parts of the rank
+constexpr int OUTPUTS = (N_RIGHT + 15) / 16;                        // tiles of 16 outputs of the right half
+constexpr int BETWEEN_ROW = RANK * M_LEFT;                          // numbers of T for one output of the right half
 constexpr int GRADIENT_PARTS = (RANK + GRADIENT_TILES - 1) / GRADIENT_TILES;
+
+// What `prepare` leaves, in words: of each tile of outputs and part of the rank the fragments of `right`; those of `left`;
+// then the factors that scale the columns of both back.
+constexpr int RIGHT_COLUMNS = PARTS * TILES * OUTPUTS * 16;
+constexpr int LEFT_COLUMNS = RANK * PASSES * WIDE * 8;
+constexpr int RIGHT_WORDS = CHUNKS * STEPS * TILES * TERMS * 32 * 4;
+constexpr int LEFT_AT = OUTPUTS * PARTS * RIGHT_WORDS;
+constexpr int RIGHT_BACK_AT = LEFT_AT + RANK * SLICES * PASSES * WIDE * 32 * 2 * TERMS;
+constexpr int LEFT_BACK_AT = RIGHT_BACK_AT + RIGHT_COLUMNS;
 
 // T of a right half below 2^15 is below 2^15 / BETWEEN.
 constexpr float between_scale() {
@@ -44,22 +55,14 @@ DEVICE Scale scale_for(float largest, int limit) {
     return {power(up), power(-up)};
 }
 
-// The largest of the numbers that the threads of a block bring, for all of them.
-DEVICE float largest_of_block(float mine, float* scratch, int warps) {
-    UNROLL for (int step = 16; step > 0; step /= 2) mine = fmaxf(mine, __shfl_xor_sync(0xffffffffu, mine, step));
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = mine;
-    __syncthreads();
-    for (int warp = 0; warp < warps; ++warp) mine = fmaxf(mine, scratch[warp]);
-    __syncthreads();
-    return mine;
-}
+// The inverse of a power of two in the range that `scale_for` gives.
+DEVICE float inverse(float power) { return __uint_as_float((254u << 23) - __float_as_uint(power)); }
 
-// The largest size of a number. NaN is left out: it comes through in the products.
-DEVICE float largest(const float* numbers, int count, float* scratch, int warps) {
-    float mine = 0.0f;
-    for (int k = threadIdx.x; k < count; k += warps * 32) mine = fmaxf(mine, fabsf(numbers[k]));
-    return largest_of_block(mine, scratch, warps);
+// The largest size of the numbers that the lanes of a warp bring, for all of them. NaN is left out: it comes through in
+// the products.
+DEVICE float largest_of_warp(float mine) {
+    UNROLL for (int step = 16; step > 0; step /= 2) mine = fmaxf(mine, __shfl_xor_sync(0xffffffffu, mine, step));
+    return mine;
 }
 
 // Two numbers as sums of TERMS pairs of f16, largest first.
@@ -89,7 +92,7 @@ struct Pixels {
 };
 // Four pixels of which the first is in the row; those after its end are of the next row, or 0.
 DEVICE unsigned load_word(const unsigned char* at, const unsigned char* end) {
-    if (M_RIGHT % 4 == 0) return *reinterpret_cast<const unsigned*>(at);
+    if (M_RIGHT % 4 == 0) return load_once(reinterpret_cast<const unsigned*>(at));
     int ahead = static_cast<int>(reinterpret_cast<size_t>(at) & 3);
     const unsigned* words = reinterpret_cast<const unsigned*>(at - ahead);
     unsigned low = words[0], high = 0;
@@ -102,7 +105,7 @@ DEVICE Pixels load_pixels(const unsigned char* row, int column, const unsigned c
     if (column >= M_RIGHT) return {};
     Pixels pixels;
     if (VECTOR == 8) {
-        uint2 both = *reinterpret_cast<const uint2*>(row + column);
+        uint2 both = load_once(reinterpret_cast<const uint2*>(row + column));
         pixels.words[0] = both.x;
         pixels.words[STEPS - 1] = both.y;
     } else {
@@ -118,21 +121,53 @@ DEVICE void multiply(float d[4], const unsigned a[TERMS][4], const unsigned b[TE
     }
 }
 
-// right[column + 0 .. 3][(rank, output)] in terms, as the left operand of a product of 16 pixels.
-DEVICE void load_right(uint4* terms, const float* right, float scale, int rank, int output, int column) {
-    float numbers[2][4] = {};
-    UNROLL for (int half = 0; half < 2; ++half) {
-        UNROLL for (int k = 0; k < 4; ++k) {
-            int j = output + half * 8;
-            if (rank < RANK && j < N_RIGHT && column + k < M_RIGHT)
-                numbers[half][k] = scale * right[(column + k) * (RANK * N_RIGHT) + rank * N_RIGHT + j];
-        }
+// Scales a column of `right` and leaves it in terms, where the left operands of products of 16 pixels have it.
+DEVICE void prepare_right(const float* right, unsigned* halves, int column) {
+    int lane = threadIdx.x % 32, a = column / (OUTPUTS * 16), j = column % (OUTPUTS * 16);
+    bool inside = a < RANK && j < N_RIGHT;
+    auto number = [&](int m) { return inside && m < M_RIGHT ? right[m * (RANK * N_RIGHT) + a * N_RIGHT + j] : 0.0f; };
+    float most = 0.0f;
+    for (int m = lane; m < M_RIGHT; m += 32) most = fmaxf(most, fabsf(number(m)));
+    Scale scale = scale_for(largest_of_warp(most), 48);
+    unsigned* to = halves + (j / 16 * PARTS + a / TILES) * RIGHT_WORDS;
+    for (int m = 2 * lane; m < CHUNKS * 4 * VECTOR; m += 64) {
+        unsigned terms[TERMS];
+        split(scale.times * number(m), scale.times * number(m + 1), terms);
+        int step = m / (4 * VECTOR) * STEPS + m % VECTOR / 4, of = j % 8 * 4 + m / VECTOR % 4;
+        int word = m % 4 / 2 * 2 + j % 16 / 8;
+        UNROLL for (int term = 0; term < TERMS; ++term)
+            to[(((step * TILES + a % TILES) * TERMS + term) * 32 + of) * 4 + word] = terms[term];
     }
-    unsigned words[4][TERMS];
-    UNROLL for (int k = 0; k < 4; ++k) split(numbers[k % 2][k / 2 * 2], numbers[k % 2][k / 2 * 2 + 1], words[k]);
-    UNROLL for (int k = 0; k < TERMS; ++k)
-        terms[32 * k] = make_uint4(words[0][k], words[1][k], words[2][k], words[3][k]);
+    if (lane == 0) halves[RIGHT_BACK_AT + column] = __float_as_uint(scale.back);
 }
+
+// The same for a column of `left`, an output of one rank, in the right operands of products of 16 rows.
+DEVICE void prepare_left(const float* left, unsigned* halves, int column) {
+    int lane = threadIdx.x % 32, a = column / (PASSES * WIDE * 8), l = column % (PASSES * WIDE * 8);
+    auto number = [&](int i) { return l < N_LEFT && i < M_LEFT ? left[(a * N_LEFT + l) * M_LEFT + i] : 0.0f; };
+    float most = 0.0f;
+    for (int i = lane; i < M_LEFT; i += 32) most = fmaxf(most, fabsf(number(i)));
+    Scale scale = scale_for(largest_of_warp(most), 48);
+    for (int i = 2 * lane; i < SLICES * 16; i += 64) {
+        unsigned terms[TERMS];
+        split(scale.times * number(i), scale.times * number(i + 1), terms);
+        int tile = (a * SLICES + i / 16) * (PASSES * WIDE) + l / 8, of = l % 8 * 4 + i % 8 / 2;
+        UNROLL for (int term = 0; term < TERMS; ++term)
+            halves[LEFT_AT + (tile * 32 + of) * (2 * TERMS) + term * 2 + i % 16 / 8] = terms[term];
+    }
+    if (lane == 0) halves[LEFT_BACK_AT + column] = __float_as_uint(scale.back);
+}
+
+// Both halves as the products of `tt_forward` read them. Grid: a warp a column.
+KERNEL_OF(prepare, 256, 1)(const float* right, const float* left, unsigned* halves) {
+    int column = blockIdx.x * 8 + threadIdx.x / 32;
+    if (column < RIGHT_COLUMNS) {
+        prepare_right(right, halves, column);
+    } else if (column < RIGHT_COLUMNS + LEFT_COLUMNS) {
+        prepare_left(left, halves, column - RIGHT_COLUMNS);
+    }
+}
+EMULATED(prepare)
 
 // T of 16 rows of two frames, transposed: t[tile][frame][half] is the fragment (16 outputs j, 8 rows). The second
 // frame is `apart` bytes after the first.
@@ -172,17 +207,10 @@ DEVICE void first_product(float t[TILES][2][2][4], const unsigned char* first, i
     }
 }
 
-// Numbers i and i + 1 of a row of `length` that begins at `row`; 0 after its end.
-template <int length>
-DEVICE float2 load_pair(const float* row, int i) {
-    if (length % 2 == 0) return i < length ? *reinterpret_cast<const float2*>(row + i) : make_float2(0.0f, 0.0f);
-    return make_float2(i < length ? row[i] : 0.0f, i + 1 < length ? row[i + 1] : 0.0f);
-}
-
-// sum[frame][column] += T_a^T left_a^T over the ranks of this block, both scaled: (16 outputs j, 8 outputs l).
-DEVICE void second_product(float sum[2][WIDE][4], const float t[TILES][2][2][4], const float* left, float scale,
-                           int rank, int slice, int pass) {
-    int lane = threadIdx.x % 32, i = slice * 16 + lane % 4 * 2;
+// sum[frame][column] += T_a^T left_a^T over the ranks of this block, scaled back: (16 outputs j, 8 outputs l).
+DEVICE void second_product(float sum[2][WIDE][4], const float t[TILES][2][2][4], const unsigned* halves,
+                           const float* right_back, int rank, int slice, int pass) {
+    int lane = threadIdx.x % 32;
     UNROLL for (int tile = 0; tile < TILES; ++tile) {
         if (rank + tile >= RANK) break;
         unsigned a[2][TERMS][4];
@@ -192,34 +220,43 @@ DEVICE void second_product(float sum[2][WIDE][4], const float t[TILES][2][2][4],
             split(BETWEEN * numbers[0], BETWEEN * numbers[1], terms);
             UNROLL for (int term = 0; term < TERMS; ++term) a[k / 4][term][k % 4] = terms[term];
         }
+        float rows[2];
+        UNROLL for (int k = 0; k < 2; ++k) rows[k] = right_back[tile * 16 + lane / 4 + k * 8] * (1.0f / BETWEEN);
+        int first = ((rank + tile) * SLICES + slice) * (PASSES * WIDE) + pass * WIDE;
+        const unsigned* terms = halves + LEFT_AT + (first * 32 + lane) * (2 * TERMS);
+        const unsigned* left_back = halves + LEFT_BACK_AT + ((rank + tile) * PASSES + pass) * (WIDE * 8) + lane % 4 * 2;
         UNROLL for (int column = 0; column < WIDE; ++column) {
-            int l = (pass * WIDE + column) * 8 + lane / 4;
-            unsigned b[TERMS][2] = {};
-            const float* row = left + (static_cast<size_t>(rank + tile) * N_LEFT + min(l, N_LEFT - 1)) * M_LEFT;
-            UNROLL for (int half = 0; half < 2; ++half) {
-                float2 pair = load_pair<M_LEFT>(row, i + half * 8);
-                unsigned terms[TERMS];
-                split(scale * pair.x, scale * pair.y, terms);
-                UNROLL for (int term = 0; term < TERMS; ++term) b[term][half] = terms[term];
+            unsigned b[TERMS][2];
+            if (TERMS == 2) {
+                uint4 both = *reinterpret_cast<const uint4*>(terms + column * (64 * TERMS));
+                b[0][0] = both.x, b[0][1] = both.y, b[TERMS - 1][0] = both.z, b[TERMS - 1][1] = both.w;
+            } else {
+                uint2 one = *reinterpret_cast<const uint2*>(terms + column * (64 * TERMS));
+                b[0][0] = one.x, b[0][1] = one.y;
             }
+            uint2 columns = *reinterpret_cast<const uint2*>(left_back + column * 8);
+            float factors[4];
+            UNROLL for (int e = 0; e < 4; ++e)
+                factors[e] = rows[e / 2] * __uint_as_float(e % 2 == 0 ? columns.x : columns.y);
             UNROLL for (int frame = 0; frame < 2; ++frame) {
                 float part[4] = {};
                 multiply(part, a[frame], b);
-                UNROLL for (int e = 0; e < 4; ++e) sum[frame][column][e] += part[e];
+                UNROLL for (int e = 0; e < 4; ++e) sum[frame][column][e] = fmaf(factors[e], part[e], sum[frame][column][e]);
             }
         }
     }
 }
 
-// Keeps T, scaled back, as `[RANK, frames, N_RIGHT, M_LEFT]`.
-DEVICE void save(float* saved, const float t[TILES][2][2][4], float back, int rank, int output, int frame, int frames,
-                 int slice) {
+// Keeps T, scaled back, as `[frames, N_RIGHT, RANK, M_LEFT]`.
+DEVICE void save(float* saved, const float t[TILES][2][2][4], const float* right_back, int rank, int output, int frame,
+                 int frames, int slice) {
     int lane = threadIdx.x % 32;
     UNROLL for (int k = 0; k < TILES * 8; ++k) {
-        int tile = k / 8, which = k / 4 % 2, half = k / 2 % 2, e = k % 2 * 2;
-        int a = rank + tile, j = output + lane / 4 + k % 2 * 8, i = slice * 16 + half * 8 + lane % 4 * 2;
+        int tile = k / 8, which = k / 4 % 2, half = k / 2 % 2, e = k % 2 * 2, row = lane / 4 + k % 2 * 8;
+        int a = rank + tile, j = output + row, i = slice * 16 + half * 8 + lane % 4 * 2;
         if (a >= RANK || j >= N_RIGHT || frame + which >= frames) continue;
-        float* to = saved + ((static_cast<size_t>(a) * frames + frame + which) * N_RIGHT + j) * M_LEFT + i;
+        float back = right_back[tile * 16 + row];
+        float* to = saved + (static_cast<size_t>(frame + which) * N_RIGHT + j) * BETWEEN_ROW + a * M_LEFT + i;
         const float* from = t[tile][which][half] + e;
         if (M_LEFT % 2 == 0) {
             if (i < M_LEFT) *reinterpret_cast<float2*>(to) = make_float2(back * from[0], back * from[1]);
@@ -230,14 +267,14 @@ DEVICE void save(float* saved, const float t[TILES][2][2][4], float back, int ra
     }
 }
 
-// y `[PARTS, frames, N_LEFT * N_RIGHT]`, to be summed over the parts, and T unless `saved` is null.
-// Grid: (any, parts of N_RIGHT by 16 times PARTS). A block holds its part of `right` in shared memory and takes
+// y `[PARTS, frames, N_LEFT * N_RIGHT]`, to be summed over the parts, and T unless `saved` is null, from what `prepare`
+// left. Grid: (any, parts of N_RIGHT by 16 times PARTS). A block holds its part of `right` in shared memory and takes
 // 2 * GROUPS frames at a time, a warp 16 rows of two frames; sums over warps are taken in their order.
 KERNEL_OF(tt_forward, GROUPS * WARPS * 32, 1)
-(const unsigned char* x, const float* right, const float* left, float* y, float* saved, int frames) {
+(const unsigned char* x, const unsigned* halves, float* y, float* saved, int frames) {
     SHARED(uint4, right_terms);
-    float* all_sums = reinterpret_cast<float*>(right_terms + CHUNKS * STEPS * TILES * TERMS * 32);
-    float* scales = all_sums + GROUPS * (WARPS * SUMS + 2 * PASSES * WIDE * 8 * 16);
+    float* all_sums = reinterpret_cast<float*>(right_terms + RIGHT_WORDS / 4);
+    float* right_back = all_sums + GROUPS * (WARPS * SUMS + 2 * PASSES * WIDE * 8 * 16);
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % WARPS, group = threadIdx.x / 32 / WARPS;
     int part = blockIdx.y % PARTS, rank = part * TILES, output = blockIdx.y / PARTS * 16;
     int member = threadIdx.x % (WARPS * 32);  // of the group
@@ -245,20 +282,13 @@ KERNEL_OF(tt_forward, GROUPS * WARPS * 32, 1)
     float* totals = all_sums + GROUPS * WARPS * SUMS + group * (2 * PASSES * WIDE * 8 * 16);
     const unsigned char* end = x + static_cast<size_t>(frames) * (M_LEFT * M_RIGHT);
 
-    // Limits that keep the product of both scales in the range of f32; in shared memory, as registers are scarce.
-    Scale of_right = scale_for(largest(right, M_RIGHT * RANK * N_RIGHT, all_sums, GROUPS * WARPS), 48);
-    Scale of_left = scale_for(largest(left, RANK * N_LEFT * M_LEFT, all_sums, GROUPS * WARPS), 48);
-    if (threadIdx.x == 0) {
-        scales[0] = of_right.back;
-        scales[1] = of_left.times;
-        scales[2] = of_right.back * of_left.back / BETWEEN;
-    }
-    for (int k = threadIdx.x; k < CHUNKS * STEPS * TILES * 32; k += GROUPS * WARPS * 32) {
-        int step = k / 32 / TILES, tile = k / 32 % TILES, of = k % 32;
-        int column = step / STEPS * (4 * VECTOR) + of % 4 * VECTOR + step % STEPS * 4;
-        load_right(right_terms + (step * TILES + tile) * (TERMS * 32) + of, right, of_right.times, rank + tile,
-                   output + of / 4, column);
-    }
+    const unsigned* ours = halves + blockIdx.y * RIGHT_WORDS;
+    for (int k = threadIdx.x; k < RIGHT_WORDS / 4; k += GROUPS * WARPS * 32) copy_async16(right_terms + k, ours + 4 * k);
+    copy_async_commit();
+    for (int k = threadIdx.x; k < TILES * 16; k += GROUPS * WARPS * 32)
+        right_back[k] =
+            __uint_as_float(halves[RIGHT_BACK_AT + (rank + k / 16) * (OUTPUTS * 16) + output + k % 16]);
+    copy_async_wait<0>();
     __syncthreads();
 
     for (int item = blockIdx.x; item * 2 * GROUPS < frames; item += gridDim.x) {
@@ -271,11 +301,11 @@ KERNEL_OF(tt_forward, GROUPS * WARPS * 32, 1)
                 const unsigned char* first = x + static_cast<size_t>(min(frame, frames - 1)) * (M_LEFT * M_RIGHT);
                 int apart = frame + 1 < frames ? M_LEFT * M_RIGHT : 0;
                 first_product(t, first, apart, slice, right_terms, end);
-                if (saved) save(saved, t, scales[0], rank, output, frame, frames, slice);
+                if (saved) save(saved, t, right_back, rank, output, frame, frames, slice);
             }
             for (int pass = 0; pass < PASSES; ++pass) {
                 float sum[2][WIDE][4] = {};
-                if (slice < SLICES) second_product(sum, t, left, scales[1], rank, slice, pass);
+                if (slice < SLICES) second_product(sum, t, halves, right_back, rank, slice, pass);
                 UNROLL for (int which = 0; which < 2; ++which) {
                     UNROLL for (int k = 0; k < WIDE * 4; ++k) {
                         int l = k / 4 * 8 + lane % 4 * 2 + k % 2, j = lane / 4 + k / 2 % 2 * 8;
@@ -291,7 +321,7 @@ KERNEL_OF(tt_forward, GROUPS * WARPS * 32, 1)
                         int l = pass * WIDE * 8 + k / 16, j = output + k % 16;
                         size_t at = (static_cast<size_t>(part) * frames + frame + which) * N_LEFT + l;
                         if (round == ROUNDS - 1 && l < N_LEFT && j < N_RIGHT && frame + which < frames)
-                            y[at * N_RIGHT + j] = value * scales[2];
+                            y[at * N_RIGHT + j] = value;
                     }
                     __syncthreads();
                 }
@@ -300,100 +330,3 @@ KERNEL_OF(tt_forward, GROUPS * WARPS * 32, 1)
     }
 }
 EMULATED(tt_forward)
-
-// Four pixels of each of the four rows that a lane needs of a slice of 16; of rows after the last, any.
-DEVICE void load_rows(unsigned words[4], const unsigned char* frame, int slice, int column, const unsigned char* end) {
-    UNROLL for (int k = 0; k < 4; ++k) {
-        int i = min(slice * 16 + static_cast<int>(threadIdx.x) % 4 * 2 + k % 2 + k / 2 * 8, M_LEFT - 1);
-        words[k] = column < M_RIGHT ? load_word(frame + (i * M_RIGHT + column), end) : 0;
-    }
-}
-
-// What a lane holds of dt in the left operand for 16 rows: j and i of the fragment's registers. 0 outside.
-DEVICE float2 load_gradient(const float* dt, int a, int frame, int frames, int j, int i) {
-    if (a >= RANK || j >= N_RIGHT) return make_float2(0.0f, 0.0f);
-    return load_pair<M_LEFT>(dt + ((static_cast<size_t>(a) * frames + frame) * N_RIGHT + j) * M_LEFT, i);
-}
-
-// Gradient of `right`, transposed, from that of T: parts `[gridDim.x, RANK * N_RIGHT, M_RIGHT]`, the sums over the
-// frames of a block, from dt `[RANK, frames, N_RIGHT, M_LEFT]`.
-// Grid: (any, parts of N_RIGHT by 16 times GRADIENT_PARTS, parts of M_RIGHT by 32 * GRADIENT_WARPS). The block splits
-// dt of a frame into terms in shared memory, scaled by its own power of two; a warp takes 32 pixels of all rows.
-KERNEL_OF(pixel_gradient, GRADIENT_WARPS * 32, 1)
-(const unsigned char* x, const float* dt, float* parts, int frames) {
-    SHARED(uint4, terms);
-    float* scratch = reinterpret_cast<float*>(terms + STAGE * GRADIENT_TILES * TERMS * 32);
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    int rank = blockIdx.y % GRADIENT_PARTS * GRADIENT_TILES, output = blockIdx.y / GRADIENT_PARTS * 16;
-    int first = (blockIdx.z * GRADIENT_WARPS + warp) * 32, column = first + lane / 4 * 4;
-    const unsigned char* end = x + static_cast<size_t>(frames) * (M_LEFT * M_RIGHT);
-    float sum[GRADIENT_TILES][4][4] = {};
-
-    for (int frame = blockIdx.x; frame < frames; frame += gridDim.x) {
-        const unsigned char* pixels = x + static_cast<size_t>(frame) * (M_LEFT * M_RIGHT);
-        for (int start = 0; start < SLICES; start += STAGE) {
-            int slices = min(STAGE, SLICES - start);
-            float most = 0.0f;
-            for (int k = threadIdx.x; k < slices * GRADIENT_TILES * 32 * 4; k += GRADIENT_WARPS * 32) {
-                int tile = k / 128 % GRADIENT_TILES, of = k / 4 % 32, e = k % 4;
-                float2 pair = load_gradient(dt, rank + tile, frame, frames, output + of / 4 + e % 2 * 8,
-                                            (start + k / 128 / GRADIENT_TILES) * 16 + of % 4 * 2 + e / 2 * 8);
-                most = fmaxf(most, fmaxf(fabsf(pair.x), fabsf(pair.y)));
-            }
-            // This is also where all warps are done with the terms of the stage before.
-            Scale scale = scale_for(largest_of_block(most, scratch, GRADIENT_WARPS), 112);
-            for (int k = threadIdx.x; k < slices * GRADIENT_TILES * 32; k += GRADIENT_WARPS * 32) {
-                int tile = k / 32 % GRADIENT_TILES, of = k % 32;
-                unsigned words[4][TERMS];
-                UNROLL for (int e = 0; e < 4; ++e) {
-                    float2 pair = load_gradient(dt, rank + tile, frame, frames, output + of / 4 + e % 2 * 8,
-                                                (start + k / 32 / GRADIENT_TILES) * 16 + of % 4 * 2 + e / 2 * 8);
-                    split(scale.times * pair.x, scale.times * pair.y, words[e]);
-                }
-                UNROLL for (int term = 0; term < TERMS; ++term)
-                    terms[(k / 32 * TERMS + term) * 32 + of] =
-                        make_uint4(words[0][term], words[1][term], words[2][term], words[3][term]);
-            }
-            __syncthreads();
-            if (first >= M_RIGHT) continue;
-            unsigned next[4];
-            load_rows(next, pixels, start, column, end);
-            for (int slice = 0; slice < slices; ++slice) {
-                unsigned b[4][2];
-                UNROLL for (int k = 0; k < 4; ++k) {
-                    b[k][0] = pixels_across(next[0], next[1], k);
-                    b[k][1] = pixels_across(next[2], next[3], k);
-                }
-                load_rows(next, pixels, start + slice + 1, column, end);
-                UNROLL for (int tile = 0; tile < GRADIENT_TILES; ++tile) {
-                    float part[4][4] = {};
-                    UNROLL for (int term = TERMS - 1; term >= 0; --term) {
-                        uint4 from = terms[((slice * GRADIENT_TILES + tile) * TERMS + term) * 32 + lane];
-                        unsigned a[4] = {from.x, from.y, from.z, from.w};
-                        UNROLL for (int k = 0; k < 4; ++k) mma_f16(part[k], a, b[k]);
-                    }
-                    UNROLL for (int k = 0; k < 16; ++k) sum[tile][k / 4][k % 4] += scale.back * part[k / 4][k % 4];
-                }
-            }
-        }
-    }
-
-    UNROLL for (int k = 0; k < GRADIENT_TILES * 16; ++k) {
-        int tile = k / 16, a = rank + tile, j = output + lane / 4 + k / 2 % 2 * 8;
-        int m = first + (lane % 4 * 2 + k % 2) * 4 + k / 4 % 4;
-        if (a < RANK && j < N_RIGHT && m < M_RIGHT)
-            parts[(static_cast<size_t>(blockIdx.x) * (RANK * N_RIGHT) + a * N_RIGHT + j) * M_RIGHT + m] =
-                sum[tile][k / 4 % 4][k % 4];
-    }
-}
-EMULATED(pixel_gradient)
-
-// sum[k] = the sum over p of parts[p, k], in the order of p.
-KERNEL_OF(sum_parts, 256, 1)(const float* parts, float* sum, int count, int number) {
-    for (int k = blockIdx.x * 256 + threadIdx.x; k < count; k += gridDim.x * 256) {
-        float value = 0.0f;
-        for (int p = 0; p < number; ++p) value += parts[static_cast<size_t>(p) * count + k];
-        sum[k] = value;
-    }
-}
-EMULATED(sum_parts)

@@ -1,46 +1,25 @@
 //! Every kernel of the device against the specification, over the edges of shapes, and training against the CPU's.
 
-use super::{Bench, config, csv_file, train_step};
+use super::tables::CheckRow;
+use super::{Bench, Case, config, train_step};
 use crate::device::Precision;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::RngExt;
-use serde::Serialize;
+use std::cell::OnceCell;
+use std::rc::Rc;
 use tt_core::apply::{Affine, Backend};
 use tt_core::init::{self, CoreInit};
 use tt_core::rng::stream;
 use tt_core::{TtOperator, TtShape};
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::layer::{LayerCall, RecurrentMasks};
-use tt_rnn::models::{PackedFrames, find};
+use tt_rnn::models::{ModelConfig, PackedFrames, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::rates::Rates;
 use tt_rnn::recurrence::ops::Ops;
 use tt_rnn::recurrence::reference::Reference;
 use tt_rnn::recurrence::{Batch, Cell, GateActivation};
-
-/// A row of `checks.csv`.
-#[derive(Serialize)]
-struct CheckRow {
-    /// `tt-layer`, `recurrence` or `training`.
-    kernel: &'static str,
-    case: String,
-    /// `value`, or which gradient.
-    what: &'static str,
-    precision: &'static str,
-    /// Largest difference over the largest expected number.
-    error: f64,
-    bar: f64,
-    passed: bool,
-}
-
-impl CheckRow {
-    fn not_run(kernel: &'static str, case: &str, error: &anyhow::Error) -> Self {
-        let case = format!("{case}: {}", format!("{error:#}").lines().next().unwrap_or_default());
-        let (precision, error) = (Precision::F32.name(), f64::INFINITY);
-        Self { kernel, case, what: "run", precision, error, bar: 0.0, passed: false }
-    }
-}
 
 /// Largest relative error allowed for a precision.
 fn bar(precision: Precision) -> f64 {
@@ -54,146 +33,147 @@ fn bar(precision: Precision) -> f64 {
 /// Training amplifies rounding through Adam's division: what twenty steps may differ by.
 const TRAINING_BAR: f64 = 1e-3;
 
-impl Bench<'_> {
-    /// Checks everything; the names of what failed. A case that cannot be run is a row that failed.
-    pub(super) fn check(&self) -> Result<Vec<String>> {
-        let mut rows = Vec::new();
-        for kernel in ["tt-layer", "recurrence", "training"] {
-            let done = match kernel {
-                "tt-layer" => self.check_layer(&mut rows),
-                "training" => self.check_training(&mut rows),
-                _ => {
-                    self.check_recurrence(&mut rows);
-                    Ok(())
-                }
-            };
-            if let Err(error) = done {
-                rows.push(CheckRow::not_run(kernel, "expected values", &error));
-            }
-            csv_file(&self.options.out.join("checks.csv"), &rows)?;
+impl<'a> Bench<'a> {
+    /// A row; one that does not pass is remembered.
+    fn checked(&mut self, row: &CheckRow) -> Result<()> {
+        if !row.passed {
+            let CheckRow { kernel, case, what, precision, error, .. } = row;
+            self.failed.push(format!("{kernel} {case} {what} {precision}: {error:.2e}"));
         }
-        let failed: Vec<String> = rows
-            .iter()
-            .filter(|row| !row.passed)
-            .map(|row| {
-                format!("{} {} {} {}: {:.2e}", row.kernel, row.case, row.what, row.precision, row.error)
-            })
-            .collect();
-        tracing::info!("{} checks, {} failed", rows.len(), failed.len());
-        Ok(failed)
+        self.tables.add("checks.csv", row)
     }
 
-    fn check_layer(&self, rows: &mut Vec<CheckRow>) -> Result<()> {
+    /// Value and gradient of the TT layer, shape by shape and precision by precision.
+    pub(super) fn layer_checks(&mut self) -> Result<Vec<Case<'a>>> {
+        let mut cases = Vec::new();
         for (name, input, output, rank, gates, frames) in shapes(self.options.quick) {
-            let shape = TtShape::uniform(input, output, rank, gates)?;
-            let affine = Affine { scale: 1.0 / 128.0, shift: -1.0 };
-            let cores = init::cores(&shape, CoreInit::Glorot1d, &mut stream(1, name));
-            let mut rng = stream(2, name);
-            let pixels: Vec<u8> = (0..frames * shape.in_features()).map(|_| rng.random()).collect();
-            let weights: Vec<f32> =
-                (0..frames * shape.out_features()).map(|_| rng.random_range(-1.0f32..1.0)).collect();
-            let run = |device: &Device,
-                       dtype: DType,
-                       backend: Backend,
-                       precision: Precision|
-             -> Result<[Vec<f64>; 2]> {
-                let x = Tensor::from_slice(&pixels, (frames, shape.in_features()), device)?;
-                let cores = Var::from_tensor(&Tensor::new(&cores[..], device)?.to_dtype(dtype)?)?;
-                let weights =
-                    Tensor::from_slice(&weights, (frames, shape.out_features()), device)?.to_dtype(dtype)?;
-                let layer = TtOperator::with_precision(&shape, affine, backend, precision.into());
-                let y = layer.forward(&x, &cores)?;
-                let grads = (&y * weights)?.sum_all()?.backward()?;
-                let gradient = grads.get(&cores).map_or_else(|| cores.zeros_like(), |g| Ok(g.clone()))?;
-                Ok([flat(&y)?, flat(&gradient)?])
-            };
-            let expected = run(&Device::Cpu, DType::F64, Backend::Ops, Precision::F32)?;
-            for precision in &self.precisions {
-                let found = match run(&self.device.device, DType::F32, Backend::Fused, *precision) {
-                    Ok(found) => found,
-                    Err(error) => {
-                        rows.push(CheckRow::not_run("tt-layer", &format!("{name}, {precision}"), &error));
-                        continue;
+            let layer = Rc::new(Layer::new(name, TtShape::uniform(input, output, rank, gates)?, frames));
+            for precision in self.precisions.clone() {
+                let layer = Rc::clone(&layer);
+                cases.push(Case::new(format!("{name}, {frames} frames, {precision}"), move |bench| {
+                    let found = layer.run(&bench.device.device, DType::F32, Backend::Fused, precision)?;
+                    for ((what, found), expected) in
+                        ["value", "cores"].into_iter().zip(&found).zip(layer.expected()?)
+                    {
+                        let of = ("tt-layer", format!("{name}, {frames} frames"), what, precision);
+                        bench.checked(&compared(of, found, expected, bar(precision)))?;
                     }
-                };
-                for ((what, found), expected) in ["value", "cores"].into_iter().zip(&found).zip(&expected) {
-                    let case = format!("{name}, {frames} frames");
-                    rows.push(compared(
-                        ("tt-layer", case, what, *precision),
-                        found,
-                        expected,
-                        bar(*precision),
-                    ));
-                }
+                    Ok(())
+                }));
             }
         }
-        Ok(())
+        Ok(cases)
     }
 
-    fn check_recurrence(&self, rows: &mut Vec<CheckRow>) {
+    /// Last states and both gradients of the recurrence.
+    pub(super) fn recurrence_checks(&mut self) -> Vec<Case<'a>> {
         let longest = self.size(64, 9);
         let wide = self.size(256, 24);
+        let mut cases = Vec::new();
         for cell in [Cell::Rnn, Cell::Gru, Cell::Lstm] {
             for (hidden, clips, dropout) in [(1, 1, 0), (7, 5, 1), (wide, 16, 1), (wide, 3, 2), (33, 17, 0)] {
                 let gate = if dropout == 1 { GateActivation::HardSigmoid } else { GateActivation::Sigmoid };
-                let case = format!("{} H={hidden} B={clips} masks={dropout}", cell.name());
+                let name = format!("{} H={hidden} B={clips} masks={dropout}", cell.name());
                 let lengths: Vec<usize> =
                     (0..clips).map(|clip| 1 + (clip * 37 + longest - 1) % longest).collect();
-                let problem = Problem::new(cell, gate, hidden, lengths, dropout);
-                let expected = problem.expected();
-                let found = match problem.found(&self.device.device) {
-                    Ok(found) => found,
-                    Err(error) => {
-                        rows.push(CheckRow::not_run("recurrence", &case, &error));
-                        continue;
+                cases.push(Case::new(name.clone(), move |bench| {
+                    let problem = Problem::new(cell, gate, hidden, lengths.clone(), dropout);
+                    let (found, expected) = (problem.found(&bench.device.device)?, problem.expected());
+                    let names = ["value", "pre-activations", "weights"];
+                    for ((what, found), expected) in names.into_iter().zip(&found).zip(&expected) {
+                        let of = ("recurrence", name.clone(), what, Precision::F32);
+                        bench.checked(&compared(of, found, expected, bar(Precision::F32)))?;
                     }
-                };
-                let names = ["value", "pre-activations", "weights"];
-                for ((what, found), expected) in names.into_iter().zip(&found).zip(&expected) {
-                    let of = ("recurrence", case.clone(), what, Precision::F32);
-                    rows.push(compared(of, found, expected, bar(Precision::F32)));
-                }
+                    Ok(())
+                }));
             }
         }
+        cases
+    }
+}
+
+/// Twenty steps of every model, the losses beside those on the CPU.
+pub(super) fn training_checks<'a>() -> Vec<Case<'a>> {
+    let case = |name: &'static str| {
+        Case::new(name.to_owned(), move |bench: &mut Bench<'a>| {
+            // Dense matrices of full size take long on the CPU and show nothing more.
+            let config = config(Precision::F32, bench.options.quick || !name.starts_with("tt-"));
+            let found = losses(name, &config, &bench.device.device)?;
+            let expected = losses(name, &config, &Device::Cpu)?;
+            let of = ("training", format!("{name}, 20 steps"), "loss", Precision::F32);
+            bench.checked(&compared(of, &found, &expected, TRAINING_BAR))
+        })
+    };
+    ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm"].map(case).into()
+}
+
+/// Losses of twenty steps on a batch of generated frames.
+fn losses(name: &str, config: &ModelConfig, device: &Device) -> Result<Vec<f64>> {
+    let lengths: Vec<usize> = if name == "tt-mlp" { vec![6; 8] } else { (1..9).collect() };
+    let model = find(name)?.build(config, device, 3)?;
+    let mut optimizer = Optimizer::new(AdamConfig::default(), Rates::single(1e-4), model.parameters())?;
+    let mut rng = stream(4, "bench-gpu/training");
+    let count = lengths.iter().sum::<usize>();
+    let pixels: Vec<u8> = (0..count * config.features).map(|_| rng.random()).collect();
+    let rows = Tensor::from_vec(pixels, (count, config.features), device)?;
+    let labels: Vec<u32> = (0..lengths.len() as u32).collect();
+    let labels = Tensor::from_vec(labels, lengths.len(), device)?;
+    let frames = PackedFrames::new(rows, lengths);
+    (0..20)
+        .map(|step| {
+            let mut masks = stream(step, "bench-gpu/masks");
+            let loss = train_step(model.as_ref(), &mut optimizer, (&frames, &labels), &mut masks)?;
+            Ok(f64::from(loss.to_scalar::<f32>()?))
+        })
+        .collect()
+}
+
+/// A TT layer with frames, cores and weights of its outputs in a loss.
+struct Layer {
+    shape: TtShape,
+    frames: usize,
+    pixels: Vec<u8>,
+    cores: Vec<f32>,
+    weights: Vec<f32>,
+    expected: OnceCell<[Vec<f64>; 2]>,
+}
+
+impl Layer {
+    fn new(name: &str, shape: TtShape, frames: usize) -> Self {
+        let cores = init::cores(&shape, CoreInit::Glorot1d, &mut stream(1, name));
+        let mut rng = stream(2, name);
+        let pixels = (0..frames * shape.in_features()).map(|_| rng.random()).collect();
+        let weights = (0..frames * shape.out_features()).map(|_| rng.random_range(-1.0f32..1.0)).collect();
+        Self { shape, frames, pixels, cores, weights, expected: OnceCell::new() }
     }
 
-    /// Twenty steps of every model, the losses beside those on the CPU.
-    fn check_training(&self, rows: &mut Vec<CheckRow>) -> Result<()> {
-        for name in ["tt-mlp", "gru", "lstm", "tt-gru", "tt-lstm"] {
-            // Dense matrices of full size take long on the CPU and show nothing more.
-            let config = config(Precision::F32, self.options.quick || !name.starts_with("tt-"));
-            let lengths: Vec<usize> = if name == "tt-mlp" { vec![6; 8] } else { (1..9).collect() };
-            let losses = |device: &Device| -> Result<Vec<f64>> {
-                let model = find(name)?.build(&config, device, 3)?;
-                let mut optimizer =
-                    Optimizer::new(AdamConfig::default(), Rates::single(1e-4), model.parameters())?;
-                let mut rng = stream(4, "bench-gpu/training");
-                let count = lengths.iter().sum::<usize>();
-                let pixels: Vec<u8> = (0..count * config.features).map(|_| rng.random()).collect();
-                let rows = Tensor::from_vec(pixels, (count, config.features), device)?;
-                let frames = PackedFrames::new(rows, lengths.clone());
-                let labels: Vec<u32> = (0..lengths.len() as u32).collect();
-                let labels = Tensor::from_vec(labels, lengths.len(), device)?;
-                (0..20)
-                    .map(|step| {
-                        let mut masks = stream(step, "bench-gpu/masks");
-                        let batch = (&frames, &labels);
-                        train_step(model.as_ref(), &mut optimizer, batch, &mut masks).map(f64::from)
-                    })
-                    .collect()
-            };
-            let expected = losses(&Device::Cpu)?;
-            let found = match losses(&self.device.device) {
-                Ok(found) => found,
-                Err(error) => {
-                    rows.push(CheckRow::not_run("training", name, &error));
-                    continue;
-                }
-            };
-            let of = ("training", format!("{name}, 20 steps"), "loss", Precision::F32);
-            rows.push(compared(of, &found, &expected, TRAINING_BAR));
+    /// Value and gradient of the cores.
+    fn run(
+        &self,
+        device: &Device,
+        dtype: DType,
+        backend: Backend,
+        precision: Precision,
+    ) -> Result<[Vec<f64>; 2]> {
+        let (shape, frames) = (&self.shape, self.frames);
+        let x = Tensor::from_slice(&self.pixels, (frames, shape.in_features()), device)?;
+        let cores = Var::from_tensor(&Tensor::new(&self.cores[..], device)?.to_dtype(dtype)?)?;
+        let weights = Tensor::from_slice(&self.weights, (frames, shape.out_features()), device)?;
+        let affine = Affine { scale: 1.0 / 128.0, shift: -1.0 };
+        let layer = TtOperator::with_precision(shape, affine, backend, precision.into());
+        let y = layer.forward(&x, &cores)?;
+        let grads = (&y * weights.to_dtype(dtype)?)?.sum_all()?.backward()?;
+        let gradient = grads.get(&cores).map_or_else(|| cores.zeros_like(), |g| Ok(g.clone()))?;
+        Ok([flat(&y)?, flat(&gradient)?])
+    }
+
+    /// The same by candle's operators in f64 on the CPU, once for all precisions.
+    fn expected(&self) -> Result<&[Vec<f64>; 2]> {
+        if let Some(expected) = self.expected.get() {
+            return Ok(expected);
         }
-        Ok(())
+        let numbers = self.run(&Device::Cpu, DType::F64, Backend::Ops, Precision::F32)?;
+        Ok(self.expected.get_or_init(|| numbers))
     }
 }
 

@@ -1,11 +1,12 @@
 //! An epoch of UCF11's size: 1,280 clips of the official lengths' range, all frames on the card.
 
-use super::{Bench, config, train_step};
-use crate::device::Precision;
+use super::{Bench, Case, config, train_step};
+use crate::device::{Precision, gathered};
 use anyhow::Result;
 use candle_core::Tensor;
 use rand::RngExt;
 use rand::seq::SliceRandom;
+use std::rc::Rc;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::models::{PackedFrames, find};
@@ -28,56 +29,76 @@ fn lengths(clips: usize) -> Vec<usize> {
     (0..clips).map(|_| draw(rng.random::<f64>())).collect()
 }
 
-impl Bench<'_> {
-    /// Seconds of an epoch, the loss of every step read, in batches of 16 clips in random order.
-    pub(super) fn epoch(&mut self) -> Result<()> {
+impl<'a> Bench<'a> {
+    /// An epoch of each model, where the device has room for the frames.
+    pub(super) fn epoch(&mut self) -> Result<Vec<Case<'a>>> {
         let lengths = if self.options.quick { vec![3; 2 * BATCH] } else { lengths(CLIPS) };
         let total: usize = lengths.iter().sum();
         let features = config(Precision::F32, self.options.quick).features;
         let bytes = (total * features) as u64;
         if !self.options.quick && bytes > self.device.room_for_frames() {
             tracing::warn!("epoch: skipped: {bytes} bytes of frames do not fit this device");
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let clips = self.clips(&lengths, features)?;
-        for (name, precision) in [
+        let clips = Rc::new((self.clips(&lengths, features)?, lengths));
+        let runs = [
             ("tt-gru", Precision::F32),
             ("tt-lstm", Precision::F32),
             ("gru", Precision::F32),
             ("gru", Precision::Tf32),
-        ] {
-            if !self.precisions.contains(&precision) {
-                continue;
-            }
-            self.device.set_precision(precision);
-            let model = find(name)?.build(&config(precision, self.options.quick), &self.device.device, 0)?;
-            let mut optimizer =
-                Optimizer::new(AdamConfig::default(), Rates::single(1e-4), model.parameters())?;
-            let mut order: Vec<usize> = (0..clips.len()).collect();
-            let mut epoch = 0_u64;
-            let mut run = || -> Result<()> {
-                epoch += 1;
-                let mut rng = stream(epoch, "bench-gpu/order");
-                order.shuffle(&mut rng);
-                for batch in order.chunks(BATCH) {
-                    let parts: Vec<&Tensor> = batch.iter().map(|clip| &clips[*clip]).collect();
-                    let lengths: Vec<usize> = batch.iter().map(|clip| lengths[*clip]).collect();
-                    let frames = PackedFrames::new(Tensor::cat(&parts, 0)?, lengths);
-                    let labels: Vec<u32> = batch.iter().map(|clip| (*clip % 11) as u32).collect();
-                    let labels = Tensor::from_vec(labels, batch.len(), &self.device.device)?;
-                    train_step(model.as_ref(), &mut optimizer, (&frames, &labels), &mut rng)?;
+        ];
+        let offered = runs.into_iter().filter(|(_, precision)| self.precisions.contains(precision));
+        Ok(offered
+            .map(|(name, precision)| {
+                let clips = Rc::clone(&clips);
+                Case::new(format!("{name}, {precision}"), move |bench| {
+                    bench.epoch_of(name, precision, &clips.0, &clips.1)
+                })
+            })
+            .collect())
+    }
+
+    /// Seconds of an epoch, the loss of every step read, in batches of 16 clips in random order.
+    fn epoch_of(
+        &mut self,
+        name: &str,
+        precision: Precision,
+        clips: &[Tensor],
+        lengths: &[usize],
+    ) -> Result<()> {
+        self.device.set_precision(precision);
+        let model = find(name)?.build(&config(precision, self.options.quick), &self.device.device, 0)?;
+        let mut optimizer = Optimizer::new(AdamConfig::default(), Rates::single(1e-4), model.parameters())?;
+        let mut order: Vec<usize> = (0..clips.len()).collect();
+        let all: Vec<u32> = (0..lengths.iter().max().map_or(0, |longest| *longest as u32)).collect();
+        let mut epoch = 0_u64;
+        let mut run = || -> Result<()> {
+            epoch += 1;
+            let mut rng = stream(epoch, "bench-gpu/order");
+            order.shuffle(&mut rng);
+            let mut before: Option<Tensor> = None;
+            for batch in order.chunks(BATCH) {
+                let parts: Vec<_> =
+                    batch.iter().map(|clip| (&clips[*clip], &all[..lengths[*clip]])).collect();
+                let rows = gathered(&parts)?;
+                let lengths: Vec<usize> = batch.iter().map(|clip| lengths[*clip]).collect();
+                let frames = PackedFrames::new(rows, lengths);
+                let labels: Vec<u32> = batch.iter().map(|clip| (*clip % 11) as u32).collect();
+                let labels = Tensor::from_vec(labels, batch.len(), &self.device.device)?;
+                let loss = train_step(model.as_ref(), &mut optimizer, (&frames, &labels), &mut rng)?;
+                // As in training, the loss is read one step later.
+                if let Some(before) = before.replace(loss.detach()) {
+                    before.to_scalar::<f32>()?;
                 }
-                Ok(())
-            };
-            // The first epoch compiles and warms up; a dense one is too long for more than two.
-            let rounds = if name.starts_with("tt-") { 3 } else { 1 };
-            self.once(&mut run)?;
-            let times = (0..rounds).map(|_| self.once(&mut run)).collect::<Result<Vec<_>>>()?;
-            let case = format!("{name}, {} clips", clips.len());
-            self.push(("epoch", &case, "ours", precision.name()), total, &times, None);
-        }
-        self.device.set_precision(Precision::F32);
-        Ok(())
+            }
+            Ok(())
+        };
+        // The first epoch compiles and warms up; a dense one is too long for more than two.
+        let rounds = if name.starts_with("tt-") { 3 } else { 1 };
+        self.once(&mut run)?;
+        let times = (0..rounds).map(|_| self.once(&mut run)).collect::<Result<Vec<_>>>()?;
+        let case = format!("{name}, {} clips", clips.len());
+        self.push(("epoch", &case, "ours", precision.name()), lengths.iter().sum(), &times, None)
     }
 }
 

@@ -1,11 +1,12 @@
 //! What the device can do at most, measured on the spot: bytes a second, and products a second.
 
-use super::{Bench, csv_file};
+use super::Bench;
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 
 /// Limits of a device.
+#[derive(Clone, Copy)]
 pub(super) struct Limits {
     /// Bytes read and written a second, by a copy within the device's memory.
     pub(super) bytes_s: f64,
@@ -21,7 +22,8 @@ struct LimitRow {
 }
 
 impl Bench<'_> {
-    pub(super) fn limits(&self) -> Result<Limits> {
+    /// Measures the limits and leaves them in `limits.csv`.
+    pub(super) fn limits(&mut self) -> Result<Limits> {
         let device = &self.device.device;
         let bytes = self.size(4 << 30, 16 << 20);
         let from = Tensor::zeros(bytes, DType::U8, device)?;
@@ -36,12 +38,13 @@ impl Bench<'_> {
         let card = !device.is_cpu();
         let bf16_macs_s = if card { rate(DType::BF16, self.size(8192, 256))? } else { f32_macs_s };
         let row = |limit, value, unit| LimitRow { limit, value, unit };
-        let rows = [
+        for row in [
             row("copy", bytes_s / 1e9, "GB/s read and written"),
             row("f32 product", f32_macs_s / 1e12, "10^12 multiply-adds/s"),
             row("bf16 product", bf16_macs_s / 1e12, "10^12 multiply-adds/s"),
-        ];
-        csv_file(&self.options.out.join("limits.csv"), &rows)?;
+        ] {
+            self.tables.add("limits.csv", &row)?;
+        }
         Ok(Limits { bytes_s, macs_s: bf16_macs_s })
     }
 }

@@ -1,25 +1,27 @@
 //! `bench-suite bench-gpu`: a card's kernels checked against the specification, then timed: the layer against its
 //! floor, training steps beside PyTorch, and an epoch of UCF11's size.
 //!
-//! Every section writes its rows as soon as it is done, so that a call cut short loses only the rest. It runs
-//! on any device; without CUDA it measures what there is.
+//! Every section, and in the check every kernel, has a process of its own (`processes.rs`), and rows are written as they
+//! come: a call cut short loses only the rest. It runs on any device; without CUDA it measures what there is.
 
 mod check;
 mod epoch;
 mod layer;
 mod limits;
+mod processes;
 mod step;
+mod tables;
 mod torch;
 
-use crate::device::{DeviceName, Opened, Precision, open};
-use crate::places::write;
-use anyhow::{Context, Result, ensure};
+use crate::device::{DeviceName, Opened, Precision, explain, open};
+use anyhow::{Context, Result};
 use candle_core::Tensor;
 use clap::{Args, ValueEnum};
+use processes::{Done, Message};
 use rand::RngExt;
-use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
+use tables::{Row, Tables};
 use tt_core::apply::{Affine, Backend};
 use tt_core::init::CoreInit;
 use tt_core::rng::{Stream, stream};
@@ -39,6 +41,42 @@ pub(super) enum Section {
     Step,
     /// An epoch of UCF11's size on generated frames.
     Epoch,
+}
+
+impl Section {
+    fn parts(self) -> &'static [Part] {
+        match self {
+            Self::Check => &[Part::TtLayer, Part::Recurrence, Part::Training],
+            Self::Layer => &[Part::Layer],
+            Self::Step => &[Part::Step],
+            Self::Epoch => &[Part::Epoch],
+        }
+    }
+}
+
+/// What one process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Part {
+    TtLayer,
+    Recurrence,
+    Training,
+    Layer,
+    Step,
+    Epoch,
+}
+
+impl Part {
+    /// As it is called on the command line and in the records.
+    fn name(self) -> &'static str {
+        match self {
+            Self::TtLayer => "tt-layer",
+            Self::Recurrence => "recurrence",
+            Self::Training => "training",
+            Self::Layer => "layer",
+            Self::Step => "step",
+            Self::Epoch => "epoch",
+        }
+    }
 }
 
 /// Options of the measurement.
@@ -68,33 +106,37 @@ pub struct GpuOptions {
     /// The worker for it.
     #[arg(long, default_value = "xtask/peers/torch_gpu.py")]
     script: PathBuf,
+    /// What this process does of all that, with its findings on standard output.
+    #[arg(long, hide = true)]
+    part: Option<Part>,
+    /// The first case of it.
+    #[arg(long, hide = true, requires = "part", default_value_t = 0)]
+    from: usize,
 }
 
-/// A row of `gpu.csv`; its columns are described in `docs/formats.md`.
-#[derive(Debug, Serialize)]
-struct Row {
-    /// `layer`, `step` or `epoch`.
-    section: &'static str,
-    /// What was run.
-    case: String,
-    /// `ours`, or whose version.
-    peer: String,
-    precision: String,
-    frames: usize,
-    ms_min: f64,
-    ms_median: f64,
-    /// Least time by the limits measured in the same call; none for what has no such bound here.
-    floor_ms: Option<f64>,
-    /// Median over floor.
-    floor_ratio: Option<f64>,
-}
-
-/// What all sections share.
+/// What all cases share.
 struct Bench<'a> {
     options: &'a GpuOptions,
     device: Opened,
     precisions: Vec<Precision>,
-    rows: Vec<Row>,
+    /// Rows that were not sent yet.
+    tables: Tables,
+    /// What failed, and was not sent yet.
+    failed: Vec<String>,
+}
+
+type Run<'a> = dyn Fn(&mut Bench<'a>) -> Result<()> + 'a;
+
+/// One thing to check or to time.
+struct Case<'a> {
+    name: String,
+    run: Box<Run<'a>>,
+}
+
+impl<'a> Case<'a> {
+    fn new(name: String, run: impl Fn(&mut Bench<'a>) -> Result<()> + 'a) -> Self {
+        Self { name, run: Box::new(run) }
+    }
 }
 
 /// Measures and writes `checks.csv`, `limits.csv` and `gpu.csv`.
@@ -102,39 +144,49 @@ struct Bench<'a> {
 /// # Errors
 /// No such device, or a folder that cannot be written; after all sections, any check or section that failed.
 pub fn gpu(options: &GpuOptions) -> Result<()> {
+    if let Some(part) = options.part {
+        return one_part(options, part);
+    }
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("cannot create {}", options.out.display()))?;
+    processes::run_all(options)
+}
+
+/// The cases of a part from `options.from` on, until one costs this process its card.
+fn one_part(options: &GpuOptions, part: Part) -> Result<()> {
     let device = open(options.device, Precision::F32)?;
     let precisions = match options.device {
         DeviceName::Cuda(_) => vec![Precision::F32, Precision::Tf32, Precision::Bf16],
         _ => vec![Precision::F32],
     };
-    let mut bench = Bench { options, device, precisions, rows: Vec::new() };
-    let mut failed = Vec::new();
-    if options.sections.contains(&Section::Check) {
-        failed = bench.check()?;
-    }
-    let limits = bench.limits()?;
-    for section in &options.sections {
-        let started = Instant::now();
-        let done = match section {
-            Section::Check => continue,
-            Section::Layer => bench.layer(&limits),
-            Section::Step => bench.step(),
-            Section::Epoch => bench.epoch(),
-        };
-        // The next section may still work.
-        if let Err(error) = done {
-            tracing::error!("{section:?}: {error:#}");
-            failed.push(format!("{section:?}"));
+    let mut bench = Bench { options, device, precisions, tables: Tables::default(), failed: Vec::new() };
+    let cases = match part {
+        Part::TtLayer => bench.layer_checks()?,
+        Part::Recurrence => bench.recurrence_checks(),
+        Part::Training => check::training_checks(),
+        Part::Layer => bench.layer()?,
+        Part::Step => bench.step()?,
+        Part::Epoch => bench.epoch()?,
+    };
+    Message::Cases(cases.iter().map(|case| case.name.clone()).collect()).send()?;
+    for (number, case) in cases.iter().enumerate().skip(options.from) {
+        let mut lost = false;
+        if let Err(error) = (case.run)(&mut bench).map_err(explain) {
+            let reason = format!("{error:#}");
+            tracing::error!("{} {}: {reason}", part.name(), case.name);
+            bench.tables.not_run(part, &case.name, &reason)?;
+            bench.failed.push(format!("{} {}: {reason}", part.name(), case.name));
+            // Most errors of a kernel come back with every call of this process.
+            lost = bench.device.synchronize().is_err();
         }
-        bench.save()?;
-        tracing::info!("{section:?}: {:.0} s", started.elapsed().as_secs_f64());
+        let (tables, failed) = (std::mem::take(&mut bench.tables), std::mem::take(&mut bench.failed));
+        let card = bench.device.card_use(false);
+        Message::Done(Done { case: number, tables, failed, lost, card }).send()?;
+        if lost {
+            // What frees the card's memory would fail as well.
+            std::process::exit(1);
+        }
     }
-    if let Some(card) = bench.device.card_use(false) {
-        write(&options.out.join("card.json"), &serde_json::to_vec_pretty(&card)?)?;
-    }
-    ensure!(failed.is_empty(), "{} failed: {}", failed.len(), failed.join("; "));
     Ok(())
 }
 
@@ -160,28 +212,28 @@ impl Bench<'_> {
         frames: usize,
         times: &[f64],
         floor_ms: Option<f64>,
-    ) {
+    ) -> Result<()> {
         let mut sorted = times.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (ms_min, ms_median) = (sorted[0], sorted[sorted.len() / 2]);
         let floor_ratio = floor_ms.map(|floor| ms_median / floor);
         let text = floor_ratio.map_or_else(String::new, |ratio| format!(", {ratio:.2} of the floor"));
         tracing::info!("{section} {case} {peer} {precision}: {ms_median:.3} ms{text}");
-        self.rows.push(Row {
-            section,
-            case: case.to_owned(),
-            peer: peer.to_owned(),
-            precision: precision.to_owned(),
-            frames,
-            ms_min,
-            ms_median,
-            floor_ms,
-            floor_ratio,
-        });
-    }
-
-    fn save(&self) -> Result<()> {
-        csv_file(&self.options.out.join("gpu.csv"), &self.rows)
+        self.tables.add(
+            "gpu.csv",
+            &Row {
+                section,
+                case: case.to_owned(),
+                peer: peer.to_owned(),
+                precision: precision.to_owned(),
+                frames: Some(frames),
+                ms_min: Some(ms_min),
+                ms_median: Some(ms_median),
+                floor_ms,
+                floor_ratio,
+                error: String::new(),
+            },
+        )
     }
 
     /// `large`, or `small` where sizes are to be small.
@@ -210,17 +262,17 @@ impl Bench<'_> {
     }
 }
 
-/// Forward, loss, backward and Adam; returns the loss, for which it waits, as training does.
+/// Forward, loss, backward and Adam; returns the loss, and waits for nothing.
 fn train_step(
     model: &dyn Model,
     optimizer: &mut Optimizer,
     (frames, labels): (&PackedFrames, &Tensor),
     masks: &mut Stream,
-) -> Result<f32> {
+) -> Result<Tensor> {
     let logits = model.logits(frames, Mode::Train(masks))?;
     let loss = candle_nn::loss::cross_entropy(&logits, labels)?;
     optimizer.step(&loss.backward()?)?;
-    Ok(loss.to_scalar()?)
+    Ok(loss)
 }
 
 /// The models of the paper on UCF11, as its recipe here has them; small where sizes are to be small.
@@ -256,12 +308,4 @@ fn config(precision: Precision, quick: bool) -> ModelConfig {
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
     }
-}
-
-fn csv_file<T: Serialize>(path: &std::path::Path, rows: &[T]) -> Result<()> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        csv.serialize(row)?;
-    }
-    write(path, &csv.into_inner().map_err(csv::IntoInnerError::into_error)?)
 }

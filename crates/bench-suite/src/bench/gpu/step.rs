@@ -1,10 +1,12 @@
 //! Training steps of the models, beside PyTorch's versions in turns.
 
 use super::torch::Torch;
-use super::{Bench, config, train_step};
+use super::{Bench, Case, config, train_step};
 use crate::device::Precision;
 use anyhow::Result;
 use candle_core::Tensor;
+use std::cell::RefCell;
+use std::rc::Rc;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::models::{Model, PackedFrames, find};
@@ -22,7 +24,7 @@ pub(super) struct Trainee {
 
 impl Trainee {
     /// One step more.
-    pub(super) fn step(&mut self) -> Result<f32> {
+    pub(super) fn step(&mut self) -> Result<Tensor> {
         let mut masks = stream(self.steps, "bench-gpu/masks");
         self.steps += 1;
         let batch = (&self.frames, &self.labels);
@@ -30,8 +32,8 @@ impl Trainee {
     }
 }
 
-impl Bench<'_> {
-    pub(super) fn trainee(&self, name: &str, precision: Precision, lengths: &[usize]) -> Result<Trainee> {
+impl<'a> Bench<'a> {
+    fn trainee(&self, name: &str, precision: Precision, lengths: &[usize]) -> Result<Trainee> {
         let config = config(precision, self.options.quick);
         let device = &self.device.device;
         let model = find(name)?.build(&config, device, 0)?;
@@ -43,44 +45,56 @@ impl Bench<'_> {
     }
 
     /// Batches of 16 clips of 484 frames, UCF11's mean: ours and PyTorch's, one run of each a round.
-    pub(super) fn step(&mut self) -> Result<()> {
+    pub(super) fn step(&mut self) -> Result<Vec<Case<'a>>> {
         let (batch, frames) = (16, self.size(484, 3));
-        let lengths = vec![frames; batch];
-        let mut torch = Torch::start(self.options, batch, frames)?;
-        for (name, precision) in [
+        let torch = Rc::new(RefCell::new(Torch::start(self.options, batch, frames)?));
+        let runs = [
             ("tt-gru", Precision::F32),
             ("tt-gru", Precision::Bf16),
             ("tt-lstm", Precision::F32),
             ("gru", Precision::F32),
             ("gru", Precision::Tf32),
             ("lstm", Precision::F32),
-        ] {
-            if !self.precisions.contains(&precision) {
-                continue;
+        ];
+        let offered = runs.into_iter().filter(|(_, precision)| self.precisions.contains(precision));
+        Ok(offered
+            .map(|(name, precision)| {
+                let torch = Rc::clone(&torch);
+                Case::new(format!("{name}, {precision}"), move |bench| {
+                    bench.step_of(name, precision, &vec![frames; batch], &mut torch.borrow_mut())
+                })
+            })
+            .collect())
+    }
+
+    fn step_of(
+        &mut self,
+        name: &str,
+        precision: Precision,
+        lengths: &[usize],
+        torch: &mut Option<Torch>,
+    ) -> Result<()> {
+        self.device.set_precision(precision);
+        let mut ours = self.trainee(name, precision, lengths)?;
+        let beside = torch.as_mut().filter(|_| precision == Precision::F32);
+        let names = beside.map_or(Ok(Vec::new()), |worker| worker.prepare(name));
+        let peers = without_torch(names, torch);
+        let mut times = vec![Vec::new(); peers.len() + 1];
+        ours.step()?;
+        self.device.synchronize()?;
+        for _ in 0..self.options.rounds.max(1) {
+            times[0].push(self.once(&mut || ours.step())?);
+            for (peer, times) in peers.iter().zip(&mut times[1..]) {
+                let ms = torch.as_mut().map(|worker| worker.run(name, peer)).transpose();
+                times.extend(without_torch(ms, torch));
             }
-            self.device.set_precision(precision);
-            let mut ours = self.trainee(name, precision, &lengths)?;
-            let beside = torch.as_mut().filter(|_| precision == Precision::F32);
-            let names = beside.map_or(Ok(Vec::new()), |worker| worker.prepare(name));
-            let peers = without_torch(names, &mut torch);
-            let mut times = vec![Vec::new(); peers.len() + 1];
-            ours.step()?;
-            self.device.synchronize()?;
-            for _ in 0..self.options.rounds.max(1) {
-                times[0].push(self.once(&mut || ours.step())?);
-                for (peer, times) in peers.iter().zip(&mut times[1..]) {
-                    let ms = torch.as_mut().map(|worker| worker.run(name, peer)).transpose();
-                    times.extend(without_torch(ms, &mut torch));
-                }
-            }
-            let case = format!("{name} B=16 T={frames}");
-            self.push(("step", &case, "ours", precision.name()), batch * frames, &times[0], None);
-            for (peer, times) in peers.iter().zip(&times[1..]).filter(|(_, times)| !times.is_empty()) {
-                self.push(("step", &case, peer, "f32"), batch * frames, times, None);
-            }
-            self.save()?;
         }
-        self.device.set_precision(Precision::F32);
+        let total = lengths.iter().sum();
+        let case = format!("{name} B={} T={}", lengths.len(), lengths[0]);
+        self.push(("step", &case, "ours", precision.name()), total, &times[0], None)?;
+        for (peer, times) in peers.iter().zip(&times[1..]).filter(|(_, times)| !times.is_empty()) {
+            self.push(("step", &case, peer, "f32"), total, times, None)?;
+        }
         Ok(())
     }
 }

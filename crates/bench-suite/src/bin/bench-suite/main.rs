@@ -243,7 +243,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     bench_suite::progress::log(cli.quiet, cli.verbose);
-    match run(&cli) {
+    match run(&cli).map_err(bench_suite::device::explain) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Whoever meets a cell that another process computes comes again: nothing is wrong.

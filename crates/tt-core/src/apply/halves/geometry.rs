@@ -11,8 +11,9 @@ const GRADIENT_WARPS: usize = 12;
 /// Ranks whose products a warp holds in registers at a time.
 const TILES: usize = 5;
 const GRADIENT_TILES: usize = 4;
-/// Numbers of `tt_forward` beside its sums.
-const SCALES: usize = 4;
+/// Warps of a block of `left_gradient`, of 8 outputs each, and columns of T that it takes.
+const LEFT_WARPS: usize = 8;
+const LEFT_WIDTH: usize = 256;
 /// Bytes of the operand of one tensor-core product, `[16, 16]` in f16.
 const FRAGMENT: usize = 512;
 
@@ -22,8 +23,9 @@ const FRAGMENT: usize = 512;
 /// A frame of UCF11 (three gates, rank 4) is 57,600 bytes read and 3,072 written: 14 ns at 4.3 TB/s. Tensor cores
 /// do, per frame and as exactly as f32, `24 * 4 * 20 * 2` = 3,840 products of `[16, 16]` by `[16, 8]` for T and `10 *
 /// 4 * 6 * 3` = 720 for y: 18.7 MFLOP, 19 ns at 989 TFLOP/s; with one term 1,920 and 240, 9 ns. Training writes T,
-/// 40,960 bytes more. The gradient reads the frame and dT, 98,560 bytes or 23 ns, and takes `10 * 4 * 48 * 2` =
-/// 3,840 products, 16 ns.
+/// 40,960 bytes more. The gradient of the right half reads the frame and dT, 98,560 bytes or 23 ns, and takes `10 * 4 * 48 *
+/// 2` = 3,840 products, 16 ns; that of the left half reads T and dy, 44,032 bytes or 10 ns, and takes 491,520 multiply-adds of f32,
+/// 15 ns at 67 TFLOP/s.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Geometry {
     cut: Cut,
@@ -34,6 +36,7 @@ pub struct Geometry {
     gradient_tiles: usize,
     gradient_warps: usize,
     stage: usize,
+    left_warps: usize,
 }
 
 /// `total` in as few equal parts as `most` allows: how many in a part.
@@ -48,7 +51,6 @@ impl Geometry {
         let slices = cut.left_inputs.div_ceil(16);
         let warps = balanced(slices, WARPS);
         let gradient_tiles = balanced(cut.rank, GRADIENT_TILES);
-        let gradient_slice = gradient_tiles * precision.terms() * FRAGMENT;
         let mut geometry = Self {
             cut,
             precision,
@@ -57,8 +59,17 @@ impl Geometry {
             groups: WARPS / warps,
             gradient_tiles,
             gradient_warps: balanced(cut.right_inputs.div_ceil(32), GRADIENT_WARPS),
-            stage: balanced(slices, (shared_limit / 2 / gradient_slice).max(1)),
+            stage: slices,
+            left_warps: balanced(cut.left_outputs.div_ceil(8), LEFT_WARPS),
         };
+        // A third of the memory caches pixels; a stage of one slice always fits.
+        let mut parts = 1..=slices;
+        geometry.stage = parts
+            .find_map(|parts| {
+                geometry.stage = slices.div_ceil(parts);
+                (geometry.gradient_bytes() <= shared_limit / 3 * 2).then_some(geometry.stage)
+            })
+            .unwrap_or(1);
         for tiles in (1..=cut.rank.min(TILES)).rev() {
             geometry.tiles = balanced(cut.rank, tiles);
             for groups in (1..=WARPS / warps).rev() {
@@ -71,15 +82,57 @@ impl Geometry {
         None
     }
 
-    /// Bytes of shared memory of `tt_forward`: the right half in terms, sums of the warps, sums so far, scales.
+    /// Bytes of shared memory of `tt_forward`: the right half in terms, sums of the warps, sums so far, factors of its
+    /// columns.
     fn shared_bytes(&self) -> usize {
-        let lanes = if self.cut.right_inputs.is_multiple_of(8) { 32 } else { 16 };
-        let steps = self.cut.right_inputs.div_ceil(lanes) * lanes / 16;
-        let columns = self.cut.left_outputs.div_ceil(8);
+        let (_, columns) = self.left_tiles();
         let wide = balanced(columns, 8);
         let sums = self.warps * wide * 8 * 17 + 2 * columns.div_ceil(wide) * wide * 8 * 16;
-        let right = steps * self.tiles * self.precision.terms() * FRAGMENT;
-        right + (self.groups * sums + SCALES) * size_of::<f32>()
+        4 * self.right_words() + (self.groups * sums + self.tiles * 16) * size_of::<f32>()
+    }
+
+    /// Bytes of shared memory of `pixel_gradient`: a stage of dT in terms, the next one as it is, a factor a row.
+    fn gradient_bytes(&self) -> usize {
+        let rows = self.gradient_tiles * 16;
+        let row = self.stage * 16 + if self.stage.is_multiple_of(2) { 8 } else { 24 };
+        self.stage * self.gradient_tiles * self.precision.terms() * FRAGMENT
+            + rows * (row + 1) * size_of::<f32>()
+    }
+
+    /// Words of the right half in terms that one block holds.
+    fn right_words(&self) -> usize {
+        let lanes = if self.cut.right_inputs.is_multiple_of(8) { 32 } else { 16 };
+        let steps = self.cut.right_inputs.div_ceil(lanes) * lanes / 16;
+        steps * self.tiles * self.precision.terms() * FRAGMENT / 4
+    }
+
+    /// Slices of 16 rows, and tiles of 8 outputs, padded to whole passes, of the left half.
+    fn left_tiles(&self) -> (usize, usize) {
+        let columns = self.cut.left_outputs.div_ceil(8);
+        let passes = columns.div_ceil(8);
+        (self.cut.left_inputs.div_ceil(16), columns.div_ceil(passes) * passes)
+    }
+
+    /// Columns of the right half and of the left half that `prepare` scales, padding included.
+    fn columns(&self) -> (usize, usize) {
+        let (_, tiles) = self.left_tiles();
+        let outputs = self.cut.right_outputs.next_multiple_of(16);
+        (self.parts() * self.tiles * outputs, self.cut.rank * tiles * 8)
+    }
+
+    /// Words that `prepare` leaves for `tt_forward`.
+    pub fn halves(&self) -> usize {
+        let (slices, tiles) = self.left_tiles();
+        let (right, left) = self.columns();
+        let blocks = self.cut.right_outputs.div_ceil(16) * self.parts();
+        let left_words = self.cut.rank * slices * tiles * 32 * 2 * self.precision.terms();
+        blocks * self.right_words() + left_words + right + left
+    }
+
+    /// `prepare`: a warp a column.
+    pub fn prepare(&self) -> Launch {
+        let (right, left) = self.columns();
+        Launch::new("prepare", (right + left).div_ceil(8), 256, 0)
     }
 
     /// The kernels with these sizes.
@@ -97,6 +150,7 @@ impl Geometry {
             .define("GRADIENT_TILES", self.gradient_tiles)
             .define("GRADIENT_WARPS", self.gradient_warps)
             .define("STAGE", self.stage)
+            .define("LEFT_WARPS", self.left_warps)
     }
 
     /// Bytes that the address of the frames must be a multiple of.
@@ -133,11 +187,29 @@ impl Geometry {
 
     /// `pixel_gradient` of `frames` frames.
     pub fn gradient(&self, frames: usize, multiprocessors: usize) -> Launch {
-        let terms = self.stage * self.gradient_tiles * self.precision.terms() * FRAGMENT;
-        let shared = terms + self.gradient_warps.next_multiple_of(4) * size_of::<f32>();
-        let mut launch = Launch::new("pixel_gradient", 1, self.gradient_warps * 32, shared);
+        let mut launch = Launch::new("pixel_gradient", 1, self.gradient_warps * 32, self.gradient_bytes());
         launch.grid = self.gradient_grid();
         launch.grid[0] = self.gradient_parts(frames, multiprocessors);
+        launch
+    }
+
+    /// Parts that `left_gradient` comes in, to be added: two blocks for each multiprocessor.
+    pub fn left_parts(&self, frames: usize, multiprocessors: usize) -> usize {
+        let [_, columns, outputs] = self.left_grid();
+        frames.min((2 * multiprocessors / (columns * outputs)).max(1))
+    }
+
+    fn left_grid(&self) -> [usize; 3] {
+        let columns = (self.cut.rank * self.cut.left_inputs).div_ceil(LEFT_WIDTH);
+        [1, columns, self.cut.left_outputs.div_ceil(8 * self.left_warps)]
+    }
+
+    /// `left_gradient` of `frames` frames.
+    pub fn left_gradient(&self, frames: usize, multiprocessors: usize) -> Launch {
+        let tile = 16 * (LEFT_WIDTH + self.left_warps * 8) * size_of::<f32>();
+        let mut launch = Launch::new("left_gradient", 1, self.left_warps * 32, 2 * tile);
+        launch.grid = self.left_grid();
+        launch.grid[0] = self.left_parts(frames, multiprocessors);
         launch
     }
 
@@ -158,8 +230,12 @@ mod tests {
         let geometry = Geometry::new(Cut::cheapest(&shape), Precision::F32, 227 << 10).unwrap();
         assert_eq!((geometry.tiles, geometry.warps, geometry.groups, geometry.parts()), (4, 10, 1, 1));
         let launch = geometry.forward(16_384, 132);
-        assert_eq!((launch.grid, launch.block, launch.shared_bytes), ([132, 1, 1], [320, 1, 1], 137_104));
-        assert_eq!(geometry.gradient(16_384, 132).grid, [132, 1, 1]);
+        assert_eq!((launch.grid, launch.block, launch.shared_bytes), ([132, 1, 1], [320, 1, 1], 137_344));
+        let launch = geometry.gradient(16_384, 132);
+        assert_eq!((launch.grid, launch.shared_bytes), ([132, 1, 1], 84_224));
+        let launch = geometry.left_gradient(16_384, 132);
+        assert_eq!((launch.grid, launch.block, launch.shared_bytes), ([88, 3, 1], [192, 1, 1], 38_912));
+        assert_eq!((geometry.prepare().grid, geometry.halves()), ([32, 1, 1], 55_552));
         // A desktop card, with 99 KiB of shared memory, has room for half of the ranks.
         let geometry = Geometry::new(Cut::cheapest(&shape), Precision::F32, 99 << 10).unwrap();
         assert_eq!((geometry.tiles, geometry.parts()), (2, 2));

@@ -37,7 +37,7 @@ impl<'a> Kernels<'a> {
         }
     }
 
-    /// `y [n, N]`, and T `[r, n, N_R, M_L]` to save.
+    /// `y [n, N]`, and T `[n, N_R, r, M_L]` to save.
     pub(super) fn forward(
         &self,
         x: &Tensor,
@@ -46,18 +46,18 @@ impl<'a> Kernels<'a> {
         save: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let (cut, frames) = (self.cut, x.dim(0)?);
-        let (x, right, left) = (self.aligned(x)?, right.contiguous()?, left.contiguous()?);
-        let (x, right, left) =
-            (x.storage_and_layout(), right.storage_and_layout(), left.storage_and_layout());
-        let (x, right, left) = (view::<u8>(&x)?, view::<f32>(&right)?, view::<f32>(&left)?);
         let (outputs, parts) = (frames * cut.outputs(), self.geometry.parts());
+        let (number, null) = (counted(frames)?, 0_u64);
+        let halves = self.prepare(right, left)?;
+        let x = self.aligned(x)?;
+        let x = x.storage_and_layout();
+        let x = view::<u8>(&x)?;
         let mut y = alloc(self.device, parts * outputs)?;
         let mut between = save.then(|| alloc(self.device, frames * cut.between())).transpose()?;
         let kernel = self.load(&self.geometry.forward(frames, multiprocessors(self.device)?))?;
-        let (number, null) = (counted(frames)?, 0_u64);
         {
             let mut arguments = kernel.arguments();
-            arguments.arg(&x).arg(&right).arg(&left).arg(&mut y);
+            arguments.arg(&x).arg(&halves).arg(&mut y);
             match &mut between {
                 Some(between) => arguments.arg(between),
                 None => arguments.arg(&null),
@@ -70,15 +70,52 @@ impl<'a> Kernels<'a> {
             y = self.sum(&y, outputs, parts)?;
         }
         let between = between.map(|values| {
-            tensor(self.device, values, (cut.rank, frames, cut.right_outputs, cut.left_inputs))
+            tensor(self.device, values, (frames, cut.right_outputs, cut.rank, cut.left_inputs))
         });
         Ok((tensor(self.device, y, (frames, cut.outputs())), between))
+    }
+
+    /// Both halves in terms.
+    fn prepare(&self, right: &Tensor, left: &Tensor) -> Result<CudaSlice<f32>> {
+        let numbers = [right.elem_count(), left.elem_count(), self.geometry.halves()];
+        numbers.into_iter().try_for_each(|count| counted(count).map(|_| ()))?;
+        let (right, left) = (right.contiguous()?, left.contiguous()?);
+        let (right, left) = (right.storage_and_layout(), left.storage_and_layout());
+        let (right, left) = (view::<f32>(&right)?, view::<f32>(&left)?);
+        let mut halves = alloc(self.device, self.geometry.halves())?;
+        let kernel = self.load(&self.geometry.prepare())?;
+        let mut arguments = kernel.arguments();
+        arguments.arg(&right).arg(&left).arg(&mut halves);
+        // SAFETY: the arguments are those of `prepare`, and the tensors have the sizes of the cut.
+        unsafe { kernel.launch(&mut arguments)? };
+        Ok(halves)
+    }
+
+    /// Gradient of the left half, `[r, N_L, M_L]`, from T and the gradient of y.
+    pub(super) fn left_gradient(&self, between: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        let (cut, frames, multiprocessors) = (self.cut, dy.dim(0)?, multiprocessors(self.device)?);
+        let (between, dy) = (aligned_to(between, 4)?, dy.contiguous()?);
+        let (between, dy) = (between.storage_and_layout(), dy.storage_and_layout());
+        let (between, dy) = (view::<f32>(&between)?, view::<f32>(&dy)?);
+        let count = cut.left_outputs * cut.rank * cut.left_inputs;
+        let parts = self.geometry.left_parts(frames, multiprocessors);
+        let mut partial = alloc(self.device, parts * count)?;
+        let kernel = self.load(&self.geometry.left_gradient(frames, multiprocessors))?;
+        let number = counted(frames)?;
+        {
+            let mut arguments = kernel.arguments();
+            arguments.arg(&between).arg(&dy).arg(&mut partial).arg(&number);
+            // SAFETY: the arguments are those of `left_gradient`, and the tensors have the sizes of the cut.
+            unsafe { kernel.launch(&mut arguments)? };
+        }
+        let sum = self.sum(&partial, count, parts)?;
+        tensor(self.device, sum, (cut.left_outputs, cut.rank, cut.left_inputs)).transpose(0, 1)?.contiguous()
     }
 
     /// Gradient of the right half, `[M_R, r N_R]`, from that of T.
     pub(super) fn right_gradient(&self, x: &Tensor, dbetween: &Tensor) -> Result<Tensor> {
         let (frames, multiprocessors) = (x.dim(0)?, multiprocessors(self.device)?);
-        let (x, dbetween) = (self.aligned(x)?, dbetween.contiguous()?);
+        let (x, dbetween) = (self.aligned(x)?, aligned_to(dbetween, 4)?);
         let (x, dbetween) = (x.storage_and_layout(), dbetween.storage_and_layout());
         let (x, dbetween) = (view::<u8>(&x)?, view::<f32>(&dbetween)?);
         let count = self.cut.right_columns() * self.cut.right_inputs;
@@ -114,21 +151,38 @@ impl<'a> Kernels<'a> {
 
     /// The frames at an address that suits the kernels.
     fn aligned(&self, x: &Tensor) -> Result<Tensor> {
-        let offset = x.layout().start_offset();
-        if x.is_contiguous() && offset.is_multiple_of(self.geometry.alignment()) {
-            Ok(x.clone())
-        } else {
-            x.force_contiguous()
-        }
+        aligned_to(x, self.geometry.alignment())
     }
 }
 
+/// A contiguous tensor that begins at a multiple of so many of its numbers: memory itself begins at multiples of 256 bytes.
+fn aligned_to(tensor: &Tensor, numbers: usize) -> Result<Tensor> {
+    if tensor.is_contiguous() && tensor.layout().start_offset().is_multiple_of(numbers) {
+        Ok(tensor.clone())
+    } else {
+        tensor.force_contiguous()
+    }
+}
+
+/// The largest count that kernels take: their loops may step past the end by less than a million.
+const LARGEST: usize = i32::MAX as usize - (1 << 20);
+
 /// A count as the kernels take it.
 fn counted(count: usize) -> Result<i32> {
-    match i32::try_from(count) {
-        Ok(count) => Ok(count),
-        Err(_) => {
-            bail!("{count} numbers in one launch, but kernels count to 2^31: pass fewer rows at once")
-        }
+    if count > LARGEST {
+        bail!("{count} numbers in one launch, but kernels count to {LARGEST}: pass fewer rows at once")
+    }
+    Ok(count as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_kernels_count_is_refused() {
+        assert_eq!(counted(LARGEST).unwrap(), 2_146_435_071);
+        let error = counted(1 << 31).unwrap_err().to_string();
+        assert!(error.contains("2147483648 numbers in one launch"), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The train is cut at one bond ([`Cut`]) and each half multiplied out, by candle operators, because that is little
 //! work and candle knows its gradient. What is left is two matrix products per frame: one kernel does both,
-//! so that what lies between them never leaves the chip, and another computes the gradient of the right half. Where there is
+//! so that what lies between them never leaves the chip, and two more compute the gradients of the halves. Where there is
 //! no kernel (another device, sizes that do not fit), candle operators do the same.
 //!
 //! The map `scale * p + shift` costs nothing: the scale goes into the right half, and the shift is a constant row.
@@ -71,7 +71,8 @@ fn halves(cut: Cut, precision: Precision, x: &Tensor, right: &Tensor, left: &Ten
     let Some(between) = between.filter(|_| save) else { return Ok(y) };
     let x = x.clone();
     Ok(graft2("tt-halves", y, [right, left], move |dy| {
-        let [dbetween, dleft] = product::backward(&cut, &between, &fixed_left, dy)?;
+        let dleft = left_gradient(&cut, precision, &x, &between, dy)?;
+        let dbetween = product::between_gradient(&cut, &fixed_left, dy)?;
         Ok([Some(right_gradient(&cut, precision, &x, &dbetween)?), Some(dleft)])
     })?)
 }
@@ -92,6 +93,21 @@ fn forward_product(
     let _ = (precision, save);
     let (y, between) = product::forward(cut, x, right, left)?;
     Ok((y, Some(between)))
+}
+
+fn left_gradient(
+    cut: &Cut,
+    precision: Precision,
+    x: &Tensor,
+    between: &Tensor,
+    dy: &Tensor,
+) -> candle_core::Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(kernels) = kernels::Kernels::find(cut, precision, x, between)? {
+        return kernels.left_gradient(between, dy);
+    }
+    let _ = (precision, x);
+    product::left_gradient(cut, between, dy)
 }
 
 fn right_gradient(

@@ -3,8 +3,8 @@
 //
 // A group of blocks handles some clips, which step together, the longest first. Each block of it owns a slice of the
 // units and keeps their weights in shared memory for good; what all units need of a step (h, the masked r*h; backward
-// the gradients of the pre-activations) passes through global memory, with a barrier of the group between. Blocks of
-// a group wait for each other, so all must run at once: a cooperative launch.
+// the gradients of the pre-activations) passes through global memory, each number with the mark of its turn in one
+// word, which is what the others wait for. So all must run at once: a cooperative launch.
 //
 // A sum over k is 32 partial sums (k mod 32, ascending) added in a fixed tree, whatever the launch: the numbers do
 // not depend on how units and clips are dealt.
@@ -63,11 +63,41 @@ template <int N, int BIT> DEVICE void add_lanes(float* acc, int lane) {
     if constexpr (BIT > 1) add_lanes<N, BIT / 2>(acc, lane);
 }
 
+// The places of rows of `width` numbers that a thread takes, every blockDim.x-th: divisions at the start, none on the way.
+struct Steps {
+    int width, first_row, first, rows, rest;
+
+    METHOD void of(int numbers) {
+        width = numbers;
+        first_row = threadIdx.x / numbers, first = threadIdx.x % numbers;
+        rows = blockDim.x / numbers, rest = blockDim.x % numbers;
+    }
+};
+
+// One of them among `count` rows, which may be there in several copies, one after the other.
+struct Place {
+    int copy, r, j;
+
+    METHOD Place(const Steps& steps, int count) : copy(0), r(steps.first_row), j(steps.first) { fold(count); }
+
+    METHOD void next(const Steps& steps, int count) {
+        r += steps.rows, j += steps.rest;
+        if (j >= steps.width) j -= steps.width, r++;
+        fold(count);
+    }
+
+    METHOD void fold(int count) {
+        while (r >= count) r -= count, copy++;
+    }
+};
+
 // A block's place in its group and its shared memory. `pad` is the slice rounded up to whole tiles, `k` is H rounded
 // up to whole warps; both are zero where there is no unit.
 struct Block {
     int hidden, clips, rows, masks, hard;
     int group, groups, first, mine, pad, k;
+    // Rows of own units, and of the tile.
+    Steps units, vectors;
     // [gates, pad, k]
     float* weights;
     // [COPIES, rows, k]
@@ -84,19 +114,24 @@ struct Block {
     int* clip;
     int* start;
     int* length;
-    unsigned* counter;
-    unsigned arrived;
-    unsigned peers;
+    // Numbers with their marks, in two turns: a block that has all of one turn knows that the one before was read.
+    // [2, GATES, rows, hidden]
+    unsigned long long* exchange;
+    // Where a wait without an end is reported.
+    unsigned long long* report;
+    // The mark of the next numbers to be exchanged; the words begin at 0.
+    unsigned turn;
 
-    METHOD Block(const Sizes& s, float* shared, unsigned* counters) {
+    METHOD Block(const Sizes& s, float* shared, unsigned long long* words, unsigned long long* reports) {
         hidden = s.hidden, clips = s.clips, rows = s.rows, masks = s.masks, hard = s.hard;
-        peers = s.peers;
         group = blockIdx.x / s.peers;
         groups = gridDim.x / s.peers;
         first = blockIdx.x % s.peers * s.units;
         mine = min(s.units, hidden - first);
         pad = (s.units + TILE - 1) / TILE * TILE;
         k = (hidden + 31) / 32 * 32;
+        units.of(mine);
+        vectors.of(k);
         weights = shared;
         tile = weights + GATES * pad * k;
         sums = tile + COPIES * rows * k;
@@ -106,24 +141,18 @@ struct Block {
         clip = (int*)(factors + GATES * rows * pad);
         start = clip + rows;
         length = start + rows;
-        counter = counters + 32 * group;
-        arrived = 0;
+        exchange = words + (long long)group * (2 * GATES * rows * hidden);
+        report = reports;
+        turn = 1;
     }
 
-    // Everything this block wrote becomes visible to the blocks that wait for this arrival.
-    METHOD void arrive() {
-        __syncthreads();
-        arrived += peers;
-        if (threadIdx.x == 0) add_release(counter, 1u);
+    // The word of a number of this turn.
+    METHOD unsigned long long* word(int slot, int r, int i) const {
+        return exchange + (((turn & 1) * GATES + slot) * rows + r) * hidden + i;
     }
 
-    // Waits for the last arrival of every block of the group.
-    METHOD void wait() {
-        if (threadIdx.x == 0) {
-            while ((int)(load_acquire(counter) - arrived) < 0) spin();
-        }
-        __syncthreads();
-    }
+    // Gives a number of an own unit to the other blocks.
+    METHOD void give(int slot, int r, int j, float value) const { store_marked(word(slot, r, first + j), value, turn); }
 
     // Keeps the weights of the own units: a column of U each, or a row of each gate.
     METHOD void keep_weights(const float* u, bool columns) {
@@ -192,9 +221,10 @@ struct Block {
         int tiles = active / 4 + (active >> 1 & 1) + (active & 1);
         int tasks = count * (pad / TILE) * tiles;
         for (int task = threadIdx.x / 32; task < tasks; task += blockDim.x / 32) {
-            int at = task % tiles;
-            int unit = task / tiles % (pad / TILE) * TILE;
-            int slot = task / tiles / (pad / TILE);
+            // Few clips are one tile, which spares a division.
+            int rest = tiles == 1 ? task : task / tiles;
+            int at = task - rest * tiles, slot = rest / (pad / TILE);
+            int unit = (rest - slot * (pad / TILE)) * TILE;
             const float* a = tile + (copies ? slot : 0) * rows * k;
             int g = gate + slot * stride;
             if (at < active / 4) multiply<4>(a, g, unit, 4 * at);
@@ -232,19 +262,45 @@ struct Block {
     }
 };
 
-// Calls `load(e)` for every e below `count`, then `store(e, value)`; four loads of a thread are on their way at once.
-template <class Load, class Store> DEVICE void move(int count, Load load, Store store) {
-    for (int e = threadIdx.x; e < count; e += 4 * blockDim.x) {
-        float values[4];
+// Waits in step `t` for the numbers of this turn and fills the tile with them, of `rows` rows and slots `from`, `from +
+// stride` .. for `copies` copies, each times `factor(copy, r, i)`. Four words of a thread are on their way at once.
+template <class Factor>
+DEVICE void collect(Block& b, int t, int rows, int from, int stride, int copies, Factor factor) {
+    for (Place to(b.vectors, rows); to.copy < copies;) {
+        Place place = to;
+        const unsigned long long* words[4];
+        unsigned long long numbers[4];
+        float factors[4];
         UNROLL
         for (int q = 0; q < 4; q++) {
-            int at = e + q * blockDim.x;
-            values[q] = at < count ? load(at) : 0.0f;
+            bool inside = place.copy < copies && place.j < b.hidden;
+            words[q] = inside ? b.word(from + place.copy * stride, place.r, place.j) : nullptr;
+            numbers[q] = inside ? load_marked(words[q]) : (unsigned long long)b.turn << 32;
+            factors[q] = inside ? factor(place.copy, place.r, place.j) : 0.0f;
+            place.next(b.vectors, rows);
+        }
+        long long start = 0;
+        for (;;) {
+            bool missing = false;
+            UNROLL
+            for (int q = 0; q < 4; q++) {
+                if ((unsigned)(numbers[q] >> 32) == b.turn) continue;
+                missing = true;
+                numbers[q] = load_marked(words[q]);
+            }
+            if (!missing) break;
+            if (start == 0) start = clock64();
+            spin();
+            if (clock64() - start > PATIENCE) give_up(b.report, t);
         }
         UNROLL
         for (int q = 0; q < 4; q++) {
-            int at = e + q * blockDim.x;
-            if (at < count) store(at, values[q]);
+            if (to.copy < copies) {
+                b.tile[(to.copy * b.rows + to.r) * b.k + to.j] = __uint_as_float((unsigned)numbers[q]) * factors[q];
+            }
+            to.next(b.vectors, rows);
         }
     }
+    b.turn += 1;
+    __syncthreads();
 }

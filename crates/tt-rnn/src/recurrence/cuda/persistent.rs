@@ -58,14 +58,9 @@ impl Persistent {
         };
         let mut last = alloc(device, clips * hidden)?;
         let mut activations = train.then(|| alloc(device, frames * layout.row())).transpose()?;
-        let mut state = alloc(device, if train { frames } else { 2 * clips } * hidden)?;
-        let extra = match self.cell {
-            Cell::Gru if !train => Some(clips),
-            Cell::Gru | Cell::Lstm if train => Some(frames),
-            _ => None,
-        };
-        let mut extra = extra.map(|rows| alloc(device, rows * hidden)).transpose()?;
-        let mut counters = device.alloc_zeros::<u32>(plan.counters())?;
+        let record = |kept: bool| kept.then(|| alloc(device, frames * hidden)).transpose();
+        let (mut state, mut extra) = (record(train)?, record(train && self.cell != Cell::Rnn)?);
+        let mut exchange = device.alloc_zeros::<u64>(plan.exchange(self.cell, hidden))?;
         {
             let (x, weights) = (x.contiguous()?, weights.contiguous()?);
             let (x, weights) = (x.storage_and_layout(), weights.storage_and_layout());
@@ -91,17 +86,21 @@ impl Persistent {
                 Some(activations) => arguments.arg(activations),
                 None => arguments.arg(&null),
             };
-            arguments.arg(&mut state);
+            match &mut state {
+                Some(state) => arguments.arg(state),
+                None => arguments.arg(&null),
+            };
             match &mut extra {
                 Some(extra) => arguments.arg(extra),
                 None => arguments.arg(&null),
             };
-            arguments.arg(&mut counters);
+            let report = kernel.report()?;
+            arguments.arg(&mut exchange).arg(&report);
             // SAFETY: the arguments are those of `recurrence_forward`, and the buffers have the sizes it states.
             unsafe { kernel.launch(&mut arguments)? };
         }
         let last = tensor(device, last, (clips, hidden));
-        let record = activations.map(|activations| Record {
+        let record = activations.zip(state).map(|(activations, state)| Record {
             activations: tensor(device, activations, (frames, layout.row())),
             hidden: tensor(device, state, (frames, hidden)),
             extra: extra.map(|extra| tensor(device, extra, (frames, hidden))),
@@ -127,7 +126,7 @@ impl Persistent {
         check_size("activations", frames * width, record.activations.elem_count())?;
         let device = cuda(dlast)?;
         let mut dx = alloc(device, frames * width)?;
-        let mut counters = device.alloc_zeros::<u32>(record.plan.counters())?;
+        let mut exchange = device.alloc_zeros::<u64>(record.plan.exchange(self.cell, hidden))?;
         {
             let (weights, dlast) = (weights.contiguous()?, dlast.contiguous()?);
             let (weights, dlast) = (weights.storage_and_layout(), dlast.storage_and_layout());
@@ -158,7 +157,8 @@ impl Persistent {
                 Some(extra) => arguments.arg(extra),
                 None => arguments.arg(&null),
             };
-            arguments.arg(&dlast).arg(&mut dx).arg(&mut counters);
+            let report = kernel.report()?;
+            arguments.arg(&dlast).arg(&mut dx).arg(&mut exchange).arg(&report);
             // SAFETY: the arguments are those of `recurrence_backward`, and the buffers have the sizes it states.
             unsafe { kernel.launch(&mut arguments)? };
         }

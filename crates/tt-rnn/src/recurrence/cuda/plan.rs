@@ -9,9 +9,6 @@ pub(super) const THREADS: usize = 256;
 /// Units of one product tile in the kernel.
 const TILE: usize = 4;
 
-/// Words between the counters of two groups: a cache line of their own.
-const COUNTER: usize = 32;
-
 /// Which kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
@@ -49,9 +46,9 @@ impl Plan {
         Launch::new(kernel, self.groups * self.peers, self.threads, self.shared_bytes).cooperative()
     }
 
-    /// Words that count arrivals, zero before every launch.
-    pub fn counters(&self) -> usize {
-        COUNTER * self.groups
+    /// Words of 8 bytes through which blocks exchange numbers, zero before every launch.
+    pub fn exchange(&self, cell: Cell, hidden: usize) -> usize {
+        self.groups * 2 * cell.gates() * self.rows * hidden
     }
 
     /// Lots that the fullest group takes one after another.
@@ -64,7 +61,7 @@ impl Plan {
 /// `None` if the weights do not fit into the shared memory of all of them.
 ///
 /// Few blocks in a group wait little for each other, many have little to multiply. The costs weighed here are
-/// estimates (cycles of a barrier and of each arrival, one shared-memory access of a warp a cycle, 64 bytes a cycle
+/// estimates (cycles of an exchange and of each block in it, one shared-memory access of a warp a cycle, 64 bytes a cycle
 /// from the second-level cache), not measurements.
 ///
 /// # Panics
