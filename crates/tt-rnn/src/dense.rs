@@ -11,22 +11,21 @@ pub mod ops;
 mod tests;
 
 use crate::error::{Result, check_size};
-use kernels::{DEPTH, Forward, InputGradient, Source, Target, WeightGradient};
+use crate::gradient::Pieces;
+use kernels::{DEPTH, FeatureGradient, Forward, InputGradient, Source, Target};
 pub use mask::InputMask;
 use rayon::prelude::*;
 use tt_core::apply::{Affine, Rows};
-use tt_core::simd::{Buffer, Isa};
+use tt_core::simd::{Buffer, Isa, Pool};
 
-/// Frames of one tile of the forward pass.
-const ROWS: usize = 128;
+/// Rows of one tile of the forward pass at most: a panel of weights is packed once for all of them.
+const ROWS: usize = 256;
 /// Rows below which the features are cut into slabs, so that there is work for several threads.
 const FEW_ROWS: usize = 1024;
 /// Slabs at most.
 const SLABS: usize = 8;
-/// Features of one tile of the weight gradient.
+/// Features of a piece of the weight gradient.
 const FEATURES: usize = 64;
-/// Rows of `dout` packed at once in the weight gradient.
-const PACKED_ROWS: usize = 1024;
 
 /// A dense projection of M features to N outputs, `(scale · rows + shift) W`; holds sizes, not weights (`W`
 /// `[M, N]` row-major).
@@ -86,16 +85,19 @@ impl Dense {
         let slabs = (FEW_ROWS / n.max(1)).clamp(1, SLABS);
         let slab = self.features.div_ceil(slabs).next_multiple_of(DEPTH);
         let slabs = self.features.div_ceil(slab);
+        // The rows of a tile, unlike its features, may depend on the threads: a row is summed alone.
+        let blocks = n.div_ceil(ROWS).max((2 * rayon::current_num_threads()).div_ceil(slabs));
+        let rows_each = n.div_ceil(blocks).next_multiple_of(8);
         let mut partial = Buffer::default();
         partial.resize((slabs - 1) * out.len());
         let mut targets = vec![Target(out.as_mut_ptr())];
         targets.extend(partial.chunks_exact_mut(out.len().max(1)).map(|part| Target(part.as_mut_ptr())));
-        each_item(n.div_ceil(ROWS) * slabs, |i, scratch| {
-            let (first, from) = (i / slabs * ROWS, i % slabs * slab);
+        each_item(n.div_ceil(rows_each) * slabs, |i, scratch| {
+            let (first, from) = (i / slabs * rows_each, i % slabs * slab);
             self.isa.run(Forward {
                 dense: self,
                 rows: Source { rows, dense: self, mask, gate: 0, clips: &clips },
-                span: first..n.min(first + ROWS),
+                span: first..n.min(first + rows_each),
                 slab: from..self.features.min(from + slab),
                 w,
                 tiles: &tiles,
@@ -109,51 +111,30 @@ impl Dense {
         Ok(())
     }
 
-    /// `dw = (scale · rows + shift)^T · dout`, `[M, N]`, overwritten.
+    /// `dw = (scale · rows + shift)^T · dout`, `[M, N]`, to be computed [`FEATURES`] rows of it at a time.
     ///
     /// # Errors
     /// A buffer of the wrong size.
-    pub fn weight_gradient(
+    pub(crate) fn weight_gradient<'a>(
         &self,
-        rows: Rows<'_>,
-        mask: Option<&InputMask<'_>>,
+        rows: Rows<'a>,
+        mask: Option<InputMask<'a>>,
         dout: &[f32],
-        dw: &mut [f32],
-    ) -> Result<()> {
-        let n = self.check(rows, mask, dw.len(), dout.len())?;
+        panels: &'a mut Panels,
+    ) -> Result<WeightGradient<'a>> {
+        let n = self.check(rows, mask.as_ref(), self.features * self.outputs, dout.len())?;
         let panel = 2 * self.isa.lanes();
-        let tiles = self.column_tiles(mask, panel);
-        let clips = clips(mask, n);
-        let mut packed = Buffer::default();
-        for first in (0..n).step_by(PACKED_ROWS) {
-            let span = first..n.min(first + PACKED_ROWS);
-            packed.resize(tiles.len() * span.len() * panel);
-            crate::recurrence::each(&mut packed, span.len() * panel, |i, out| {
-                let (_, column, columns) = tiles[i];
-                for (row, out) in span.clone().zip(out.chunks_exact_mut(panel)) {
-                    let from = row * self.outputs + column;
-                    out[..columns].copy_from_slice(&dout[from..from + columns]);
-                    out[columns..].fill(0.0);
-                }
-            });
-            let (packed, tiles, target) = (&packed[..], &tiles[..], Target(dw.as_mut_ptr()));
-            each_item(self.features.div_ceil(FEATURES), |i, scratch| {
-                let from = i * FEATURES;
-                let rows = Source { rows, dense: self, mask, gate: 0, clips: &clips };
-                let span = span.clone();
-                self.isa.run(WeightGradient {
-                    dense: self,
-                    rows,
-                    span,
-                    from,
-                    packed,
-                    tiles,
-                    dw: target,
-                    scratch,
-                });
-            });
-        }
-        Ok(())
+        let tiles = self.column_tiles(mask.as_ref(), panel);
+        panels.dout.resize(tiles.len() * n * panel);
+        crate::recurrence::each(&mut panels.dout, n * panel, |i, out| {
+            let (_, column, columns) = tiles[i];
+            for (dout, out) in dout.chunks_exact(self.outputs).zip(out.chunks_exact_mut(panel)) {
+                out[..columns].copy_from_slice(&dout[column..column + columns]);
+                out[columns..].fill(0.0);
+            }
+        });
+        let clips = clips(mask.as_ref(), n);
+        Ok(WeightGradient { dense: *self, rows, mask, clips, tiles, panels })
     }
 
     /// `dx = scale · dout · W^T`, `[n, M]`, overwritten; for rows that are themselves the output of something.
@@ -216,6 +197,51 @@ impl Dense {
                     .map(move |column| (gate, gate * width + column, size.min(width - column)))
             })
             .collect()
+    }
+}
+
+/// What weight gradients use again.
+#[derive(Debug, Default)]
+pub(crate) struct Panels {
+    /// `dout` in panels, `[tiles, n, panel]`.
+    dout: Buffer,
+    scratch: Pool<Buffer>,
+}
+
+/// The gradient of the weights as the product it is.
+pub(crate) struct WeightGradient<'a> {
+    dense: Dense,
+    rows: Rows<'a>,
+    mask: Option<InputMask<'a>>,
+    clips: Vec<usize>,
+    tiles: Vec<(usize, usize, usize)>,
+    panels: &'a Panels,
+}
+
+impl Pieces for WeightGradient<'_> {
+    fn values(&self) -> usize {
+        self.dense.features * self.dense.outputs
+    }
+
+    fn piece(&self) -> usize {
+        FEATURES * self.dense.outputs
+    }
+
+    fn compute(&self, index: usize, piece: &mut [f32]) {
+        let Self { dense, rows, mask, clips, tiles, panels } = self;
+        let rows = Source { rows: *rows, dense, mask: mask.as_ref(), gate: 0, clips };
+        let from = index * FEATURES;
+        panels.scratch.with(|scratch| {
+            dense.isa.run(FeatureGradient {
+                dense,
+                rows,
+                from,
+                panels: &panels.dout,
+                tiles,
+                dw: piece,
+                scratch,
+            });
+        });
     }
 }
 

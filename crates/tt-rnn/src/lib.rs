@@ -13,6 +13,7 @@ pub mod dense;
 mod error;
 pub mod folder;
 pub mod frames;
+mod gradient;
 pub mod layer;
 pub mod lite0;
 pub mod models;

@@ -75,7 +75,9 @@ impl Case {
         let mut dw = vec![f32::NAN; self.w.len()];
         let mut dx = vec![f32::NAN; self.frames.len()];
         dense.forward(rows, mask, &self.w, &mut out).unwrap();
-        dense.weight_gradient(rows, mask, &self.dout, &mut dw).unwrap();
+        let mut panels = Panels::default();
+        let pieces = dense.weight_gradient(rows, mask.copied(), &self.dout, &mut panels).unwrap();
+        crate::gradient::write(&pieces, &mut dw).unwrap();
         dense.input_gradient(&self.dout, mask, &self.w, &mut dx).unwrap();
         [out, dw, dx]
     }

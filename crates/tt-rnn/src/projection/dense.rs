@@ -1,11 +1,12 @@
 //! A full matrix `W [M, G·H]`, row-major.
 
-use super::{Fixed, Kernel, Matrix, Memory, Projection, ProjectionGradients, Weights};
+use super::{Fixed, Kernel, Matrix, Memory, OuterProduct, Pieces, Projection, ProjectionGradients, Weights};
 use crate::Result;
 use crate::call::LayerCall;
 use crate::config::ModelConfig;
 use crate::dense::{self, Dense, InputMask};
 use crate::error::check_size;
+use crate::gradient;
 use crate::parameters::glorot_uniform;
 use crate::rates::Kind;
 use crate::row::RowProduct;
@@ -109,16 +110,35 @@ impl Kernel for DenseProjection {
         &self,
         rows: Rows<'_>,
         weights: &[f32],
-        _: &mut Memory,
+        memory: &mut Memory,
         dout: &[f32],
         gradients: ProjectionGradients<'_>,
         call: &LayerCall,
     ) -> Result<()> {
-        let mask = self.mask(call);
         if let Some(drows) = gradients.rows {
-            self.dense.input_gradient(dout, mask.as_ref(), weights, drows)?;
+            self.rows_back(weights, dout, drows, call)?;
         }
-        self.dense.weight_gradient(rows, mask.as_ref(), dout, gradients.weights)
+        gradient::write(&*self.weights_back(rows, dout, memory, call)?, gradients.weights)
+    }
+
+    fn outer_product(&self) -> Option<&dyn OuterProduct> {
+        Some(self)
+    }
+}
+
+impl OuterProduct for DenseProjection {
+    fn rows_back(&self, weights: &[f32], dout: &[f32], drows: &mut [f32], call: &LayerCall) -> Result<()> {
+        self.dense.input_gradient(dout, self.mask(call).as_ref(), weights, drows)
+    }
+
+    fn weights_back<'a>(
+        &'a self,
+        rows: Rows<'a>,
+        dout: &[f32],
+        memory: &'a mut Memory,
+        call: &'a LayerCall,
+    ) -> Result<Box<dyn Pieces + 'a>> {
+        Ok(Box::new(self.dense.weight_gradient(rows, self.mask(call), dout, memory.of())?))
     }
 }
 
