@@ -15,7 +15,9 @@ use crate::gradient::Pieces;
 use kernels::{DEPTH, FeatureGradient, Forward, InputGradient, Source, Target};
 pub use mask::InputMask;
 use rayon::prelude::*;
-use tt_core::apply::{Affine, Rows};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tt_core::apply::matrix::{self, ByteProducts, Cut};
+use tt_core::apply::{Affine, Path, Rows};
 use tt_core::simd::{Buffer, Isa, Pool};
 
 /// Rows of one tile of the forward pass at most: a panel of weights is packed once for all of them.
@@ -35,6 +37,8 @@ pub struct Dense {
     outputs: usize,
     affine: Affine,
     isa: Isa,
+    /// Of frames in bytes, where a unit multiplies them.
+    digits: Option<ByteProducts>,
 }
 
 impl Dense {
@@ -49,7 +53,15 @@ impl Dense {
     /// The same on a chosen instruction set.
     pub fn with_isa(features: usize, outputs: usize, affine: Affine, isa: Isa) -> Self {
         assert!(features > 0 && outputs > 0, "a projection needs features and outputs");
-        Self { features, outputs, affine, isa }
+        Self { features, outputs, affine, isa, digits: None }
+    }
+
+    /// The same on the kernels of this path: frames in bytes without input dropout by digits, where it names a unit.
+    ///
+    /// # Errors
+    /// A unit that this machine lacks.
+    pub fn on(self, path: Path) -> Result<Self> {
+        Ok(Self { digits: ByteProducts::new(path, self.affine)?, ..self })
     }
 
     /// M
@@ -77,8 +89,15 @@ impl Dense {
         mask: Option<&InputMask<'_>>,
         w: &[f32],
         out: &mut [f32],
+        panels: &mut Panels,
     ) -> Result<()> {
         let n = self.check(rows, mask, w.len(), out.len())?;
+        if let Some(products) = self.by_digits(rows, mask.is_some())
+            && products.multiply_pays(n)
+            && self.forward_by_digits(products, rows, w, out, panels)
+        {
+            return Ok(());
+        }
         let tiles = self.column_tiles(mask, 2 * self.isa.lanes());
         let clips = clips(mask, n);
         // Whole blocks of depth to each slab; how many slabs depends on the sizes alone.
@@ -123,6 +142,13 @@ impl Dense {
         panels: &'a mut Panels,
     ) -> Result<WeightGradient<'a>> {
         let n = self.check(rows, mask.as_ref(), self.features * self.outputs, dout.len())?;
+        if let Some(products) = self.by_digits(rows, mask.is_some())
+            && products.outer_pays(n)
+            && products.cut(dout, self.outputs, &mut panels.cut)
+        {
+            let form = Form::Digits { products, rows };
+            return Ok(WeightGradient { dense: *self, form, panels });
+        }
         let panel = 2 * self.isa.lanes();
         let tiles = self.column_tiles(mask.as_ref(), panel);
         panels.dout.resize(tiles.len() * n * panel);
@@ -134,7 +160,50 @@ impl Dense {
             }
         });
         let clips = clips(mask.as_ref(), n);
-        Ok(WeightGradient { dense: *self, rows, mask, clips, tiles, panels })
+        Ok(WeightGradient { dense: *self, form: Form::F32 { rows, mask, clips, tiles }, panels })
+    }
+
+    /// The unit, where products can run by digits: a mask makes pixels numbers that are no bytes.
+    fn by_digits(&self, rows: Rows<'_>, masked: bool) -> Option<ByteProducts> {
+        self.digits.filter(|_| !masked && !matches!(rows, Rows::F32(_)))
+    }
+
+    /// What multiplies frames in the place of vectors of f32, if anything does: for records.
+    pub fn unit(&self) -> Option<String> {
+        self.digits.map(|products| products.name())
+    }
+
+    /// [`Dense::forward`] by digits; whether the weights can be cut into some.
+    fn forward_by_digits(
+        &self,
+        products: ByteProducts,
+        rows: Rows<'_>,
+        w: &[f32],
+        out: &mut [f32],
+        panels: &mut Panels,
+    ) -> bool {
+        let Self { features, outputs, .. } = *self;
+        let slab = features.div_ceil(SLABS);
+        let Panels { partial, digits, .. } = panels;
+        for (block, out) in out.chunks_mut(FEW_ROWS * outputs).enumerate() {
+            let rows = rows.rows(block * FEW_ROWS, out.len() / outputs, features);
+            partial.resize(features.div_ceil(slab) * out.len());
+            let cut = AtomicBool::new(true);
+            crate::recurrence::each(partial, out.len(), |at, sums| {
+                let span = at * slab..features.min((at + 1) * slab);
+                if !digits.with(|work| products.multiply((rows, features), span, w, sums, work)) {
+                    cut.store(false, Ordering::Relaxed);
+                }
+            });
+            if !cut.into_inner() {
+                return false;
+            }
+            out.fill(0.0);
+            for part in partial.chunks_exact(out.len()) {
+                out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
+            }
+        }
+        true
     }
 
     /// `dx = scale · dout · W^T`, `[n, M]`, overwritten; for rows that are themselves the output of something.
@@ -200,22 +269,30 @@ impl Dense {
     }
 }
 
-/// What weight gradients use again.
+/// What calls use again.
 #[derive(Debug, Default)]
-pub(crate) struct Panels {
+pub struct Panels {
     /// `dout` in panels, `[tiles, n, panel]`.
     dout: Buffer,
     scratch: Pool<Buffer>,
+    /// `dout` in digits.
+    cut: Cut,
+    digits: Pool<matrix::Panels>,
+    /// What slabs of features add to the result, `[slabs, n, N]`.
+    partial: Buffer,
 }
 
 /// The gradient of the weights as the product it is.
 pub(crate) struct WeightGradient<'a> {
     dense: Dense,
-    rows: Rows<'a>,
-    mask: Option<InputMask<'a>>,
-    clips: Vec<usize>,
-    tiles: Vec<(usize, usize, usize)>,
+    form: Form<'a>,
     panels: &'a Panels,
+}
+
+/// What the product is computed from, beside what the panels hold of `dout`.
+enum Form<'a> {
+    F32 { rows: Rows<'a>, mask: Option<InputMask<'a>>, clips: Vec<usize>, tiles: Vec<(usize, usize, usize)> },
+    Digits { products: ByteProducts, rows: Rows<'a> },
 }
 
 impl Pieces for WeightGradient<'_> {
@@ -228,20 +305,19 @@ impl Pieces for WeightGradient<'_> {
     }
 
     fn compute(&self, index: usize, piece: &mut [f32]) {
-        let Self { dense, rows, mask, clips, tiles, panels } = self;
-        let rows = Source { rows: *rows, dense, mask: mask.as_ref(), gate: 0, clips };
+        let Self { dense, form, panels } = self;
         let from = index * FEATURES;
-        panels.scratch.with(|scratch| {
-            dense.isa.run(FeatureGradient {
-                dense,
-                rows,
-                from,
-                panels: &panels.dout,
-                tiles,
-                dw: piece,
-                scratch,
-            });
-        });
+        match form {
+            Form::F32 { rows, mask, clips, tiles } => panels.scratch.with(|scratch| {
+                let rows = Source { rows: *rows, dense, mask: mask.as_ref(), gate: 0, clips };
+                let panels = &panels.dout;
+                dense.isa.run(FeatureGradient { dense, rows, from, panels, tiles, dw: piece, scratch });
+            }),
+            Form::Digits { products, rows } => panels.digits.with(|work| {
+                let features = from..dense.features.min(from + FEATURES);
+                products.outer((*rows, dense.features), features, &panels.cut, piece, work);
+            }),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::rates::Kind;
 use crate::{Error, Result};
 pub(crate) use alone::Alone;
 use candle_core::Tensor;
-pub use dense::DenseProjection;
+pub use dense::{DenseProjection, unit_for_frames};
 pub use matrix::Matrix;
 pub(crate) use matrix::{Factors, Sides};
 pub use network::NetworkProjection;
