@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tt_rnn::projection::kernels_for_frames;
+use tt_rnn::projection::{kernels_for_frames, unit_for_frames};
 
 /// Options of one cell's run.
 #[derive(Debug)]
@@ -101,9 +101,12 @@ fn compute(
     model_file::save(&folder.join("weights.safetensors"), &outcome.weights, &about)?;
     let (origin, mut computed) = (origin(plan, held), computed(plan, clips)?);
     if outcome.card.is_none() {
-        let kernels = kernels_for_frames(&model_config(spec, clips.classes().len())?);
+        let config = model_config(spec, clips.classes().len())?;
         // The same for all cells of a run, so that they share one origin.
-        computed.by.versions.extend(kernels.map(|name| ("tt-kernels".to_owned(), name)));
+        let versions =
+            [("tt-kernels", kernels_for_frames(&config)), ("dense-kernels", unit_for_frames(&config))];
+        let named = versions.into_iter().filter_map(|(what, name)| Some((what.to_owned(), name?)));
+        computed.by.versions.extend(named);
     }
     if planned.protocol == FINAL {
         let record = FinalRecord {

@@ -10,12 +10,10 @@
 pub(crate) mod card;
 
 use crate::error::{Result, check_size};
+use crate::gradient::Gradient;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use tt_core::simd::{Isa, Kernel, Simd};
-
-/// Values a work item; fixed, so that sums do not depend on the threads.
-const CHUNK: usize = 1 << 15;
+use tt_core::simd::{Buffer, Isa, Kernel, Simd};
 
 /// The constants of Adam.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,6 +98,9 @@ impl Adam {
     /// Step `t` (from 1) of one parameter, along `grad_scale·grad + 2·l2·param`: the gradient of a loss with
     /// the term `l2·sum(param²)`. `rates` are runs of values and their learning rates.
     ///
+    /// # Cost
+    /// One sweep of parameter and moments, during which a gradient in pieces is computed: it is read from a cache.
+    ///
     /// # Errors
     /// A gradient, a moment or runs of another size than the parameter.
     #[expect(clippy::too_many_arguments, reason = "one call a parameter and step, all of it varies")]
@@ -108,26 +109,48 @@ impl Adam {
         t: u64,
         rates: &[(usize, f64)],
         param: &mut [f32],
-        grad: &[f32],
+        grad: Gradient<'_>,
         state: &mut AdamState,
         l2: f32,
         grad_scale: f32,
     ) -> Result<()> {
-        check_size("gradient", param.len(), grad.len())?;
+        check_size("gradient", param.len(), grad.values())?;
         check_size("first moment", param.len(), state.m.len())?;
         check_size("second moment", param.len(), state.v.len())?;
         check_size("rates", param.len(), rates.iter().map(|(count, _)| count).sum())?;
-        let (mut param, mut grad) = (param, grad);
-        let (mut m, mut v) = (&mut state.m[..], &mut state.v[..]);
-        for (count, lr) in rates {
-            let parts = (param.split_at_mut(*count), grad.split_at(*count));
-            let moments = (m.split_at_mut(*count), v.split_at_mut(*count));
-            self.run_of(
-                self.rule(t, *lr, l2, grad_scale),
-                (parts.0.0, parts.1.0),
-                (moments.0.0, moments.1.0),
-            );
-            (param, grad, m, v) = (parts.0.1, parts.1.1, moments.0.1, moments.1.1);
+        let rules: Vec<_> =
+            rates.iter().map(|(count, lr)| (*count, self.rule(t, *lr, l2, grad_scale))).collect();
+        let (isa, piece) = (self.isa, grad.piece());
+        let step =
+            |place: &mut Buffer,
+             (index, ((param, m), v)): (usize, ((&mut [f32], &mut [f32]), &mut [f32]))| {
+                let grad = grad.read(index, param.len(), place);
+                let first = index * piece;
+                let mut start = 0;
+                for (count, rule) in &rules {
+                    let part = start.max(first)..(start + count).min(first + param.len());
+                    start += count;
+                    if !part.is_empty() {
+                        let part = part.start - first..part.end - first;
+                        let (m, v) = (&mut m[part.clone()], &mut v[part.clone()]);
+                        isa.run(Chunk {
+                            rule: *rule,
+                            param: &mut param[part.clone()],
+                            grad: &grad[part],
+                            m,
+                            v,
+                        });
+                    }
+                }
+            };
+        let (m, v) = (&mut state.m, &mut state.v);
+        if rayon::current_num_threads() == 1 || param.len() <= piece {
+            let all = param.chunks_mut(piece).zip(m.chunks_mut(piece)).zip(v.chunks_mut(piece));
+            let mut place = Buffer::default();
+            all.enumerate().for_each(|part| step(&mut place, part));
+        } else {
+            let all = param.par_chunks_mut(piece).zip(m.par_chunks_mut(piece)).zip(v.par_chunks_mut(piece));
+            all.enumerate().for_each_init(Buffer::default, step);
         }
         Ok(())
     }
@@ -145,22 +168,6 @@ impl Adam {
             scale: grad_scale,
         }
     }
-
-    /// Values that share a rate.
-    fn run_of(&self, rule: Rule, (param, grad): (&mut [f32], &[f32]), (m, v): (&mut [f32], &mut [f32])) {
-        let isa = self.isa;
-        let step = |(((param, grad), m), v)| isa.run(Chunk { rule, param, grad, m, v });
-        if rayon::current_num_threads() == 1 || param.len() <= CHUNK {
-            step((((param, grad), m), v));
-        } else {
-            param
-                .par_chunks_mut(CHUNK)
-                .zip(grad.par_chunks(CHUNK))
-                .zip(m.par_chunks_mut(CHUNK))
-                .zip(v.par_chunks_mut(CHUNK))
-                .for_each(step);
-        }
-    }
 }
 
 /// The Euclidean norm of all arrays together, summed in f64 in a fixed order.
@@ -172,7 +179,8 @@ pub fn global_norm(gradients: &[&[f32]]) -> f64 {
         }
         sums.iter().sum::<f64>()
     };
-    let parts: Vec<f64> = gradients.par_iter().flat_map(|g| g.par_chunks(CHUNK)).map(square).collect();
+    let parts: Vec<f64> =
+        gradients.par_iter().flat_map(|g| g.par_chunks(Gradient::PIECE)).map(square).collect();
     parts.iter().sum::<f64>().sqrt()
 }
 
@@ -247,7 +255,15 @@ mod tests {
             for t in 1..=20u32 {
                 let grad = values(n, &format!("g{t}"));
                 Adam::with_isa(config, isa)
-                    .update(u64::from(t), &[(40, 0.01), (61, 0.002)], &mut p, &grad, &mut state, 0.05, 0.5)
+                    .update(
+                        u64::from(t),
+                        &[(40, 0.01), (61, 0.002)],
+                        &mut p,
+                        Gradient::Values(&grad),
+                        &mut state,
+                        0.05,
+                        0.5,
+                    )
                     .unwrap();
                 let unbiased = (1.0 - 0.999f64.powf(f64::from(t))).sqrt() / (1.0 - 0.9f64.powf(f64::from(t)));
                 for i in 0..n {
@@ -267,7 +283,7 @@ mod tests {
 
     #[test]
     fn bits_do_not_depend_on_threads_and_resume_is_exact() {
-        let n = 3 * CHUNK + 5;
+        let n = 3 * Gradient::PIECE + 5;
         let grads: Vec<Vec<f32>> = (0..4).map(|t| values(n, &format!("g{t}"))).collect();
         let adam = Adam::new(AdamConfig::default());
         let run = |threads| {
@@ -275,7 +291,8 @@ mod tests {
             pool.install(|| {
                 let (mut p, mut state) = (values(n, "p"), AdamState::new(n));
                 for (t, grad) in (1..).zip(&grads) {
-                    adam.update(t, &[(n, 1e-3)], &mut p, grad, &mut state, 0.0, 1.0).unwrap();
+                    adam.update(t, &[(n, 1e-3)], &mut p, Gradient::Values(grad), &mut state, 0.0, 1.0)
+                        .unwrap();
                     // As after a restart: only the moments' values survive.
                     state = AdamState { m: state.m.clone(), v: state.v.clone() };
                 }
@@ -296,6 +313,7 @@ mod tests {
         assert_eq!(adam.clip_scale(8.0), 0.25);
         assert_eq!(adam.clip_scale(1.0), 1.0);
         let refused = |grad: &[f32], runs| {
+            let grad = Gradient::Values(grad);
             adam.update(1, &[(runs, 0.1)], &mut [1.0], grad, &mut AdamState::new(1), 0.0, 1.0).is_err()
         };
         assert!(refused(&[1.0, 2.0], 1) && refused(&[1.0], 2) && !refused(&[1.0], 1));

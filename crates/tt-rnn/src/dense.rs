@@ -11,22 +11,23 @@ pub mod ops;
 mod tests;
 
 use crate::error::{Result, check_size};
-use kernels::{DEPTH, Forward, InputGradient, Source, Target, WeightGradient};
+use crate::gradient::Pieces;
+use kernels::{DEPTH, FeatureGradient, Forward, InputGradient, Source, Target};
 pub use mask::InputMask;
 use rayon::prelude::*;
-use tt_core::apply::{Affine, Rows};
-use tt_core::simd::{Buffer, Isa};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tt_core::apply::matrix::{self, ByteProducts, Cut};
+use tt_core::apply::{Affine, Path, Rows};
+use tt_core::simd::{Buffer, Isa, Pool};
 
-/// Frames of one tile of the forward pass.
-const ROWS: usize = 128;
+/// Rows of one tile of the forward pass at most: a panel of weights is packed once for all of them.
+const ROWS: usize = 256;
 /// Rows below which the features are cut into slabs, so that there is work for several threads.
 const FEW_ROWS: usize = 1024;
 /// Slabs at most.
 const SLABS: usize = 8;
-/// Features of one tile of the weight gradient.
+/// Features of a piece of the weight gradient.
 const FEATURES: usize = 64;
-/// Rows of `dout` packed at once in the weight gradient.
-const PACKED_ROWS: usize = 1024;
 
 /// A dense projection of M features to N outputs, `(scale · rows + shift) W`; holds sizes, not weights (`W`
 /// `[M, N]` row-major).
@@ -36,6 +37,8 @@ pub struct Dense {
     outputs: usize,
     affine: Affine,
     isa: Isa,
+    /// Of frames in bytes, where a unit multiplies them.
+    digits: Option<ByteProducts>,
 }
 
 impl Dense {
@@ -50,7 +53,15 @@ impl Dense {
     /// The same on a chosen instruction set.
     pub fn with_isa(features: usize, outputs: usize, affine: Affine, isa: Isa) -> Self {
         assert!(features > 0 && outputs > 0, "a projection needs features and outputs");
-        Self { features, outputs, affine, isa }
+        Self { features, outputs, affine, isa, digits: None }
+    }
+
+    /// The same on the kernels of this path: frames in bytes without input dropout by digits, where it names a unit.
+    ///
+    /// # Errors
+    /// A unit that this machine lacks.
+    pub fn on(self, path: Path) -> Result<Self> {
+        Ok(Self { digits: ByteProducts::new(path, self.affine)?, ..self })
     }
 
     /// M
@@ -78,24 +89,34 @@ impl Dense {
         mask: Option<&InputMask<'_>>,
         w: &[f32],
         out: &mut [f32],
+        panels: &mut Panels,
     ) -> Result<()> {
         let n = self.check(rows, mask, w.len(), out.len())?;
+        if let Some(products) = self.by_digits(rows, mask.is_some())
+            && products.multiply_pays(n)
+            && self.forward_by_digits(products, rows, w, out, panels)
+        {
+            return Ok(());
+        }
         let tiles = self.column_tiles(mask, 2 * self.isa.lanes());
         let clips = clips(mask, n);
         // Whole blocks of depth to each slab; how many slabs depends on the sizes alone.
         let slabs = (FEW_ROWS / n.max(1)).clamp(1, SLABS);
         let slab = self.features.div_ceil(slabs).next_multiple_of(DEPTH);
         let slabs = self.features.div_ceil(slab);
+        // The rows of a tile, unlike its features, may depend on the threads: a row is summed alone.
+        let blocks = n.div_ceil(ROWS).max((2 * rayon::current_num_threads()).div_ceil(slabs));
+        let rows_each = n.div_ceil(blocks).next_multiple_of(8);
         let mut partial = Buffer::default();
         partial.resize((slabs - 1) * out.len());
         let mut targets = vec![Target(out.as_mut_ptr())];
         targets.extend(partial.chunks_exact_mut(out.len().max(1)).map(|part| Target(part.as_mut_ptr())));
-        each_item(n.div_ceil(ROWS) * slabs, |i, scratch| {
-            let (first, from) = (i / slabs * ROWS, i % slabs * slab);
+        each_item(n.div_ceil(rows_each) * slabs, |i, scratch| {
+            let (first, from) = (i / slabs * rows_each, i % slabs * slab);
             self.isa.run(Forward {
                 dense: self,
                 rows: Source { rows, dense: self, mask, gate: 0, clips: &clips },
-                span: first..n.min(first + ROWS),
+                span: first..n.min(first + rows_each),
                 slab: from..self.features.min(from + slab),
                 w,
                 tiles: &tiles,
@@ -109,51 +130,80 @@ impl Dense {
         Ok(())
     }
 
-    /// `dw = (scale · rows + shift)^T · dout`, `[M, N]`, overwritten.
+    /// `dw = (scale · rows + shift)^T · dout`, `[M, N]`, to be computed [`FEATURES`] rows of it at a time.
     ///
     /// # Errors
     /// A buffer of the wrong size.
-    pub fn weight_gradient(
+    pub(crate) fn weight_gradient<'a>(
         &self,
-        rows: Rows<'_>,
-        mask: Option<&InputMask<'_>>,
+        rows: Rows<'a>,
+        mask: Option<InputMask<'a>>,
         dout: &[f32],
-        dw: &mut [f32],
-    ) -> Result<()> {
-        let n = self.check(rows, mask, dw.len(), dout.len())?;
+        panels: &'a mut Panels,
+    ) -> Result<WeightGradient<'a>> {
+        let n = self.check(rows, mask.as_ref(), self.features * self.outputs, dout.len())?;
+        if let Some(products) = self.by_digits(rows, mask.is_some())
+            && products.outer_pays(n)
+            && products.cut(dout, self.outputs, &mut panels.cut)
+        {
+            let form = Form::Digits { products, rows };
+            return Ok(WeightGradient { dense: *self, form, panels });
+        }
         let panel = 2 * self.isa.lanes();
-        let tiles = self.column_tiles(mask, panel);
-        let clips = clips(mask, n);
-        let mut packed = Buffer::default();
-        for first in (0..n).step_by(PACKED_ROWS) {
-            let span = first..n.min(first + PACKED_ROWS);
-            packed.resize(tiles.len() * span.len() * panel);
-            crate::recurrence::each(&mut packed, span.len() * panel, |i, out| {
-                let (_, column, columns) = tiles[i];
-                for (row, out) in span.clone().zip(out.chunks_exact_mut(panel)) {
-                    let from = row * self.outputs + column;
-                    out[..columns].copy_from_slice(&dout[from..from + columns]);
-                    out[columns..].fill(0.0);
+        let tiles = self.column_tiles(mask.as_ref(), panel);
+        panels.dout.resize(tiles.len() * n * panel);
+        crate::recurrence::each(&mut panels.dout, n * panel, |i, out| {
+            let (_, column, columns) = tiles[i];
+            for (dout, out) in dout.chunks_exact(self.outputs).zip(out.chunks_exact_mut(panel)) {
+                out[..columns].copy_from_slice(&dout[column..column + columns]);
+                out[columns..].fill(0.0);
+            }
+        });
+        let clips = clips(mask.as_ref(), n);
+        Ok(WeightGradient { dense: *self, form: Form::F32 { rows, mask, clips, tiles }, panels })
+    }
+
+    /// The unit, where products can run by digits: a mask makes pixels numbers that are no bytes.
+    fn by_digits(&self, rows: Rows<'_>, masked: bool) -> Option<ByteProducts> {
+        self.digits.filter(|_| !masked && !matches!(rows, Rows::F32(_)))
+    }
+
+    /// What multiplies frames in the place of vectors of f32, if anything does: for records.
+    pub fn unit(&self) -> Option<String> {
+        self.digits.map(|products| products.name())
+    }
+
+    /// [`Dense::forward`] by digits; whether the weights can be cut into some.
+    fn forward_by_digits(
+        &self,
+        products: ByteProducts,
+        rows: Rows<'_>,
+        w: &[f32],
+        out: &mut [f32],
+        panels: &mut Panels,
+    ) -> bool {
+        let Self { features, outputs, .. } = *self;
+        let slab = features.div_ceil(SLABS);
+        let Panels { partial, digits, .. } = panels;
+        for (block, out) in out.chunks_mut(FEW_ROWS * outputs).enumerate() {
+            let rows = rows.rows(block * FEW_ROWS, out.len() / outputs, features);
+            partial.resize(features.div_ceil(slab) * out.len());
+            let cut = AtomicBool::new(true);
+            crate::recurrence::each(partial, out.len(), |at, sums| {
+                let span = at * slab..features.min((at + 1) * slab);
+                if !digits.with(|work| products.multiply((rows, features), span, w, sums, work)) {
+                    cut.store(false, Ordering::Relaxed);
                 }
             });
-            let (packed, tiles, target) = (&packed[..], &tiles[..], Target(dw.as_mut_ptr()));
-            each_item(self.features.div_ceil(FEATURES), |i, scratch| {
-                let from = i * FEATURES;
-                let rows = Source { rows, dense: self, mask, gate: 0, clips: &clips };
-                let span = span.clone();
-                self.isa.run(WeightGradient {
-                    dense: self,
-                    rows,
-                    span,
-                    from,
-                    packed,
-                    tiles,
-                    dw: target,
-                    scratch,
-                });
-            });
+            if !cut.into_inner() {
+                return false;
+            }
+            out.fill(0.0);
+            for part in partial.chunks_exact(out.len()) {
+                out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
+            }
         }
-        Ok(())
+        true
     }
 
     /// `dx = scale · dout · W^T`, `[n, M]`, overwritten; for rows that are themselves the output of something.
@@ -216,6 +266,58 @@ impl Dense {
                     .map(move |column| (gate, gate * width + column, size.min(width - column)))
             })
             .collect()
+    }
+}
+
+/// What calls use again.
+#[derive(Debug, Default)]
+pub struct Panels {
+    /// `dout` in panels, `[tiles, n, panel]`.
+    dout: Buffer,
+    scratch: Pool<Buffer>,
+    /// `dout` in digits.
+    cut: Cut,
+    digits: Pool<matrix::Panels>,
+    /// What slabs of features add to the result, `[slabs, n, N]`.
+    partial: Buffer,
+}
+
+/// The gradient of the weights as the product it is.
+pub(crate) struct WeightGradient<'a> {
+    dense: Dense,
+    form: Form<'a>,
+    panels: &'a Panels,
+}
+
+/// What the product is computed from, beside what the panels hold of `dout`.
+enum Form<'a> {
+    F32 { rows: Rows<'a>, mask: Option<InputMask<'a>>, clips: Vec<usize>, tiles: Vec<(usize, usize, usize)> },
+    Digits { products: ByteProducts, rows: Rows<'a> },
+}
+
+impl Pieces for WeightGradient<'_> {
+    fn values(&self) -> usize {
+        self.dense.features * self.dense.outputs
+    }
+
+    fn piece(&self) -> usize {
+        FEATURES * self.dense.outputs
+    }
+
+    fn compute(&self, index: usize, piece: &mut [f32]) {
+        let Self { dense, form, panels } = self;
+        let from = index * FEATURES;
+        match form {
+            Form::F32 { rows, mask, clips, tiles } => panels.scratch.with(|scratch| {
+                let rows = Source { rows: *rows, dense, mask: mask.as_ref(), gate: 0, clips };
+                let panels = &panels.dout;
+                dense.isa.run(FeatureGradient { dense, rows, from, panels, tiles, dw: piece, scratch });
+            }),
+            Form::Digits { products, rows } => panels.digits.with(|work| {
+                let features = from..dense.features.min(from + FEATURES);
+                products.outer((*rows, dense.features), features, &panels.cut, piece, work);
+            }),
+        }
     }
 }
 

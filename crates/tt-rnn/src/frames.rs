@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::error::check_size;
 use crate::packed;
+use crate::storage::{on_cpu, rows_of};
 use candle_core::{Device, Tensor, Var};
 use std::fmt;
 use std::sync::Arc;
@@ -119,6 +120,17 @@ impl FrameRows {
         match self {
             Self::Tensor(rows) => Ok(rows.clone()),
             Self::Stored(rows) => rows.tensor(),
+        }
+    }
+
+    /// Lets `read` have them as kernels do, on the CPU.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(Rows<'_>) -> Result<T>) -> Result<T> {
+        match self {
+            Self::Tensor(rows) => {
+                let (storage, layout) = rows.storage_and_layout();
+                read(rows_of(on_cpu(&storage)?, layout)?)
+            }
+            Self::Stored(rows) => read(rows.rows()?),
         }
     }
 

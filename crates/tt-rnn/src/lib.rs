@@ -14,6 +14,7 @@ pub mod encoder;
 mod error;
 pub mod folder;
 pub mod frames;
+mod gradient;
 pub mod layer;
 pub mod lite0;
 pub mod models;

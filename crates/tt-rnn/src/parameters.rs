@@ -4,6 +4,7 @@
 use crate::adam::card;
 use crate::adam::{Adam, AdamConfig, AdamState, global_norm};
 use crate::error::check_size;
+use crate::gradient::Gradient;
 use crate::rates::{Kind, Rates};
 use crate::sink::GradientSink;
 use crate::{Error, Result};
@@ -127,7 +128,7 @@ struct Update<'a> {
     rates: Vec<(usize, f64)>,
     l2: f32,
     scale: f32,
-    gradient: &'a [f32],
+    gradient: Gradient<'a>,
     state: Mutex<&'a mut AdamState>,
 }
 
@@ -154,13 +155,13 @@ fn gradient<'a>(parameter: &Parameter, grads: &'a GradStore) -> Result<&'a Tenso
 fn with_gradient<T>(
     parameter: &Parameter,
     grads: &GradStore,
-    use_gradient: impl FnOnce(&[f32]) -> Result<T>,
+    use_gradient: impl FnOnce(Gradient<'_>) -> Result<T>,
 ) -> Result<T> {
     if let Some(sink) = &parameter.sink {
-        return sink.take(use_gradient).ok_or_else(|| Error::NoGradient(parameter.name.clone()))?;
+        return sink.take_pieces(use_gradient)?.ok_or_else(|| Error::NoGradient(parameter.name.clone()))?;
     }
     let values = gradient(parameter, grads)?.flatten_all()?.to_vec1::<f32>()?;
-    use_gradient(&values)
+    use_gradient(Gradient::Values(&values))
 }
 
 impl Optimizer {
@@ -275,13 +276,19 @@ impl Optimizer {
         Ok(())
     }
 
+    /// The norm of all gradients together. Updates are scaled by it, so no gradient is computed as it is used then: those
+    /// in sinks become values here.
     fn norm(&self, grads: &GradStore) -> Result<f64> {
         let mut squares = 0.0;
         for parameter in &self.parameters {
-            squares += with_gradient(parameter, grads, |gradient| Ok(global_norm(&[gradient]).powi(2)))?;
-            if let Some(sink) = &parameter.sink {
+            let square = |gradient: &[f32]| global_norm(&[gradient]).powi(2);
+            squares += if let Some(sink) = &parameter.sink {
+                let square = sink.take(square)?.ok_or_else(|| Error::NoGradient(parameter.name.clone()))?;
                 sink.put_back();
-            }
+                square
+            } else {
+                square(&gradient(parameter, grads)?.flatten_all()?.to_vec1::<f32>()?)
+            };
         }
         Ok(squares.sqrt())
     }

@@ -185,7 +185,9 @@ fn a_pooled_gru_is_a_gru_on_averages() {
                 match &parameter.sink {
                     Some(sink) => {
                         values.extend(
-                            sink.take(|g| g.iter().map(|v| f64::from(*v)).collect::<Vec<_>>()).unwrap(),
+                            sink.take(|g| g.iter().map(|v| f64::from(*v)).collect::<Vec<_>>())
+                                .unwrap()
+                                .unwrap(),
                         );
                     }
                     None => values.extend(flat(grads.get(&parameter.var).unwrap())),

@@ -8,6 +8,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::simd::Isa;
 use tt_rnn::adam::{Adam, AdamConfig, AdamState};
+use tt_rnn::layer::Gradient;
 use tt_rnn::models::{CnnSize, FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
@@ -80,7 +81,8 @@ fn adam_follows_the_trace_of_pytorch() {
         let (grads, trace) = (golden.get("grads"), golden.get("trace"));
         let mut state = AdamState::new(n);
         for (t, (grad, expected)) in (1..).zip(grads.chunks_exact(n).zip(trace.chunks_exact(n))) {
-            adam.update(t, &[(p.len(), 0.01)], &mut p, grad, &mut state, 0.02, 1.0).unwrap();
+            adam.update(t, &[(p.len(), 0.01)], &mut p, Gradient::Values(grad), &mut state, 0.02, 1.0)
+                .unwrap();
             close(&format!("parameter after step {t}"), &p, expected, 4.0 * f32::EPSILON);
         }
         close("first moment", &state.m, &golden.get("m"), 8.0 * f32::EPSILON);

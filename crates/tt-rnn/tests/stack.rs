@@ -164,7 +164,7 @@ fn check(name: &str, stack: Stack, recurrent: RecurrentForm) {
     }
     for parameter in &parameters {
         let found = match &parameter.sink {
-            Some(sink) => sink.take(<[f32]>::to_vec).unwrap(),
+            Some(sink) => sink.take(<[f32]>::to_vec).unwrap().unwrap(),
             None => values(grads.get(&parameter.var).unwrap()),
         };
         let scale = found.iter().fold(0.0_f32, |max, v| max.max(v.abs()));
@@ -235,7 +235,7 @@ fn u_in_any_format_is_its_matrix() {
         };
         let ((logits, grads), (expected, _)) = (run(model.as_ref()), run(dense.as_ref()));
         assert_eq!(logits, expected, "{format}");
-        let of_matrix = whole.sink.as_ref().unwrap().take(|d| d[..64 * 192].to_vec()).unwrap();
+        let of_matrix = whole.sink.as_ref().unwrap().take(|d| d[..64 * 192].to_vec()).unwrap().unwrap();
         let of_matrix = Tensor::from_vec(of_matrix, 64 * 192, &Device::Cpu).unwrap();
         let through = (matrix * of_matrix).unwrap().sum_all().unwrap().backward().unwrap();
         let expected = values(through.get(&factors.var).unwrap());
@@ -313,7 +313,7 @@ fn bits_do_not_depend_on_threads() {
                 let logits = model.logits(&clips(&lengths), Mode::Train(masks)).unwrap();
                 let grads = logits.sqr().unwrap().sum_all().unwrap().backward().unwrap();
                 let gradients = model.parameters().into_iter().map(|p| match &p.sink {
-                    Some(sink) => sink.take(<[f32]>::to_vec).unwrap(),
+                    Some(sink) => sink.take(<[f32]>::to_vec).unwrap().unwrap(),
                     None => values(grads.get(&p.var).unwrap()),
                 });
                 (values(&logits), gradients.collect::<Vec<_>>())

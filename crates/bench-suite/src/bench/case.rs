@@ -162,7 +162,7 @@ impl Case {
         let grads = loss.backward()?;
         for (sink, weights) in [(&self.sinks.input, &self.input), (&self.sinks.recurrent, &self.recurrent)] {
             match sink {
-                Some(sink) => sink.take(|_| ()).context("no gradient")?,
+                Some(sink) => sink.take(|_| ())?.context("no gradient")?,
                 None => drop(grads.get(weights).context("no gradient")?),
             }
         }
@@ -175,7 +175,7 @@ impl Case {
         let grads = (&h * &self.loss_weights)?.sum_all()?.backward()?;
         let flat = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.flatten_all()?.to_vec1()?) };
         let gradient = |sink: &Option<GradientSink>, weights: &Var| match sink {
-            Some(sink) => sink.take(<[f32]>::to_vec).context("no gradient"),
+            Some(sink) => sink.take(<[f32]>::to_vec)?.context("no gradient"),
             None => flat(grads.get(weights).context("no gradient")?),
         };
         let input = gradient(&self.sinks.input, &self.input)?;

@@ -6,6 +6,8 @@ pub mod fused;
 #[cfg(feature = "candle")]
 #[doc(hidden)]
 pub mod halves;
+#[doc(hidden)]
+pub mod matrix;
 #[cfg(feature = "candle")]
 pub mod ops;
 pub mod reference;

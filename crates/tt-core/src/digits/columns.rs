@@ -6,6 +6,8 @@ use super::{COLUMNS, LONGEST, Line, Sums};
 const LARGEST: f64 = 8_355_711.0;
 /// Added to a number below 2^51, this leaves the nearest whole number in the lowest bits.
 const ROUND: f64 = 1.5 * (1_u64 << 52) as f64;
+/// The same of a number below 2^22, in f32.
+const ROUND_F32: f32 = 1.5 * (1_u32 << 23) as f32;
 /// Units within these bounds, and what is computed with them, are normal numbers in f32.
 const UNITS: std::ops::RangeInclusive<f32> = 1e-30..=1e30;
 
@@ -17,6 +19,9 @@ pub(crate) struct Digits {
     /// By tile and column: the unit of the last digit, and what is added to a sum.
     pub(super) units: Vec<[f32; COLUMNS]>,
     pub(super) constants: Vec<[f32; COLUMNS]>,
+    /// By tile and column: the sum of its whole numbers.
+    totals: Vec<[f64; COLUMNS]>,
+    largest: Vec<u32>,
     depth: usize,
     columns: usize,
 }
@@ -52,6 +57,7 @@ impl Digits {
         self.start.resize(tiles, [Sums::ZERO; 3]);
         self.units.resize(tiles, [0.0; COLUMNS]);
         self.constants.resize(tiles, [0.0; COLUMNS]);
+        self.totals.resize(tiles, [0.0; COLUMNS]);
     }
 
     /// Takes weights `[depth, stride]`, whose first `columns` count, and what is added to each column's sums. Bytes will
@@ -92,8 +98,10 @@ impl Digits {
                 self.units[tile][column] = if zero { 0.0 } else { unit };
                 *factor = if zero { 0.0 } else { f64::from(unit).recip() };
             }
-            self.fill(tile, &factors, centre, |row, to| {
-                to[..columns].copy_from_slice(&weights[row * stride + tile * COLUMNS..][..columns]);
+            self.fill(tile, centre, |row| {
+                let mut values = [0.0; COLUMNS];
+                values[..columns].copy_from_slice(&weights[row * stride + tile * COLUMNS..][..columns]);
+                std::array::from_fn(|at| (values[at] * factors[at] + ROUND).to_bits() as u32)
             });
         }
         true
@@ -107,16 +115,19 @@ impl Digits {
     #[inline(always)]
     pub(crate) fn take_rows(&mut self, rows: &[f32], stride: usize, columns: usize, centre: u8) {
         self.resize(rows.len() / stride, columns);
+        // As in `take_weights`, of whole rows as they lie in memory.
+        self.largest.clear();
+        self.largest.resize(self.tiles() * COLUMNS, 0);
+        for row in rows.chunks_exact(stride) {
+            for (largest, value) in self.largest.iter_mut().zip(&row[..columns]) {
+                *largest = (*largest).max(value.abs().to_bits());
+            }
+        }
         for tile in 0..self.tiles() {
             let (first, columns) = (tile * COLUMNS, COLUMNS.min(columns - tile * COLUMNS));
-            let mut largest = [0_u32; COLUMNS]; // as in `take_weights`
-            for row in rows.chunks_exact(stride) {
-                for (largest, value) in largest.iter_mut().zip(&row[first..][..columns]) {
-                    *largest = (*largest).max(value.abs().to_bits());
-                }
-            }
-            let mut factors = [0.0; COLUMNS];
-            for (column, largest) in largest.into_iter().enumerate() {
+            let mut factors = [0.0_f32; COLUMNS];
+            for (column, factor) in factors.iter_mut().enumerate() {
+                let largest = self.largest[first + column];
                 let exponent = (largest >> 23).cast_signed();
                 // The power of two below the largest becomes 2^21; below 2^-100 digits are lost.
                 let unit = (exponent.max(27) - 21).cast_unsigned();
@@ -125,26 +136,40 @@ impl Digits {
                     _ => f32::from_bits(unit << 23),
                 };
                 self.constants[tile][column] = 0.0;
-                factors[column] =
-                    if exponent == 255 { 0.0 } else { f64::from(self.units[tile][column]).recip() };
+                *factor = if exponent == 255 { 0.0 } else { self.units[tile][column].recip() };
             }
-            self.fill(tile, &factors, centre, |row, to| {
-                for (to, value) in to[..columns].iter_mut().zip(&rows[row * stride + first..]) {
-                    *to = f64::from(*value);
+            // Powers of two: the products are exact, below 2^22.
+            self.fill(tile, centre, |row| {
+                let row = &rows[row * stride + first..];
+                let mut values = [0.0; COLUMNS];
+                match row.first_chunk() {
+                    Some(whole) if columns == COLUMNS => values = *whole,
+                    _ => values[..columns].copy_from_slice(&row[..columns]),
                 }
+                std::array::from_fn(|at| {
+                    (values[at] * factors[at] + ROUND_F32).to_bits().wrapping_sub(ROUND_F32.to_bits())
+                })
             });
         }
     }
 
-    /// Digits of a tile from its rows times `factors`.
+    /// Turns products with bytes `x` into those with `scale · x + shift`. Whether all columns are finite, and far below the
+    /// largest numbers.
+    pub(crate) fn scale(&mut self, scale: f32, shift: f32) -> bool {
+        let tiles = self.units.iter_mut().zip(&mut self.constants).zip(&self.totals);
+        for ((units, constants), totals) in tiles {
+            for ((unit, constant), total) in units.iter_mut().zip(constants).zip(totals) {
+                *constant = (f64::from(shift) * f64::from(*unit) * total) as f32;
+                *unit *= scale;
+            }
+        }
+        self.units.iter().flatten().all(|unit| unit.abs() <= *UNITS.end())
+            && self.constants.iter().flatten().all(|constant| constant.is_finite())
+    }
+
+    /// Digits of a tile from its rows, which `take` makes whole numbers.
     #[inline(always)]
-    fn fill(
-        &mut self,
-        tile: usize,
-        factors: &[f64; COLUMNS],
-        centre: u8,
-        take: impl Fn(usize, &mut [f64; COLUMNS]),
-    ) {
+    fn fill(&mut self, tile: usize, centre: u8, take: impl Fn(usize) -> [u32; COLUMNS]) {
         let (depth, steps) = (self.depth, self.steps());
         let lines = &mut self.lines[tile * steps * 48..][..steps * 48];
         let mut totals = [[0_i32; COLUMNS]; 3];
@@ -153,24 +178,28 @@ impl Digits {
             let mut biased = [[0x80_8080_u32; COLUMNS]; 4];
             for (at, biased) in biased.iter_mut().enumerate() {
                 if 4 * quad + at < depth {
-                    let mut row = [0.0; COLUMNS];
-                    take(4 * quad + at, &mut row);
-                    for ((biased, value), factor) in biased.iter_mut().zip(row).zip(factors) {
-                        *biased = biased.wrapping_add((value * factor + ROUND).to_bits() as u32);
+                    for (biased, number) in biased.iter_mut().zip(take(4 * quad + at)) {
+                        *biased = biased.wrapping_add(number);
                     }
                 }
             }
             for digit in 0..3 {
-                let line = &mut lines[quad / 16 * 48 + digit * 16 + quad % 16].0;
-                for column in 0..COLUMNS {
+                let mut words = [0; COLUMNS];
+                for (column, word) in words.iter_mut().enumerate() {
                     let byte = |row: usize| biased[row][column] >> (16 - 8 * digit) & 0xff;
                     let (b0, b1, b2, b3) = (byte(0), byte(1), byte(2), byte(3));
                     totals[digit][column] += (b0 + b1 + b2 + b3).cast_signed() - 4 * 128;
-                    let word = (b0 | b1 << 8 | b2 << 16 | b3 << 24) ^ 0x8080_8080;
-                    line[4 * column..][..4].copy_from_slice(&word.to_le_bytes());
+                    *word = (b0 | b1 << 8 | b2 << 16 | b3 << 24) ^ 0x8080_8080;
+                }
+                let line = &mut lines[quad / 16 * 48 + digit * 16 + quad % 16].0;
+                for (to, word) in line.as_chunks_mut().0.iter_mut().zip(words) {
+                    *to = word.to_le_bytes();
                 }
             }
         }
+        let [high, middle, low] = totals.map(|totals| totals.map(f64::from));
+        self.totals[tile] =
+            std::array::from_fn(|column| 65_536.0 * high[column] + 256.0 * middle[column] + low[column]);
         for (start, total) in self.start[tile].iter_mut().zip(totals) {
             start.0 = total.map(|total| -i32::from(centre) * total);
         }

@@ -202,30 +202,30 @@ impl Forward<'_> {
     }
 }
 
-/// `FEATURES` rows of the weight gradient, for the packed rows of `dout`.
-pub(super) struct WeightGradient<'a> {
+/// The weight gradient of `FEATURES` features, `[FEATURES, N]`.
+pub(super) struct FeatureGradient<'a> {
     pub(super) dense: &'a Dense,
     pub(super) rows: Source<'a>,
-    pub(super) span: Range<usize>,
     pub(super) from: usize,
-    /// Panels of `dout`, `[tiles, span, panel]`.
-    pub(super) packed: &'a [f32],
+    /// Panels of `dout`, `[tiles, n, panel]`.
+    pub(super) panels: &'a [f32],
     pub(super) tiles: &'a [(usize, usize, usize)],
-    pub(super) dw: Target,
+    pub(super) dw: &'a mut [f32],
     pub(super) scratch: &'a mut Buffer,
 }
 
-impl Kernel for WeightGradient<'_> {
+impl Kernel for FeatureGradient<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(mut self) {
-        let Dense { features, outputs, .. } = *self.dense;
+        let outputs = self.dense.outputs;
         let panel = 2 * S::LANES;
-        let count = FEATURES.min(features - self.from);
+        let rows = self.panels.len() / (self.tiles.len() * panel);
+        let count = self.dw.len() / outputs;
         self.scratch.resize(STEPS * FEATURES + 2 * FEATURES);
         let (a, rest) = self.scratch.split_at_mut(STEPS * FEATURES);
         let (line, mask) = rest.split_at_mut(FEATURES);
-        for first in self.span.clone().step_by(STEPS) {
-            let steps = first..self.span.end.min(first + STEPS);
+        for first in (0..rows).step_by(STEPS) {
+            let steps = first..rows.min(first + STEPS);
             let k = steps.len();
             let mut packed_for = None;
             for (tile, &(gate, column, columns)) in self.tiles.iter().enumerate() {
@@ -235,9 +235,8 @@ impl Kernel for WeightGradient<'_> {
                     // SAFETY: `Isa::run` vouches for the instruction set.
                     unsafe { pack_features::<S>(&self.rows, steps.clone(), self.from, count, mask, line, a) };
                 }
-                let b = tile * self.span.len() * panel + (first - self.span.start) * panel;
                 for group in (0..count).step_by(GROUP) {
-                    // SAFETY: the tile lies inside `[M, N]`, and the scratch parts were sized above.
+                    // SAFETY: the tile lies inside `[count, N]`, and the scratch parts were sized above.
                     unsafe {
                         product::<S>(&Operands {
                             rows: GROUP.min(count - group),
@@ -245,8 +244,8 @@ impl Kernel for WeightGradient<'_> {
                             a: a.as_ptr().add(group * STEPS),
                             a_row: 1,
                             a_k: GROUP,
-                            b: self.packed.as_ptr().add(b),
-                            c: self.dw.0.add((self.from + group) * outputs + column),
+                            b: self.panels.as_ptr().add((tile * rows + first) * panel),
+                            c: self.dw.as_mut_ptr().add(group * outputs + column),
                             c_row: outputs,
                             columns,
                             add: first > 0,

@@ -2,6 +2,7 @@
 
 use super::*;
 use rand::RngExt;
+use tt_core::apply::Unit;
 
 const AFFINE: Affine = Affine { scale: 1.0 / 127.5, shift: -1.0 };
 
@@ -67,15 +68,25 @@ impl Case {
     }
 
     fn ours(&self, mask: Option<&InputMask<'_>>, isa: Isa, as_f32: bool) -> [Vec<f32>; 3] {
-        let dense = Dense::with_isa(self.features, self.outputs, AFFINE, isa);
+        self.by(Dense::with_isa(self.features, self.outputs, AFFINE, isa), mask, as_f32)
+    }
+
+    fn on(&self, unit: Unit) -> [Vec<f32>; 3] {
+        let dense = Dense::new(self.features, self.outputs, AFFINE);
+        self.by(dense.on(Path::Digits(unit)).unwrap(), None, false)
+    }
+
+    fn by(&self, dense: Dense, mask: Option<&InputMask<'_>>, as_f32: bool) -> [Vec<f32>; 3] {
         let floats: Vec<f32> = self.frames.iter().map(|p| f32::from(*p)).collect();
         let rows = if as_f32 { Rows::F32(&floats) } else { Rows::U8(&self.frames) };
         let n = self.frames.len() / self.features;
         let mut out = vec![f32::NAN; n * self.outputs];
         let mut dw = vec![f32::NAN; self.w.len()];
         let mut dx = vec![f32::NAN; self.frames.len()];
-        dense.forward(rows, mask, &self.w, &mut out).unwrap();
-        dense.weight_gradient(rows, mask, &self.dout, &mut dw).unwrap();
+        let mut panels = Panels::default();
+        dense.forward(rows, mask, &self.w, &mut out, &mut panels).unwrap();
+        let pieces = dense.weight_gradient(rows, mask.copied(), &self.dout, &mut panels).unwrap();
+        crate::gradient::write(&pieces, &mut dw).unwrap();
         dense.input_gradient(&self.dout, mask, &self.w, &mut dx).unwrap();
         [out, dw, dx]
     }
@@ -141,6 +152,86 @@ fn bits_do_not_depend_on_threads() {
     }
 }
 
+/// Units that are here; names the others.
+fn units() -> Vec<Unit> {
+    let here = |unit: &Unit| unit.check().inspect_err(|error| eprintln!("skipped: {error}")).is_ok();
+    Unit::ALL.into_iter().filter(here).collect()
+}
+
+fn bits(all: &[Vec<f32>; 3]) -> Vec<u32> {
+    all.iter().flatten().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn digits_are_as_accurate_as_f32_and_the_same_on_every_unit_and_any_threads() {
+    for (features, gates, hidden, lengths) in [
+        (1, 1, 1, &[1][..]),
+        (193, 3, 43, &[60, 70]),
+        (1_100, 4, 16, &[129]),
+        (70, 1, 50, &[1_100]),
+        (57_600, 3, 16, &[9]),
+    ] {
+        let case = Case::new(features, gates, hidden, lengths);
+        let expected = case.naive(None);
+        let first = case.on(Unit::Emulated);
+        for (what, (ours, naive)) in first.iter().zip(&expected).enumerate() {
+            let size = naive.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            let error = ours.iter().zip(naive).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+            eprintln!("{features} × {}: {what} errs by {:.1e}", gates * hidden, error / size);
+            // The input's gradient, 2, is in f32.
+            assert!(what == 2 || error <= 5e-7 * size, "{what} of {features} features: {error} of {size}");
+        }
+        for unit in units() {
+            for threads in [1, 2, 8] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let all = pool.install(|| case.on(unit));
+                assert!(bits(&all) == bits(&first), "{} on {threads} threads", unit.name());
+            }
+        }
+        if features > 1 {
+            assert!(bits(&case.ours(None, Isa::best(), false)) != bits(&first), "digits did not run");
+        }
+    }
+}
+
+#[test]
+fn a_unit_that_nobody_named_is_used_where_it_pays() {
+    if Unit::Vnni.check().is_err() || std::env::var_os(Path::VARIABLE).is_some() {
+        eprintln!("skipped: no VNNI here, or {} names another path", Path::VARIABLE);
+        return;
+    }
+    for (rows, by_digits) in [(63, [false, false]), (64, [false, true]), (256, [true, true])] {
+        let case = Case::new(70, 3, 20, &[rows]);
+        let automatic = Dense::new(70, 60, AFFINE).on(Path::Automatic).unwrap();
+        let (ours, f32) = (case.by(automatic, None, false), case.ours(None, Isa::best(), false));
+        let digits = case.on(Unit::Vnni);
+        for (pass, by_digits) in by_digits.into_iter().enumerate() {
+            assert!(f32[pass] != digits[pass]);
+            let expected = if by_digits { &digits } else { &f32 };
+            assert!(ours[pass] == expected[pass], "pass {pass} of {rows} rows");
+        }
+    }
+}
+
+/// What has no digits runs in f32, as does what a mask hides.
+#[test]
+fn numbers_without_digits_come_out_as_in_f32() {
+    let best = Isa::best();
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut case = Case::new(300, 3, 20, &[40]);
+        case.w[7_000] = bad;
+        case.dout[1_000] = bad;
+        let f32 = case.ours(None, best, false);
+        assert!(f32[0].iter().chain(&f32[1]).any(|v| !v.is_finite()), "{bad}");
+        assert!(bits(&case.on(Unit::Emulated)) == bits(&f32), "{bad}");
+    }
+    let case = Case::new(300, 3, 20, &[40]);
+    let mask = InputMask { seed: 1, probability: 0.25, gates: 3, lengths: &case.lengths };
+    let dense = Dense::new(300, 60, AFFINE).on(Path::Digits(Unit::Emulated)).unwrap();
+    assert!(bits(&case.by(dense, Some(&mask), false)) == bits(&case.ours(Some(&mask), best, false)));
+    assert!(bits(&case.by(dense, None, true)) == bits(&case.ours(None, best, true)));
+}
+
 #[test]
 fn masks_drop_the_right_share_independently() {
     let mask = InputMask { seed: 9, probability: 0.25, gates: 3, lengths: &[1, 1] };
@@ -172,9 +263,19 @@ fn masks_drop_the_right_share_independently() {
 #[test]
 fn wrong_sizes_are_refused() {
     let dense = Dense::new(3, 2, Affine::IDENTITY);
-    assert!(dense.forward(Rows::F32(&[0.0; 7]), None, &[0.0; 6], &mut [0.0; 4]).is_err());
-    assert!(dense.forward(Rows::F32(&[0.0; 6]), None, &[0.0; 5], &mut [0.0; 4]).is_err());
-    assert!(dense.forward(Rows::F32(&[0.0; 6]), None, &[0.0; 6], &mut [0.0; 3]).is_err());
+    assert!(
+        dense.forward(Rows::F32(&[0.0; 7]), None, &[0.0; 6], &mut [0.0; 4], &mut Panels::default()).is_err()
+    );
+    assert!(
+        dense.forward(Rows::F32(&[0.0; 6]), None, &[0.0; 5], &mut [0.0; 4], &mut Panels::default()).is_err()
+    );
+    assert!(
+        dense.forward(Rows::F32(&[0.0; 6]), None, &[0.0; 6], &mut [0.0; 3], &mut Panels::default()).is_err()
+    );
     let mask = InputMask { seed: 0, probability: 0.5, gates: 1, lengths: &[1] };
-    assert!(dense.forward(Rows::F32(&[0.0; 6]), Some(&mask), &[0.0; 6], &mut [0.0; 4]).is_err());
+    assert!(
+        dense
+            .forward(Rows::F32(&[0.0; 6]), Some(&mask), &[0.0; 6], &mut [0.0; 4], &mut Panels::default())
+            .is_err()
+    );
 }

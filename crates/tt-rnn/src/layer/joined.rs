@@ -2,15 +2,16 @@
 
 use super::{StepKernels, Workspace};
 use crate::call::LayerCall;
-use crate::frames::StoredRows;
-use crate::projection::{Kernel, Projection, ProjectionGradients};
+use crate::frames::{FrameRows, StoredRows};
+use crate::projection::{Kernel, Pieces, Projection, ProjectionGradients};
 use crate::recurrence::{Batch, Gradients};
-use crate::sink::GradientSink;
+use crate::sink::{Deferred, GradientSink};
 use crate::storage::{floats, on_cpu, rows_of};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
 use tt_core::apply::Rows;
+use tt_core::simd::Pool;
 
 /// The recurrence: pre-activations `[n, G·H]` and `[U | b]` to states.
 pub(super) struct StepsOp {
@@ -184,7 +185,7 @@ impl LayerOp {
 
     fn run_backward(
         &self,
-        rows: Rows<'_>,
+        (kept, rows): (&FrameRows, Rows<'_>),
         input: &[f32],
         recurrent: &[f32],
         dstates: &[f32],
@@ -193,25 +194,64 @@ impl LayerOp {
         let (kernels, call) = (&self.steps.kernels, &self.steps.call);
         let mut work = self.steps.take_saved()?;
         let drecurrent = self.steps.states_back(&mut work, recurrent, dstates)?;
-        let mut drows = wanted.0.then(|| vec![0.0; rows.len()]);
-        let mut dinput = None;
-        if wanted.0 || wanted.1 {
-            let Workspace { gates, projection: memory, .. } = &mut work;
-            dinput = GradientSink::fill(kernels.sinks.input.as_ref(), input.len(), |weights| {
-                let gradients = ProjectionGradients { weights, rows: drows.as_deref_mut() };
-                self.kernel()?.backward(rows, input, memory, gates, gradients, call)
-            })?;
+        let mut gradients = [wanted.0.then(|| vec![0.0; rows.len()]), None, drecurrent];
+        if !(wanted.0 || wanted.1) {
+            kernels.workspaces.give(work);
+            return Ok(gradients);
         }
+        let [drows, dinput, _] = &mut gradients;
+        let sink = kernels.sinks.input.as_ref();
+        if let (Some(sink), Some(product)) = (sink.filter(|_| wanted.1), self.kernel()?.outer_product()) {
+            if let Some(drows) = drows {
+                product.rows_back(input, &work.gates, drows, call)?;
+            }
+            let (projection, workspaces) = (Arc::clone(&self.projection), Arc::clone(&kernels.workspaces));
+            let (rows, call) = (kept.clone(), call.clone());
+            sink.defer(Box::new(InputGradient { projection, call, rows, work, workspaces }))?;
+            return Ok(gradients);
+        }
+        let Workspace { gates, projection: memory, .. } = &mut work;
+        *dinput = GradientSink::fill(sink, input.len(), |weights| {
+            let gradients = ProjectionGradients { weights, rows: drows.as_deref_mut() };
+            self.kernel()?.backward(rows, input, memory, gates, gradients, call)
+        })?;
         kernels.workspaces.give(work);
-        Ok([drows, dinput, drecurrent])
+        Ok(gradients)
+    }
+}
+
+/// The gradient of the input weights as two factors: the rows, and the gradient of the pre-activations in the workspace.
+#[derive(Debug)]
+struct InputGradient {
+    projection: Arc<dyn Projection>,
+    call: LayerCall,
+    rows: FrameRows,
+    work: Workspace,
+    /// Where the workspace goes back to.
+    workspaces: Arc<Pool<Workspace>>,
+}
+
+impl Deferred for InputGradient {
+    fn pieces(&mut self, read: &mut dyn FnMut(&dyn Pieces) -> Result<()>) -> Result<()> {
+        let Some(product) = self.projection.kernel().and_then(Kernel::outer_product) else {
+            return Err(missing());
+        };
+        let Workspace { gates, projection: memory, .. } = &mut self.work;
+        self.rows.read(|rows| read(&*product.weights_back(rows, gates, memory, &self.call)?))
+    }
+}
+
+impl Drop for InputGradient {
+    fn drop(&mut self) {
+        self.workspaces.give(std::mem::take(&mut self.work));
     }
 }
 
 impl LayerOp {
-    /// The gradients, from tensors.
+    /// The gradients, from tensors; `rows` without candle's graph.
     fn gradients(
         &self,
-        rows: Rows<'_>,
+        rows: &FrameRows,
         [input, recurrent]: [&Tensor; 2],
         dstates: &Tensor,
         wanted: (bool, bool),
@@ -220,13 +260,10 @@ impl LayerOp {
         let (input_storage, input_layout) = input.storage_and_layout();
         let (recurrent_storage, recurrent_layout) = recurrent.storage_and_layout();
         let (dstates, dstates_layout) = dstates.storage_and_layout();
-        self.run_backward(
-            rows,
-            floats(on_cpu(&input_storage)?, input_layout, "input weights")?,
-            floats(on_cpu(&recurrent_storage)?, recurrent_layout, "recurrent weights")?,
-            floats(on_cpu(&dstates)?, dstates_layout, "gradient of the states")?,
-            wanted,
-        )
+        let input = floats(on_cpu(&input_storage)?, input_layout, "input weights")?;
+        let recurrent = floats(on_cpu(&recurrent_storage)?, recurrent_layout, "recurrent weights")?;
+        let dstates = floats(on_cpu(&dstates)?, dstates_layout, "gradient of the states")?;
+        rows.read(|values| self.run_backward((rows, values), input, recurrent, dstates, wanted))
     }
 }
 
@@ -261,9 +298,9 @@ impl CustomOp3 for LayerOp {
         dstates: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let run = || {
-            let (storage, layout) = rows.storage_and_layout();
             let wanted = (rows.dtype() == DType::F32 && rows.track_op(), input.track_op());
-            self.gradients(rows_of(on_cpu(&storage)?, layout)?, [input, recurrent], dstates, wanted)
+            let rows = FrameRows::Tensor(rows.detach());
+            self.gradients(&rows, [input, recurrent], dstates, wanted)
         };
         let [drows, dinput, drecurrent] = run().map_err(boxed)?;
         Ok((like(drows, rows)?, like(dinput, input)?, like(drecurrent, recurrent)?))
@@ -298,8 +335,8 @@ impl CustomOp2 for StoredOp {
         dstates: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
         let run = || {
-            let rows = self.rows.rows()?;
-            self.op.gradients(rows, [input, recurrent], dstates, (false, input.track_op()))
+            let rows = FrameRows::Stored(self.rows.clone());
+            self.op.gradients(&rows, [input, recurrent], dstates, (false, input.track_op()))
         };
         let [_, dinput, drecurrent] = run().map_err(boxed)?;
         Ok((like(dinput, input)?, like(drecurrent, recurrent)?))

@@ -9,6 +9,7 @@ mod joined;
 pub use crate::call::{LayerCall, Output, RecurrentMasks};
 use crate::error::{Result, check_size};
 use crate::frames::FrameRows;
+pub use crate::gradient::Gradient;
 use crate::projection::{Memory, Projection};
 use crate::recurrence::ops::Ops;
 use crate::recurrence::{Batch, Cell, Recurrence, Saved};
@@ -44,7 +45,7 @@ enum Steps {
 struct StepKernels {
     recurrence: Recurrence,
     sinks: Sinks,
-    workspaces: Pool<Workspace>,
+    workspaces: Arc<Pool<Workspace>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +59,7 @@ struct Workspace {
 impl RecurrentLayer {
     /// Joins a projection and a recurrence on the CPU.
     pub fn new(projection: Arc<dyn Projection>, recurrence: Recurrence, sinks: Sinks) -> Self {
-        let kernels = StepKernels { recurrence, sinks, workspaces: Pool::default() };
+        let kernels = StepKernels { recurrence, sinks, workspaces: Arc::default() };
         Self(Arc::new(Core { projection, steps: Steps::Kernels(Arc::new(kernels)) }))
     }
 

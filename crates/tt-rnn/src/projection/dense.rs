@@ -1,17 +1,18 @@
 //! A full matrix `W [M, G·H]`, row-major.
 
-use super::{Fixed, Kernel, Matrix, Memory, Projection, ProjectionGradients, Weights};
+use super::{Fixed, Kernel, Matrix, Memory, OuterProduct, Pieces, Projection, ProjectionGradients, Weights};
 use crate::Result;
 use crate::call::LayerCall;
 use crate::config::ModelConfig;
 use crate::dense::{self, Dense, InputMask};
 use crate::error::check_size;
+use crate::gradient;
 use crate::parameters::glorot_uniform;
 use crate::rates::Kind;
 use crate::row::RowProduct;
 use candle_core::Tensor;
 use std::sync::Arc;
-use tt_core::apply::{Affine, Rows};
+use tt_core::apply::{Affine, Path, Rows};
 use tt_core::rng::stream;
 use tt_core::simd::Isa;
 
@@ -28,6 +29,14 @@ impl DenseProjection {
         Self { dense: Dense::new(features, outputs, affine), gates }
     }
 
+    /// The same on the kernels of this path.
+    ///
+    /// # Errors
+    /// A unit that this machine lacks.
+    pub fn on(self, path: Path) -> Result<Self> {
+        Ok(Self { dense: self.dense.on(path)?, ..self })
+    }
+
     fn mask<'a>(&self, call: &'a LayerCall) -> Option<InputMask<'a>> {
         let dropout = call.input_dropout?;
         let (seed, probability) = (dropout.seed, dropout.probability);
@@ -35,11 +44,19 @@ impl DenseProjection {
     }
 }
 
+/// What multiplies frames by a dense input matrix on this machine's CPU beside vectors of f32, if anything does: for records.
+pub fn unit_for_frames(config: &ModelConfig) -> Option<String> {
+    Dense::new(1, 1, config.affine).on(config.backend.path()?).ok()?.unit()
+}
+
 /// The dense projection of a model.
-#[expect(clippy::unnecessary_wraps, reason = "the signature that all projections share")]
 pub(super) fn of_model(config: &ModelConfig, gates: usize) -> Result<Arc<dyn Projection>> {
     let width = gates * config.dense_hidden;
-    Ok(Arc::new(DenseProjection::new(config.features, width, gates, config.affine)))
+    let projection = DenseProjection::new(config.features, width, gates, config.affine);
+    Ok(Arc::new(match config.backend.path() {
+        Some(path) => projection.on(path)?,
+        None => projection,
+    }))
 }
 
 impl Projection for DenseProjection {
@@ -99,26 +116,45 @@ impl Kernel for DenseProjection {
         rows: Rows<'_>,
         weights: &[f32],
         out: &mut [f32],
-        _: &mut Memory,
+        memory: &mut Memory,
         call: &LayerCall,
     ) -> Result<()> {
-        self.dense.forward(rows, self.mask(call).as_ref(), weights, out)
+        self.dense.forward(rows, self.mask(call).as_ref(), weights, out, memory.of())
     }
 
     fn backward(
         &self,
         rows: Rows<'_>,
         weights: &[f32],
-        _: &mut Memory,
+        memory: &mut Memory,
         dout: &[f32],
         gradients: ProjectionGradients<'_>,
         call: &LayerCall,
     ) -> Result<()> {
-        let mask = self.mask(call);
         if let Some(drows) = gradients.rows {
-            self.dense.input_gradient(dout, mask.as_ref(), weights, drows)?;
+            self.rows_back(weights, dout, drows, call)?;
         }
-        self.dense.weight_gradient(rows, mask.as_ref(), dout, gradients.weights)
+        gradient::write(&*self.weights_back(rows, dout, memory, call)?, gradients.weights)
+    }
+
+    fn outer_product(&self) -> Option<&dyn OuterProduct> {
+        Some(self)
+    }
+}
+
+impl OuterProduct for DenseProjection {
+    fn rows_back(&self, weights: &[f32], dout: &[f32], drows: &mut [f32], call: &LayerCall) -> Result<()> {
+        self.dense.input_gradient(dout, self.mask(call).as_ref(), weights, drows)
+    }
+
+    fn weights_back<'a>(
+        &'a self,
+        rows: Rows<'a>,
+        dout: &[f32],
+        memory: &'a mut Memory,
+        call: &'a LayerCall,
+    ) -> Result<Box<dyn Pieces + 'a>> {
+        Ok(Box::new(self.dense.weight_gradient(rows, self.mask(call), dout, memory.of())?))
     }
 }
 

@@ -16,11 +16,12 @@ pub use crate::call::InputDropout;
 use crate::call::LayerCall;
 pub use crate::config::GateLayout;
 use crate::config::ModelConfig;
+pub use crate::gradient::Pieces;
 use crate::rates::Kind;
 use crate::{Error, Result};
 pub(crate) use alone::Alone;
 use candle_core::Tensor;
-pub use dense::DenseProjection;
+pub use dense::{DenseProjection, unit_for_frames};
 pub use matrix::Matrix;
 pub(crate) use matrix::{Factors, Sides};
 pub use network::NetworkProjection;
@@ -156,7 +157,8 @@ pub struct Weights {
     pub shape: Vec<usize>,
     /// Runs of values and what each is, in order: what their learning rates follow from.
     pub parts: Vec<(usize, Kind)>,
-    /// Whether a kernel leaves the gradient in a sink, because it is too large for candle's store.
+    /// Whether the gradient is left in a sink, because it is too large for candle's store: as factors, where the kernel is
+    /// an [`OuterProduct`].
     pub sink: bool,
 }
 
@@ -196,6 +198,33 @@ pub trait Kernel {
         gradients: ProjectionGradients<'_>,
         call: &LayerCall,
     ) -> Result<()>;
+
+    /// The two gradients apart, if that of the weights can wait.
+    fn outer_product(&self) -> Option<&dyn OuterProduct> {
+        None
+    }
+}
+
+/// A kernel whose gradient of the weights is a product of two factors that are there anyway, the rows and the gradient of
+/// the pre-activations: it can wait until the optimiser reads it.
+pub trait OuterProduct {
+    /// Gradient of the rows, `drows [n, M]`, overwritten.
+    ///
+    /// # Errors
+    /// A buffer of the wrong size.
+    fn rows_back(&self, weights: &[f32], dout: &[f32], drows: &mut [f32], call: &LayerCall) -> Result<()>;
+
+    /// Gradient of the weights from rows `[n, M]` and `dout [n, G·H]`, to be computed in pieces.
+    ///
+    /// # Errors
+    /// A buffer of the wrong size.
+    fn weights_back<'a>(
+        &'a self,
+        rows: Rows<'a>,
+        dout: &[f32],
+        memory: &'a mut Memory,
+        call: &'a LayerCall,
+    ) -> Result<Box<dyn Pieces + 'a>>;
 }
 
 /// A projection with its weights, for one row at a time on the thread that asks.

@@ -249,7 +249,7 @@ fn a_layer_used_twice_has_the_sum_of_both_gradients() {
             let loss = Tensor::cat(&states, 0).unwrap().sqr().unwrap().sum_all().unwrap();
             let grads = loss.backward().unwrap();
             [(&sinks.input, &input), (&sinks.recurrent, &recurrent)].map(|(sink, var)| match sink {
-                Some(sink) => sink.take(<[f32]>::to_vec).unwrap(),
+                Some(sink) => sink.take(<[f32]>::to_vec).unwrap().unwrap(),
                 None => values(grads.get(var).unwrap()),
             })
         };

@@ -27,7 +27,7 @@ impl Path {
     pub const VARIABLE: &'static str = "TT_FUSED";
 
     /// The unit that this path names, or may choose where it pays, and whether it was named.
-    pub(super) fn unit(self) -> Result<Option<(Ready, bool)>> {
+    pub(in crate::apply) fn unit(self) -> Result<Option<(Ready, bool)>> {
         match self {
             Self::F32 => Ok(None),
             Self::Digits(unit) => Ok(Some((unit.ready()?, true))),

@@ -40,6 +40,7 @@ use crate::simd::{Buffer, Pool};
 use crate::{Error, Result, TtShape};
 
 pub use self::choice::Path;
+pub(super) use self::panels::centred;
 pub use crate::digits::Unit;
 pub use crate::simd::Isa;
 
@@ -390,7 +391,7 @@ impl Digital {
         let groups = Groups::of(&plan)?;
         let (ours, theirs) = (choice::cost_digits(&plan, groups, unit.unit()), choice::cost_f32(f32));
         let [forward, backward] = [0, 1].map(|pass| named || ours[pass] < theirs[pass]);
-        let (centre, affine) = panels::centred(affine);
+        let (centre, affine) = centred(affine);
         let by = ByDigits { unit, isa, centre, groups };
         (forward || backward).then_some(Self { plan, affine, by, forward, backward })
     }

@@ -59,7 +59,7 @@ impl Groups {
 }
 
 /// The map of bytes that count from `centre`: which is the one that comes nearest to zero.
-pub(super) fn centred(affine: Affine) -> (u8, Affine) {
+pub(in crate::apply) fn centred(affine: Affine) -> (u8, Affine) {
     let (scale, shift) = (f64::from(affine.scale), f64::from(affine.shift));
     let zero = (-shift / scale).round();
     // Also where this is no number.
