@@ -91,6 +91,7 @@ impl<'a> Feed<'a> {
             None => Form::Numbers,
         };
         let resident = if bytes <= opened.room_for_frames() {
+            #[cfg(feature = "cuda")]
             opened.use_one_stream();
             Some(upload(clips, wanted, &opened.device, &form)?)
         } else {

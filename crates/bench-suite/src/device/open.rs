@@ -121,8 +121,8 @@ impl Opened {
     }
 
     /// Tells a card that nothing will be copied beside its work.
+    #[cfg(feature = "cuda")]
     pub(super) fn use_one_stream(&self) {
-        #[cfg(feature = "cuda")]
         if let Some(card) = &self.card {
             card.use_one_stream();
         }
