@@ -21,6 +21,14 @@ pub(crate) fn listed(mut names: Vec<String>) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
+/// A text in which nothing moves a terminal's cursor.
+pub(crate) fn visible(text: &str) -> String {
+    let one = |letter: char| {
+        if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() }
+    };
+    text.chars().map(one).collect()
+}
+
 /// Writes to standard output; a reader that has seen enough (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {

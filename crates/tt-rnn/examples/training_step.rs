@@ -13,7 +13,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::{bench, rng};
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
+use tt_rnn::models::{CnnSize, FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::{RateRule, Rates};
@@ -49,6 +49,7 @@ fn ucf11() -> ModelConfig {
         warm_up_to: 0,
         classifier_l2: 0.01,
         formats: FormatSettings::default(),
+        cnn: CnnSize::default(),
     }
 }
 
@@ -106,7 +107,7 @@ fn steps(name: &str, frames: usize, rounds: usize) -> Result<()> {
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("peak unknown");
-    let digest: String = digest.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    println!("{peak}; weights {digest}");
+    let digest = digest.finalize();
+    println!("{peak}; weights {:02x?}", &digest[..8]);
     Ok(())
 }

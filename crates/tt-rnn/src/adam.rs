@@ -15,6 +15,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tt_core::simd::{Buffer, Isa, Kernel, Simd};
 
+/// Parameters and their first and second moments.
+type Part<'a> = ((&'a mut [f32], &'a mut [f32]), &'a mut [f32]);
+
 /// The constants of Adam.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdamConfig {
@@ -121,28 +124,20 @@ impl Adam {
         let rules: Vec<_> =
             rates.iter().map(|(count, lr)| (*count, self.rule(t, *lr, l2, grad_scale))).collect();
         let (isa, piece) = (self.isa, grad.piece());
-        let step =
-            |place: &mut Buffer,
-             (index, ((param, m), v)): (usize, ((&mut [f32], &mut [f32]), &mut [f32]))| {
-                let grad = grad.read(index, param.len(), place);
-                let first = index * piece;
-                let mut start = 0;
-                for (count, rule) in &rules {
-                    let part = start.max(first)..(start + count).min(first + param.len());
-                    start += count;
-                    if !part.is_empty() {
-                        let part = part.start - first..part.end - first;
-                        let (m, v) = (&mut m[part.clone()], &mut v[part.clone()]);
-                        isa.run(Chunk {
-                            rule: *rule,
-                            param: &mut param[part.clone()],
-                            grad: &grad[part],
-                            m,
-                            v,
-                        });
-                    }
+        let step = |place: &mut Buffer, (index, ((param, m), v)): (usize, Part<'_>)| {
+            let grad = grad.read(index, param.len(), place);
+            let first = index * piece;
+            let mut start = 0;
+            for (count, rule) in &rules {
+                let part = start.max(first)..(start + count).min(first + param.len());
+                start += count;
+                if !part.is_empty() {
+                    let part = part.start - first..part.end - first;
+                    let (m, v) = (&mut m[part.clone()], &mut v[part.clone()]);
+                    isa.run(Chunk { rule: *rule, param: &mut param[part.clone()], grad: &grad[part], m, v });
                 }
-            };
+            }
+        };
         let (m, v) = (&mut state.m, &mut state.v);
         if rayon::current_num_threads() == 1 || param.len() <= piece {
             let all = param.chunks_mut(piece).zip(m.chunks_mut(piece)).zip(v.chunks_mut(piece));

@@ -143,7 +143,7 @@ fn stored_frames_are_frames() {
                 let logits = model.logits(frames, Mode::Train(&mut stream(0, "masks"))).unwrap();
                 let grads = logits.sqr().unwrap().sum_all().unwrap().backward().unwrap();
                 let gradient = |parameter: Parameter| match &parameter.sink {
-                    Some(sink) => sink.take(<[f32]>::to_vec).unwrap(),
+                    Some(sink) => sink.take(<[f32]>::to_vec).unwrap().unwrap(),
                     None => flat(grads.get(&parameter.var).unwrap()),
                 };
                 let gradients: Vec<Vec<f32>> = model.parameters().into_iter().map(gradient).collect();

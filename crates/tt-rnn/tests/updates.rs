@@ -11,7 +11,7 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
+use tt_rnn::models::{CnnSize, FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::{RateRule, Rates};
@@ -76,6 +76,7 @@ fn config(stack: Stack, dropout: f32) -> ModelConfig {
         warm_up_to: 0,
         classifier_l2: 0.1,
         formats: FormatSettings::default(),
+        cnn: CnnSize::Small,
     }
 }
 

@@ -13,6 +13,7 @@ use bench_suite::results::{Page, Records, classes, hold};
 use crate::cli::flags::Verbosity;
 use crate::repo::Repo;
 use crate::run::{engine, final_model, summary};
+use crate::text::visible;
 
 /// Records, tables and charts of a plan's cells, as far as they are finished.
 pub(crate) struct Tables<'a> {
@@ -73,7 +74,7 @@ impl<'a> Tables<'a> {
         const SHOWN: usize = 10;
         let Self { repo, plan, dir, .. } = self;
         for clip in plan.left_out.iter().take(SHOWN) {
-            eprintln!("left out: {} ({})", clip.clip, clip.reason);
+            eprintln!("left out: {} ({})", visible(&clip.clip), visible(&clip.reason));
         }
         if plan.left_out.len() > SHOWN {
             eprintln!("left out: {} more, all named in run.toml", plan.left_out.len() - SHOWN);

@@ -203,6 +203,11 @@ impl Spec {
     }
 
     fn check_modes(&self) -> Result<()> {
+        if self.model.output_modes.is_empty() || self.model.output_modes.contains(&0) {
+            let reason = "one number or more, each at least 1: their product is the number of units".into();
+            let (key, value) = ("model.output_modes", format!("{:?}", self.model.output_modes));
+            return Err(SpecError::Value { key, value, reason });
+        }
         let frame = self.features();
         if self.has_rows() && frame == 0 {
             // Known once the files are read; then this is asked again.
@@ -298,11 +303,6 @@ impl Spec {
             ("train.batch", self.train.batch),
             ("train.eval_every", self.train.eval_every),
         ];
-        if self.model.output_modes.is_empty() || self.model.output_modes.contains(&0) {
-            let reason = "one number or more, each at least 1: their product is the number of units".into();
-            let (key, value) = ("model.output_modes", format!("{:?}", self.model.output_modes));
-            return Err(SpecError::Value { key, value, reason });
-        }
         for (key, value) in at_least_one {
             if value == 0 {
                 return Err(SpecError::Value { key, value: "0".into(), reason: "must be at least 1".into() });

@@ -389,6 +389,7 @@ mod tests {
         unsafe fn run<S: Simd>(self) {
             let Self { of, images, kernel, gradient, found: [results, dkernel, dimages] } = self;
             let (mut panels, mut scratch) = (Panels::default(), Buffer::default());
+            // SAFETY: `Isa::run` vouches for the instruction set, and the buffers have the sizes of `of`.
             unsafe {
                 panels.pack::<S>(&of, kernel, true);
                 of.forward::<S>(images, &panels, results, &mut scratch);

@@ -105,6 +105,7 @@ pub(crate) use update::Update;
 mod tests {
     use super::super::{Adam, AdamConfig, AdamState};
     use super::*;
+    use crate::gradient::Gradient;
     use tt_core::cuda::emulation::{Argument, available, emulate};
 
     #[test]
@@ -125,7 +126,7 @@ mod tests {
         let runs = [(300, 0.01), (400, 0.002)];
         for t in 1..=5 {
             let mut gradient = values(&format!("g{t}"));
-            adam.update(t, &runs, &mut expected, &gradient, &mut state, 0.05, 0.5).unwrap();
+            adam.update(t, &runs, &mut expected, Gradient::Values(&gradient), &mut state, 0.05, 0.5).unwrap();
             let mut start = 0;
             for (count, lr) in runs {
                 let run = start..start + count;

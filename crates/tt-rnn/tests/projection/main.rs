@@ -241,7 +241,7 @@ fn a_layer_used_twice_has_the_sum_of_both_gradients() {
             let states = |first: usize| {
                 let call = LayerCall { lengths: vec![1, 3], train: true, ..LayerCall::default() };
                 layer
-                    .forward(&all.narrow(0, first, 4).unwrap().copy().unwrap(), &input, &recurrent, call)
+                    .forward(all.narrow(0, first, 4).unwrap().copy().unwrap(), &input, &recurrent, call)
                     .unwrap()
             };
             states(0).sqr().unwrap().sum_all().unwrap().backward().unwrap();
