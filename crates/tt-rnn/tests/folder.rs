@@ -191,7 +191,7 @@ fn a_configuration_that_does_not_fit_is_named() {
         ("tt-gru", "\"cell\": \"gru\"", "\"cell\": \"lstm\"", "do not fit model \"tt-gru\""),
         ("tt-gru", "\"trains\": 1", "\"trains\": 2", "input.trains is 2"),
         ("tt-gru", "\"model\": \"tt-gru\"", "\"model\": \"gru\"", "do not fit model \"gru\""),
-        ("tt-gru", "\"model\": \"tt-gru\"", "\"model\": \"mean-frame\"", "is a control"),
+        ("tt-gru", "\"model\": \"tt-gru\"", "\"model\": \"mean-frame\"", "is not kept in a folder"),
         ("tt-gru", "\"model\": \"tt-gru\"", "\"model\": \"tgru\"", "unknown model \"tgru\""),
         ("tt-gru", "\"update\",\n      \"reset\"", "\"reset\",\n      \"update\"", "steps.gates is"),
         ("tt-gru", "\"hard-sigmoid\"", "\"soft\"", "unknown gate activation \"soft\""),

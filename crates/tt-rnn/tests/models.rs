@@ -429,6 +429,7 @@ fn every_parameter_of_every_model_has_the_rate_of_its_fan_in() {
             "pooled-gru-small" => (2 * 2, 6),
             "pooled-gru" => (20 * 13, 6),
             "cnn-gru" | "cnn-lstm" => (96, 6),
+            "frozen-cnn-gru" => (1280, 6),
             _ => (24, 6),
         };
         let by = |fan_in: usize| 1e-3 * 256.0 / fan_in as f64;
