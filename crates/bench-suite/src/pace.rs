@@ -1,7 +1,6 @@
 //! How long training takes: the one estimate, from assumed speeds before a run and from measured ones in `bench study`.
 
 use crate::build::{Size, threads};
-use crate::plan::SplitCounts;
 use crate::spec::Spec;
 use tt_rnn::models::STACKED;
 
@@ -36,6 +35,21 @@ pub(crate) fn taken(spec: &Spec, model: &str) -> Option<usize> {
         "stacked-frames" => Some(STACKED),
         _ => None,
     }
+}
+
+/// Clips and frames on both sides of a fold.
+#[derive(Debug, Clone, Copy)]
+pub struct SplitCounts {
+    /// Training clips.
+    pub train_clips: usize,
+    /// Test clips.
+    pub test_clips: usize,
+    /// Frames of the training clips.
+    pub train_frames: usize,
+    /// Frames of the test clips.
+    pub test_frames: usize,
+    /// Frames of the longest possible batch.
+    pub batch_frames: usize,
 }
 
 impl SplitCounts {

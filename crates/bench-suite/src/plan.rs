@@ -3,7 +3,7 @@
 use crate::build::{Size, model_config, size};
 use crate::data::{Clips, Fold, Frames};
 use crate::device::{DeviceName, Precision};
-use crate::pace::{Pace, taken};
+use crate::pace::{Pace, SplitCounts, taken};
 use crate::places::{sweep, write};
 use crate::provenance::Code;
 use crate::record::{FINAL, LeftOut, Plan, PlannedCell};
@@ -131,21 +131,6 @@ fn paper_rows(resolved: &Resolved) -> String {
     } else {
         data.dataset.clone()
     }
-}
-
-/// Clips and frames on both sides of a fold.
-#[derive(Debug, Clone, Copy)]
-pub struct SplitCounts {
-    /// Training clips.
-    pub train_clips: usize,
-    /// Test clips.
-    pub test_clips: usize,
-    /// Frames of the training clips.
-    pub train_frames: usize,
-    /// Frames of the test clips.
-    pub test_frames: usize,
-    /// Frames of the longest possible batch.
-    pub batch_frames: usize,
 }
 
 impl Fold {

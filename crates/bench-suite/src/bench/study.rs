@@ -7,9 +7,9 @@
 use crate::build::{model_config, size};
 use crate::data::{Clips, Fold};
 use crate::device::{DeviceName, Opened, Precision, open};
-use crate::pace::{Pace, taken};
+use crate::pace::{Pace, SplitCounts, taken};
 use crate::places::{Places, frame_spec, write};
-use crate::plan::{SplitCounts, estimate_split};
+use crate::plan::estimate_split;
 use crate::spec::{Overrides, Spec};
 use crate::train::{Training, train};
 use anyhow::{Context, Result, ensure};

@@ -1,7 +1,8 @@
 //! Checks values before anything is built.
 
 use super::error::{Result, SpecError, nearest_or};
-use super::fields::{DataSpec, FORMAT_NAMES, MODEL_NAMES, ModelSpec, ON_FEATURES, Spec};
+use super::fields::{DataSpec, ModelSpec, Spec};
+use super::names::{FORMAT_NAMES, MODEL_NAMES, ON_FEATURES};
 use crate::pretrained;
 use crate::record::FINAL;
 

@@ -1,64 +1,10 @@
 //! The fields of a specification.
 
+use super::names::{FORMAT_NAMES, MODEL_NAMES, ON_FEATURES};
 use crate::pretrained::{FEATURES, LITE0};
 use crate::record::FINAL;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Names of the formats of input matrices beside dense and `tt`.
-pub const FORMAT_NAMES: [&str; 7] = ["tr", "tr-split", "cp", "cp-split", "tucker", "bt", "ht"];
-
-/// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls, cells on what
-/// a CNN sees, and every cell and the MLP with every other format.
-pub const MODEL_NAMES: [&str; 44] = [
-    "tt-mlp",
-    "gru",
-    "lstm",
-    "tt-gru",
-    "tt-lstm",
-    "rnn",
-    "tt-rnn",
-    "mean-frame",
-    "stacked-frames",
-    "pooled-gru-small",
-    "pooled-gru",
-    "projected-gru",
-    "tt-gru-frozen",
-    "frozen-cnn-gru",
-    "cnn-gru",
-    "cnn-lstm",
-    "tr-rnn",
-    "tr-gru",
-    "tr-lstm",
-    "tr-mlp",
-    "tr-split-rnn",
-    "tr-split-gru",
-    "tr-split-lstm",
-    "tr-split-mlp",
-    "cp-rnn",
-    "cp-gru",
-    "cp-lstm",
-    "cp-mlp",
-    "cp-split-rnn",
-    "cp-split-gru",
-    "cp-split-lstm",
-    "cp-split-mlp",
-    "tucker-rnn",
-    "tucker-gru",
-    "tucker-lstm",
-    "tucker-mlp",
-    "bt-rnn",
-    "bt-gru",
-    "bt-lstm",
-    "bt-mlp",
-    "ht-rnn",
-    "ht-gru",
-    "ht-lstm",
-    "ht-mlp",
-];
-
-/// The model on features of a pretrained network, `crate::pretrained`.
-pub const ON_FEATURES: &str = "frozen-cnn-gru";
 
 /// A complete experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

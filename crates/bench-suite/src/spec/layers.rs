@@ -1,7 +1,8 @@
 //! The four layers of a specification: read, merged, overridden, and checked key by key.
 
 use super::error::{Result, SpecError, nearest};
-use super::fields::{MODEL_NAMES, Overrides, Spec};
+use super::fields::{Overrides, Spec};
+use super::names::MODEL_NAMES;
 use std::path::Path;
 use toml::{Table, Value};
 

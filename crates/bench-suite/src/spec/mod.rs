@@ -10,10 +10,9 @@ mod error;
 mod fields;
 mod layers;
 mod load;
+mod names;
 
 pub use error::{Result, SpecError, nearest_or};
-pub use fields::{
-    DataSpec, DecodeSpec, FORMAT_NAMES, MODEL_NAMES, ModelSpec, ON_FEATURES, Overrides, ProtocolSpec, Spec,
-    TrainSpec,
-};
+pub use fields::{DataSpec, DecodeSpec, ModelSpec, Overrides, ProtocolSpec, Spec, TrainSpec};
 pub use load::stems;
+pub use names::{FORMAT_NAMES, MODEL_NAMES, ON_FEATURES};

@@ -3,8 +3,8 @@
 //!
 //! # Cost
 //! On the CPU one operator of candle's graph. It keeps nothing between the passes: the backward pass computes a group of
-//! [`GROUP_FRAMES`] frames again before it goes through it. Beside frames and features a pass holds, for each thread, what
-//! such a group leaves behind, and for the gradient up to [`SHARES`] copies of the weights, however long the clips are.
+//! four frames again before it goes through it. Beside frames and features a pass holds, for each thread, what
+//! such a group leaves behind, and for the gradient up to sixteen copies of the weights, however long the clips are.
 //!
 //! # Paper
 //! He, Zhang, Ren and Sun 2016, "Deep Residual Learning for Image Recognition": two 3×3 convolutions beside a shortcut, 1×1
@@ -12,7 +12,7 @@
 //! layer on such features, of larger networks.
 //!
 //! # Departs
-//! From He et al.: one block a stage, group normalisation ([`norm`]), a stem of 3×3 at stride 2 without pooling.
+//! From He et al.: one block a stage, group normalisation, a stem of 3×3 at stride 2 without pooling.
 
 mod kernels;
 mod norm;
