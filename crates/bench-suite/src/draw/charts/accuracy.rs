@@ -1,6 +1,8 @@
 //! Score per model, with error bars; the paper's values in a panel of their own.
 
-use crate::draw::charts::axes::{Area, LABEL, PANEL, Scale, TICK, header, panel_title, panels, x_axis};
+use crate::draw::charts::axes::{
+    Area, LABEL, PANEL, Scale, TICK, header, left_of_names, panel_title, panels, x_axis,
+};
 use crate::draw::charts::canvas::{Align, Canvas, text_width};
 use crate::draw::charts::palette::{Color, INK, MUTED, WHITE, color, title};
 use crate::draw::charts::{Scene, capital, spread};
@@ -33,7 +35,8 @@ pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
         groups.push((panel, paper(scene), scene.chance().and(classes).map(|k| 1.0 / k)));
     }
     let rows = groups.iter().map(|(_, bars, _)| bars.len()).max().unwrap_or_default();
-    let (height, areas) = panels(1000.0, groups.len(), rows as f64 * ROW, 96.0, 30.0);
+    let left = left_of_names(groups.iter().flat_map(|(_, bars, _)| bars).map(|bar| title(&bar.model)));
+    let (height, areas) = panels(1000.0, groups.len(), rows as f64 * ROW, left, 30.0);
     let mut canvas = Canvas::new(1000.0, height);
     let table: Vec<_> = scene.tables.table.iter().collect();
     let name = format!("{} of the final epoch on the test folds", capital(scene.metric()));

@@ -141,6 +141,11 @@ pub(crate) fn panels(width: f64, count: usize, panel_height: f64, left: f64, rig
     (HEADER + rows as f64 * (panel_height + 96.0), areas)
 }
 
+/// Pixels that names left of a panel's rows need.
+pub(crate) fn left_of_names(names: impl Iterator<Item = String>) -> f64 {
+    names.map(|name| text_width(&name, PANEL) + 22.0).fold(96.0, f64::max)
+}
+
 /// Title above a panel.
 pub(crate) fn panel_title(canvas: &mut Canvas, area: Area, title: &str) {
     canvas.text((area.left, area.top - 22.0), PANEL, INK, Align::Left, title);

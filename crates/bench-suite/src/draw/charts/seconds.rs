@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::draw::charts::Scene;
-use crate::draw::charts::axes::{Area, LABEL, PANEL, Scale, header, panel_title, panels, x_axis};
+use crate::draw::charts::axes::{
+    Area, LABEL, PANEL, Scale, header, left_of_names, panel_title, panels, x_axis,
+};
 use crate::draw::charts::canvas::{Align, Canvas, text_width};
 use crate::draw::charts::palette::{INK, MUTED, WHITE, color, is_dense, title};
 use crate::paper;
@@ -29,7 +31,8 @@ pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
         groups.push((panel, rows.map(|r| (r.model.to_owned(), Some(r.epoch_s))).collect()));
     }
     let rows = groups.iter().map(|(_, marks)| marks.len()).max().unwrap_or_default();
-    let (height, areas) = panels(1000.0, groups.len(), rows as f64 * ROW, 96.0, 34.0);
+    let left = left_of_names(groups.iter().flat_map(|(_, marks)| marks).map(|(model, _)| title(model)));
+    let (height, areas) = panels(1000.0, groups.len(), rows as f64 * ROW, left, 34.0);
     let mut canvas = Canvas::new(1000.0, height);
     let by = scene.records.run_file.runs.iter().flat_map(|run| &run.provenance);
     let processors: BTreeSet<&str> = by.map(|provenance| provenance.machine.cpu.as_str()).collect();
