@@ -32,14 +32,11 @@ fn origin<'a>(frames: &'a Store, by: &'a str) -> Origin<'a> {
 /// # Errors
 /// Weights that are missing, or are not those that the experiment names.
 pub fn prepare(places: &Places, spec: &Spec, frames: &Store) -> Result<()> {
-    if !spec.model.names.iter().any(|name| name == ON_FEATURES) {
+    if are_there(spec, frames)? {
         return Ok(());
     }
     let by = maker(spec);
     let origin = origin(frames, &by);
-    if origin.open()?.is_some() {
-        return Ok(());
-    }
     let network = network(places, &spec.model.pretrained)?;
     let size = (frames.info().spec.width as usize, frames.info().spec.height as usize);
     let meter = Meter::new("features");

@@ -8,7 +8,8 @@ use tt_rnn::models::STACKED;
 /// dense products run at about half and two thirds of an AVX-512 core's peak.
 const TT_SECONDS_PER_MAC: f64 = 2.4e-11;
 const DENSE_SECONDS_PER_MAC: f64 = 2.2e-11;
-/// Seconds of Adam per weight and step: seven passes over memory at about 12 GB/s.
+/// Seconds of Adam per weight and step: seven passes over memory at about 12 GB/s, an upper bound where no gradient is
+/// written.
 const ADAM_SECONDS_PER_WEIGHT: f64 = 2.5e-9;
 /// Seconds of one core to average a byte of a frame away, for models whose weights read a small picture.
 const AVERAGE_SECONDS_PER_BYTE: f64 = 1e-9;

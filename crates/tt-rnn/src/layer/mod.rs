@@ -14,7 +14,7 @@ use crate::projection::{Memory, Projection};
 use crate::recurrence::ops::Ops;
 use crate::recurrence::{Batch, Cell, Recurrence, Saved};
 pub use crate::sink::{GradientSink, Sinks};
-use crate::storage::{floats, on_cpu, rows_of};
+use crate::storage::{floats, on_cpu};
 use candle_core::Tensor;
 use joined::{LayerOp, StepsOp, StoredOp};
 use std::sync::Arc;
@@ -138,15 +138,7 @@ impl RecurrentLayer {
             let (input, input_layout) = input_weights.storage_and_layout();
             let op = LayerOp::new(Arc::clone(projection), steps);
             let input = floats(on_cpu(&input)?, input_layout, "input weights")?;
-            match &rows {
-                FrameRows::Tensor(rows) => {
-                    let (rows, rows_layout) = rows.storage_and_layout();
-                    op.run_forward(rows_of(on_cpu(&rows)?, rows_layout)?, input, recurrent)?;
-                }
-                FrameRows::Stored(rows) => {
-                    op.run_forward(rows.rows()?, input, recurrent)?;
-                }
-            }
+            rows.read(|rows| op.run_forward(rows, input, recurrent))?;
             return op.into_activations();
         }
         let x = projection.forward(&rows.tensor()?, input_weights, steps.call())?;
