@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tt_core::TtShape;
-use tt_core::apply::{Affine, Precision};
+use tt_core::apply::{Affine, Backend, Precision};
 use tt_rnn::encoder;
 use tt_rnn::models::{
     Form, FormatSettings, Model, ModelConfig, RecurrentForm, STACKED, STACKED_GRID, Stack, of_states,
@@ -82,6 +82,8 @@ pub struct Size {
     pub params_total: usize,
     /// Weights that keep their initial values.
     pub params_frozen: usize,
+    /// Trained weights whose gradient stays as factors unless it is clipped.
+    pub params_by_factors: usize,
     /// Multiply-accumulates of projections and recurrences for one frame.
     pub macs_per_frame: usize,
     /// Hidden units times gates, of all layers.
@@ -160,6 +162,10 @@ fn recurrent(config: &ModelConfig, cell: Cell, input: Factorization, frozen: boo
     let weights = |projection: &Arc<dyn Projection>| directions * projection.weights().count();
     let of_frames = layers.first().map_or(0, weights);
     let projections: usize = layers.iter().map(weights).sum();
+    let by_factors = |projection: &&Arc<dyn Projection>| {
+        !frozen && projection.weights().sink && config.backend != Backend::Ops
+    };
+    let params_by_factors = layers.iter().filter(by_factors).map(weights).sum();
     let width = layers.first().map_or(0, |projection| projection.outputs());
     let (hidden, passes) = (width / cell.gates(), directions * layers.len());
     let recurrent = of_states(config, cell.gates(), hidden)?;
@@ -171,6 +177,7 @@ fn recurrent(config: &ModelConfig, cell: Cell, input: Factorization, frozen: boo
         params_input,
         params_total: total - params_frozen,
         params_frozen,
+        params_by_factors,
         // A factorized U is multiplied out before the first step.
         macs_per_frame: projected + passes * hidden * width,
         width: passes * width,

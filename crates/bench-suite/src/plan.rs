@@ -171,12 +171,15 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let pace = Pace::assumed(&size);
     let of = |format: &str| model.strip_prefix(format).is_some_and(|cell| cell.starts_with('-'));
     let factorized = of("tt") || FORMAT_NAMES.into_iter().any(of);
-    // Weights, gradient and two moments, or weights alone; batches being read and trained on; saved activations.
+    let gradient =
+        if spec.train.clip_norm > 0.0 { size.params_total } else { size.params_total - size.params_by_factors };
+    // Weights, two moments and the gradient, or weights alone; batches being read and trained on; saved activations.
     let saved_per_frame =
         if !factorized || taken.is_some() { 8 * size.width } else { 48_000 + 8 * size.width };
     // One more batch back to front.
     let copies = if spec.model.bidirectional { 4 } else { 3 };
-    let bytes = 16 * size.params_total
+    let bytes = 12 * size.params_total
+        + 4 * gradient
         + 4 * size.params_frozen
         + size.cnn_bytes
         + split.batch_frames * (copies * spec.batched_bytes() + saved_per_frame);

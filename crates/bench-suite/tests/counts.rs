@@ -44,6 +44,19 @@ fn whole_model_counts_of_ucf11() {
 }
 
 #[test]
+fn gradients_of_dense_input_matrices_alone_stay_as_factors() {
+    let of = |set: &[&str], model: &str| {
+        let config = model_config(&load("ucf11", set).unwrap(), 11).unwrap();
+        size(&config, model).unwrap().params_by_factors
+    };
+    assert_eq!(of(&[], "gru"), 44_236_800);
+    assert_eq!(of(&["model.layers=2"], "gru"), 44_236_800 + 256 * 768);
+    for (set, model) in [(&["model.backend=ops"][..], "gru"), (&[], "tt-gru"), (&[], "projected-gru")] {
+        assert_eq!(of(set, model), 0, "{model} {set:?}");
+    }
+}
+
+#[test]
 fn a_hundred_units_of_a_plain_layer_have_5_760_000_weights() {
     let spec = load("ucf11", &["model.dense_hidden=100"]).unwrap();
     assert_eq!(size(&model_config(&spec, 11).unwrap(), "rnn").unwrap().params_input, 5_760_000);

@@ -5,7 +5,7 @@ use bench_suite::results::folders::check_writable;
 
 use crate::cli::flags::Install;
 use crate::cli::runs::Reproduce;
-use crate::machine::devices;
+use crate::machine::{devices, packages};
 use crate::repo::Repo;
 use crate::run::cells::Runner;
 use crate::run::cluster::{plan, slurm};
@@ -32,6 +32,7 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
     if args.dry_run {
         let chosen = experiments::check(repo, &args.experiment, selection)?;
         eprintln!("{}", chosen.data);
+        packages::require()?;
         repo.build_all(args.verbosity.quiet)?;
         let plan = engine::plan(repo, &selection.flags(&chosen.name)?, true, args.verbosity)?;
         summary::print(&plan, args.jobs)?;
