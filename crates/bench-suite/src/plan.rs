@@ -171,8 +171,11 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let pace = Pace::assumed(&size);
     let of = |format: &str| model.strip_prefix(format).is_some_and(|cell| cell.starts_with('-'));
     let factorized = of("tt") || FORMAT_NAMES.into_iter().any(of);
-    let gradient =
-        if spec.train.clip_norm > 0.0 { size.params_total } else { size.params_total - size.params_by_factors };
+    let gradient = if spec.train.clip_norm > 0.0 {
+        size.params_total
+    } else {
+        size.params_total - size.params_by_factors
+    };
     // Weights, two moments and the gradient, or weights alone; batches being read and trained on; saved activations.
     let saved_per_frame =
         if !factorized || taken.is_some() { 8 * size.width } else { 48_000 + 8 * size.width };
