@@ -85,6 +85,43 @@ EMULATED(outside)
 KERNEL(pairs)(float* to, int first) { reinterpret_cast<float2*>(to + first)[threadIdx.x].y = 2.0f; }
 EMULATED(pairs)
 
+// The two blocks of a cluster give each other their numbers, in turns.
+KERNEL_OF_CLUSTERS(swap, 32, 2)(float* numbers, int turns, int expected) {
+    SHARED(unsigned long long, arrivals);
+    float* tile = reinterpret_cast<float*>(arrivals + 2);
+    if (threadIdx.x < 2) set_up_arrivals(arrivals + threadIdx.x);
+    cluster_barrier();
+    float mine = numbers[blockIdx.x * 32 + threadIdx.x];
+    for (int turn = 0; turn < turns; ++turn) {
+        unsigned next = 1 - blockIdx.x % 2, at = turn % 2;
+        send(in_block(tile + at * 32 + threadIdx.x, next), mine, in_block(arrivals + at, next));
+        if (threadIdx.x == 0) expect_bytes(arrivals + at, expected);
+        while (!have_arrived(arrivals + at, turn / 2)) spin();
+        mine = tile[at * 32 + (threadIdx.x + 1) % 32];
+        __syncthreads();
+    }
+    numbers[blockIdx.x * 32 + threadIdx.x] = mine;
+    cluster_barrier();
+}
+EMULATED(swap)
+
+// Reads what was sent without waiting for it.
+KERNEL_OF_CLUSTERS(hasty, 32, 2)(float* numbers) {
+    SHARED(unsigned long long, arrivals);
+    float* tile = reinterpret_cast<float*>(arrivals + 1) + 2;
+    tile[threadIdx.x] = 0.0f;
+    if (threadIdx.x == 0) set_up_arrivals(arrivals);
+    cluster_barrier();
+    unsigned other = 1 - blockIdx.x % 2;
+    send(in_block(tile + threadIdx.x, other), 1.0f, in_block(arrivals, other));
+    cluster_barrier();
+    numbers[blockIdx.x * 32 + threadIdx.x] = tile[threadIdx.x];
+    if (threadIdx.x == 0) expect_bytes(arrivals, 128);
+    while (!have_arrived(arrivals, 0)) spin();
+    cluster_barrier();
+}
+EMULATED(hasty)
+
 KERNEL(deadlock)(unsigned* word) { while (load_acquire(word) == 0) spin(); }
 EMULATED(deadlock)
 ";
@@ -183,6 +220,35 @@ fn blocks_of_a_cooperative_launch_wait_for_each_other() {
     let word = u64::from(report[1]) << 32 | u64::from(report[0]);
     assert_eq!(Stall::from_word(word), Some(Stall { block: 0, step: 3 }));
     assert_eq!(Stall::from_word(0), None);
+}
+
+#[test]
+fn blocks_of_a_cluster_reach_each_other() {
+    let swap = |turns: i32, expected: i32, launch: Launch| {
+        let mut numbers: Vec<f32> = (0..192).map(|k| k as f32).collect();
+        let arguments = &mut [Argument::F32(&mut numbers), Argument::Int(turns), Argument::Int(expected)];
+        Some((run(launch, arguments)?, numbers))
+    };
+    let launch = Launch::new("swap", 6, 32, 16 + 256).in_clusters(2);
+    let Some((result, numbers)) = swap(5, 128, launch) else { return };
+    result.unwrap();
+    for (k, number) in numbers.iter().enumerate() {
+        let (block, lane) = (k / 32, (k + 5) % 32);
+        assert_eq!(*number, ((block ^ 1) * 32 + lane) as f32, "{k}");
+    }
+    for (expected, launch, message) in [
+        (64, launch, "deadlock"),
+        (256, launch, "deadlock"),
+        (128, Launch { cluster: 1, ..launch }, "no such block"),
+        (128, Launch { grid: [5, 1, 1], ..launch }, "clusters do not fill"),
+    ] {
+        let (result, _) = swap(1, expected, launch).unwrap();
+        let text = result.unwrap_err();
+        assert!(text.contains(message), "{text}");
+    }
+    let hasty = Launch::new("hasty", 2, 32, 16 + 128).in_clusters(2);
+    let text = run(hasty, &mut [Argument::F32(&mut [0.0; 64])]).unwrap().unwrap_err();
+    assert!(text.contains("order in which threads run"), "{text}");
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use candle_core::{Device, Tensor};
 use rand::RngExt;
 use tt_core::cuda::emulation::{Argument, available, emulate};
-use tt_core::cuda::{Launch, Stall};
-use tt_rnn::recurrence::cuda::{Pass, Plan, Record, plan, sizes, sorted, source};
+use tt_core::cuda::{Launch, Source, Stall};
+use tt_rnn::recurrence::cuda::{Card, Pass, Plan, Record, plan, sorted, source};
 use tt_rnn::recurrence::reference::Reference;
 use tt_rnn::recurrence::{Batch, Cell, GateActivation, Masks};
 
@@ -20,15 +20,8 @@ enum Dropout {
     PerGate,
 }
 
-/// A device of made-up size, so that few units meet several groups, blocks and lots.
-#[derive(Clone, Copy, Debug)]
-struct Card {
-    processors: usize,
-    shared_bytes: usize,
-    threads: usize,
-}
-
-const WHOLE: Card = Card { processors: 1, shared_bytes: 227 << 10, threads: 64 };
+/// H200: multiprocessors, shared memory and clusters.
+const CARD: Card = Card { processors: 132, shared_bytes: 227 << 10, clusters: 16 };
 
 /// A random problem; the kernels see f32, the reference the same values in f64.
 #[derive(Clone, Debug)]
@@ -83,22 +76,26 @@ impl Problem {
         self.mask.len() / (self.lengths.len() * self.hidden)
     }
 
-    fn plan(&self, card: Card) -> Plan {
-        let clips = self.lengths.len();
-        let mut plan = plan(self.cell, self.hidden, clips, card.processors, card.shared_bytes)
-            .unwrap_or_else(|| panic!("no plan for {self:?} on {card:?}"));
-        plan.threads = card.threads;
-        plan
+    /// Groups, blocks of each, and clips of each at once.
+    fn deal(&self, sizes: [usize; 3], cluster: bool) -> Plan {
+        Plan::new(self.cell, self.hidden, sizes, cluster)
     }
 
-    /// The first arguments of both kernels.
-    fn sizes(&self, plan: &Plan) -> Vec<Argument<'static>> {
-        let sizes = sizes(plan, self.hidden, self.lengths.len(), self.gate, self.mask_count());
-        sizes.into_iter().map(Argument::Int).collect()
+    fn on(&self, card: &Card) -> Plan {
+        plan(self.cell, self.hidden, self.lengths.len(), card).unwrap()
+    }
+
+    fn source(&self, plan: &Plan) -> Source {
+        source(self.cell, self.hidden, self.gate, self.mask_count(), plan)
+    }
+
+    /// The first argument of both kernels.
+    fn clips(&self) -> Argument<'static> {
+        Argument::Int(self.lengths.len() as i32)
     }
 
     fn run(&self, plan: &Plan, pass: Pass, mut arguments: Vec<Argument<'_>>) {
-        emulate(&source(self.cell), &plan.launch(pass), &mut arguments)
+        emulate(&self.source(plan), &plan.launch(pass), &mut arguments)
             .unwrap_or_else(|error| panic!("{error}: {plan:?} of {self:?}"));
     }
 
@@ -118,8 +115,7 @@ impl Problem {
         let (mut order, mut exchange) =
             (sorted(&self.lengths), vec![0; 2 * plan.exchange(self.cell, self.hidden)]);
         let mut report = [0, 0];
-        let mut arguments = self.sizes(plan);
-        arguments.push(Argument::Int(i32::from(train)));
+        let mut arguments = vec![self.clips()];
         arguments.extend([Argument::F32(&mut x), Argument::F32(&mut u), Argument::F32(&mut mask)]);
         arguments.extend([Argument::U32(&mut order), Argument::F32(&mut solution.last)]);
         arguments.extend([Argument::F32(&mut solution.activations), Argument::F32(&mut solution.hidden)]);
@@ -140,7 +136,7 @@ impl Problem {
         let (mut order, mut exchange) =
             (sorted(&self.lengths), vec![0; 2 * plan.exchange(self.cell, self.hidden)]);
         let mut report = [0, 0];
-        let mut arguments = self.sizes(plan);
+        let mut arguments = vec![self.clips()];
         arguments.extend([Argument::F32(&mut u), Argument::F32(&mut mask), Argument::U32(&mut order)]);
         arguments.extend([Argument::F32(&mut solution.activations), Argument::F32(&mut solution.hidden)]);
         arguments.extend([Argument::F32(&mut solution.extra), Argument::F32(&mut dlast)]);
@@ -173,8 +169,7 @@ impl Problem {
     }
 
     /// Runs a plan in emulation and compares it with the reference.
-    fn check(&self, card: Card) -> Solution {
-        let plan = self.plan(card);
+    fn check(&self, plan: Plan) -> Solution {
         let ours = self.solve(&plan);
         self.compare(&plan, [&ours.last, &ours.dx, &self.weight_gradient(plan, &ours)]);
         ours
@@ -220,22 +215,16 @@ fn all_combinations_agree_with_the_reference() {
     if skipped() {
         return;
     }
-    // Three blocks a group, two groups, and too little memory for all clips of a group at once.
-    let card = |cell| {
-        let shared_bytes = match cell {
-            Cell::Rnn => 1100,
-            Cell::Gru => 2600,
-            Cell::Lstm => 3700,
-        };
-        Card { processors: 6, shared_bytes, threads: 64 }
-    };
-    for cell in CELLS {
-        for gate in GATES {
-            for dropout in DROPOUTS {
+    for (i, cell) in CELLS.into_iter().enumerate() {
+        for (j, gate) in GATES.into_iter().enumerate() {
+            for (k, dropout) in DROPOUTS.into_iter().enumerate() {
+                // Two groups of three blocks, which take a second lot.
                 let problem = Problem::new(cell, gate, 11, &[3, 7, 1, 4, 4, 2, 5], dropout);
-                let plan = problem.plan(card(cell));
-                assert!(plan.groups > 1 && plan.peers > 1 && plan.lots(7) > 1, "{plan:?}");
-                problem.check(card(cell));
+                let clusters = problem.check(problem.deal([2, 3, 2], true));
+                // Half of the combinations run without clusters too, with the same bits.
+                if (i + j + k) % 2 == 0 {
+                    assert_eq!(problem.check(problem.deal([2, 3, 2], false)), clusters, "{problem:?}");
+                }
             }
         }
     }
@@ -251,7 +240,7 @@ fn nan_passes_through_every_gate() {
             for block in 0..cell.gates() {
                 let mut problem = Problem::new(cell, gate, 5, &[2, 3], Dropout::None);
                 problem.x[block * 5..(block + 1) * 5].fill(f32::NAN);
-                let last = problem.forward(&problem.plan(WHOLE), false).last;
+                let last = problem.forward(&problem.deal([1, 1, 2], false), false).last;
                 let what = format!("{cell:?} {gate:?} block {block}: {last:?}");
                 assert!(last[..5].iter().all(|v| v.is_nan()), "{what}");
                 assert!(last[5..].iter().all(|v| v.is_finite()), "{what}");
@@ -268,9 +257,14 @@ fn sizes_around_the_block_edges() {
     for (i, cell) in CELLS.into_iter().enumerate() {
         for (j, hidden) in [1, 3, 7, 16, 33, 64].into_iter().enumerate() {
             let (gate, dropout) = (GATES[(i + j) % 2], DROPOUTS[(i + j) % 3]);
-            Problem::new(cell, gate, hidden, &[9], dropout).check(WHOLE);
-            let many = Card { processors: 7, shared_bytes: 40 << 10, threads: 96 };
-            Problem::new(cell, gate, hidden, &[1, 2, 1, 6, 3], dropout).check(many);
+            let peers = [1, 3, 7, 6, 5, 8][j];
+            let (lengths, sizes, cluster) = match (i + j) % 3 {
+                0 => (&[9][..], [1, peers, 1], true),
+                1 => (&[1, 2, 1, 6, 3][..], [1, peers, 5], false),
+                _ => (&[1, 2, 1, 6, 3][..], [2, peers, 3], true),
+            };
+            let problem = Problem::new(cell, gate, hidden, lengths, dropout);
+            problem.check(problem.deal(sizes, cluster));
         }
     }
 }
@@ -283,13 +277,9 @@ fn bits_do_not_depend_on_how_the_work_is_dealt() {
     for cell in CELLS {
         let problem =
             Problem::new(cell, GateActivation::Sigmoid, 40, &[2, 5, 1, 3, 3, 1, 4], Dropout::PerGate);
-        let one = problem.check(WHOLE);
-        for card in [
-            Card { processors: 4, shared_bytes: 24 << 10, threads: 256 },
-            Card { processors: 9, shared_bytes: 14 << 10, threads: 32 },
-            Card { processors: 40, shared_bytes: 12 << 10, threads: 64 },
-        ] {
-            assert_eq!(problem.check(card), one, "{cell:?} on {card:?}");
+        let one = problem.check(problem.deal([1, 1, 7], false));
+        for (sizes, cluster) in [([3, 10, 1], false), ([1, 4, 3], false), ([4, 5, 2], true)] {
+            assert_eq!(problem.check(problem.deal(sizes, cluster)), one, "{cell:?} in {sizes:?}");
         }
     }
 }
@@ -299,24 +289,25 @@ fn the_paper_s_network_as_an_h200_runs_it() {
     if skipped() {
         return;
     }
-    let card = Card { processors: 132, shared_bytes: 227 << 10, threads: 256 };
     let problem = Problem::new(Cell::Gru, GateActivation::HardSigmoid, 256, &[3, 2], Dropout::Shared);
-    assert!(problem.plan(card).peers > 8, "{:?}", problem.plan(card));
-    problem.check(card);
+    let (clusters, apart) = (problem.on(&CARD), problem.on(&Card { clusters: 0, ..CARD }));
+    assert!(clusters.cluster && clusters.peers == 8 && !apart.cluster && apart.peers >= 8);
+    assert_eq!(problem.check(clusters), problem.check(apart));
+    // Half of the units a block, as where there are fewer clips than multiprocessors can take.
+    assert_eq!(problem.check(problem.deal([2, 16, 1], false)), problem.check(apart));
 }
 
-/// More clips than all groups of an H200 take at once: each takes a second lot.
+/// More clips than all groups take at once: each takes a second lot.
 #[test]
 fn more_clips_than_fit_at_once() {
     if skipped() {
         return;
     }
-    let card = Card { processors: 132, shared_bytes: 227 << 10, threads: 128 };
-    let lengths: Vec<usize> = (0..600).map(|clip| 1 + usize::from(clip % 260 == 7)).collect();
+    let lengths: Vec<usize> = (0..240).map(|clip| 1 + usize::from(clip % 100 == 7)).collect();
     let problem = Problem::new(Cell::Gru, GateActivation::HardSigmoid, 256, &lengths, Dropout::Shared);
-    let plan = problem.plan(card);
-    assert!(plan.lots(600) > 1 && plan.groups > 1, "{plan:?}");
-    problem.check(card);
+    let plan = problem.on(&Card { shared_bytes: 40 << 10, ..CARD });
+    assert!(plan.lots(240) > 1 && plan.groups > 1 && plan.cluster, "{plan:?}");
+    problem.check(plan);
 }
 
 /// Blocks that do not run at the same time wait for each other in vain: both passes give up and say where.
@@ -325,10 +316,8 @@ fn a_wait_without_an_end_is_reported() {
     if skipped() {
         return;
     }
-    let card = Card { processors: 3, shared_bytes: 3700, threads: 64 };
     let problem = Problem::new(Cell::Lstm, GateActivation::Sigmoid, 11, &[6], Dropout::None);
-    let plan = problem.plan(card);
-    assert_eq!(plan.peers, 3, "{plan:?}");
+    let plan = problem.deal([1, 3, 1], false);
     let mut solution = problem.solve(&plan);
     let (mut x, mut u, mut dlast) = (problem.x.clone(), problem.weights.clone(), problem.dlast.clone());
     let mut last = vec![0.0; 11];
@@ -336,10 +325,10 @@ fn a_wait_without_an_end_is_reported() {
         let launch = Launch { cooperative: false, ..plan.launch(pass) };
         let (mut order, mut exchange, mut report) =
             (sorted(&[6]), vec![0; 2 * plan.exchange(Cell::Lstm, 11)], [0, 0]);
-        let mut arguments = problem.sizes(&plan);
+        let mut arguments = vec![problem.clips()];
         match pass {
             Pass::Forward => {
-                arguments.extend([Argument::Int(0), Argument::F32(&mut x), Argument::F32(&mut u)]);
+                arguments.extend([Argument::F32(&mut x), Argument::F32(&mut u)]);
                 arguments.extend([Argument::Null, Argument::U32(&mut order), Argument::F32(&mut last)]);
                 arguments.extend([Argument::Null, Argument::Null, Argument::Null]);
             }
@@ -351,7 +340,7 @@ fn a_wait_without_an_end_is_reported() {
             }
         }
         arguments.extend([Argument::U32(&mut exchange), Argument::U32(&mut report)]);
-        let error = emulate(&source(Cell::Lstm), &launch, &mut arguments).unwrap_err().to_string();
+        let error = emulate(&problem.source(&plan), &launch, &mut arguments).unwrap_err().to_string();
         assert!(error.contains("the kernel gave up"), "{pass:?}: {error}");
         let stall = Stall::from_word(u64::from(report[1]) << 32 | u64::from(report[0]));
         assert_eq!(stall, Some(Stall { block: 0, step }), "{pass:?}");
@@ -367,11 +356,19 @@ fn every_kernel_compiles_for_gpus() {
         return;
     };
     let nvrtc = tt_core::cuda::nvrtc::Nvrtc::open(library.as_ref()).unwrap();
+    let hard = GateActivation::HardSigmoid;
+    let a100 = Card { processors: 108, shared_bytes: 163 << 10, clusters: 0 };
     for cell in CELLS {
-        for architecture in ["sm_80", "sm_90"] {
-            let (binary, log) = nvrtc.compile(&source(cell), architecture).unwrap();
-            assert!(binary.starts_with(b"\x7fELF"));
-            assert_eq!(log, "", "{cell:?} for {architecture}");
+        for (architecture, card) in [("sm_80", a100), ("sm_90", CARD)] {
+            for (hidden, clips, masks) in [(256, 16, 1), (100, 3, 2), (256, 64, 0)] {
+                let plan = plan(cell, hidden, clips, &card).unwrap();
+                assert_eq!(plan.cluster, card.clusters > 0);
+                let source = source(cell, hidden, hard, masks, &plan);
+                let (binary, log) = nvrtc.compile(&source, architecture).unwrap();
+                assert!(binary.starts_with(b"\x7fELF"));
+                // A spill would be a warning.
+                assert_eq!(log, "", "{plan:?} of {cell:?} for {architecture}");
+            }
         }
     }
 }

@@ -191,8 +191,8 @@ impl Meter {
     }
 }
 
-/// Copies batches to the card through two buffers of pinned memory and a stream of its own: while one batch is
-/// computed, the next is on its way.
+/// Copies batches from the memory of a store to the card, through two buffers of pinned memory and a stream of its own:
+/// while one batch is computed, the next is on its way.
 pub(super) struct Uploader {
     device: CudaDevice,
     stream: Arc<CudaStream>,
@@ -213,16 +213,18 @@ impl fmt::Debug for Uploader {
 }
 
 impl Uploader {
-    /// Starts the copy of `frames`, u8 `[n, features]`. What is computed from the tensor waits for it on the card.
-    pub(super) fn upload(&mut self, frames: &[u8], features: usize) -> Result<Tensor> {
+    /// Starts the copy of the frames of `features` bytes that begin at `starts`, to u8 `[n, features]`. What is computed from the
+    /// tensor waits for it on the card.
+    pub(super) fn upload(&mut self, memory: &[u8], starts: &[usize], features: usize) -> Result<Tensor> {
         let place = &mut self.slots[self.next];
         self.next = 1 - self.next;
         if let Some(sent) = place.as_ref().and_then(|slot| slot.sent.as_ref()) {
             sent.synchronize()?;
         }
-        if place.as_ref().is_none_or(|slot| slot.buffer.len() < frames.len()) {
+        let bytes = starts.len() * features;
+        if place.as_ref().is_none_or(|slot| slot.buffer.len() < bytes) {
             // Allocate a little more: the first batch of an epoch is seldom the longest.
-            let rows = (frames.len() / features).next_multiple_of(256);
+            let rows = starts.len().next_multiple_of(256);
             // SAFETY: bytes may be anything, and what is sent below is written first.
             let buffer = unsafe { self.stream.context().alloc_pinned(rows * features)? };
             *place = Some(Slot { buffer, sent: None });
@@ -230,17 +232,19 @@ impl Uploader {
         let slot = place.as_mut().context("a pinned buffer")?;
         // The memory is candle's stream's, on which everything that reads or frees it is ordered.
         // SAFETY: written whole by the copies that follow.
-        let mut there = unsafe { self.device.alloc::<u8>(frames.len())? };
+        let mut there = unsafe { self.device.alloc::<u8>(bytes)? };
         // Wait for earlier uses of that memory.
         self.stream.join(&self.device.cuda_stream())?;
-        for (part, from) in frames.chunks(PIECE).enumerate() {
-            let place = part * PIECE..part * PIECE + from.len();
-            slot.buffer.as_mut_slice()?[place.clone()].copy_from_slice(from);
+        let each = PIECE.div_ceil(features);
+        for (part, starts) in starts.chunks(each).enumerate() {
+            let first = part * each * features;
+            let place = first..first + starts.len() * features;
+            rows::copy(memory, starts, &mut slot.buffer.as_mut_slice()?[place.clone()]);
             self.stream.memcpy_htod(&slot.buffer.as_slice()?[place.clone()], &mut there.slice_mut(place))?;
         }
         slot.sent = Some(self.stream.record_event(None)?);
         let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(there, self.device.clone()));
         let op = candle_core::op::BackpropOp::none();
-        Ok(Tensor::from_storage(storage, (frames.len() / features, features), op, false))
+        Ok(Tensor::from_storage(storage, (starts.len(), features), op, false))
     }
 }

@@ -85,12 +85,16 @@ impl<'a> Feed<'a> {
             wanted.iter().copied().flatten().map(|clip| clips.frames_of(*clip).len() as u64).sum();
         // Bytes become floats.
         let bytes = if standard.is_some() { 4 * bytes } else { bytes };
+        let fits = bytes <= opened.room_for_frames();
+        // The model reads them in the store, or a card's uploader does.
+        let stays =
+            !fits && clips.are_bytes() && (opened.device.is_cuda() || opened.device.is_cpu() && reads_stored);
         let form = match standard {
             Some(standard) => Form::Standardized(Arc::new(standard)),
-            None if reads_stored && opened.device.is_cpu() && clips.are_bytes() => Form::Stored,
+            None if stays => Form::Stored,
             None => Form::Numbers,
         };
-        let resident = if bytes <= opened.room_for_frames() {
+        let resident = if fits {
             #[cfg(feature = "cuda")]
             opened.use_one_stream();
             Some(upload(clips, wanted, &opened.device, &form)?)
@@ -118,12 +122,12 @@ impl<'a> Feed<'a> {
         let batches = || self.clips.batches(order, pick, self.spare.clone(), self.form.clone());
         let source = if self.resident.is_some() {
             Source::Resident(self.clips.picks(order, pick).into_iter())
+        } else if !self.device.is_cpu() {
+            Source::Copied(batches(), None)
         } else if matches!(self.form, Form::Stored) {
             Source::Stored(batches())
-        } else if self.device.is_cpu() {
-            Source::Lent(batches(), None)
         } else {
-            Source::Copied(batches(), None)
+            Source::Lent(batches(), None)
         };
         Pass { feed: self, source }
     }
@@ -134,9 +138,8 @@ impl<'a> Feed<'a> {
         let rows: usize = batch.lengths.iter().sum();
         let (lengths, clips) = (batch.lengths.clone(), batch.clips.clone());
         #[cfg(feature = "cuda")]
-        if let (Some(uploader), Values::Bytes(frames)) = (self.uploader.borrow_mut().as_mut(), &batch.frames)
-        {
-            let rows = uploader.upload(frames, features)?;
+        if let (Some(uploader), Form::Stored) = (self.uploader.borrow_mut().as_mut(), &self.form) {
+            let rows = uploader.upload((*self.clips.memory()).as_ref(), &batch.starts, features)?;
             return Ok(Ready { frames: PackedFrames::new(rows, lengths), clips });
         }
         let shape = (rows, features);

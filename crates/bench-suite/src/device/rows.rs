@@ -1,5 +1,8 @@
-//! The kernel that gathers the frames of a batch: its text and its launch, for a card and for the emulation.
+//! The frames of a batch from where they lie: the kernel that gathers them in a card's memory, with its launch, for a card and
+//! for the emulation, and the copy from the memory of a store.
 
+use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
+use rayon::slice::ParallelSliceMut as _;
 use tt_core::cuda::{Launch, Source};
 
 /// Bytes of the longest words that rows of so many bytes are made of; a row's address must be a multiple too.
@@ -15,6 +18,14 @@ pub(super) fn source(width: usize) -> Source {
 /// Eight blocks on each multiprocessor.
 pub(super) fn launch(rows: usize, multiprocessors: usize) -> Launch {
     Launch::new("gather_rows", rows.min(8 * multiprocessors), 256, 0)
+}
+
+/// Copies the rows that begin at `starts`, by all threads, since one is slower than a card takes them.
+pub(super) fn copy(memory: &[u8], starts: &[usize], to: &mut [u8]) {
+    let width = to.len() / starts.len();
+    to.par_chunks_exact_mut(width)
+        .zip(starts)
+        .for_each(|(row, start)| row.copy_from_slice(&memory[*start..][..width]));
 }
 
 #[cfg(test)]
@@ -42,6 +53,14 @@ mod tests {
                 picked.iter().flat_map(|row| &frames[row * width..][..width]).copied().collect();
             assert_eq!(found, expected, "{width}");
         }
+    }
+
+    #[test]
+    fn rows_of_a_store_are_copied() {
+        let memory: Vec<u8> = (0..60).collect();
+        let mut found = vec![0; 12];
+        copy(&memory, &[50, 0, 7], &mut found);
+        assert_eq!(found, [50, 51, 52, 53, 0, 1, 2, 3, 7, 8, 9, 10]);
     }
 
     #[cfg(unix)]

@@ -5,11 +5,15 @@
 // pointers and 4 or 8 byte scalars, uses dynamic shared memory alone (`SHARED(float, name)`), full warps, and for
 // words that other blocks poll only the functions below that acquire, release or mark. `KERNEL_OF(name, threads, blocks)` promises
 // blocks of at most so many threads, and asks for registers few enough to have so many blocks on one processor.
+// `KERNEL_OF_CLUSTERS(name, threads, size)` is for compute capability 9.0: `size` blocks beside each other along x run at the
+// same time and reach each other's shared memory.
 #ifdef __CUDACC_RTC__
 #pragma nv_diag_suppress 177 // functions that a source does not use
 
 #define KERNEL(name) extern "C" __global__ void name
 #define KERNEL_OF(name, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) name
+#define KERNEL_OF_CLUSTERS(name, threads, size)                                                                 \
+    extern "C" __global__ void __cluster_dims__(size, 1, 1) __launch_bounds__(threads, 1) name
 #define DEVICE static __device__ __forceinline__
 #define SHARED(type, name)                                                                                     \
     extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];                                     \
@@ -47,6 +51,48 @@ DEVICE unsigned long long load_marked(const unsigned long long* word) {
     unsigned long long both;
     asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(both) : "l"(word) : "memory");
     return both;
+}
+
+// An address of shared memory that the blocks of a cluster understand.
+using ClusterAddress = unsigned;
+
+// Where block `rank` of the cluster has what this block has at `shared`.
+DEVICE ClusterAddress in_block(const void* shared, unsigned rank) {
+    ClusterAddress there;
+    unsigned here = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(rank));
+    return there;
+}
+
+// All threads of all blocks of the cluster, each with what it wrote to shared memory before.
+DEVICE void cluster_barrier() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// A word of 8 bytes of shared memory that counts bytes on their way here; one thread sets it up, before a barrier of the
+// cluster. Its phases, 0, 1 .., end when the bytes that one thread expects have arrived.
+DEVICE void set_up_arrivals(unsigned long long* arrivals) {
+    unsigned here = static_cast<unsigned>(__cvta_generic_to_shared(arrivals));
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\n\tfence.mbarrier_init.release.cluster;" ::"r"(here) : "memory");
+}
+DEVICE void expect_bytes(unsigned long long* arrivals, unsigned bytes) {
+    unsigned here = static_cast<unsigned>(__cvta_generic_to_shared(arrivals));
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(here), "r"(bytes) : "memory");
+}
+// Whether a phase has ended, by its last bit; waits some time for it.
+DEVICE bool have_arrived(unsigned long long* arrivals, unsigned phase) {
+    unsigned here = static_cast<unsigned>(__cvta_generic_to_shared(arrivals)), passed;
+    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(passed)
+                 : "r"(here), "r"(phase & 1)
+                 : "memory");
+    return passed != 0;
+}
+// Sends a number to a block of the cluster and counts its 4 bytes there; both addresses are of that block.
+DEVICE void send(ClusterAddress to, float value, ClusterAddress arrivals) {
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(to),
+                 "r"(__float_as_uint(value)), "r"(arrivals)
+                 : "memory");
 }
 
 // Loads past the first-level cache: numbers that other blocks write while this kernel runs.

@@ -131,6 +131,7 @@ fn encode(launch: &Launch, arguments: &[Argument<'_>]) -> Vec<u8> {
     }
     number(&mut call, launch.shared_bytes);
     number(&mut call, usize::from(launch.cooperative));
+    number(&mut call, launch.cluster);
     number(&mut call, arguments.len());
     for argument in arguments {
         let (buffer, bytes) = argument.bytes();

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <sys/mman.h>
 #include <type_traits>
 #include <ucontext.h>
@@ -43,12 +44,24 @@ struct Warp {
     Shown shown[2][32];
 };
 
+// Numbers on their way to the shared memory of a block, and the bytes that are expected and have not come.
+struct Arrivals {
+    unsigned waits_for = 1, phase = 0;
+    long bytes = 0;
+    std::vector<std::pair<unsigned char*, unsigned>> open;
+};
+
 struct Block {
     dim3 index;
     unsigned char* shared = nullptr;
     unsigned alive = 0;
     Meeting barriers[16];
     std::vector<Warp> warps;
+    // The blocks of its cluster, from the first.
+    Block* cluster = nullptr;
+    // In the first of them.
+    Meeting of_cluster;
+    std::map<const void*, Arrivals> arrivals;
 };
 
 struct Copy {
@@ -82,6 +95,10 @@ inline jmp_buf scheduler;
 inline unsigned long progress = 0, idle = 0;
 inline bool released = false;
 inline dim3 grid, block_size;
+inline unsigned cluster_size = 1;
+inline size_t shared_size = 0;
+// Whether numbers sent to another block are there at once, or only when all that are expected have come.
+inline bool early = false;
 inline void (*body)() = nullptr;
 
 [[noreturn]] inline void fail(const char* what) {
@@ -139,6 +156,31 @@ inline void meet(Meeting& meeting, unsigned expected) {
     now->generation = meeting.generation;
     yield();
     now->waits = nullptr;
+}
+
+// The block of this cluster that has an address in its shared memory.
+inline Block& owner(const unsigned char* address) {
+    for (unsigned rank = 0; rank < cluster_size; ++rank) {
+        Block& block = now->block->cluster[rank];
+        if (address >= block.shared && address < block.shared + shared_size) return block;
+    }
+    fail("an address outside of the cluster's shared memory");
+}
+
+inline Arrivals& arrivals_at(Block& block, const void* address) {
+    auto found = block.arrivals.find(address);
+    if (found == block.arrivals.end()) fail("arrivals that were not set up");
+    return found->second;
+}
+
+// Ends a phase if all is there.
+inline void settle(Arrivals& arrivals) {
+    progress += 1;
+    if (arrivals.waits_for > 0 || arrivals.bytes != 0) return;
+    for (auto& [to, bits] : arrivals.open) std::memcpy(to, &bits, 4);
+    arrivals.open.clear();
+    arrivals.waits_for = 1;
+    arrivals.phase += 1;
 }
 
 // Shows words to the warp and returns what all lanes showed.
@@ -199,6 +241,7 @@ inline void run_blocks(const std::vector<dim3>& indices, size_t shared_bytes, bo
     std::vector<Fiber> fibers(indices.size() * threads);
     for (size_t b = 0; b < blocks.size(); ++b) {
         blocks[b].index = indices[b];
+        blocks[b].cluster = &blocks[b - b % cluster_size];
         blocks[b].alive = threads;
         blocks[b].warps.resize(threads / 32);
         blocks[b].shared = guarded(shared_bytes);
@@ -239,6 +282,9 @@ inline void run_blocks(const std::vector<dim3>& indices, size_t shared_bytes, bo
     for (Block& block : blocks) {
         for (const Meeting& barrier : block.barriers)
             if (barrier.arrived != 0) fail("threads were left at a barrier");
+        if (block.of_cluster.arrived != 0) fail("threads were left at a barrier");
+        for (const auto& [address, arrivals] : block.arrivals)
+            if (!arrivals.open.empty() || arrivals.bytes != 0) fail("numbers were sent that nobody waited for");
         release(block.shared, shared_bytes);
     }
 }
@@ -249,7 +295,10 @@ inline void run_grid(size_t shared_bytes, bool cooperative, bool reverse) {
         for (unsigned y = 0; y < grid.y; ++y)
             for (unsigned x = 0; x < grid.x; ++x) all.push_back({x, y, z});
     unsigned threads = block_size.x * block_size.y * block_size.z;
-    size_t together = cooperative ? all.size() * threads : threads;
+    if (grid.x % cluster_size != 0) fail("clusters do not fill the grid");
+    early = reverse;
+    shared_size = shared_bytes;
+    size_t together = (cooperative ? all.size() : cluster_size) * threads;
     void* base = mmap(nullptr, together * STACK, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) fail("no memory for the stacks");
@@ -258,8 +307,11 @@ inline void run_grid(size_t shared_bytes, bool cooperative, bool reverse) {
     if (cooperative) {
         run_blocks(all, shared_bytes, reverse, stacks);
     } else {
-        for (size_t k = 0; k < all.size(); ++k)
-            run_blocks({all[reverse ? all.size() - 1 - k : k]}, shared_bytes, reverse, stacks);
+        size_t clusters = all.size() / cluster_size;
+        for (size_t k = 0; k < clusters; ++k) {
+            auto first = all.begin() + (reverse ? clusters - 1 - k : k) * cluster_size;
+            run_blocks({first, first + cluster_size}, shared_bytes, reverse, stacks);
+        }
     }
     munmap(base, together * STACK);
 }
@@ -350,7 +402,7 @@ inline std::vector<std::vector<unsigned char>> run_once(std::vector<Argument>& g
 }
 
 // The call is a file of 8-byte numbers (length of the kernel's name, the name itself, grid, block, bytes of shared
-// memory, cooperative or not, number of arguments, and for each whether it is a buffer, its length, its bytes); the
+// memory, cooperative or not, blocks of a cluster, number of arguments, and for each whether it is a buffer, its length, its bytes); the
 // result is a file of the buffers' bytes after the call, one after the other.
 inline int run_file(const char* in, const char* out) {
     result = out;
@@ -365,6 +417,7 @@ inline int run_file(const char* in, const char* out) {
     }
     size_t shared_bytes = number(file);
     bool cooperative = number(file) != 0;
+    cluster_size = number(file);
     std::vector<Argument> given(number(file));
     for (Argument& one : given) {
         one.buffer = number(file) != 0;

@@ -55,6 +55,7 @@ inline float toward_zero(double exact) {
 
 #define KERNEL(name) static void name
 #define KERNEL_OF(name, threads, blocks) static void name
+#define KERNEL_OF_CLUSTERS(name, threads, size) static void name
 #define DEVICE [[maybe_unused]] static inline
 #define SHARED(type, name) type* name = reinterpret_cast<type*>(emulator::now->block->shared)
 #define EMULATED(kernel)                                                                                       \
@@ -166,6 +167,38 @@ inline void store_release(unsigned* word, unsigned value) {
 inline void add_release(unsigned* word, unsigned value) {
     *word += value;
     emulator::release_block();
+}
+
+using ClusterAddress = unsigned char*;
+inline ClusterAddress in_block(const void* shared, unsigned rank) {
+    if (rank >= emulator::cluster_size) emulator::fail("no such block in the cluster");
+    emulator::Block& own = *emulator::now->block;
+    return own.cluster[rank].shared + (static_cast<const unsigned char*>(shared) - own.shared);
+}
+inline void cluster_barrier() {
+    unsigned threads = emulator::block_size.x * emulator::block_size.y * emulator::block_size.z;
+    emulator::meet(emulator::now->block->cluster->of_cluster, emulator::cluster_size * threads);
+}
+inline void set_up_arrivals(unsigned long long* arrivals) { emulator::now->block->arrivals[arrivals] = {}; }
+inline void expect_bytes(unsigned long long* arrivals, unsigned bytes) {
+    emulator::Arrivals& ours = emulator::arrivals_at(*emulator::now->block, arrivals);
+    if (ours.waits_for == 0) emulator::fail("two threads say what is expected in one phase");
+    ours.waits_for -= 1;
+    ours.bytes += bytes;
+    emulator::settle(ours);
+}
+inline bool have_arrived(unsigned long long* arrivals, unsigned phase) {
+    return (emulator::arrivals_at(*emulator::now->block, arrivals).phase & 1) != (phase & 1);
+}
+inline void send(ClusterAddress to, float value, ClusterAddress arrivals) {
+    emulator::Block& there = emulator::owner(to);
+    if (&there != &emulator::owner(arrivals)) emulator::fail("a number and its count in two blocks");
+    if (there.alive == 0) emulator::fail("a number for a block that has ended");
+    emulator::Arrivals& theirs = emulator::arrivals_at(there, arrivals);
+    if (emulator::early) std::memcpy(to, &value, 4);
+    else theirs.open.push_back({to, __float_as_uint(value)});
+    theirs.bytes -= 4;
+    emulator::settle(theirs);
 }
 
 // Copies happen when they are waited for: a kernel that does not wait reads what was there before.

@@ -103,6 +103,20 @@ impl Kernel {
         }
     }
 
+    /// Clusters of a kernel compiled for them that can run at the same time.
+    ///
+    /// # Errors
+    /// The driver's error.
+    pub fn clusters(&self) -> Result<usize> {
+        Ok(self.function.occupancy_max_active_clusters(self.config(), &self.stream).w()? as usize)
+    }
+
+    fn config(&self) -> LaunchConfig {
+        let [grid_dim, block_dim] =
+            [self.launch.grid, self.launch.block].map(|[x, y, z]| (x as u32, y as u32, z as u32));
+        LaunchConfig { grid_dim, block_dim, shared_mem_bytes: self.launch.shared_bytes as u32 }
+    }
+
     /// Starts the kernel.
     ///
     /// # Safety
@@ -111,10 +125,7 @@ impl Kernel {
     /// # Errors
     /// The driver's error.
     pub unsafe fn launch(&self, arguments: &mut LaunchArgs<'_>) -> Result<()> {
-        let [grid, block] =
-            [self.launch.grid, self.launch.block].map(|[x, y, z]| (x as u32, y as u32, z as u32));
-        let shared_mem_bytes = self.launch.shared_bytes as u32;
-        let config = LaunchConfig { grid_dim: grid, block_dim: block, shared_mem_bytes };
+        let config = self.config();
         // SAFETY: the caller's promise.
         unsafe {
             if self.launch.cooperative {
@@ -186,6 +197,14 @@ pub fn shared_limit(device: &CudaDevice) -> Result<usize> {
 /// The driver's error.
 pub fn has_tensor_products(device: &CudaDevice) -> Result<bool> {
     Ok(device.cuda_stream().context().compute_capability().w()?.0 >= 8)
+}
+
+/// Whether the device runs blocks in clusters, which reach each other's shared memory.
+///
+/// # Errors
+/// The driver's error.
+pub fn has_clusters(device: &CudaDevice) -> Result<bool> {
+    Ok(device.cuda_stream().context().compute_capability().w()?.0 >= 9)
 }
 
 fn attribute(device: &CudaDevice, attribute: CUdevice_attribute) -> Result<usize> {

@@ -96,18 +96,34 @@ pub struct Launch {
     pub shared_bytes: usize,
     /// Whether all blocks must run at the same time.
     pub cooperative: bool,
+    /// Blocks of a cluster, which the kernel is compiled for; 1 without clusters.
+    pub cluster: usize,
 }
 
 impl Launch {
     /// A launch of `blocks` blocks of `threads` threads along x.
     pub const fn new(kernel: &'static str, blocks: usize, threads: usize, shared_bytes: usize) -> Self {
-        Self { kernel, grid: [blocks, 1, 1], block: [threads, 1, 1], shared_bytes, cooperative: false }
+        Self {
+            kernel,
+            grid: [blocks, 1, 1],
+            block: [threads, 1, 1],
+            shared_bytes,
+            cooperative: false,
+            cluster: 1,
+        }
     }
 
     /// The same with all blocks running at the same time.
     #[must_use]
     pub const fn cooperative(mut self) -> Self {
         self.cooperative = true;
+        self
+    }
+
+    /// The same in clusters of so many blocks.
+    #[must_use]
+    pub const fn in_clusters(mut self, blocks: usize) -> Self {
+        self.cluster = blocks;
         self
     }
 }

@@ -82,14 +82,17 @@ impl Nvrtc {
         }
     }
 
-    /// The machine code of a source for an architecture such as `sm_90`, and the compiler's log.
+    /// The machine code of a source for an architecture such as `sm_90`, and the compiler's log, which names kernels whose
+    /// registers spill.
     ///
     /// # Errors
     /// [`Error::Unavailable`] with the log if it does not compile.
     pub fn compile(&self, source: &Source, architecture: &str) -> Result<(Vec<u8>, String)> {
         let text = |text: String| CString::new(text).map_err(|_| unavailable("a text with a zero byte"));
         let (body, name) = (text(source.text())?, text(source.name.to_owned())?);
-        let options = Source::options(architecture).into_iter().map(text).collect::<Result<Vec<_>>>()?;
+        let mut options = Source::options(architecture);
+        options.push("--ptxas-options=--warn-on-spills".into());
+        let options = options.into_iter().map(text).collect::<Result<Vec<_>>>()?;
         let options: Vec<_> = options.iter().map(|option| option.as_ptr()).collect();
         let mut program = ptr::null_mut();
         // SAFETY: strings and pointers live through the calls.

@@ -1,119 +1,98 @@
 // Back-propagation through time; see group.cu.
 
-// The record of step `t`: activations, then the state and, for the LSTM, the cell before it.
-DEVICE void fetch_record(
-    const Block& b, const float* activations, const float* state, const float* extra, int t, int active
+// u, mask, sorted, activations, state and extra as in the forward pass in training; dlast [B, H]; dx [n, G H].
+RECURRENCE(recurrence_backward)(
+    int clips, const float* u, const float* mask, const unsigned* sorted, const float* activations, const float* state,
+    const float* extra, const float* dlast, float* dx, unsigned long long* exchange, unsigned long long* report
 ) {
-    for (Place e(b.units, active); e.copy == 0; e.next(b.units, active)) {
-        int r = e.r, j = e.j;
-        long long row = b.start[r] + t;
-        UNROLL
-        for (int g = 0; g < GATES; g++) {
-            b.fetched(r, g, j) = activations[(row * GATES + g) * b.hidden + b.first + j];
-        }
-        if (CELL == GRU) b.fetched(r, GATES, j) = state[row * b.hidden + b.first + j];
-        if (CELL == LSTM) b.fetched(r, GATES, j) = extra[row * b.hidden + b.first + j];
-    }
-}
-
-// Fills the tile with the gradients of `count` gates, from `gate` on, `stride` apart.
-DEVICE void load_gradients(Block& b, int t, int active, int gate, int stride, int count) {
-    collect(b, t, active, gate, stride, count, [](int, int, int) { return 1.0f; });
-}
-
-// Keeps a gradient of a pre-activation and gives it to the other blocks; those of the first step have no use for it.
-DEVICE void pass_back(const Block& b, float* out, int gate, int r, int j, int t, float value) {
-    out[gate * b.hidden] = value;
-    if (t > 0 || (CELL == GRU && gate != 1)) b.give(gate, r, j, value);
-}
-
-DEVICE void backward(
-    const Sizes& sizes, const float* u, const float* mask, const unsigned* sorted, const float* activations,
-    const float* state, const float* extra, const float* dlast, float* dx, unsigned long long* exchange,
-    unsigned long long* report, float* shared
-) {
-    Block b(sizes, shared, exchange, report);
-    const int hidden = b.hidden;
-    b.keep_weights(u, false);
+    SHARED(float, shared);
+    Block b(clips, shared, exchange, report);
+    // Of the GRU the gradients of z and the candidate first, then of the reset gate; else of all gates.
+    Product<0, 2, 2> early;
+    Product<CELL == GRU, 1, CELL == GRU ? 1 : GATES> late;
+    if (CELL == GRU) early.keep(u, b.first, b.mine, false);
+    late.keep(u, b.first, b.mine, false);
+    // The record of step `t`: activations, then the state and, for the LSTM, the cell before it.
+    auto fetch = [&](int t, int count) {
+        b.each(count, [&](int r, int j) {
+            if (t < 0 || t >= b.length[r]) return;
+            long long row = b.start[r] + t;
+            b.fetch(t, r, 0, GATES, j, activations + row * GATES * HIDDEN + b.first + j);
+            if (CELL == GRU) b.fetch(t, r, GATES, 1, j, state + row * HIDDEN + b.first + j);
+            if (CELL == LSTM) b.fetch(t, r, GATES, 1, j, extra + row * HIDDEN + b.first + j);
+        });
+        copy_async_commit();
+    };
     for (int lot = 0;; lot++) {
-        int count = b.take(lot, sorted, mask);
-        if (count == 0) return;
-        int steps = b.length[0];
-        int active = 0;
-        while (active < count && b.length[active] >= steps) active++;
-        fetch_record(b, activations, state, extra, steps - 1, active);
+        int count = b.take(lot, sorted);
+        if (count == 0) break;
+        b.each(count, [&](int r, int j) {
+            b.begin(mask, r, j, dlast[(long long)b.clip[r] * HIDDEN + b.first + j]);
+        });
+        int steps = b.length[0], active = 0;
+        for (int t = steps - 1; t > steps - AHEAD; t--) fetch(t, count);
         for (int t = steps - 1; t >= 0; t--) {
-            for (Place e(b.units, active); e.copy == 0; e.next(b.units, active)) {
-                int r = e.r, j = e.j;
-                float* out = dx + (long long)(b.start[r] + t) * GATES * hidden + b.first + j;
-                float a[GATES];
+            // Clips whose last step is this one join.
+            while (active < count && b.length[active] > t) active++;
+            fetch(t - (AHEAD - 1), count);
+            copy_async_wait<AHEAD - 1>();
+            b.each(active, [&](int r, int j) {
+                float* out = dx + (long long)(b.start[r] + t) * GATES * HIDDEN + b.first + j;
+                float a[4], d[4];
                 UNROLL
-                for (int g = 0; g < GATES; g++) a[g] = b.fetched(r, g, j);
-                float dh = b.state(0, r, j);
-                if (t + 1 == b.length[r]) dh = dlast[(long long)b.clip[r] * hidden + b.first + j];
-                if (CELL == RNN) pass_back(b, out, 0, r, j, t, dh * (1.0f - a[0] * a[0]));
+                for (int g = 0; g < GATES; g++) a[g] = b.fetched(t, r, g, j);
+                float dh = b.state(0, r, j), before = b.fetched(t, r, GATES, j);
+                if (CELL == RNN) d[0] = dh * (1.0f - a[0] * a[0]);
                 if (CELL == GRU) {
                     float carry = dh * a[0];
-                    pass_back(b, out, 0, r, j, t, b.through_gate(a[0], dh * (b.fetched(r, GATES, j) - a[2])));
-                    pass_back(b, out, 2, r, j, t, (dh - carry) * (1.0f - a[2] * a[2]));
+                    d[0] = b.through_gate(a[0], dh * (before - a[2]));
+                    d[1] = (dh - carry) * (1.0f - a[2] * a[2]);
                     b.state(0, r, j) = carry;
                 }
                 if (CELL == LSTM) {
-                    float cell = b.fetched(r, GATES, j);
-                    float y = tanhf(fmaf(a[1], cell, a[0] * a[2]));
+                    float y = tanhf(fmaf(a[1], before, a[0] * a[2]));
                     float dc = fmaf(dh * a[3], 1.0f - y * y, b.state(1, r, j));
-                    pass_back(b, out, 0, r, j, t, b.through_gate(a[0], dc * a[2]));
-                    pass_back(b, out, 1, r, j, t, b.through_gate(a[1], dc * cell));
-                    pass_back(b, out, 2, r, j, t, dc * a[0] * (1.0f - a[2] * a[2]));
-                    pass_back(b, out, 3, r, j, t, b.through_gate(a[3], dh * y));
+                    d[0] = b.through_gate(a[0], dc * a[2]);
+                    d[1] = b.through_gate(a[1], dc * before);
+                    d[2] = dc * a[0] * (1.0f - a[2] * a[2]);
+                    d[3] = b.through_gate(a[3], dh * y);
                     b.state(1, r, j) = dc * a[1];
                 }
-            }
+                // Those of the first step have no use for others, but for the GRU's.
+                UNROLL
+                for (int g = 0; g < COPIES; g++) {
+                    if (t > 0 || CELL == GRU) b.exchange.give(g, r, j, d[g]);
+                }
+                UNROLL
+                for (int g = 0; g < COPIES; g++) out[(CELL == GRU ? 2 * g : g) * HIDDEN] = d[g];
+            });
             if (CELL == GRU) {
-                load_gradients(b, t, active, 0, 2, 2);
-                b.product(0, 2, 2, true, active);
+                early.multiply(b.exchange.take(t, active, 2), true, active, b.sums);
                 __syncthreads();
-                for (Place e(b.units, active); e.copy == 0; e.next(b.units, active)) {
-                    int r = e.r, j = e.j;
-                    float reset = b.fetched(r, 1, j);
-                    float d = b.factor(2, r, j) * b.sum(r, 2, j);
-                    float* out = dx + (long long)(b.start[r] + t) * GATES * hidden + b.first + j;
-                    pass_back(b, out, 1, r, j, t, b.through_gate(reset, d * b.fetched(r, GATES, j)));
+                b.each(active, [&](int r, int j) {
+                    float reset = b.fetched(t, r, 1, j);
+                    float d = b.factor(GATES - 1, r, j) * b.sum(r, GATES - 1, j);
+                    float dr = b.through_gate(reset, d * b.fetched(t, r, GATES, j));
+                    if (t > 0) b.exchange.give(0, r, j, dr);
+                    dx[((b.start[r] + t) * (long long)GATES + 1) * HIDDEN + b.first + j] = dr;
                     float carry = fmaf(d, reset, b.state(0, r, j));
                     b.state(0, r, j) = fmaf(b.factor(0, r, j), b.sum(r, 0, j), carry);
-                }
+                });
             }
             if (t == 0) break;
-            // Clips whose last step is the next one join with it.
-            int joined = active;
-            while (joined < count && b.length[joined] >= t) joined++;
-            fetch_record(b, activations, state, extra, t - 1, joined);
-            if (CELL == GRU) load_gradients(b, t, active, 1, 1, 1);
-            else load_gradients(b, t, active, 0, 1, GATES);
-            b.product(CELL == GRU, 1, CELL == GRU ? 1 : GATES, true, active);
+            late.multiply(b.exchange.take(t, active, CELL == GRU ? 1 : GATES), CELL != GRU, active, b.sums);
             __syncthreads();
-            for (Place e(b.units, active); e.copy == 0; e.next(b.units, active)) {
-                int r = e.r, j = e.j;
+            b.each(active, [&](int r, int j) {
                 float dh = CELL == GRU ? b.state(0, r, j) : 0.0f;
                 UNROLL
                 for (int g = CELL == GRU; g < (CELL == GRU ? 2 : GATES); g++) {
                     dh = fmaf(b.factor(g, r, j), b.sum(r, g, j), dh);
                 }
                 b.state(0, r, j) = dh;
-            }
-            active = joined;
+            });
         }
+        copy_async_wait<0>();
     }
-}
-
-// u, mask, sorted, activations, state and extra as in the forward pass in training; dlast [B, H]; dx [n, G H].
-KERNEL_OF(recurrence_backward, THREADS, 1)(
-    int hidden, int clips, int peers, int units, int rows, int hard, int masks, const float* u, const float* mask,
-    const unsigned* sorted, const float* activations, const float* state, const float* extra, const float* dlast,
-    float* dx, unsigned long long* exchange, unsigned long long* report
-) {
-    SHARED(float, shared);
-    Sizes sizes = {hidden, clips, peers, units, rows, hard, masks};
-    backward(sizes, u, mask, sorted, activations, state, extra, dlast, dx, exchange, report, shared);
+    b.exchange.end();
 }
 EMULATED(recurrence_backward)

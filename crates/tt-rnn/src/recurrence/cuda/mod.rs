@@ -1,4 +1,4 @@
-//! The recurrence on CUDA: one persistent cooperative kernel a pass, compiled at run time for its cell.
+//! The recurrence on CUDA: one persistent kernel a pass, compiled at run time for its cell and sizes.
 //!
 //! The text of the kernels ([`source`]), how the work is dealt (`plan.rs`) and their arguments are plain data, tested
 //! on the CPU in emulation; only `Persistent` needs a GPU, and the feature `cuda`.
@@ -13,19 +13,34 @@ mod record;
 use super::{Cell, GateActivation};
 #[cfg(feature = "cuda")]
 pub use persistent::Persistent;
-pub use plan::{Pass, Plan, plan};
+pub use plan::{Card, Pass, Plan, plan};
 pub use record::Record;
 use tt_core::cuda::Source;
 
-/// The kernels of one cell.
-pub fn source(cell: Cell) -> Source {
+/// The kernels of one cell with the sizes of a plan, for `masks` dropout masks: none, one for all gates, or G.
+pub fn source(cell: Cell, hidden: usize, gate: GateActivation, masks: usize, plan: &Plan) -> Source {
     let number = match cell {
         Cell::Rnn => 0,
         Cell::Gru => 1,
         Cell::Lstm => 2,
     };
-    let body = concat!(include_str!("group.cu"), include_str!("forward.cu"), include_str!("backward.cu"));
-    Source::new("recurrence.cu", body).define("CELL", number).define("THREADS", plan::THREADS)
+    let body = concat!(
+        include_str!("group.cu"),
+        include_str!("exchange.cu"),
+        include_str!("block.cu"),
+        include_str!("forward.cu"),
+        include_str!("backward.cu")
+    );
+    Source::new("recurrence.cu", body)
+        .define("CELL", number)
+        .define("HIDDEN", hidden)
+        .define("PEERS", plan.peers)
+        .define("UNITS", plan.units)
+        .define("ROWS", plan.rows)
+        .define("HARD", usize::from(gate == GateActivation::HardSigmoid))
+        .define("MASKS", masks.min(2))
+        .define("THREADS", plan.threads)
+        .define("CLUSTER", usize::from(plan.cluster))
 }
 
 /// Index, first packed row and frames of each clip, the longest first, `[B, 3]`.
@@ -41,10 +56,4 @@ pub fn sorted(lengths: &[usize]) -> Vec<u32> {
         .collect();
     clips.sort_by_key(|[_, _, length]| std::cmp::Reverse(*length));
     clips.concat()
-}
-
-/// The integers that both kernels begin with, for `masks` dropout masks: none, one for all gates, or G.
-pub fn sizes(plan: &Plan, hidden: usize, clips: usize, gate: GateActivation, masks: usize) -> [i32; 7] {
-    let hard = usize::from(gate == GateActivation::HardSigmoid);
-    [hidden, clips, plan.peers, plan.units, plan.rows, hard, masks.min(2)].map(|size| size as i32)
 }

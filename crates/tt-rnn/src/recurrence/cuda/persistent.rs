@@ -2,11 +2,12 @@
 #![expect(unsafe_code, reason = "a kernel's arguments are checked by nobody")]
 
 use super::super::{Batch, Cell, GateActivation, Masks, Recurrence};
-use super::{Pass, Plan, Record, plan, sizes, sorted, source};
+use super::plan::CLUSTER;
+use super::{Card, Pass, Plan, Record, plan, sorted, source};
 use crate::error::{Error, Result, check_size};
-use candle_core::cuda_backend::cudarc::driver::PushKernelArg as _;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, PushKernelArg as _};
 use candle_core::{CudaDevice, Device, Tensor};
-use tt_core::cuda::launch::{Kernel, alloc, multiprocessors, shared_limit, tensor, view};
+use tt_core::cuda::launch::{Kernel, alloc, has_clusters, multiprocessors, shared_limit, tensor, view};
 
 /// A recurrence by the persistent kernels; holds no weights.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +22,7 @@ pub struct Persistent {
 
 impl Persistent {
     /// Last states `[B, H]` and, in training, what [`Persistent::backward`] wants; `None` if the weights do not fit
-    /// into the shared memory of the device: candle's operators take any size.
+    /// into the registers of the device: candle's operators take any size.
     ///
     /// Nothing here is tracked for gradients, and nothing waits for the device.
     ///
@@ -44,15 +45,18 @@ impl Persistent {
         check_size("pre-activations", frames * layout.row(), x.elem_count())?;
         check_size("recurrent weights", layout.weights(), weights.elem_count())?;
         let device = cuda(x)?;
-        let plan = plan(self.cell, hidden, clips, multiprocessors(device)?, shared_limit(device)?);
+        let count = match masks {
+            Masks::None => 0,
+            Masks::Shared(mask) | Masks::PerGate(mask) => mask.len() / (clips * hidden),
+        };
         // The kernels count rows in 32 bits.
-        let Some(plan) = plan.filter(|_| i32::try_from(frames).is_ok()) else { return Ok(None) };
+        let plan = if i32::try_from(frames).is_ok() { self.plan(device, clips, count)? } else { None };
+        let Some(plan) = plan else { return Ok(None) };
 
         let sorted = Tensor::from_vec(sorted(lengths), (clips, 3), x.device())?;
         let mask = match masks {
             Masks::None => None,
             Masks::Shared(mask) | Masks::PerGate(mask) => {
-                let count = mask.len() / (clips * hidden);
                 Some(Tensor::from_slice(mask, (count, clips, hidden), x.device())?)
             }
         };
@@ -60,7 +64,7 @@ impl Persistent {
         let mut activations = train.then(|| alloc(device, frames * layout.row())).transpose()?;
         let record = |kept: bool| kept.then(|| alloc(device, frames * hidden)).transpose();
         let (mut state, mut extra) = (record(train)?, record(train && self.cell != Cell::Rnn)?);
-        let mut exchange = device.alloc_zeros::<u64>(plan.exchange(self.cell, hidden))?;
+        let mut exchange = self.exchange(device, &plan)?;
         {
             let (x, weights) = (x.contiguous()?, weights.contiguous()?);
             let (x, weights) = (x.storage_and_layout(), weights.storage_and_layout());
@@ -69,14 +73,10 @@ impl Persistent {
             let order = view::<u32>(&order)?;
             let factors = mask.as_ref().map(Tensor::storage_and_layout);
             let factors = factors.as_ref().map(view::<f32>).transpose()?;
-            let sizes = self.sizes(&plan, clips, mask.as_ref())?;
-            let (train, null) = (i32::from(train), 0_u64);
-            let kernel = self.load(device, &plan, Pass::Forward)?;
+            let (clips, null) = (clips as i32, 0_u64);
+            let kernel = self.load(device, &plan, count, Pass::Forward)?;
             let mut arguments = kernel.arguments();
-            for size in &sizes {
-                arguments.arg(size);
-            }
-            arguments.arg(&train).arg(&x).arg(&weights);
+            arguments.arg(&clips).arg(&x).arg(&weights);
             match &factors {
                 Some(factors) => arguments.arg(factors),
                 None => arguments.arg(&null),
@@ -95,7 +95,11 @@ impl Persistent {
                 None => arguments.arg(&null),
             };
             let report = kernel.report()?;
-            arguments.arg(&mut exchange).arg(&report);
+            match &mut exchange {
+                Some(exchange) => arguments.arg(exchange),
+                None => arguments.arg(&null),
+            };
+            arguments.arg(&report);
             // SAFETY: the arguments are those of `recurrence_forward`, and the buffers have the sizes it states.
             unsafe { kernel.launch(&mut arguments)? };
         }
@@ -126,7 +130,7 @@ impl Persistent {
         check_size("activations", frames * width, record.activations.elem_count())?;
         let device = cuda(dlast)?;
         let mut dx = alloc(device, frames * width)?;
-        let mut exchange = device.alloc_zeros::<u64>(record.plan.exchange(self.cell, hidden))?;
+        let mut exchange = self.exchange(device, &record.plan)?;
         {
             let (weights, dlast) = (weights.contiguous()?, dlast.contiguous()?);
             let (weights, dlast) = (weights.storage_and_layout(), dlast.storage_and_layout());
@@ -140,14 +144,11 @@ impl Persistent {
             let (activations, state) = (view::<f32>(&activations)?, view::<f32>(&state)?);
             let extra = record.extra.as_ref().map(Tensor::storage_and_layout);
             let extra = extra.as_ref().map(view::<f32>).transpose()?;
-            let sizes = self.sizes(&record.plan, clips, record.mask.as_ref())?;
-            let null = 0_u64;
-            let kernel = self.load(device, &record.plan, Pass::Backward)?;
+            let (clips, null) = (clips as i32, 0_u64);
+            let masks = record.mask.as_ref().map_or(Ok(0), |mask| mask.dim(0))?;
+            let kernel = self.load(device, &record.plan, masks, Pass::Backward)?;
             let mut arguments = kernel.arguments();
-            for size in &sizes {
-                arguments.arg(size);
-            }
-            arguments.arg(&weights);
+            arguments.arg(&clips).arg(&weights);
             match &factors {
                 Some(factors) => arguments.arg(factors),
                 None => arguments.arg(&null),
@@ -158,20 +159,46 @@ impl Persistent {
                 None => arguments.arg(&null),
             };
             let report = kernel.report()?;
-            arguments.arg(&dlast).arg(&mut dx).arg(&mut exchange).arg(&report);
+            arguments.arg(&dlast).arg(&mut dx);
+            match &mut exchange {
+                Some(exchange) => arguments.arg(exchange),
+                None => arguments.arg(&null),
+            };
+            arguments.arg(&report);
             // SAFETY: the arguments are those of `recurrence_backward`, and the buffers have the sizes it states.
             unsafe { kernel.launch(&mut arguments)? };
         }
         Ok(tensor(device, dx, (frames, width)))
     }
 
-    fn load(&self, device: &CudaDevice, plan: &Plan, pass: Pass) -> Result<Kernel> {
-        Ok(Kernel::load(device, &source(self.cell), &plan.launch(pass))?)
+    /// How `clips` clips are dealt; asks the driver how many clusters run at once.
+    fn plan(&self, device: &CudaDevice, clips: usize, masks: usize) -> Result<Option<Plan>> {
+        let processors = multiprocessors(device)?;
+        let clusters = if has_clusters(device)? { processors / CLUSTER } else { 0 };
+        let mut card = Card { processors, shared_bytes: shared_limit(device)?, clusters };
+        loop {
+            let plan = plan(self.cell, self.hidden, clips, &card);
+            let Some(dealt) = plan.filter(|plan| plan.cluster) else { return Ok(plan) };
+            let mut most = usize::MAX;
+            for pass in [Pass::Forward, Pass::Backward] {
+                most = most.min(self.load(device, &dealt, masks, pass)?.clusters()?);
+            }
+            if most >= dealt.groups {
+                return Ok(plan);
+            }
+            card.clusters = most;
+        }
     }
 
-    fn sizes(&self, plan: &Plan, clips: usize, mask: Option<&Tensor>) -> Result<[i32; 7]> {
-        let masks = mask.map_or(Ok(0), |mask| mask.dim(0))?;
-        Ok(sizes(plan, self.hidden, clips, self.gate_activation, masks))
+    /// What the blocks of a plan exchange their numbers through; nothing in clusters.
+    fn exchange(&self, device: &CudaDevice, plan: &Plan) -> Result<Option<CudaSlice<u64>>> {
+        let words = plan.exchange(self.cell, self.hidden);
+        Ok((words > 0).then(|| device.alloc_zeros(words)).transpose()?)
+    }
+
+    fn load(&self, device: &CudaDevice, plan: &Plan, masks: usize, pass: Pass) -> Result<Kernel> {
+        let source = source(self.cell, self.hidden, self.gate_activation, masks, plan);
+        Ok(Kernel::load(device, &source, &plan.launch(pass))?)
     }
 }
 
