@@ -2,12 +2,13 @@
 
 use crate::places::Places;
 use crate::record::{FINAL, LeftOut, Plan};
-use crate::spec::Spec;
+use crate::spec::{CROP, MIRROR, Spec};
 use anyhow::{Result, bail};
 use std::sync::Arc;
 use tt_core::rng::stream;
 use tt_rnn::models::FrameChoice;
 use video_data::Content;
+use video_data::augment::Augment;
 use video_data::batch::{
     Batch, BatchLoader, Form, Pick, Sampling, Spare, Values, Window, even_frames, random_frames,
 };
@@ -38,8 +39,8 @@ const BATCHES_AHEAD: usize = 1;
 pub struct FramePick<'a> {
     /// The model's choice.
     pub choice: FrameChoice,
-    /// Seed and purpose of the streams that draw, one per clip, whose number is appended; none where nothing is drawn:
-    /// in evaluation.
+    /// Seed and purpose of the streams that draw frames and views, one each per clip, whose number is appended; none where
+    /// nothing is drawn: in evaluation.
     pub drawn: Option<(u64, &'a str)>,
 }
 
@@ -55,6 +56,7 @@ impl FramePick<'_> {
 pub struct Clips {
     store: Arc<Store>,
     sampling: Sampling,
+    augment: Augment,
     classes: Vec<String>,
     multi_label: bool,
     batch: usize,
@@ -84,12 +86,19 @@ pub(crate) fn sampling(spec: &Spec) -> Sampling {
     Sampling { every: data.every, max_frames: (data.max_frames > 0).then_some(data.max_frames), window }
 }
 
+/// What training does to the pictures of an experiment.
+fn augment(spec: &Spec) -> Augment {
+    let does = |name: &str| spec.train.augment.contains(name);
+    Augment { mirror: does(MIRROR), crop: does(CROP) }
+}
+
 impl Clips {
     /// Wraps an open store for an experiment.
     pub fn new(store: Store, spec: &Spec, multi_label: bool) -> Self {
         let left_out = store.left_out().iter();
         Self {
             sampling: sampling(spec),
+            augment: augment(spec),
             classes: store.info().classes.clone(),
             multi_label,
             batch: spec.train.batch,
@@ -142,9 +151,19 @@ impl Clips {
                 (FrameChoice::Drawn(n), Some(rng)) => of_kept(random_frames(kept.len(), n, rng)),
                 (FrameChoice::Even(n) | FrameChoice::Drawn(n), _) => of_kept(even_frames(kept.len(), n)),
             };
-            Pick { clip, frames }
+            let view = pick.drawn.filter(|_| self.is_augmented()).map(|(seed, purpose)| {
+                let size = &self.store.info().spec;
+                let mut rng = stream(seed, &format!("{purpose}/view/clip{clip}"));
+                self.augment.view((size.width as usize, size.height as usize), &mut rng)
+            });
+            Pick { clip, frames, view }
         };
         order.chunks(self.batch).map(|clips| clips.iter().copied().map(pick_of).collect()).collect()
+    }
+
+    /// Whether training sees other pictures than the stored ones.
+    pub(crate) fn is_augmented(&self) -> bool {
+        !self.augment.is_none()
     }
 
     /// Numbers of a frame, M.
@@ -226,7 +245,7 @@ impl Clips {
     pub(crate) fn values(&self, clip: usize, form: &Form) -> (usize, Values) {
         let length = self.store.clips()[clip].frames;
         let mut batch = Batch::default();
-        batch.fill(&self.store, &[Pick { clip, frames: (0..length as u32).collect() }], form);
+        batch.fill(&self.store, &[Pick::stored(clip, (0..length as u32).collect())], form);
         (length, batch.frames)
     }
 

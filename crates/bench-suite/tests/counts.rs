@@ -239,6 +239,19 @@ fn every_experiment_loads_with_both_recipes() {
     }
 }
 
+/// In whatever order they are asked for, and only where something is.
+#[test]
+fn what_is_done_to_pictures_names_a_run() {
+    let digest =
+        |set: &[&str]| run_digest(&load("folder", set).unwrap(), "data", DeviceName::Cpu, Precision::F32);
+    assert_eq!(digest(&["train.augment=[]"]), digest(&[]));
+    assert!(!load("folder", &[]).unwrap().to_toml().contains("augment"));
+    let both = digest(&["train.augment=[\"mirror\", \"crop\"]"]);
+    assert_eq!(both, digest(&["train.augment=[\"crop\", \"mirror\"]"]));
+    let some = [digest(&[]), digest(&["train.augment=[\"mirror\"]"]), digest(&["train.augment=[\"crop\"]"])];
+    assert!(!some.contains(&both) && some[0] != some[1] && some[1] != some[2]);
+}
+
 /// What strictness changes is the data, whose digest is part of a run's.
 #[test]
 fn a_runs_name_does_not_depend_on_strictness() {
@@ -322,6 +335,11 @@ fn wrong_specifications_say_what_is_right() {
         (vec!["data.window=evenly", "data.max_frames=9"], "did you mean \"even\"?"),
         (vec!["data.window=random"], "set data.max_frames to how many"),
         (vec!["data.max_frames=-1"], "integer `-1`, expected usize"),
+        (vec!["train.augment=[\"crop\", \"mirrored\"]"], "did you mean \"mirror\"?"),
+        (
+            vec!["model.names=[\"frozen-cnn-gru\"]", "train.augment=[\"crop\"]"],
+            "frozen-cnn-gru reads were computed of them before",
+        ),
         (vec!["data.element=f32"], "is of loader rows: leave it out"),
         (vec!["data.audio=logmel"], "data.audio = logmel: is of loader folder, and ucf11 reads"),
         (vec!["data.dataset=folder", "data.audio=mfcc"], "data.audio = mfcc: is logmel, or left out"),
@@ -353,6 +371,7 @@ fn wrong_specifications_say_what_is_right() {
     }
     for (set, expected) in [
         (vec!["data.height=2"], "must be 1 with loader rows"),
+        (vec!["train.augment=[\"crop\"]"], "train.augment = crop: is of pictures, and rows have no sides"),
         (vec!["data.redistributable=true"], "rows are not shown"),
         (vec!["data.render=ucf11"], "loader rows reads none"),
         (vec!["data.element=f64"], "is u8 or f32"),

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
+use crate::augment::{Lens, View};
+use crate::kind::Content;
 use crate::store::Store;
 
 /// Which frames stay where a clip has more than may be used.
@@ -105,6 +107,15 @@ pub struct Pick {
     pub clip: usize,
     /// Its frames in this order, each below the clip's number of frames.
     pub frames: Vec<u32>,
+    /// How they are seen; none for pictures as they are, and for all else.
+    pub view: Option<View>,
+}
+
+impl Pick {
+    /// Frames as they are stored.
+    pub fn stored(clip: usize, frames: Vec<u32>) -> Self {
+        Self { clip, frames, view: None }
+    }
 }
 
 /// Numbers of frames.
@@ -162,7 +173,8 @@ impl Batch {
     /// Brings the frames of `picks` into this form, in the buffers this batch already has.
     ///
     /// # Panics
-    /// When a pick names a clip or a frame that is not there, or floats are to stay in the store.
+    /// When a pick names a clip or a frame that is not there, floats or views are to stay in the store, or views are of
+    /// something else than pictures.
     pub fn fill(&mut self, store: &Store, picks: &[Pick], form: &Form) {
         self.lengths.clear();
         self.labels.clear();
@@ -174,13 +186,12 @@ impl Batch {
             self.clips.push(pick.clip);
         }
         let count = store.info().spec.numbers() * self.lengths.iter().sum::<usize>();
-        let memory = store.as_ref();
-        let parts = picks.iter().flat_map(|pick| runs(store, pick)).map(|run| &memory[run]);
         let before = std::mem::take(&mut self.frames);
         self.frames = match (form, store.info().spec.content) {
             (Form::Stored, content) => {
                 assert!(!content.is_floats(), "floats are read into numbers, which alignment needs");
                 for pick in picks {
+                    assert!(pick.view.is_none(), "a view is computed, and lies in no store");
                     runs(store, pick).for_each(|run| store.fetch(run));
                     let start = |frame: &u32| store.start(pick.clip, *frame as usize);
                     self.starts.extend(pick.frames.iter().map(start));
@@ -189,26 +200,45 @@ impl Batch {
             }
             (form, content) if content.is_floats() => {
                 let mut values = before.floats(count);
-                for part in parts {
+                seen(store, picks, |part| {
                     let part = part.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four));
                     match form {
                         Form::Standardized(standard) => values.extend(standard.of(part)),
                         _ => values.extend(part),
                     }
-                }
+                });
                 Values::Floats(values)
             }
             (Form::Standardized(standard), _) => {
                 let mut values = before.floats(count);
-                parts.for_each(|part| values.extend(standard.of(part.iter().map(|byte| f32::from(*byte)))));
+                seen(store, picks, |part| {
+                    values.extend(standard.of(part.iter().map(|byte| f32::from(*byte))));
+                });
                 Values::Floats(values)
             }
             (Form::Numbers, _) => {
                 let mut values = before.bytes(count);
-                parts.for_each(|part| values.extend_from_slice(part));
+                seen(store, picks, |part| values.extend_from_slice(part));
                 Values::Bytes(values)
             }
         };
+    }
+}
+
+/// Shows the bytes of all frames, in order: one whole frame or more at a time.
+fn seen(store: &Store, picks: &[Pick], mut show: impl FnMut(&[u8])) {
+    let memory = store.as_ref();
+    for pick in picks {
+        let Some(view) = pick.view else {
+            runs(store, pick).for_each(|run| show(&memory[run]));
+            continue;
+        };
+        let spec = &store.info().spec;
+        assert!(spec.content == Content::Rgb, "views are of pictures");
+        let mut lens = Lens::new(view, (spec.width as usize, spec.height as usize));
+        for frame in runs(store, pick).flat_map(|run| memory[run].chunks_exact(store.frame_bytes())) {
+            show(lens.see(frame));
+        }
     }
 }
 

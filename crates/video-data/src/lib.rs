@@ -38,6 +38,8 @@
 #[cfg(feature = "clips")]
 pub mod archive;
 #[cfg(feature = "clips")]
+pub mod augment;
+#[cfg(feature = "clips")]
 pub mod batch;
 #[cfg(feature = "clips")]
 pub mod damage;

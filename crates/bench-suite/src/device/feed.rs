@@ -1,5 +1,6 @@
-//! Batches on a device: from its own memory if all frames fit, otherwise read ahead, and copied where the device's
-//! memory is not the CPU's, or the model cannot read them where they are stored.
+//! Batches on a device: from its own memory if all frames fit and stay as they are, otherwise read ahead, and copied where
+//! the device's memory is not the CPU's, or the model cannot read them where they are stored. Pictures that training sees
+//! otherwise than stored are computed as they are read ahead, and those of an evaluation come as ever.
 
 use super::open::Opened;
 use crate::data::{Clips, FramePick};
@@ -70,7 +71,7 @@ impl InplaceOp1 for TakeBack {
 
 impl<'a> Feed<'a> {
     /// A feed of the clips in `wanted`, whose frames, standardized where that is asked for, are copied to the device once
-    /// if they fit. With `reads_stored` the model takes bytes where they lie.
+    /// if they fit and no epoch sees them otherwise. With `reads_stored` the model takes bytes where they lie.
     ///
     /// # Errors
     /// A failed copy.
@@ -85,7 +86,7 @@ impl<'a> Feed<'a> {
             wanted.iter().copied().flatten().map(|clip| clips.frames_of(*clip).len() as u64).sum();
         // Bytes become floats.
         let bytes = if standard.is_some() { 4 * bytes } else { bytes };
-        let fits = bytes <= opened.room_for_frames();
+        let fits = bytes <= opened.room_for_frames() && !clips.is_augmented();
         // The model reads them in the store, or a card's uploader does.
         let stays =
             !fits && clips.are_bytes() && (opened.device.is_cuda() || opened.device.is_cpu() && reads_stored);
@@ -119,12 +120,20 @@ impl<'a> Feed<'a> {
 
     /// The batches of these clips in this order.
     pub fn pass(&self, order: &[usize], pick: &FramePick<'_>) -> Pass<'_> {
-        let batches = || self.clips.batches(order, pick, self.spare.clone(), self.form.clone());
+        let form = match &self.form {
+            // Views lie in no store.
+            Form::Stored if pick.drawn.is_some() && self.clips.is_augmented() => Form::Numbers,
+            form => form.clone(),
+        };
+        let is_stored = matches!(form, Form::Stored);
+        // Batches that hold no frames are to take no memory from those that do.
+        let spare = if is_stored { Spare::default() } else { self.spare.clone() };
+        let batches = || self.clips.batches(order, pick, spare.clone(), form.clone());
         let source = if self.resident.is_some() {
             Source::Resident(self.clips.picks(order, pick).into_iter())
         } else if !self.device.is_cpu() {
             Source::Copied(batches(), None)
-        } else if matches!(self.form, Form::Stored) {
+        } else if is_stored {
             Source::Stored(batches())
         } else {
             Source::Lent(batches(), None)
@@ -138,7 +147,7 @@ impl<'a> Feed<'a> {
         let rows: usize = batch.lengths.iter().sum();
         let (lengths, clips) = (batch.lengths.clone(), batch.clips.clone());
         #[cfg(feature = "cuda")]
-        if let (Some(uploader), Form::Stored) = (self.uploader.borrow_mut().as_mut(), &self.form) {
+        if let (Some(uploader), false) = (self.uploader.borrow_mut().as_mut(), batch.starts.is_empty()) {
             let rows = uploader.upload((*self.clips.memory()).as_ref(), &batch.starts, features)?;
             return Ok(Ready { frames: PackedFrames::new(rows, lengths), clips });
         }

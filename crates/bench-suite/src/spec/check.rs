@@ -2,7 +2,7 @@
 
 use super::error::{Result, SpecError, nearest_or};
 use super::fields::{DataSpec, ModelSpec, Spec};
-use super::names::{FORMAT_NAMES, MODEL_NAMES, ON_FEATURES};
+use super::names::{CROP, FORMAT_NAMES, MIRROR, MODEL_NAMES, ON_FEATURES};
 use crate::pretrained;
 use crate::record::FINAL;
 
@@ -54,6 +54,7 @@ impl Spec {
         self.check_sound()?;
         self.check_rows()?;
         self.check_features()?;
+        self.check_augment()?;
         self.check_numbers()?;
         self.check_modes()?;
         self.check_window()?;
@@ -175,6 +176,25 @@ impl Spec {
             }
         }
         Ok(())
+    }
+
+    /// Views are of pictures that a model reads as it is trained.
+    fn check_augment(&self) -> Result<()> {
+        for name in &self.train.augment {
+            nearest_or("train.augment", name, &[MIRROR, CROP])?;
+        }
+        let reason = if self.train.augment.is_empty() {
+            return Ok(());
+        } else if self.has_rows() {
+            "is of pictures, and rows have no sides: leave it out"
+        } else if self.model.names.iter().any(|name| name == ON_FEATURES) {
+            "is of pictures, and the features that frozen-cnn-gru reads were computed of them before: leave one of the two \
+             out"
+        } else {
+            return Ok(());
+        };
+        let (key, value) = ("train.augment", Vec::from_iter(self.train.augment.clone()).join(", "));
+        Err(SpecError::Value { key, value, reason: reason.into() })
     }
 
     /// A window that nothing cuts.

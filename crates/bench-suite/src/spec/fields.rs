@@ -4,7 +4,7 @@ use super::names::{FORMAT_NAMES, MODEL_NAMES, ON_FEATURES};
 use crate::pretrained::{FEATURES, LITE0};
 use crate::record::FINAL;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A complete experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -267,6 +267,9 @@ pub struct TrainSpec {
     /// every number of a frame (`feature`), or `none`.
     #[serde(default = "none", skip_serializing_if = "says_none")]
     pub standardize: String,
+    /// What every epoch does anew to the pictures of the training clips: `mirror`, `crop`, both or nothing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub augment: BTreeSet<String>,
     /// Dropout probability hidden-to-hidden.
     pub recurrent_dropout: f64,
     /// Recurrent masks of dense models: `shared` by all gates or `per-gate`.
@@ -445,6 +448,7 @@ impl Spec {
                 pixel_scale: 0.0,
                 pixel_shift: 0.0,
                 standardize: String::new(),
+                augment: BTreeSet::from([String::new()]),
                 recurrent_dropout: 0.0,
                 dense_masks: String::new(),
                 dense_input_dropout: 0.0,

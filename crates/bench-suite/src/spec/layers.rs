@@ -56,6 +56,8 @@ pub(super) fn merge(base: &mut Table, over: Table) {
 
 pub(super) fn apply_sets(table: &mut Table, overrides: &Overrides) -> Result<()> {
     let list = |items: &[u64]| Value::Array(items.iter().map(|i| Value::Integer(*i as i64)).collect());
+    // Keys that a file may leave out have their type from the fields.
+    let all = complete();
     for pair in &overrides.set {
         let bad = |message: &str| SpecError::Parse { path: format!("--set {pair}"), message: message.into() };
         let (key, text) = pair.split_once('=').ok_or_else(|| bad("expected key=value"))?;
@@ -67,7 +69,9 @@ pub(super) fn apply_sets(table: &mut Table, overrides: &Overrides) -> Result<()>
             .ok()
             .and_then(|mut parsed| parsed.remove("v"))
             .unwrap_or_else(|| Value::String(text.to_owned()));
-        if let Some(expected) = misfit(table, key.trim(), &value) {
+        // A table that is not there is more likely another key, misspelt: the nearest is named below.
+        let left_out = || misfit(&all, key.trim(), &value).filter(|expected| *expected != "table");
+        if let Some(expected) = misfit(table, key.trim(), &value).or_else(left_out) {
             return Err(bad(&format!(
                 "{} takes a value of type {expected}, not {}",
                 key.trim(),
@@ -126,13 +130,15 @@ fn set_path(table: &mut Table, path: &str, value: Value) -> Option<()> {
     }
 }
 
-/// Every valid key, from the fields themselves: a complete specification written out.
+/// A complete specification written out.
+fn complete() -> Table {
+    Table::try_from(Spec::example()).unwrap_or_default()
+}
+
+/// Every valid key, from the fields themselves.
 fn valid_keys() -> Vec<String> {
-    let spec = Spec::example();
     let mut keys = Vec::new();
-    if let Ok(Value::Table(table)) = Value::try_from(&spec) {
-        flatten(&table, "", &mut keys);
-    }
+    flatten(&complete(), "", &mut keys);
     keys
 }
 

@@ -52,5 +52,10 @@ pub const MODEL_NAMES: [&str; 44] = [
     "ht-mlp",
 ];
 
+/// Of `train.augment`: left and right change places.
+pub const MIRROR: &str = "mirror";
+/// Of `train.augment`: a window of each frame in its place.
+pub const CROP: &str = "crop";
+
 /// The model on features of a pretrained network, `crate::pretrained`.
 pub const ON_FEATURES: &str = "frozen-cnn-gru";

@@ -46,6 +46,11 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// What the model says of every test clip.
+    pub(crate) fn predictions(&self) -> &[u8] {
+        &self.predictions
+    }
+
     /// Training loss of every epoch.
     pub(crate) fn losses(&self) -> Vec<f64> {
         self.record.curve.iter().map(|point| point.train_loss).collect()

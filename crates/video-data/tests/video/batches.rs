@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use video_data::augment::View;
 use video_data::batch::{Batch, BatchLoader, Form, Pick, Spare, Standard, Values, even_frames};
 use video_data::datasets::{Metric, Split};
 use video_data::rate::Rate;
@@ -15,9 +16,15 @@ const LENGTHS: [usize; 5] = [1, 2, 7, 30, 4];
 
 /// Clip `i` has `LENGTHS[i]` frames; every byte of its frame `t` is `10 i + t`.
 pub(crate) fn store(dir: &Path) -> Store {
+    store_of(dir, |clip, t, _| 10 * clip + t)
+}
+
+/// The same with other bytes, by clip, frame and place in the frame.
+fn store_of(dir: &Path, byte: fn(usize, usize, usize) -> usize) -> Store {
     let mut writer = Writer::open(dir, "written by hand", SPEC.frame_bytes()).unwrap();
     for (clip, length) in LENGTHS.into_iter().enumerate() {
-        let frames: Vec<u8> = (0..length).flat_map(|t| [(10 * clip + t) as u8; 12]).collect();
+        let frames: Vec<u8> =
+            (0..length).flat_map(|t| (0..12).map(move |at| byte(clip, t, at) as u8)).collect();
         writer.append(&frames).unwrap();
         let split = Some(if clip < 3 { Split::Train } else { Split::Test });
         let row = Row {
@@ -58,7 +65,7 @@ fn values(batch: &Batch) -> Vec<u8> {
 fn batches_are_packed_without_padding() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
-    let pick = |clip, frames| Pick { clip, frames };
+    let pick = Pick::stored;
     let picks = [
         pick(2, (0..7).collect()),
         pick(2, vec![0, 3]),
@@ -78,7 +85,7 @@ fn batches_are_packed_without_padding() {
 fn stored_frames_lie_where_the_batch_says() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
-    let pick = |clip, frames| Pick { clip, frames };
+    let pick = Pick::stored;
     let picks = [pick(3, vec![29, 2, 3, 4]), pick(0, vec![0]), pick(2, vec![0, 3, 6])];
     let (mut copied, mut stored) = (Batch::default(), Batch::default());
     copied.fill(&store, &picks, &Form::Numbers);
@@ -101,7 +108,7 @@ fn frames_are_standardized_number_by_number() {
     let store = store(dir.path());
     let mut standard = Standard { mean: vec![0.0; 12], scale: vec![1.0; 12] };
     (standard.mean[0], standard.scale[0]) = (20.0, 0.5);
-    let pick = Pick { clip: 2, frames: vec![1, 4] };
+    let pick = Pick::stored(2, vec![1, 4]);
     let mut batch = Batch::default();
     // Buffers of the other kind are not used again.
     batch.fill(&store, std::slice::from_ref(&pick), &Form::Numbers);
@@ -111,11 +118,37 @@ fn frames_are_standardized_number_by_number() {
     assert_eq!((values[1], values[13]), (f32::from(store.frames(2)[13]), f32::from(store.frames(2)[49])));
 }
 
+/// Frames of 2 × 2 pixels: a window of 7/8 is one pixel.
+#[test]
+fn a_view_is_computed_of_every_frame_of_its_clip_and_of_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store_of(dir.path(), |clip, t, at| 90 * clip + 12 * t + at);
+    let mirrored = View { across: (0, 2), down: (0, 2), mirrored: true };
+    let corner = View { across: (1, 1), down: (0, 1), mirrored: false };
+    let seen = |view| Pick { view: Some(view), ..Pick::stored(2, vec![1, 4]) };
+    let picks = [Pick::stored(2, vec![1]), seen(mirrored), seen(corner)];
+    let frame = |at: usize| &store.frames(2)[12 * at..][..12];
+    let pixel = |at: usize, place: usize| frame(at)[3 * place..][..3].to_vec();
+    let mut expected = vec![frame(1).to_vec()];
+    expected.extend([1, 4].map(|at| [1, 0, 3, 2].map(|place| pixel(at, place)).concat()));
+    expected.extend([1, 4].map(|at| pixel(at, 1).repeat(4)));
+    let mut batch = Batch::default();
+    batch.fill(&store, &picks, &Form::Numbers);
+    assert_eq!(batch.frames, Values::Bytes(expected.concat()));
+    // Numbers are brought to their mean and deviation at the place where they are seen.
+    let mut standard = Standard { mean: vec![0.0; 12], scale: vec![1.0; 12] };
+    standard.scale[0] = 0.5;
+    batch.fill(&store, &picks, &Form::Standardized(Arc::new(standard)));
+    let number = |(at, byte): (usize, u8)| f32::from(byte) * if at % 12 == 0 { 0.5 } else { 1.0 };
+    let expected = expected.concat().into_iter().enumerate().map(number).collect();
+    assert_eq!(batch.frames, Values::Floats(expected));
+}
+
 #[test]
 fn the_loader_keeps_the_order_and_uses_buffers_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(store(dir.path()));
-    let all = |clip| Pick { clip, frames: (0..(store.frames(clip).len() / 12) as u32).collect() };
+    let all = |clip| Pick::stored(clip, (0..(store.frames(clip).len() / 12) as u32).collect());
     let plan: Vec<Vec<Pick>> = (0..200).map(|i| vec![all(i % 5), all((i + 3) % 5)]).collect();
     let spare = Spare::default();
     let pass = || {
@@ -146,7 +179,7 @@ fn the_loader_keeps_the_order_and_uses_buffers_again() {
 fn a_pick_that_is_not_there_is_a_panic_of_the_caller_not_a_hang() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(store(dir.path()));
-    let plan = vec![vec![Pick { clip: 99, frames: vec![0] }]];
+    let plan = vec![vec![Pick::stored(99, vec![0])]];
     let mut loader = BatchLoader::new(store, plan, 1, Spare::default(), Form::Numbers);
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.next())).is_err());
 }

@@ -91,7 +91,7 @@ fn a_store_of_44_gigabytes_opens_at_once_and_is_never_loaded_whole() {
     let sampling = Sampling { every: 24, max_frames: Some(10), window: Window::Even };
     let pick = |clip: &usize| {
         let frames = sampling.frames(store.clips()[*clip].frames, None::<&mut rand_chacha::ChaCha8Rng>);
-        Pick { clip: *clip, frames }
+        Pick::stored(*clip, frames)
     };
     let batches: Vec<Vec<Pick>> =
         by_clips[0].chunks(16).map(|clips| clips.iter().map(pick).collect()).collect();
