@@ -7,18 +7,24 @@
 use super::fused::centred;
 use super::{Affine, Path, Rows};
 use crate::Result;
-use crate::digits::{Bytes, Digits, Product, Ready, Scratch};
+use crate::digits::{Bytes, Digits, Product, Ready, Scratch, Unit};
 use crate::simd::{Isa, Kernel, Simd};
 use std::ops::Range;
 
-/// Products of a span: the digits of 16 columns, 48 bytes a product, stay in the first cache of the processors that have
-/// such units (32 to 48 KB).
-const SPAN: usize = 512;
+/// Features of a span forwards: of a matrix of 768 columns they are 0.8 MB, and their digits 0.6 MB, which stay in the second
+/// cache of the processors that have such units (1 to 2 MB).
+const FEATURES: usize = 256;
+/// Rows of a span backwards: the digits of 16 columns, 48 bytes a row, stay in the first cache (32 to 48 KB).
+const ROWS: usize = 512;
 
-/// Rows from which on VNNI takes less time than f32, on Zen 4 (`docs/performance.md`): the only unit that is used where
-/// nobody names it.
-const MULTIPLY_FROM: usize = 256;
-const OUTER_FROM: usize = 64;
+/// Rows from which on a unit takes less time than f32 (`docs/performance.md`), in [`ByteProducts::multiply`] and
+/// [`ByteProducts::outer`]: VNNI on Zen 4, tile registers on a Sapphire Rapids core.
+fn pays_from(unit: Unit) -> [usize; 2] {
+    match unit {
+        Unit::Vnni | Unit::Emulated => [256, 64],
+        Unit::Amx => [32, 32],
+    }
+}
 
 /// Products of bytes with matrices of f32 on one unit.
 #[derive(Debug, Clone, Copy)]
@@ -57,21 +63,22 @@ impl ByteProducts {
 
     /// Whether [`ByteProducts::multiply`] pays for so many rows: it cuts the whole matrix into digits for them.
     pub fn multiply_pays(&self, rows: usize) -> bool {
-        self.named || rows >= MULTIPLY_FROM
+        self.named || rows >= pays_from(self.unit.unit())[0]
     }
 
     /// Whether [`ByteProducts::outer`] pays for so many rows.
     pub fn outer_pays(&self, rows: usize) -> bool {
-        self.named || rows >= OUTER_FROM
+        self.named || rows >= pays_from(self.unit.unit())[1]
     }
 
     /// The unit, and from how many rows on it is used where nobody named it: for records.
     pub fn name(&self) -> String {
-        let unit = self.unit.unit().name();
+        let unit = self.unit.unit();
         if self.named {
-            return unit.to_owned();
+            return unit.name().to_owned();
         }
-        format!("{unit} from {MULTIPLY_FROM} rows forward, from {OUTER_FROM} backward")
+        let [multiply, outer] = pays_from(unit);
+        format!("{} from {multiply} rows forward, from {outer} backward", unit.name())
     }
 
     /// `out [n, N] = (scale · x + shift) · w` over some features of rows `x [n, M]` and of `w [M, N]`. Whether that can be:
@@ -93,21 +100,21 @@ impl ByteProducts {
         let Panels { bytes, digits, places, scratch } = panels;
         places.clear();
         places.extend((0..x.count()).map(|row| row * columns));
-        for from in features.clone().step_by(SPAN) {
-            let span = from..features.end.min(from + SPAN);
+        for from in features.clone().step_by(FEATURES) {
+            let span = from..features.end.min(from + FEATURES);
             if !self.take(&w[span.start * columns..span.end * columns], columns, digits) {
                 return false;
             }
-            bytes.take_rows(x.count(), span.len(), |row| &x.row(row)[span.clone()]);
+            bytes.take_rows(x.count(), span.len(), (0..x.count()).map(|row| &x.row(row)[span.clone()]));
             let (unit, add) = (&mut *unit, from > features.start);
-            self.isa.run(Product { unit, bytes, digits, places, to: out, add, scratch });
+            self.isa.run(Product { unit, bytes, digits, places, to: out, add, ahead: &[], scratch });
         }
         true
     }
 
     /// Cuts `[K, N]`, the right factor of [`ByteProducts::outer`], into digits. Whether it can.
     pub fn cut(&self, right: &[f32], columns: usize, cut: &mut Cut) -> bool {
-        let spans = right.chunks(SPAN * columns);
+        let spans = right.chunks(ROWS * columns);
         cut.0.resize_with(spans.len(), Digits::default);
         spans.zip(&mut cut.0).all(|(span, digits)| self.take(span, columns, digits))
     }
@@ -131,11 +138,12 @@ impl ByteProducts {
         places.clear();
         places.extend((0..features.len()).map(|feature| feature * columns));
         for (at, digits) in right.0.iter().enumerate() {
-            let first = at * SPAN;
-            let count = SPAN.min(x.count() - first);
-            bytes.take_columns(count, features.len(), |row| &x.row(first + row)[features.clone()]);
+            let first = at * ROWS;
+            let count = ROWS.min(x.count() - first);
+            let rows = (first..first + count).map(|row| &x.row(row)[features.clone()]);
+            bytes.take_columns(count, features.len(), rows);
             let unit = &mut *unit;
-            self.isa.run(Product { unit, bytes, digits, places, to: out, add: at > 0, scratch });
+            self.isa.run(Product { unit, bytes, digits, places, to: out, add: at > 0, ahead: &[], scratch });
         }
     }
 

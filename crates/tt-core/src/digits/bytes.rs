@@ -1,6 +1,8 @@
 //! Rows of bytes as tiles: the left factor of a product.
 
-use super::{Line, ROWS, STEP};
+#[cfg(target_arch = "x86_64")]
+use super::wide;
+use super::{Line, ROWS, STEP, TILE};
 
 /// Rows of bytes, or the columns of such rows: `[pair of tiles][step][row 32]`.
 ///
@@ -17,7 +19,7 @@ pub(crate) struct Bytes {
 impl Bytes {
     fn resize(&mut self, rows: usize, depth: usize) {
         (self.rows, self.depth) = (rows, depth);
-        let lines = self.pairs() * self.steps() * ROWS;
+        let lines = rows.div_ceil(ROWS) * self.steps() * ROWS;
         if self.lines.len() < lines {
             self.lines.resize(lines, Line::ZERO);
         }
@@ -27,88 +29,100 @@ impl Bytes {
         self.rows
     }
 
-    pub(crate) fn pairs(&self) -> usize {
-        self.rows.div_ceil(ROWS)
-    }
-
     pub(crate) fn steps(&self) -> usize {
         self.depth.div_ceil(STEP)
     }
 
-    /// The lines of two tiles of rows.
-    pub(crate) fn pair(&self, pair: usize) -> &[Line] {
-        let each = self.steps() * ROWS;
-        &self.lines[pair * each..][..each]
+    pub(crate) fn tiles(&self) -> usize {
+        self.rows.div_ceil(TILE)
+    }
+
+    pub(crate) fn first(&self) -> *const Line {
+        self.lines.as_ptr()
+    }
+
+    /// The lines of a step of a tile of 16 rows.
+    pub(crate) fn tile(&self, tile: usize, step: usize) -> &[Line] {
+        &self.lines[(tile / 2 * self.steps() + step) * ROWS + tile % 2 * TILE..][..TILE]
     }
 
     /// Takes so many rows of `depth` bytes.
-    pub(crate) fn take_rows<'a>(&mut self, count: usize, depth: usize, x: impl Fn(usize) -> &'a [u8]) {
+    pub(crate) fn take_rows<'a>(&mut self, count: usize, depth: usize, x: impl Iterator<Item = &'a [u8]>) {
         self.resize(count, depth);
-        let steps = self.steps();
-        for row in 0..count {
-            let lines = &mut self.lines[row / ROWS * steps * ROWS + row % ROWS..];
-            let (whole, rest) = x(row).as_chunks::<STEP>();
-            for (line, from) in lines.iter_mut().step_by(ROWS).zip(whole) {
-                line.0 = *from;
-            }
-            if !rest.is_empty() {
-                lines[whole.len() * ROWS].0[..rest.len()].copy_from_slice(rest);
-            }
+        let each = self.steps() * ROWS;
+        for (row, x) in x.take(count).enumerate() {
+            take_row(x, &mut self.lines[row / ROWS * each + row % ROWS..]);
         }
     }
 
     /// Takes the columns of so many rows of `width` bytes.
-    pub(crate) fn take_columns<'a>(&mut self, count: usize, width: usize, x: impl Fn(usize) -> &'a [u8]) {
+    pub(crate) fn take_columns<'a>(
+        &mut self,
+        count: usize,
+        width: usize,
+        mut x: impl Iterator<Item = &'a [u8]>,
+    ) {
         self.resize(width, count);
         let steps = self.steps();
-        for block in 0..count.div_ceil(16) {
-            let (step, at) = (block / 4, block % 4 * 16);
-            let rows: [&[u8]; 16] =
-                std::array::from_fn(|row| if 16 * block + row < count { x(16 * block + row) } else { &[] });
-            for first in (0..width).step_by(16) {
-                let lines = &mut self.lines[(first / ROWS * steps + step) * ROWS + first % ROWS..][..16];
-                if 16 * (block + 1) <= count && first + 16 <= width {
-                    let from: [[u8; 16]; 16] = std::array::from_fn(|row| {
-                        *rows[row][first..].as_chunks().0.first().unwrap_or(&[0; 16])
-                    });
-                    for (line, column) in lines.iter_mut().zip(transposed(from)) {
-                        line.0[at..at + 16].copy_from_slice(&column);
-                    }
-                } else {
-                    for (row, from) in rows.iter().take(count - 16 * block).enumerate() {
-                        for (line, byte) in lines.iter_mut().zip(&from[first..]) {
-                            line.0[at + row] = *byte;
-                        }
-                    }
-                }
+        for step in 0..steps {
+            let rows: [&[u8]; STEP] = std::array::from_fn(|_| x.next().unwrap_or_default());
+            for first in (0..width).step_by(STEP) {
+                let rows = rows.map(|row| &row[first.min(row.len())..row.len().min(first + STEP)]);
+                let lines = &mut self.lines[(first / ROWS * steps + step) * ROWS..];
+                let Some((pair, rest)) = lines.split_first_chunk_mut() else {
+                    unreachable!("a pair of tiles")
+                };
+                let next = rest.get_mut((steps - 1) * ROWS..).filter(|_| first + ROWS < width);
+                transpose(&rows, pair, next.and_then(|lines| lines.first_chunk_mut()));
             }
         }
     }
 }
 
-/// 16 rows of 16 bytes, transposed.
-#[cfg(target_arch = "x86_64")]
-fn transposed(rows: [[u8; 16]; 16]) -> [[u8; 16]; 16] {
-    use std::arch::x86_64::{__m128i, _mm_unpackhi_epi8, _mm_unpacklo_epi8};
-    // SAFETY: both are 256 bytes of any value.
-    let mut v: [__m128i; 16] = unsafe { std::mem::transmute(rows) };
-    // Interleaving the first half with the second moves the highest bit of (row, column) to the lowest place: four times
-    // exchange both.
-    for _ in 0..4 {
-        v = std::array::from_fn(|at| {
-            let (a, b) = (v[at / 2], v[at / 2 + 8]);
-            // SAFETY: every x86-64 has SSE2.
-            unsafe { if at % 2 == 0 { _mm_unpacklo_epi8(a, b) } else { _mm_unpackhi_epi8(a, b) } }
-        });
+/// A row of bytes to its lines, [`ROWS`] apart, zero beyond the last byte.
+fn take_row(row: &[u8], lines: &mut [Line]) {
+    #[cfg(target_arch = "x86_64")]
+    if wide::is_here() {
+        // SAFETY: the instructions are here.
+        return unsafe { wide::take_row(row, lines) };
     }
-    // SAFETY: as above.
-    unsafe { std::mem::transmute(v) }
+    plain::take_row(row, lines);
 }
 
-/// 16 rows of 16 bytes, transposed.
-#[cfg(not(target_arch = "x86_64"))]
-fn transposed(rows: [[u8; 16]; 16]) -> [[u8; 16]; 16] {
-    std::array::from_fn(|column| std::array::from_fn(|row| rows[row][column]))
+/// Up to 64 rows of up to 64 bytes, transposed: a line has a byte of every row, zero where there is no row; lines of the
+/// first 32 columns, and of the others if they are wanted.
+fn transpose(rows: &[&[u8]; STEP], first: &mut [Line; ROWS], others: Option<&mut [Line; ROWS]>) {
+    #[cfg(target_arch = "x86_64")]
+    if wide::is_here() {
+        // SAFETY: the instructions are here.
+        return unsafe { wide::transpose(rows, first, others) };
+    }
+    plain::transpose(rows, first, others);
+}
+
+/// Without vectors.
+mod plain {
+    use super::{Line, ROWS, STEP};
+
+    pub(super) fn take_row(row: &[u8], lines: &mut [Line]) {
+        for (from, line) in row.chunks(STEP).zip(lines.iter_mut().step_by(ROWS)) {
+            *line = Line::ZERO;
+            line.0[..from.len()].copy_from_slice(from);
+        }
+    }
+
+    pub(super) fn transpose(
+        rows: &[&[u8]; STEP],
+        first: &mut [Line; ROWS],
+        others: Option<&mut [Line; ROWS]>,
+    ) {
+        let lines = first.iter_mut().chain(others.into_iter().flatten());
+        for (column, line) in lines.enumerate() {
+            for (byte, row) in line.0.iter_mut().zip(rows) {
+                *byte = row.get(column).copied().unwrap_or(0);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -116,32 +130,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_transpose() {
-        let rows = std::array::from_fn(|row| std::array::from_fn(|column| (16 * row + column) as u8));
-        for (column, bytes) in transposed(rows).into_iter().enumerate() {
-            assert_eq!(bytes, std::array::from_fn(|row| (16 * row + column) as u8));
-        }
-    }
-
-    #[test]
     fn rows_and_columns_lie_where_tiles_read_them() {
         let mut bytes = Bytes::default();
         for (count, width) in [(1, 1), (33, 70), (80, 64), (47, 129), (16, 16), (160, 40)] {
             let x: Vec<u8> = (0..count * width).map(|at| (at * at / 7 + at) as u8).collect();
-            let row = |at: usize| &x[at * width..][..width];
-            bytes.take_rows(count, width, row);
-            assert_eq!((bytes.pairs(), bytes.steps()), (count.div_ceil(32), width.div_ceil(64)));
-            let find = |bytes: &Bytes, row: usize, at: usize| {
-                bytes.pair(row / 32)[at / 64 * 32 + row % 32].0[at % 64]
-            };
+            bytes.take_rows(count, width, x.chunks(width));
+            assert_eq!((bytes.tiles(), bytes.steps()), (count.div_ceil(16), width.div_ceil(64)));
+            let find =
+                |bytes: &Bytes, row: usize, at: usize| bytes.tile(row / 16, at / 64)[row % 16].0[at % 64];
             for (at, byte) in x.iter().enumerate() {
                 assert_eq!(find(&bytes, at / width, at % width), *byte, "{count} {width} {at}");
             }
-            bytes.take_columns(count, width, row);
-            assert_eq!((bytes.pairs(), bytes.steps()), (width.div_ceil(32), count.div_ceil(64)));
+            bytes.take_columns(count, width, x.chunks(width));
+            assert_eq!((bytes.tiles(), bytes.steps()), (width.div_ceil(16), count.div_ceil(64)));
             for (at, byte) in x.iter().enumerate() {
                 assert_eq!(find(&bytes, at % width, at / width), *byte, "{count} {width} {at} column");
             }
+        }
+    }
+
+    #[test]
+    fn vectors_do_what_plain_code_does() {
+        let x: Vec<u8> = (0..64 * 64).map(|at| (at * at / 11) as u8).collect();
+        for (count, width) in [(64, 64), (64, 40), (17, 64), (1, 1), (50, 33)] {
+            let rows: [&[u8]; STEP] =
+                std::array::from_fn(|row| if row < count { &x[64 * row..][..width] } else { &[] });
+            let mut found = [[Line([9; 64]); ROWS]; 4];
+            let [ours, others, plain, plain_others] = &mut found;
+            transpose(&rows, ours, Some(others));
+            plain::transpose(&rows, plain, Some(plain_others));
+            assert!(ours == plain && others == plain_others, "{count} {width}");
+            let mut lines = [[Line([9; 64]); 3 * ROWS]; 2];
+            take_row(&x[..width + 70], &mut lines[0]);
+            plain::take_row(&x[..width + 70], &mut lines[1]);
+            assert!(lines[0] == lines[1]);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Columns of numbers in three digits: the right factor of a product.
 
+#[cfg(target_arch = "x86_64")]
+use super::wide;
 use super::{COLUMNS, LONGEST, Line, Sums};
 
 /// Largest whole number of three balanced digits: 127 · (65,536 + 256 + 1).
@@ -139,6 +141,16 @@ impl Digits {
                 *factor = if exponent == 255 { 0.0 } else { self.units[tile][column].recip() };
             }
             // Powers of two: the products are exact, below 2^22.
+            #[cfg(target_arch = "x86_64")]
+            if wide::is_here() {
+                let each = self.steps() * 48;
+                let lines = &mut self.lines[tile * each..][..each];
+                let rows = (rows[first..].as_ptr(), stride, self.depth);
+                // SAFETY: the instructions are here, and there are so many rows.
+                let totals = unsafe { wide::digits(rows, columns, &factors, lines) };
+                self.finish(tile, centre, totals);
+                continue;
+            }
             self.fill(tile, centre, |row| {
                 let row = &rows[row * stride + first..];
                 let mut values = [0.0; COLUMNS];
@@ -197,6 +209,11 @@ impl Digits {
                 }
             }
         }
+        self.finish(tile, centre, totals);
+    }
+
+    /// What follows from the sums of all digits of a column, the highest first.
+    fn finish(&mut self, tile: usize, centre: u8, totals: [[i32; COLUMNS]; 3]) {
         let [high, middle, low] = totals.map(|totals| totals.map(f64::from));
         self.totals[tile] =
             std::array::from_fn(|column| 65_536.0 * high[column] + 256.0 * middle[column] + low[column]);

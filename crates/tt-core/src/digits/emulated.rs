@@ -1,6 +1,8 @@
 //! The tile instructions in plain Rust, as Intel's manual defines them: the specification of the other units.
 
-use super::{Block, STEP, Sums, Tiles};
+use std::ops::Range;
+
+use super::{Column, Ring, STEP, Sums, TILE, Tiles};
 
 /// Rows of a tile and bytes of its row that palette 1 allows, and how many tiles there are.
 const MOST_ROWS: u8 = 16;
@@ -102,33 +104,26 @@ impl Registers {
 }
 
 impl Tiles for Registers {
-    /// The instructions of `amx.rs`, in their order.
-    fn multiply(&mut self, block: &mut Block) {
-        let steps = block.steps();
-        for (digit, start) in block.start.iter().enumerate() {
+    /// The products of `amx.rs`, in their order.
+    fn multiply(&mut self, column: &Column, tile: usize, ring: &mut Ring) -> Range<usize> {
+        let flat = |lines: &[super::Line]| lines.iter().flat_map(|line| line.0).collect::<Vec<u8>>();
+        let first = tile % 2 * 3;
+        for (digit, start) in column.start.iter().enumerate() {
             let mut row = [0; STEP];
             row.as_chunks_mut().0.iter_mut().zip(start.0).for_each(|(to, sum)| *to = sum.to_le_bytes());
-            self.load(digit, &row, 0);
-            self.load(3 + digit, &row, 0);
+            self.load(first + digit, &row, 0);
         }
-        let flat = |lines: &[super::Line]| lines.iter().flat_map(|line| line.0).collect::<Vec<u8>>();
-        for step in 0..steps {
-            let bytes = flat(&block.bytes[step * 32..][..32]);
-            let digits = flat(&block.digits[step * 48..][..48]);
-            self.load(6, &bytes, STEP);
-            for digit in 0..3 {
-                self.load(7, &digits[digit * 1024..], STEP);
-                self.dpbusd(digit, 6, 7);
-            }
-            self.load(6, &bytes[1024..], STEP);
-            for digit in [2, 1, 0] {
-                self.load(7, &digits[digit * 1024..], STEP);
-                self.dpbusd(3 + digit, 6, 7);
+        for (step, digits) in column.digits.chunks_exact(48).enumerate() {
+            self.load(6, &flat(column.bytes.tile(tile, step)), STEP);
+            for (digit, digits) in digits.chunks_exact(16).enumerate() {
+                self.load(7, &flat(digits), STEP);
+                self.dpbusd(first + digit, 6, 7);
             }
         }
-        for (tile, sums) in block.sums.chunks_exact_mut(16).enumerate() {
-            self.store(tile, sums);
+        for (digit, sums) in ring.tile(tile).chunks_exact_mut(TILE).enumerate() {
+            self.store(first + digit, sums);
         }
+        tile..tile + 1
     }
 }
 

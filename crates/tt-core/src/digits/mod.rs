@@ -20,24 +20,30 @@ mod product;
 mod unit;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 pub(crate) use bytes::Bytes;
 pub(crate) use columns::Digits;
-pub(crate) use product::{Product, Scratch};
+pub(crate) use product::{Ahead, End, Product, Ring, Scratch};
 pub(crate) use unit::Ready;
 pub use unit::Unit;
 
+use std::ops::Range;
+
 /// Bytes of a row of a tile.
 pub(crate) const STEP: usize = 64;
-/// Rows of a block: two tiles.
+/// Rows of a tile.
+pub(crate) const TILE: usize = 16;
+/// Rows of a pair of tiles.
 pub(crate) const ROWS: usize = 32;
-/// Columns of a block: the 32-bit numbers in a row of a tile.
+/// Columns of a tile: the 32-bit numbers in a row of a tile.
 pub(crate) const COLUMNS: usize = 16;
 /// Products that a sum in i32 holds for certain: 255 · 128 · 65,793 < 2^31.
 pub(crate) const LONGEST: usize = 65_793;
 
 /// A row of a tile: 64 bytes, or 16 columns of 4 digits.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [u8; STEP]);
 
@@ -54,37 +60,27 @@ impl Sums {
     pub(crate) const ZERO: Self = Self([0; COLUMNS]);
 }
 
-/// The sums of a block: `[tile 2][digit 3][row 16]`, the highest digit first.
-pub(crate) type BlockSums = [Sums; 6 * 16];
+/// The sums of a tile of rows: `[digit 3][row 16]`, the highest digit first.
+pub(crate) type TileSums = [Sums; 3 * TILE];
 
-/// The work of a unit: 32 rows of bytes times 16 columns of three digits.
-#[derive(Debug)]
-pub(crate) struct Block<'a> {
-    /// `[step][row 32]`
-    pub(crate) bytes: &'a [Line],
+/// The work of a unit: all rows of bytes times 16 columns of three digits.
+pub(crate) struct Column<'a> {
+    pub(crate) bytes: &'a Bytes,
     /// `[step][digit 3][quad 16]`: four products of each column in a line, zero beyond the last.
     pub(crate) digits: &'a [Line],
     /// What the sums of a digit begin with in every row.
     pub(crate) start: &'a [Sums; 3],
-    pub(crate) sums: &'a mut BlockSums,
     /// Quads of products up to the last that is not zero: a unit may do more, up to whole steps.
     pub(crate) quads: usize,
-}
-
-impl Block<'_> {
-    /// Steps of 64 products.
-    ///
-    /// # Panics
-    /// Where the lines are not as many as the products ask for: what units rely on when they read memory.
-    pub(crate) fn steps(&self) -> usize {
-        let steps = self.quads.div_ceil(16);
-        assert!(steps > 0 && self.bytes.len() == steps * ROWS && self.digits.len() == steps * 48);
-        steps
-    }
+    /// How sums become numbers, and where.
+    pub(crate) end: End<'a>,
+    /// What will be read next, and so may be asked for meanwhile.
+    pub(crate) ahead: Ahead<'a>,
 }
 
 /// A unit ready for work on this thread.
 pub(crate) trait Tiles {
-    /// `sums = start + bytes · digits`
-    fn multiply(&mut self, block: &mut Block);
+    /// `sums = start + bytes · digits` of some tiles of rows from `first` on, and their end, but for the tiles that are
+    /// returned: their sums are in the ring. The tiles that follow them are not multiplied yet.
+    fn multiply(&mut self, column: &Column, first: usize, ring: &mut Ring) -> Range<usize>;
 }

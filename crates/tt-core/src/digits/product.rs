@@ -1,15 +1,30 @@
 //! Products of panels by a unit, and the combination of the digits' sums to numbers.
 
-use super::{BlockSums, Bytes, COLUMNS, Digits, ROWS, Sums, Tiles};
+use super::{Bytes, COLUMNS, Column, Digits, Sums, TILE, TileSums, Tiles};
 use crate::simd::{Kernel, Simd};
 
-/// Sums of two blocks: one is combined while a unit works on the next.
+/// Tiles of sums between their products and their end.
 #[derive(Debug)]
-pub(crate) struct Scratch(Box<[BlockSums; 2]>);
+#[repr(C)]
+pub(crate) struct Ring(pub(super) [(TileSums, Sums); Ring::TILES]);
+
+impl Ring {
+    pub(super) const TILES: usize = 4;
+
+    /// The place of a tile. A line lies between two of them, so that they are no multiple of a page apart: a processor
+    /// takes a load for one of the store before it when only the upper bits of their addresses differ.
+    pub(super) fn tile(&mut self, tile: usize) -> &mut TileSums {
+        &mut self.0[tile % Self::TILES].0
+    }
+}
+
+/// Memory for the sums of a worker.
+#[derive(Debug)]
+pub(crate) struct Scratch(Box<Ring>);
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self(Box::new([[Sums::ZERO; 96]; 2]))
+        Self(Box::new(Ring([([Sums::ZERO; 3 * TILE], Sums::ZERO); Ring::TILES])))
     }
 }
 
@@ -22,64 +37,61 @@ pub(crate) struct Product<'a> {
     pub(crate) places: &'a [usize],
     pub(crate) to: &'a mut [f32],
     pub(crate) add: bool,
+    /// What will be read next, and so may be asked for meanwhile.
+    pub(crate) ahead: &'a [&'a [u8]],
     pub(crate) scratch: &'a mut Scratch,
 }
 
 impl Kernel for Product<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { unit, bytes, digits, places, to, add, scratch } = self;
+        let Self { unit, bytes, digits, places, to, add, ahead, scratch } = self;
         assert_eq!(bytes.steps(), digits.steps(), "steps of bytes and digits");
         assert_eq!(bytes.rows(), places.len(), "rows and their places");
         assert!(places.iter().all(|place| place + digits.columns() <= to.len()), "places");
-        let blocks = digits.tiles() * bytes.pairs();
-        for block in 0..=blocks {
-            if block < blocks {
-                let (tile, pair) = (block / bytes.pairs(), block % bytes.pairs());
-                let (lines, start) = digits.tile(tile);
-                unit.multiply(&mut super::Block {
-                    bytes: bytes.pair(pair),
-                    digits: lines,
-                    start,
-                    sums: &mut scratch.0[block % 2],
-                    quads: digits.quads(),
-                });
-            }
-            if let Some(done) = block.checked_sub(1) {
-                let (tile, pair) = (done / bytes.pairs(), done % bytes.pairs());
-                let first = pair * ROWS;
-                let combine = Combine {
-                    sums: &scratch.0[done % 2],
-                    unit: &digits.units[tile],
-                    constant: &digits.constants[tile],
-                    places: &places[first..places.len().min(first + ROWS)],
-                    to: to[tile * COLUMNS..].as_mut_ptr(),
-                    columns: COLUMNS.min(digits.columns() - tile * COLUMNS),
-                    add,
-                };
-                // SAFETY: the caller vouches for the instruction set; `places` were checked above.
-                unsafe { combine.run::<S>() }
+        for tile in 0..digits.tiles() {
+            let (lines, start) = digits.tile(tile);
+            let end = End {
+                unit: &digits.units[tile],
+                constant: &digits.constants[tile],
+                places,
+                to: to[tile * COLUMNS..].as_mut_ptr(),
+                columns: COLUMNS.min(digits.columns() - tile * COLUMNS),
+                add,
+            };
+            let ahead = Ahead { rows: ahead, part: tile, parts: digits.tiles() };
+            let column = Column { bytes, digits: lines, start, quads: digits.quads(), end, ahead };
+            let mut next = 0;
+            while next < bytes.tiles() {
+                let left = unit.multiply(&column, next, &mut scratch.0);
+                for tile in left.clone() {
+                    // SAFETY: the caller vouches for the instruction set; `places` were checked above.
+                    unsafe { column.end.combine::<S>(tile, scratch.0.tile(tile)) }
+                }
+                next = left.end;
             }
         }
     }
 }
 
-/// The end of a block.
-struct Combine<'a> {
-    sums: &'a BlockSums,
-    unit: &'a [f32; COLUMNS],
-    constant: &'a [f32; COLUMNS],
-    places: &'a [usize],
-    to: *mut f32,
-    columns: usize,
-    add: bool,
+/// How the sums of 16 columns become numbers, and where.
+pub(crate) struct End<'a> {
+    /// By column: the unit of the last digit, and what is added to a sum.
+    pub(super) unit: &'a [f32; COLUMNS],
+    pub(super) constant: &'a [f32; COLUMNS],
+    /// Where each row of the result begins, behind `to`: `columns` numbers that may be written, or added to.
+    pub(super) places: &'a [usize],
+    pub(super) to: *mut f32,
+    pub(super) columns: usize,
+    pub(super) add: bool,
 }
 
-impl Combine<'_> {
+impl End<'_> {
     /// # Safety
     /// The processor has the instruction set of `S`; `columns` numbers at each place behind `to` may be written.
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
+    unsafe fn combine<S: Simd>(&self, tile: usize, sums: &TileSums) {
+        let places = &self.places[tile * TILE..self.places.len().min((tile + 1) * TILE)];
         // SAFETY: vectors within 16 numbers of a line; places as the caller promises.
         unsafe {
             for first in (0..self.columns).step_by(S::LANES) {
@@ -87,11 +99,8 @@ impl Combine<'_> {
                 let low = S::load(self.unit.as_ptr().add(first));
                 let (middle, high) = (S::mul(low, S::splat(256.0)), S::mul(low, S::splat(65_536.0)));
                 let constant = S::load(self.constant.as_ptr().add(first));
-                for (row, place) in self.places.iter().enumerate() {
-                    let sums = |digit: usize| {
-                        let line = &self.sums[(row / 16 * 3 + digit) * 16 + row % 16];
-                        S::load_i32(line.0.as_ptr().add(first))
-                    };
+                for (row, place) in places.iter().enumerate() {
+                    let sums = |digit: usize| S::load_i32(sums[digit * TILE + row].0.as_ptr().add(first));
                     let sum = S::fma(sums(2), low, constant);
                     let sum = S::fma(sums(0), high, S::fma(sums(1), middle, sum));
                     let to = self.to.add(place + first);
@@ -106,5 +115,23 @@ impl Combine<'_> {
                 }
             }
         }
+    }
+}
+
+/// A part of the rows that will be read next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ahead<'a> {
+    rows: &'a [&'a [u8]],
+    part: usize,
+    parts: usize,
+}
+
+impl Ahead<'_> {
+    /// Where to begin, and how many lines of memory. A hint: at the end of a row other memory may follow than its next.
+    pub(super) fn lines(self) -> (*const u8, usize) {
+        let Some(width) = self.rows.first().map(|row| row.len()) else { return (std::ptr::null(), 0) };
+        let each = (self.rows.len() * width).div_ceil(self.parts);
+        let (row, at) = (self.part * each / width, self.part * each % width);
+        self.rows.get(row).map_or((std::ptr::null(), 0), |row| (row[at..].as_ptr(), each.div_ceil(64)))
     }
 }

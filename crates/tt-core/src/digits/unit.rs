@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use super::emulated::{CONFIG, Registers};
-use super::{Block, Line, ROWS, Sums, Tiles};
+use super::{Bytes, Digits, Product, Scratch, Tiles};
+use crate::simd::Isa;
 use crate::{Error, Result};
 
 /// What multiplies bytes by digits. All units come to the same bits.
@@ -98,49 +99,46 @@ impl Ready {
 
     /// Whether a small product differs from the emulation's.
     fn errs(self) -> bool {
-        [1, 16, 43].into_iter().any(|quads| sample(self, quads) != sample(Self(Unit::Emulated), quads))
+        let sizes = [(1, 1, false), (70, 64, false), (150, 170, true), (33, 1000, true)];
+        sizes.into_iter().any(|(rows, depth, add)| {
+            sample(self, rows, depth, add) != sample(Self(Unit::Emulated), rows, depth, add)
+        })
     }
 }
 
-/// The sums of a product of numbers without a pattern.
-fn sample(unit: Ready, quads: usize) -> Box<super::BlockSums> {
-    let steps = usize::div_ceil(quads, 16);
+/// A product of numbers without a pattern: `[rows, WIDTH]`.
+fn sample(unit: Ready, rows: usize, depth: usize, add: bool) -> Vec<f32> {
     let mut state = 1_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
+        state >> 8
     };
-    let mut lines = |count| (0..count).map(|_| Line(std::array::from_fn(|_| next()))).collect::<Vec<_>>();
-    let (bytes, mut digits) = (lines(steps * ROWS), lines(steps * 48));
-    for (at, line) in digits.iter_mut().enumerate() {
-        if at / 48 * 16 + at % 16 >= quads {
-            *line = Line::ZERO;
-        }
-    }
-    let start = [1, -70_000, i32::MAX].map(|start| Sums(std::array::from_fn(|column| start - column as i32)));
-    let mut sums = Box::new([Sums::ZERO; 96]);
-    let mut block = Block { bytes: &bytes, digits: &digits, start: &start, sums: &mut sums, quads };
-    unit.start().multiply(&mut block);
-    sums
+    let bytes: Vec<u8> = (0..rows * depth).map(|_| next() as u8).collect();
+    let weights: Vec<f32> = (0..depth * WIDTH).map(|_| next() as f32 - 8e6).collect();
+    let (mut panel, mut digits) = (Bytes::default(), Digits::default());
+    panel.take_rows(rows, depth, bytes.chunks(depth));
+    digits.take_rows(&weights, WIDTH, WIDTH, 3);
+    let places: Vec<usize> = (0..rows).map(|row| WIDTH * row).collect();
+    let mut to = vec![1e5; WIDTH * rows];
+    Isa::best().run(Product {
+        unit: &mut *unit.start(),
+        bytes: &panel,
+        digits: &digits,
+        places: &places,
+        to: &mut to,
+        add,
+        ahead: &[],
+        scratch: &mut Scratch::default(),
+    });
+    to
 }
+
+/// Columns of a sample: a whole tile and one that is not full.
+const WIDTH: usize = 19;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A product by its definition, without tiles.
-    #[test]
-    fn the_emulation_multiplies() {
-        let (bytes, digits) = (vec![Line([3; 64]); 32], vec![Line([0xfe; 64]); 48]);
-        let start = [Sums([10; 16]), Sums([0; 16]), Sums([-5; 16])];
-        let mut sums = Box::new([Sums::ZERO; 96]);
-        let mut block = Block { bytes: &bytes, digits: &digits, start: &start, sums: &mut sums, quads: 16 };
-        Ready(Unit::Emulated).start().multiply(&mut block);
-        for (at, sums) in sums.iter().enumerate() {
-            let expected = [10, 0, -5][at / 16 % 3] - 64 * 3 * 2;
-            assert_eq!(sums.0, [expected; 16], "line {at}");
-        }
-    }
 
     #[test]
     fn every_unit_that_is_here_agrees_with_the_emulation() {
@@ -152,6 +150,15 @@ mod tests {
                     eprintln!("skipped: {error}");
                 }
             }
+        }
+    }
+
+    /// One row, so that the sum of its products is all that is tested: what is added, and the digits' weights.
+    #[test]
+    fn the_emulation_multiplies() {
+        let (sums, added) = ([false, true].map(|add| sample(Ready(Unit::Emulated), 1, 1, add))).into();
+        for (sum, added) in std::iter::zip::<Vec<f32>, Vec<f32>>(sums, added) {
+            assert_eq!(sum + 1e5, added);
         }
     }
 }

@@ -196,15 +196,21 @@ fn digits_are_as_accurate_as_f32_and_the_same_on_every_unit_and_any_threads() {
 
 #[test]
 fn a_unit_that_nobody_named_is_used_where_it_pays() {
-    if Unit::Vnni.check().is_err() || std::env::var_os(Path::VARIABLE).is_some() {
-        eprintln!("skipped: no VNNI here, or {} names another path", Path::VARIABLE);
+    let unit = [Unit::Amx, Unit::Vnni].into_iter().find(|unit| unit.check().is_ok());
+    let Some(unit) = unit.filter(|_| std::env::var_os(Path::VARIABLE).is_none()) else {
+        eprintln!("skipped: no unit for bytes here, or {} names another path", Path::VARIABLE);
         return;
-    }
-    for (rows, by_digits) in [(63, [false, false]), (64, [false, true]), (256, [true, true])] {
+    };
+    let cases = if unit == Unit::Amx {
+        [(31, [false, false]), (32, [true, true]), (256, [true, true])]
+    } else {
+        [(63, [false, false]), (64, [false, true]), (256, [true, true])]
+    };
+    for (rows, by_digits) in cases {
         let case = Case::new(70, 3, 20, &[rows]);
         let automatic = Dense::new(70, 60, AFFINE).on(Path::Automatic).unwrap();
         let (ours, f32) = (case.by(automatic, None, false), case.ours(None, Isa::best(), false));
-        let digits = case.on(Unit::Vnni);
+        let digits = case.on(unit);
         for (pass, by_digits) in by_digits.into_iter().enumerate() {
             assert!(f32[pass] != digits[pass]);
             let expected = if by_digits { &digits } else { &f32 };

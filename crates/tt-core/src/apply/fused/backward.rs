@@ -215,9 +215,10 @@ impl Call<'_> {
                     self.again(x, &mut own, keep.then_some(plan.block_backward), work);
                     &own
                 };
-                self.first_back(tensors, dout, &mut flow, gradient, &mut work.expanded);
+                let (before, last) = flow.split_at_mut(plan.steps[plan.steps.len() - 2].flow);
+                self.first_back(tensors, dout, (before, &mut *last), gradient, &mut work.expanded);
                 let dx = dx.as_mut().map(|dx| &mut dx[frame * plan.inputs..][..plan.inputs]);
-                self.last_two_back(x, &flow, keep, gradient, dx, work);
+                self.last_two_back(x, last, keep, gradient, dx, work);
             }
             work.frame = own;
         }
@@ -227,32 +228,39 @@ impl Call<'_> {
     /// The running tensors of a frame as the forward pass had them, to the bit.
     pub(super) fn again(&self, x: Row, tensors: &mut [f32], keep: Option<usize>, work: &mut Workspace) {
         match (self.by_digits, x) {
-            (Some(by), Row::U8(bytes)) => {
-                let bytes = ByteRows::Together(bytes, self.plan.inputs);
-                self.last_two_bytes(&mut *by.unit.start(), (by, bytes), tensors, &mut work.panels);
+            (Some(by), Row::U8(x)) => {
+                let bytes = |bytes| ByteRows::Together(bytes, self.plan.inputs);
+                let x = (bytes(x), bytes(&[]));
+                self.last_two_bytes(&mut *by.unit.start(), by, x, tensors, &mut work.panels);
                 self.steps_to_first(tensors);
             }
             _ => self.running(x, tensors, keep, work),
         }
     }
 
-    /// All steps of a frame but the last two: from its output's gradient to dT_{d-2}.
+    /// All steps of a frame but the last two: from its output's gradient through dT_0 and the following, in `flow`, to
+    /// dT_{d-2}, in `last`.
     pub(super) fn first_back(
         &self,
         tensors: &[f32],
         dout: &[f32],
-        flow: &mut [f32],
+        (flow, last): (&mut [f32], &mut [f32]),
         gradient: &mut [f32],
         expanded: &mut Buffer,
     ) {
         let steps = &self.plan.steps;
-        for (value, &place) in dout.iter().zip(&self.plan.order) {
-            let (row, column) = (place as usize / steps[0].columns, place as usize % steps[0].columns);
-            flow[row * steps[0].width + column] = *value;
+        let first = if steps.len() == 2 { &mut *last } else { &mut *flow };
+        for (value, &place) in dout.iter().zip(&self.plan.padded_order) {
+            first[place as usize] = *value;
         }
         for k in 0..steps.len() - 2 {
             let input = &tensors[steps[k + 1].saved..];
-            let (from, to) = flow.split_at_mut(steps[k + 1].flow);
+            let (from, to) = if k + 3 == steps.len() {
+                (&*flow, &mut *last)
+            } else {
+                let (from, to) = flow.split_at_mut(steps[k + 1].flow);
+                (&*from, to)
+            };
             let from = &from[steps[k].flow..];
             self.core_gradient(k, steps[k].outer, input, from, gradient);
             self.flow_back(k, steps[k].outer, from, to, expanded);
@@ -277,7 +285,7 @@ impl Call<'_> {
             let q = plan.block_backward.min(step.outer - start);
             let rows = q * step.m;
             let input = self.block(x, start, q);
-            let from = &flow[step.flow + start * step.rho * step.width..][..q * step.rho * step.width];
+            let from = &flow[start * step.rho * step.width..][..q * step.rho * step.width];
             let tensor = if kept {
                 &mut work.last[self.kept(start)..][..rows * last.width]
             } else {
@@ -313,7 +321,7 @@ impl Call<'_> {
         let step = &self.plan.steps[k];
         for start in (0..step.outer).step_by(self.plan.block_backward) {
             let rows = self.plan.block_backward.min(step.outer - start) * step.m;
-            let from = &flow[step.flow + start * step.rho * step.width..];
+            let from = &flow[start * step.rho * step.width..];
             work.last.resize(rows * last.width);
             self.flow_back(k, rows / step.m, from, &mut work.last, &mut work.expanded);
             self.input_gradient(rows, &work.last, &mut dx[start * step.m * last.m..][..rows * last.m]);

@@ -12,7 +12,7 @@
 
 use super::forward::{Call, Workspace};
 use super::pack::Packed;
-use super::panels::{ByDigits, Panels};
+use super::panels::{ByDigits, GROUP_MOST, Panels};
 use super::plan::Plan;
 use crate::apply::{ByteRows, Row};
 use crate::digits::{Digits, Product, Tiles};
@@ -55,22 +55,27 @@ impl Packed {
 }
 
 impl Call<'_> {
-    /// T_{d-2} of some frames, each in its place among its `tensors`: T_1 and the following, or T_0 alone.
+    /// T_{d-2} of some frames, each in its place among its `tensors`: T_1 and the following, or T_0 alone. What comes `ahead`
+    /// is asked for meanwhile.
     pub(super) fn last_two_bytes(
         &self,
         unit: &mut dyn Tiles,
-        (by, x): (ByDigits, ByteRows),
+        by: ByDigits,
+        (x, ahead): (ByteRows, ByteRows),
         tensors: &mut [f32],
         panels: &mut Panels,
     ) {
         let [.., step, last] = &self.plan.steps[..] else { return };
         let (rows, stride) = (x.count() * step.outer, self.tensors());
-        let depth = step.m * last.m;
-        panels.bytes.take_rows(rows, depth, part(x, step.outer, depth));
-        let place =
-            |row: usize| row / step.outer * stride + step.saved + row % step.outer * step.rho * step.columns;
+        let (depth, row) = (step.m * last.m, step.rho * step.columns);
+        panels.bytes.take_rows(rows, depth, parts(x, depth));
         panels.places.clear();
-        panels.places.extend((0..rows).map(place));
+        for frame in 0..x.count() {
+            let first = frame * stride + step.saved;
+            panels.places.extend((first..first + step.outer * row).step_by(row));
+        }
+        let ahead: [&[u8]; GROUP_MOST] =
+            std::array::from_fn(|at| if at < ahead.count() { ahead.row(at) } else { &[] });
         by.isa.run(Product {
             unit,
             bytes: &panels.bytes,
@@ -78,6 +83,7 @@ impl Call<'_> {
             places: &panels.places,
             to: tensors,
             add: false,
+            ahead: ahead.split(|row| row.is_empty()).next().unwrap_or_default(),
             scratch: &mut panels.scratch,
         });
     }
@@ -91,7 +97,7 @@ impl Call<'_> {
     pub(super) fn forward_bytes(
         &self,
         by: ByDigits,
-        x: ByteRows,
+        all: ByteRows,
         out: &mut [f32],
         saved: &mut [f32],
         work: &mut Workspace,
@@ -103,13 +109,15 @@ impl Call<'_> {
         let mut unit = by.unit.start();
         for (index, out) in out.chunks_mut(group * plan.outputs).enumerate() {
             let (first, frames) = (index * group, out.len() / plan.outputs);
-            let x = x.rows(first, frames);
+            let x = all.rows(first, frames);
             let kept = saved.len().saturating_sub(first * plan.saved).min(frames * plan.saved);
             // A group that is not kept whole is computed apart.
             let apart = kept < frames * stride;
             let tensors =
                 if apart { &mut own[..frames * stride] } else { &mut saved[first * stride..][..kept] };
-            self.last_two_bytes(&mut *unit, (by, x), tensors, &mut work.panels);
+            let after = first + frames;
+            let ahead = all.rows(after, group.min(all.count() - after));
+            self.last_two_bytes(&mut *unit, by, (x, ahead), tensors, &mut work.panels);
             for (tensors, out) in tensors.chunks_exact_mut(stride).zip(out.chunks_exact_mut(plan.outputs)) {
                 if plan.steps.len() == 2 {
                     self.natural(tensors, out);
@@ -148,28 +156,40 @@ impl Call<'_> {
         for (index, dout) in dout.chunks(group * plan.outputs).enumerate() {
             let frames = dout.len() / plan.outputs;
             let mut back = std::mem::take(&mut work.panels.flow);
-            back.resize(frames * step.outer * row);
+            let each = step.outer * step.rho * step.width;
+            back.resize(frames * each);
             for (at, dout) in dout.chunks_exact(plan.outputs).enumerate() {
                 let frame = index * group + at;
                 let saved = saved.get(frame * plan.saved..(frame + 1) * plan.saved);
                 let tensors = if let Some(tensors) = saved {
                     tensors
+                } else if let Some(by) = self.by_digits {
+                    let ahead = x.rows(frame + 1, usize::from(frame + 1 < x.count()));
+                    self.last_two_bytes(
+                        &mut *unit,
+                        by,
+                        (x.rows(frame, 1), ahead),
+                        &mut own,
+                        &mut work.panels,
+                    );
+                    self.steps_to_first(&mut own);
+                    &own
                 } else {
-                    self.again(Row::U8(x.row(frame)), &mut own, None, work);
+                    self.running(Row::U8(x.row(frame)), &mut own, None, work);
                     &own
                 };
-                self.first_back(tensors, dout, &mut flow, gradient, &mut work.expanded);
-                let from = flow[step.flow..][..step.outer * step.rho * step.width].chunks_exact(step.width);
-                let to = back[at * step.outer * row..].chunks_exact_mut(step.columns);
-                to.zip(from).for_each(|(to, from)| to.copy_from_slice(&from[..step.columns]));
+                let last = &mut back[at * each..][..each];
+                self.first_back(tensors, dout, (&mut flow, last), gradient, &mut work.expanded);
                 if let Some(dx) = &mut dx {
-                    self.input_back(&flow, &mut dx[frame * plan.inputs..][..plan.inputs], work);
+                    self.input_back(last, &mut dx[frame * plan.inputs..][..plan.inputs], work);
                 }
             }
             let panels = &mut work.panels;
-            by.isa.run(TakeRows { digits: &mut panels.digits, rows: &back, columns: row, centre: by.centre });
+            close_gaps(&mut back, step.columns, step.width);
+            let rows = &back[..frames * step.outer * row];
+            by.isa.run(TakeRows { digits: &mut panels.digits, rows, columns: row, centre: by.centre });
             let x = x.rows(index * group, frames);
-            panels.bytes.take_columns(frames * step.outer, features, part(x, step.outer, features));
+            panels.bytes.take_columns(frames * step.outer, features, parts(x, features));
             panels.places.clear();
             panels.places.extend((0..features).map(|feature| pair.start + feature * row));
             by.isa.run(Product {
@@ -179,6 +199,7 @@ impl Call<'_> {
                 places: &panels.places,
                 to: gradient,
                 add: true,
+                ahead: &[],
                 scratch: &mut panels.scratch,
             });
             panels.flow = back;
@@ -187,9 +208,18 @@ impl Call<'_> {
     }
 }
 
-/// The rows of `depth` bytes that frames have, `each` a frame.
-fn part<'a>(frames: ByteRows<'a>, each: usize, depth: usize) -> impl Fn(usize) -> &'a [u8] {
-    move |at| &frames.row(at / each)[at % each * depth..][..depth]
+/// The rows of `depth` bytes that frames have.
+fn parts(frames: ByteRows<'_>, depth: usize) -> impl Iterator<Item = &[u8]> {
+    (0..frames.count()).flat_map(move |at| frames.row(at).chunks_exact(depth))
+}
+
+/// Rows of `columns` numbers that lie `width` apart, one after the other.
+fn close_gaps(rows: &mut [f32], columns: usize, width: usize) {
+    if columns < width {
+        for row in 1..rows.len() / width {
+            rows.copy_within(row * width..row * width + columns, row * columns);
+        }
+    }
 }
 
 /// [`Digits::take_rows`] with an instruction set.

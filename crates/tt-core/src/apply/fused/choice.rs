@@ -65,14 +65,14 @@ fn named() -> Result<Option<Path>> {
     }
 }
 
-/// The fastest unit that nobody needs to name. Tile registers are not among them until they were measured.
+/// The fastest unit that nobody needs to name.
 fn fastest() -> Option<Ready> {
     static FASTEST: OnceLock<Option<Ready>> = OnceLock::new();
     *FASTEST.get_or_init(|| {
-        if !Unit::Vnni.is_here() {
-            return None;
-        }
-        Unit::Vnni.ready().inspect_err(|error| tracing::warn!("{error}; the layer runs in f32")).ok()
+        let mut units = [Unit::Amx, Unit::Vnni].into_iter().filter(|unit| unit.is_here());
+        units.find_map(|unit| {
+            unit.ready().inspect_err(|error| tracing::warn!("{error}; layers run without it")).ok()
+        })
     })
 }
 

@@ -214,7 +214,12 @@ impl Fused {
 
     /// How a pass over these rows with these cores is done by digits, if it is. Cores that are not all numbers go through
     /// f32, where they come out as what they are.
-    fn digital(&self, rows: Rows, cores: &[f32], pass: fn(&Digital) -> bool) -> Result<Option<&Digital>> {
+    fn digital(
+        &self,
+        rows: Rows,
+        cores: &[f32],
+        pass: impl Fn(&Digital) -> bool,
+    ) -> Result<Option<&Digital>> {
         let digital = self.digital.as_ref().map_err(|text| Error::Unavailable(text.clone()))?;
         let digital = digital.as_ref().filter(|digital| !matches!(rows, Rows::F32(_)) && pass(digital));
         Ok(digital.filter(|_| cores.iter().all(|value| value.is_finite())))
@@ -252,7 +257,9 @@ impl Fused {
             let call = Call { by_digits, ..self.call(plan, packed) };
             let input =
                 |index: usize, outputs: usize| rows.rows(index * item, outputs / plan.outputs, plan.inputs);
-            let saved = saved.map_or(&mut [][..], |saved| saved.grow(n, plan.saved));
+            let kept =
+                if self.digital(rows, cores, |digital| digital.again(n))?.is_some() { 0 } else { plan.saved };
+            let saved = saved.map_or(&mut [][..], |saved| saved.grow(n, kept));
             let kept = saved.par_chunks_mut((item * plan.saved).max(1));
             let others = (kept.len()..n.div_ceil(item)).into_par_iter().map(|_| <&mut [f32]>::default());
             out.par_chunks_mut(item * plan.outputs).zip(kept.chain(others)).enumerate().for_each(
@@ -301,7 +308,9 @@ impl Fused {
         check("output gradient", dout.len(), n * plan.outputs)?;
         check("core gradient", dcores.len(), plan.params)?;
         check("rows of the saved forward pass", saved.rows, n)?;
-        check("saved tensors", saved.tensors.len(), n.min(saved.room / plan.saved.max(1)) * plan.saved)?;
+        let kept =
+            if digital.is_some_and(|digital| digital.again(n)) { 0 } else { saved.room / plan.saved.max(1) };
+        check("saved tensors", saved.tensors.len(), n.min(kept) * plan.saved)?;
         if let Some(dx) = &dx {
             check("input gradient", dx.len(), rows.len())?;
         }
@@ -375,7 +384,17 @@ impl Fused {
     }
 }
 
+/// Bytes of running tensors that are still in a cache, the one of all cores, when the backward pass reads them.
+const CACHED: usize = 16 << 20;
+
 impl Digital {
+    /// Whether the backward pass of so many rows computes their running tensors again: on tile registers that takes less
+    /// time than to write them to memory and read them.
+    fn again(&self, rows: usize) -> bool {
+        let bytes = rows * self.plan.saved * size_of::<f32>();
+        self.by.unit.unit() == Unit::Amx && self.forward && self.backward && bytes > CACHED
+    }
+
     /// None where a shape has no such kernels, or they do not pay in any pass and were not `named`.
     fn new(
         shape: &TtShape,

@@ -22,6 +22,9 @@ pub(super) struct Groups {
     pub(super) backward: usize,
 }
 
+/// Frames of the largest group: work items of common batches are no longer.
+pub(super) const GROUP_MOST: usize = 8;
+
 /// Bytes of a group's working set: well inside L2 of the processors that have such units (1 to 2 MB).
 const GROUP_BYTES: usize = 768 << 10;
 
@@ -39,8 +42,7 @@ impl Groups {
             let rows = frames * before.outer;
             (rows.next_multiple_of(whole) * 1000 / rows, frames)
         };
-        // Work items of common batches are no longer.
-        let most = |frame: usize| (GROUP_BYTES / frame).clamp(1, 8);
+        let most = |frame: usize| (GROUP_BYTES / frame).clamp(1, GROUP_MOST);
         let forward = most(plan.inputs + 4 * plan.saved.max(plan.outputs));
         // Bytes, three digits, and twice dT in f32.
         let backward = most(plan.inputs + 11 * before.outer * columns).min(LONGEST / before.outer);

@@ -57,6 +57,8 @@ pub(super) struct Plan {
     pub(super) flow: usize,
     /// For each output in natural order, its place in `T_0`.
     pub(super) order: Vec<u32>,
+    /// The same where a row of `T_0` takes whole vectors, as in `dT_0`.
+    pub(super) padded_order: Vec<u32>,
     /// Values of q of core d - 2 done at once, forward and backward.
     pub(super) block_forward: usize,
     pub(super) block_backward: usize,
@@ -141,7 +143,8 @@ impl Plan {
             gradient,
             pair,
             flow,
-            order: order(&steps),
+            order: order(&steps, steps[0].n),
+            padded_order: order(&steps, steps[0].width),
             block_forward,
             block_backward,
             steps,
@@ -166,8 +169,8 @@ impl Plan {
     }
 }
 
-/// For each output in natural order (j_1 slowest) its place in `T_0 [rho, n_1]` (j_d slowest).
-fn order(steps: &[Step]) -> Vec<u32> {
+/// For each output in natural order (j_1 slowest) its place in `T_0 [rho, n_1]` (j_d slowest), of rows of `width`.
+fn order(steps: &[Step], width: usize) -> Vec<u32> {
     let outputs: usize = steps.iter().map(|step| step.n).product();
     (0..outputs)
         .map(|natural| {
@@ -181,7 +184,7 @@ fn order(steps: &[Step]) -> Vec<u32> {
                     place = place * step.n + j;
                 }
             }
-            (place * steps[0].n + first) as u32
+            (place * width + first) as u32
         })
         .collect()
 }
