@@ -70,7 +70,7 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
                 let _held = hold(&dir)?;
                 let name =
                     format!("{}-{}", args.device.kind(), &plan.run_digest[..8.min(plan.run_digest.len())]);
-                let folder = keep(&dir, &name, case)?;
+                let folder = keep(&dir, &name, record)?;
                 if !values.is_empty() {
                     keep_values(&folder, &first.model, &values)?;
                 }
@@ -99,7 +99,7 @@ fn is_done(run_dir: &Path, cell: &PlannedCell) -> bool {
 
 /// What a case left.
 struct Case {
-    case: CompressionCase,
+    record: CompressionCase,
     kernels: Vec<KernelCase>,
     computed: Option<Computed>,
 }
@@ -121,7 +121,7 @@ fn case(
     let computed = if computed.is_file() { Some(read_json(&computed)?) } else { None };
     let kernels = folder.join(KERNELS);
     let kernels = if kernels.is_file() { read_csv(&kernels)? } else { Vec::new() };
-    Ok(Case { case: read_json(&folder.join("case.json"))?, kernels, computed })
+    Ok(Case { record: read_json(&folder.join("case.json"))?, kernels, computed })
 }
 
 /// Singular values of the first fold's matrices of a model.

@@ -26,7 +26,7 @@ const MODES: usize = 2;
 /// # Errors
 /// A rank of 0.
 pub fn factors([side, channels, outputs]: [usize; 3], kernels: CnnKernels) -> Result<Option<FormatShape>> {
-    let places = if side == 1 { 0 } else { 1 };
+    let places = usize::from(side > 1);
     let (format, rank, inputs, outputs): (&'static dyn Format, _, _, _) = match kernels {
         CnnKernels::Dense => return Ok(None),
         CnnKernels::Tt { rank } => {
