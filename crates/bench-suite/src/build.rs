@@ -10,7 +10,8 @@ use tt_core::TtShape;
 use tt_core::apply::{Affine, Backend, Precision};
 use tt_rnn::encoder;
 use tt_rnn::models::{
-    Form, FormatSettings, Model, ModelConfig, RecurrentForm, STACKED, STACKED_GRID, Stack, of_states,
+    CnnKernels, Form, FormatSettings, Model, ModelConfig, RecurrentForm, STACKED, STACKED_GRID, Stack,
+    of_states,
 };
 use tt_rnn::projection::{DENSE, Factorization, GateLayout, Projection};
 use tt_rnn::recurrence::Cell;
@@ -57,6 +58,7 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
             tree: model.tree.clone(),
         },
         cnn: model.cnn.parse()?,
+        cnn_kernels: CnnKernels::of(&model.cnn_kernels, model.cnn_rank)?,
     })
 }
 
@@ -126,7 +128,7 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
             let above = recurrent(&features, cell, DENSE, false)?;
             Size {
                 params_input: plan.kernels() + above.params_input,
-                params_total: plan.weights() + above.params_total,
+                params_total: plan.parameters() + above.params_total,
                 macs_per_frame: plan.macs() + above.macs_per_frame,
                 cnn_macs_per_frame: plan.macs(),
                 cnn_bytes: plan.held_bytes(threads()),

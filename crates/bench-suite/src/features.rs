@@ -19,7 +19,7 @@ use video_data::store::Store;
 const WAIT: Duration = Duration::from_mins(10);
 
 /// What makes features, as their store says it.
-fn maker(spec: &Spec) -> String {
+pub(crate) fn maker(spec: &Spec) -> String {
     format!("EfficientNet-Lite0 {}", pretrained::digits(&spec.model.pretrained))
 }
 
@@ -35,9 +35,13 @@ pub fn prepare(places: &Places, spec: &Spec, frames: &Store) -> Result<()> {
     if are_there(spec, frames)? {
         return Ok(());
     }
-    let by = maker(spec);
-    let origin = origin(frames, &by);
-    let network = network(places, &spec.model.pretrained)?;
+    let network = Lite0::load(&weights(places, &spec.model.pretrained)?)?;
+    compute(&network, &maker(spec), frames)?;
+    Ok(())
+}
+
+/// The features of these frames by a network, computed unless they are there.
+fn compute(network: &Lite0, by: &str, frames: &Store) -> Result<Store> {
     let size = (frames.info().spec.width as usize, frames.info().spec.height as usize);
     let meter = Meter::new("features");
     let mut rows = |clip: &[u8]| -> Result<Vec<f32>> {
@@ -45,8 +49,7 @@ pub fn prepare(places: &Places, spec: &Spec, frames: &Store) -> Result<()> {
         network.features(clip, size, &mut features)?;
         Ok(features)
     };
-    origin.ensure(WAIT, &mut rows, &|done, all| meter.show(done, all))?;
-    Ok(())
+    origin(frames, by).ensure(WAIT, &mut rows, &|done, all| meter.show(done, all))
 }
 
 /// Whether everything that the models of the experiment read is there.
@@ -70,13 +73,28 @@ pub(crate) fn seen_by(model: &str, spec: Spec, clips: Clips) -> Result<(Spec, Cl
     let Some(features) = origin(clips.store(), &by).open()? else {
         bail!("features of {} by {by} are not computed: run `bench-suite prepare` first", clips.store_name());
     };
-    let spec = spec.seen_by(model);
-    let clips = Clips::new(features, &spec, clips.multi_label());
-    Ok((spec, clips))
+    Ok(of_features(features, &spec, &clips))
 }
 
-/// The network with the weights of this name.
-fn network(places: &Places, name: &str) -> Result<Lite0> {
+/// The specification and the clips as a model of features sees them, made by this network, which is called `by`.
+///
+/// # Errors
+/// As [`prepare`].
+pub(crate) fn made_by(network: &Lite0, by: &str, spec: &Spec, frames: &Clips) -> Result<(Spec, Clips)> {
+    Ok(of_features(compute(network, by, frames.store())?, spec, frames))
+}
+
+fn of_features(features: Store, spec: &Spec, frames: &Clips) -> (Spec, Clips) {
+    let spec = spec.seen_by(ON_FEATURES);
+    let clips = Clips::new(features, &spec, frames.multi_label());
+    (spec, clips)
+}
+
+/// The file with the weights of this name.
+///
+/// # Errors
+/// Weights that are missing, or are not those of the name.
+pub(crate) fn weights(places: &Places, name: &str) -> Result<PathBuf> {
     let path = pretrained::file(&places.data, name);
     let argument = if name == LITE0 { LITE0 } else { "FILE" };
     if !path.is_file() {
@@ -95,7 +113,7 @@ fn network(places: &Places, name: &str) -> Result<Lite0> {
         path.display(),
         &found[..expected.len()]
     );
-    Ok(Lite0::load(&path)?)
+    Ok(path)
 }
 
 /// Takes a file of weights: checks that they are of the architecture, and copies it to its place. Returns the place and the

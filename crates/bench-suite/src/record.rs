@@ -170,14 +170,14 @@ impl Lease {
     pub const STALE_S: u64 = 60;
 }
 
-/// A dense cell compressed at one rank: `case.json`, and a row of `results/compression/<experiment>/cases.csv`.
+/// A cell compressed at one rank: `case.json`, and a row of `results/compression/<experiment>/cases.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CompressionCase {
-    /// `gru`, `lstm` or `rnn`.
+    /// `gru`, `lstm` or `rnn`; `cnn-gru`, `cnn-lstm` or `frozen-cnn-gru`.
     pub model: String,
     /// `concatenated` (one train for all gates) or `separate` (one per gate); of another format with its name before,
-    /// `tr-concatenated`.
+    /// `tr-concatenated`; of the kernels of a CNN `tt-kernels` or `cp-kernels`.
     pub form: String,
     /// Requested inner ranks.
     pub rank: usize,
@@ -189,13 +189,13 @@ pub struct CompressionCase {
     pub protocol: String,
     /// Recipe.
     pub recipe: String,
-    /// Relative error of the input matrix, Frobenius norm.
+    /// Relative error of the input matrix, or of all factorized kernels together; Frobenius norm.
     pub rel_error: f64,
-    /// Numbers in the cores.
+    /// Numbers in the cores of the matrix, or in all kernels of the CNN, those that are not factorized too.
     pub params: usize,
     /// Score of the dense cell on the test fold.
     pub acc_before: f64,
-    /// The same with the input matrix factorized.
+    /// The same with matrix or kernels factorized.
     pub acc_factorized: f64,
     /// After fine-tuning.
     pub acc_finetuned: f64,
@@ -209,6 +209,34 @@ pub struct CompressionCase {
     pub factorize_s: f64,
     /// Peak resident memory of the process in bytes.
     pub peak_rss_bytes: u64,
+}
+
+/// A factorized kernel of a compressed CNN: a row of `results/compression/<experiment>/kernels.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KernelCase {
+    /// As the case's, and so on.
+    pub model: String,
+    /// See [`CompressionCase::form`].
+    pub form: String,
+    /// Requested inner rank.
+    pub rank: usize,
+    /// Fold index.
+    pub fold: usize,
+    /// Seed of the cell.
+    pub seed: u64,
+    /// Protocol of the fold.
+    pub protocol: String,
+    /// Recipe.
+    pub recipe: String,
+    /// Name of the convolution.
+    pub kernel: String,
+    /// Numbers of the kernel.
+    pub numbers: usize,
+    /// Numbers of its factors.
+    pub params: usize,
+    /// Relative error, Frobenius norm.
+    pub rel_error: f64,
 }
 
 /// A singular value of an unfolding of a dense cell's input matrix: a row of

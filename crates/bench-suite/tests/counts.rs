@@ -107,7 +107,7 @@ fn figure_1_is_the_papers() {
 #[test]
 fn counts_by_shape_equal_those_of_built_models() {
     let small = ["model.dense_hidden=3", "data.width=24", "data.height=16", "model.input_modes=[4,8,6,6]"];
-    let shapes: [&[&str]; 7] = [
+    let shapes: [&[&str]; 9] = [
         &["model.recurrent=ht", "model.recurrent_rank=2"],
         &["model.recurrent=tt", "model.recurrent_rank=2"],
         &["model.recurrent=tt", "model.recurrent_rank=3", "model.layers=2", "model.gates=separate"],
@@ -115,6 +115,8 @@ fn counts_by_shape_equal_those_of_built_models() {
         &["model.gates=separate"],
         &["model.layers=3"],
         &["model.layers=2", "model.bidirectional=true"],
+        &["model.cnn_kernels=tt", "model.cnn_rank=4"],
+        &["model.cnn_kernels=cp", "model.cnn_rank=9", "model.cnn=large"],
     ];
     for shape in shapes {
         let mut set = small.to_vec();
@@ -123,7 +125,7 @@ fn counts_by_shape_equal_those_of_built_models() {
         let spec = load("folder", &set).unwrap();
         let config = model_config(&spec, 5).unwrap();
         // What does not depend on the format of the input matrix is looked at with some of them.
-        let some = ["gru", "tt-lstm", "pooled-gru", "tt-gru-frozen", "ht-rnn"];
+        let some = ["gru", "tt-lstm", "pooled-gru", "tt-gru-frozen", "ht-rnn", "cnn-gru"];
         let every = shape[0].starts_with("model.gates");
         for entry in tt_rnn::models::MODELS.iter().filter(|entry| every || some.contains(&entry.name)) {
             let model = entry.build(&config, &candle_core::Device::Cpu, 0).unwrap();
@@ -176,7 +178,7 @@ fn stacks_are_named_where_they_are_unusual_and_only_there() {
     let usual = load("ucf11", &[]).unwrap();
     let text = usual.to_toml();
     assert!(
-        ["layers", "bidirectional", "readout", "recurrent ", "recurrent_rank"]
+        ["layers", "bidirectional", "readout", "recurrent ", "recurrent_rank", "cnn_"]
             .iter()
             .all(|key| !text.contains(key)),
         "{text}"
@@ -332,6 +334,9 @@ fn wrong_specifications_say_what_is_right() {
         (vec!["model.recurrent=tt"], "model.recurrent_rank = 0: must be at least 1"),
         (vec!["model.recurrent_rank=4"], "set model.recurrent to its format, or leave it out"),
         (vec!["model.recurrent=t", "model.recurrent_rank=4"], "did you mean \"tt\"?"),
+        (vec!["model.cnn_kernels=cp"], "model.cnn_rank = 0: must be at least 1"),
+        (vec!["model.cnn_rank=8"], "set model.cnn_kernels to its format, or leave it out"),
+        (vec!["model.cnn_kernels=ring", "model.cnn_rank=8"], "model.cnn_kernels"),
         (vec!["data.window=evenly", "data.max_frames=9"], "did you mean \"even\"?"),
         (vec!["data.window=random"], "set data.max_frames to how many"),
         (vec!["data.max_frames=-1"], "integer `-1`, expected usize"),

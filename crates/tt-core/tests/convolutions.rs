@@ -4,8 +4,10 @@
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Conv2dConfig, Module, VarBuilder, VarMap};
 use rand::RngExt;
-use tt_core::decomposition::{Alternating, Truncation};
-use tt_core::{CpConv2d, TtConv2d, TtLinear, cp_conv2d, rng, tt_conv2d};
+use tt_core::decomposition::{Alternating, Core, Truncation};
+use tt_core::network::format::{SplitCanonical, Train};
+use tt_core::network::{Format, FormatShape, Modes, Options, ops};
+use tt_core::{CpConv2d, TtConv2d, TtLinear, TtMatrix, TtTensor, cp_conv2d, rng, tt_conv2d};
 
 fn tensor(purpose: &str, dims: &[usize], dtype: DType) -> Tensor {
     let mut stream = rng::stream(5, purpose);
@@ -59,6 +61,41 @@ fn each_is_the_dense_convolution_of_its_whole_kernel() {
             assert!(wrong < 1e-5, "terms, {kernel:?}, {config:?}: {wrong:e}");
         }
     }
+}
+
+/// What `tt-rnn` multiplies out of a network's cores, these layers apply core by core.
+#[test]
+fn a_kernel_as_a_network_is_that_of_these_layers() {
+    let (x, config) = (tensor("x", &[2, 6, 9, 8], DType::F32), config(1, 2, 1));
+    let form = |format: &'static dyn Format, inputs: &[usize], outputs: &[usize]| {
+        let modes = Modes { inputs: inputs.to_vec(), outputs: outputs.to_vec(), gates: 1 };
+        let shape = FormatShape::uniform(format, &modes, &Options::default(), 3).unwrap();
+        let cores = tensor(format.name(), &[shape.network().params()], DType::F32);
+        let whole = ops::matrix(shape.network(), &cores).unwrap().reshape((3, 3, 6, 8)).unwrap();
+        let whole = whole.permute((3, 2, 0, 1)).unwrap().contiguous().unwrap();
+        let core = |k| {
+            let range = shape.network().range(k);
+            cores.narrow(0, range.start, range.len()).unwrap()
+        };
+        let cores: Vec<Tensor> = (0..shape.network().cores().len()).map(core).collect();
+        (x.conv2d(&whole, 1, 2, 1, 1).unwrap(), cores)
+    };
+    let (expected, factors) = form(&SplitCanonical, &[3, 3, 6], &[8]);
+    let factors = [2, 0, 1, 3].map(|at: usize| factors[at].reshape(((), 3)).unwrap());
+    let terms = CpConv2d::new(factors, None, config).unwrap();
+    assert!(difference(&terms.forward(&x).unwrap(), &expected) < 1e-5);
+
+    let (inputs, outputs) = ([9, 2, 3], [1, 4, 2]);
+    let (expected, cores) = form(&Train, &inputs, &outputs);
+    let core = |(core, (left, mode, right)): (&Tensor, _)| {
+        Core::new(left, mode, right, core.to_vec1::<f32>().unwrap()).unwrap()
+    };
+    let cores = cores.iter().zip([(1, 9, 3), (3, 8, 3), (3, 6, 1)]).map(core).collect();
+    let matrix = TtMatrix::new(TtTensor::new(cores).unwrap(), &inputs, &outputs).unwrap();
+    let (shape, packed) = matrix.to_layer().unwrap();
+    let layer = TtLinear::new(&shape, Tensor::new(packed, &Device::Cpu).unwrap(), None).unwrap();
+    let train = TtConv2d::new(layer, (3, 3), config).unwrap();
+    assert!(difference(&train.forward(&x).unwrap(), &expected) < 1e-5);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Formats, orders and the kernel of tensor networks, against loops over the definitions and exhaustive search.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use candle_core::{Device, Tensor, Var};
 use rand::RngExt;
 use std::collections::BTreeSet;
 use tt_core::TtShape;
 use tt_core::apply::{Affine, Fused, Isa, Rows};
+use tt_core::network::format::Train;
 use tt_core::network::{
-    Contracted, FORMATS, Format, FormatShape, Modes, Network, Objective, Options, Plan, SavedRows,
+    Contracted, FORMATS, Format, FormatShape, Modes, Network, Objective, Options, Plan, SavedRows, ops,
 };
 use tt_core::rng::stream;
 
@@ -231,6 +233,27 @@ fn forward_and_gradients_are_those_of_the_definition() {
                 }
             }
         }
+    }
+}
+
+/// Trains too, which are multiplied out in this form alone.
+#[test]
+fn matrices_are_multiplied_out_with_the_gradient_of_the_definition() {
+    for shape in FORMATS.into_iter().chain([&Train as &dyn Format]).flat_map(edge_shapes) {
+        let network = shape.network();
+        let cores = drawn(network.params(), "tests/network/cores");
+        let dw = drawn(network.in_features() * network.out_features(), "tests/network/dw");
+        let definition = Definition::of(&shape, &cores);
+        let variable = Var::from_slice(&cores, cores.len(), &Device::Cpu).unwrap();
+        let matrix = ops::matrix(network, &variable).unwrap();
+        let asked = Tensor::from_slice(&dw, matrix.shape(), &Device::Cpu).unwrap();
+        let grads = (&matrix * asked).unwrap().sum_all().unwrap().backward().unwrap();
+        let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(matrix.dims(), [network.in_features(), network.out_features()]);
+        close(&format!("{shape}: W"), &flat(&matrix), &definition.matrix);
+        let of = |derivative: &Vec<f64>| derivative.iter().zip(&dw).map(|(a, b)| a * f64::from(*b)).sum();
+        let expected: Vec<f64> = definition.derivatives.iter().map(of).collect();
+        close(&format!("{shape}: dcores"), &flat(grads.get(&variable).unwrap()), &expected);
     }
 }
 

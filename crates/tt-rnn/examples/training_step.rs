@@ -13,7 +13,9 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::{bench, rng};
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{CnnSize, FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
+use tt_rnn::models::{
+    CnnKernels, CnnSize, FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find,
+};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::{RateRule, Rates};
@@ -50,6 +52,7 @@ fn ucf11() -> ModelConfig {
         classifier_l2: 0.01,
         formats: FormatSettings::default(),
         cnn: CnnSize::default(),
+        cnn_kernels: CnnKernels::Dense,
     }
 }
 

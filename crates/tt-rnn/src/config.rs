@@ -178,6 +178,44 @@ impl FromStr for CnnSize {
     }
 }
 
+/// The form of the kernels of a CNN ([`crate::encoder::factors`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CnnKernels {
+    /// All of their numbers.
+    #[default]
+    Dense,
+    /// Tensor Trains.
+    Tt {
+        /// Inner rank.
+        rank: usize,
+    },
+    /// Sums of products of vectors.
+    Cp {
+        /// How many.
+        rank: usize,
+    },
+}
+
+impl CnnKernels {
+    /// The form that settings call so, with this rank where it has one.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`].
+    pub fn of(name: &str, rank: usize) -> Result<Self> {
+        match name {
+            "dense" => Ok(Self::Dense),
+            "tt" => Ok(Self::Tt { rank }),
+            "cp" => Ok(Self::Cp { rank }),
+            _ => Err(Error::Unknown {
+                what: "form of a CNN's kernels",
+                name: name.to_owned(),
+                choices: "dense, tt, cp",
+            }),
+        }
+    }
+}
+
 /// Everything that fixes a model but its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
@@ -237,6 +275,9 @@ pub struct ModelConfig {
     /// The CNN of models that have one.
     #[serde(default)]
     pub cnn: CnnSize,
+    /// The form of its kernels.
+    #[serde(default)]
+    pub cnn_kernels: CnnKernels,
 }
 
 /// Ranks and options of input matrices that are tensor networks.
@@ -303,6 +344,7 @@ impl ModelConfig {
             classifier_l2: 0.0,
             formats: FormatSettings::default(),
             cnn: CnnSize::Small,
+            cnn_kernels: CnnKernels::Dense,
         }
     }
 

@@ -8,7 +8,7 @@ use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::models::{
-    CnnSize, FormatSettings, Mode, Model, ModelConfig, PackedFrames, RecurrentForm, Stack, find,
+    CnnKernels, CnnSize, FormatSettings, Mode, Model, ModelConfig, PackedFrames, RecurrentForm, Stack, find,
 };
 use tt_rnn::parameters::{Optimizer, Parameter};
 use tt_rnn::projection::GateLayout;
@@ -50,6 +50,7 @@ fn config() -> ModelConfig {
         classifier_l2: 0.01,
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
+        cnn_kernels: CnnKernels::Dense,
     }
 }
 

@@ -9,7 +9,9 @@ use tt_core::init::CoreInit;
 use tt_core::simd::Isa;
 use tt_rnn::adam::{Adam, AdamConfig, AdamState};
 use tt_rnn::layer::Gradient;
-use tt_rnn::models::{CnnSize, FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
+use tt_rnn::models::{
+    CnnKernels, CnnSize, FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find,
+};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::Rates;
@@ -120,6 +122,7 @@ fn twenty_steps_of_training_follow_pytorch() {
         classifier_l2: 0.01,
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
+        cnn_kernels: CnnKernels::Dense,
     };
     for name in ["gru", "lstm", "tt-gru", "tt-lstm"] {
         let golden = Golden::open(&format!("training_{name}"));

@@ -10,8 +10,8 @@ use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::frames::StoredRows;
 use tt_rnn::models::{
-    CnnSize, Form, FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames, Readout,
-    RecurrentForm, Stack, find,
+    CnnKernels, CnnSize, Form, FormatSettings, FrameChoice, MODELS, Mode, Model, ModelConfig, PackedFrames,
+    Readout, RecurrentForm, Stack, find,
 };
 use tt_rnn::parameters::{Optimizer, Parameter};
 use tt_rnn::projection::GateLayout;
@@ -47,6 +47,7 @@ fn small() -> ModelConfig {
         classifier_l2: 0.0,
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
+        cnn_kernels: CnnKernels::Dense,
     }
 }
 

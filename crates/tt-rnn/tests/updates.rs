@@ -11,7 +11,9 @@ use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{CnnSize, FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find};
+use tt_rnn::models::{
+    CnnKernels, CnnSize, FormatSettings, Mode, ModelConfig, PackedFrames, RecurrentForm, Stack, find,
+};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::rates::{RateRule, Rates};
@@ -77,6 +79,7 @@ fn config(stack: Stack, dropout: f32) -> ModelConfig {
         classifier_l2: 0.1,
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
+        cnn_kernels: CnnKernels::Dense,
     }
 }
 

@@ -180,19 +180,19 @@ fn formats() -> PossibleValuesParser {
 pub(crate) struct Compress {
     /// Experiment of a finished run, or the run's folder under data/runs/
     pub(crate) run: String,
-    /// Formats that the input matrix is factorized into
+    /// Formats that the input matrix is factorized into; of the kernels of a CNN tt and cp
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "tt", value_parser = formats())]
     pub(crate) to: Vec<String>,
     /// Inner ranks; larger ones than possible are clamped
     #[arg(long, value_name = "4,8", value_delimiter = ',', required = true, value_parser = at_least_one)]
     pub(crate) rank: Vec<usize>,
-    /// One network of cores for all gates, or one per gate
+    /// One network of cores for all gates, or one per gate; kernels have none
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "concatenated,separate",
         value_parser = ["concatenated", "separate"])]
     pub(crate) forms: Vec<String>,
-    /// Dense models to compress
+    /// Models to compress: the input matrix of dense ones, the kernels of a CNN
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "gru,lstm",
-        value_parser = ["gru", "lstm", "rnn"])]
+        value_parser = ["gru", "lstm", "rnn", "cnn-gru", "cnn-lstm", "frozen-cnn-gru"])]
     pub(crate) models: Vec<String>,
     /// Epochs of fine-tuning, and of the same model from initial weights; 0 for the factorization alone
     #[arg(long, value_name = "N", default_value_t = 5)]

@@ -1,5 +1,5 @@
-//! `cargo xtask compress`: the input matrix of a trained dense GRU or LSTM as a Tensor Train or in another
-//! format of small cores, fine-tuned.
+//! `cargo xtask compress`: the input matrix of a trained dense GRU or LSTM, or the kernels of a CNN, as Tensor Trains or in
+//! another format of small cores, fine-tuned.
 //!
 //! Cases land under `data/runs/<digest>/compress/`; a folder of the dense run below `results/compression/<experiment>/`
 //! gets a row of each.
@@ -9,8 +9,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use bench_suite::draw;
-use bench_suite::record::{CompressionCase, Computed, Plan, PlannedCell, SingularValue};
-use bench_suite::results::compression::{About, SINGULAR_VALUES, keep, keep_about, keep_values};
+use bench_suite::record::{CompressionCase, Computed, KernelCase, Plan, PlannedCell, SingularValue};
+use bench_suite::results::compression::{
+    About, KERNELS, SINGULAR_VALUES, keep, keep_about, keep_kernels, keep_values,
+};
 use bench_suite::results::folders::check_writable;
 use bench_suite::results::{hold, read_csv, read_json};
 
@@ -20,7 +22,10 @@ use crate::run::engine;
 use crate::run::interrupt::{Interrupt, Interrupted};
 use crate::run::runs::{Wanted, choose};
 
-/// Compresses every finished fold of the dense models of a run, case by case; finished cases are kept.
+/// Models whose kernels are compressed.
+const OF_CNNS: [&str; 3] = ["cnn-gru", "cnn-lstm", "frozen-cnn-gru"];
+
+/// Compresses every finished fold of the models of a run, case by case; finished cases are kept.
 pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
     let mut found = Vec::new();
     for model in &args.models {
@@ -34,6 +39,15 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
     let (run_dir, _) = found.first().context("no model was asked for")?.clone();
     found.retain(|(dir, _)| *dir == run_dir);
     let plan: Plan = read_json(&run_dir.join("plan.json"))?;
+    let of_cnn = |cell: &PlannedCell| OF_CNNS.contains(&cell.model.as_str());
+    if let Some((_, cell)) = found.iter().find(|(_, cell)| of_cnn(cell))
+        && let Some(to) = args.to.iter().find(|to| !["tt", "cp"].contains(&to.as_str()))
+    {
+        bail!(
+            "kernels of {} become tt or cp, not {to}: leave it out of --to, or the model out of --models",
+            cell.model
+        );
+    }
     if plan.metric != "accuracy" {
         bail!("compression is scored by accuracy; {} is scored by {}", plan.experiment, plan.metric);
     }
@@ -44,17 +58,25 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
     let interrupt = Interrupt::install()?;
     eprintln!("{}; {}", repo.show(&run_dir), engine::data_line(&plan));
     for (_, first) in &found {
-        let values = unfoldings(repo, args, &interrupt, (&run_dir, first))?;
+        let kernels = of_cnn(first);
+        let values =
+            if kernels { Vec::new() } else { unfoldings(repo, args, &interrupt, (&run_dir, first))? };
+        let forms = if kernels { vec!["kernels"] } else { args.forms.iter().map(String::as_str).collect() };
         for cell in plan.cells.iter().filter(|cell| is_twin(cell, first) && is_done(&run_dir, cell)) {
-            let forms =
-                args.to.iter().flat_map(|to| args.forms.iter().map(move |form| (to.as_str(), form.as_str())));
+            let forms = args.to.iter().flat_map(|to| forms.iter().map(move |form| (to.as_str(), *form)));
             for ((to, form), rank) in forms.flat_map(|form| args.rank.iter().map(move |rank| (form, *rank))) {
-                let (case, computed) = case(repo, args, &interrupt, (&run_dir, cell, (to, form), rank))?;
+                let Case { case, kernels, computed } =
+                    case(repo, args, &interrupt, (&run_dir, cell, (to, form), rank))?;
                 let _held = hold(&dir)?;
                 let name =
                     format!("{}-{}", args.device.kind(), &plan.run_digest[..8.min(plan.run_digest.len())]);
-                let folder = keep(&dir, &name, case)?;
-                keep_values(&folder, &first.model, &values)?;
+                let folder = keep(&dir, &name, record)?;
+                if !values.is_empty() {
+                    keep_values(&folder, &first.model, &values)?;
+                }
+                if !kernels.is_empty() {
+                    keep_kernels(&folder, &kernels)?;
+                }
                 keep_about(&folder, about(&plan, computed))?;
                 draw::compression::derive(&dir)?;
             }
@@ -75,22 +97,31 @@ fn is_done(run_dir: &Path, cell: &PlannedCell) -> bool {
     folder.join("cell.json").is_file() && folder.join("weights.safetensors").is_file()
 }
 
+/// What a case left.
+struct Case {
+    record: CompressionCase,
+    kernels: Vec<KernelCase>,
+    computed: Option<Computed>,
+}
+
 fn case(
     repo: &Repo,
     args: &Compress,
     interrupt: &Interrupt,
     (run_dir, cell, (to, form), rank): (&Path, &PlannedCell, (&str, &str), usize),
-) -> Result<(CompressionCase, Option<Computed>)> {
+) -> Result<Case> {
     let (id, epochs) = (cell.id(), args.epochs);
     let mut command = engine::on(repo, "compress", args.device, args.verbosity)?;
     command.arg("--run-dir").arg(run_dir).args(["--cell", &id, "--to", to, "--form", form]);
     command.args(["--rank", &rank.to_string(), "--epochs", &epochs.to_string()]);
     finish(command, interrupt, &format!("{id} as {to} at rank {rank}"))?;
-    let form = if to == "tt" { form.to_owned() } else { format!("{to}-{form}") };
+    let form = if to == "tt" && form != "kernels" { form.to_owned() } else { format!("{to}-{form}") };
     let folder = run_dir.join(format!("compress/{id}.{form}.r{rank}.e{epochs}"));
     let computed = folder.join("computed.json");
     let computed = if computed.is_file() { Some(read_json(&computed)?) } else { None };
-    Ok((read_json(&folder.join("case.json"))?, computed))
+    let kernels = folder.join(KERNELS);
+    let kernels = if kernels.is_file() { read_csv(&kernels)? } else { Vec::new() };
+    Ok(Case { record: read_json(&folder.join("case.json"))?, kernels, computed })
 }
 
 /// Singular values of the first fold's matrices of a model.

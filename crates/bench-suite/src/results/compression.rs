@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::provenance::Provenance;
-use crate::record::{CompressionCase, SingularValue};
+use crate::record::{CompressionCase, KernelCase, SingularValue};
 use crate::results::file::{csv_bytes, read_csv, read_csv_or_none, read_toml, write_atomic, write_toml};
 use crate::results::folders::{RUNS, holding, home, largest};
 use crate::results::provenance::note;
@@ -25,6 +25,11 @@ pub(crate) const COMPRESSION_HEADER: &str = "model,form,protocol,recipe,seed,ran
 pub const SINGULAR_VALUES: &str = "singular_values.csv";
 /// Its header.
 const SINGULAR_VALUES_HEADER: &str = "model,matrix,unfolding,index,singular_value,rel_error";
+
+/// Factorized kernels of a case in a run's folder, and of all cases among the results.
+pub const KERNELS: &str = "kernels.csv";
+/// Its header.
+const KERNELS_HEADER: &str = "model,form,rank,fold,seed,protocol,recipe,kernel,numbers,params,rel_error";
 
 /// What the cases of a run have in common: `run.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,6 +77,11 @@ impl CompressionRow {
     pub(crate) fn other_format(&self) -> bool {
         self.form.contains('-')
     }
+
+    /// Whether it is of the kernels of a CNN.
+    pub(crate) fn of_kernels(&self) -> bool {
+        self.form.ends_with("-kernels")
+    }
 }
 
 /// Adds a case to the `cases.csv` of the run of that name; one that is there with other numbers stays, and the case goes
@@ -102,6 +112,16 @@ pub fn keep_values(folder: &Path, model: &str, values: &[SingularValue]) -> Resu
     write_atomic(&path, &csv_bytes(SINGULAR_VALUES_HEADER, &rows)?)
 }
 
+/// Adds the factorized kernels of a case to those of the run's others.
+pub fn keep_kernels(folder: &Path, kernels: &[KernelCase]) -> Result<()> {
+    let path = folder.join(KERNELS);
+    let mut rows: Vec<KernelCase> = read_csv_or_none(&path)?;
+    rows.extend(kernels.iter().filter(|new| !rows.contains(new)).cloned().collect::<Vec<_>>());
+    // Kernels of a case stay in the order of the network.
+    rows.sort_by(|a, b| of_case(a).cmp(&of_case(b)));
+    write_atomic(&path, &csv_bytes(KERNELS_HEADER, &rows)?)
+}
+
 /// Writes `run.toml`, or adds to it what computed one case more.
 pub fn keep_about(folder: &Path, new: About) -> Result<()> {
     let path = folder.join("run.toml");
@@ -120,6 +140,7 @@ pub(crate) struct Shown {
     pub(crate) about: About,
     pub(crate) table: Vec<CompressionRow>,
     pub(crate) values: Vec<SingularValue>,
+    pub(crate) kernels: Vec<KernelCase>,
     /// Names of the run and of the others.
     pub(crate) run: String,
     pub(crate) others: Vec<String>,
@@ -136,7 +157,8 @@ pub(crate) fn shown(dir: &Path) -> Result<Shown> {
     Ok(Shown {
         about: about(&folder)?,
         table: table(&cases(&folder)?),
-        values: read_csv(&folder.join(SINGULAR_VALUES))?,
+        values: read_csv_or_none(&folder.join(SINGULAR_VALUES))?,
+        kernels: read_csv_or_none(&folder.join(KERNELS))?,
         others: holding(&runs, "run.toml")?.into_iter().filter(|name| *name != run).collect(),
         run,
     })
@@ -146,6 +168,12 @@ pub(crate) fn shown(dir: &Path) -> Result<Shown> {
 fn name(case: &CompressionCase) -> (&str, &str, usize, usize, (&str, &str), usize, u64) {
     let CompressionCase { model, form, rank, epochs, protocol, recipe, fold, seed, .. } = case;
     (model, form, *rank, *epochs, (protocol, recipe), *fold, *seed)
+}
+
+/// What tells the cases of kernels apart.
+fn of_case(kernel: &KernelCase) -> (&str, &str, usize, (&str, &str), u64, usize) {
+    let KernelCase { model, form, rank, protocol, recipe, fold, seed, .. } = kernel;
+    (model, form, *rank, (protocol, recipe), *seed, *fold)
 }
 
 /// Model, form, where it was trained (protocol, recipe, seed), rank and epochs: what a row of the table is of.

@@ -46,6 +46,7 @@ impl Spec {
             &[&["dense", "tt"], &FORMAT_NAMES[..]].concat(),
         )?;
         nearest_or("model.cnn", &self.model.cnn, &["small", "large"])?;
+        nearest_or("model.cnn_kernels", &self.model.cnn_kernels, &["dense", "tt", "cp"])?;
         nearest_or("model.readout", &self.model.readout, &["last", "mean", "max"])?;
         nearest_or("model.gate_activation", &self.model.gate_activation, &["hard-sigmoid", "sigmoid"])?;
         nearest_or("train.dense_masks", &self.train.dense_masks, &["shared", "per-gate"])?;
@@ -59,7 +60,7 @@ impl Spec {
         self.check_modes()?;
         self.check_window()?;
         self.check_padding()?;
-        self.check_recurrent()
+        self.check_factors()
     }
 
     /// Takes what the files of rows hold.
@@ -266,16 +267,21 @@ impl Spec {
         Ok(())
     }
 
-    /// A rank of U that nothing reads, or that is missing.
-    fn check_recurrent(&self) -> Result<()> {
-        let ModelSpec { recurrent, recurrent_rank: rank, .. } = &self.model;
-        let reason = match (recurrent == "dense", *rank) {
-            (true, 1..) => "is of a factorized U: set model.recurrent to its format, or leave it out",
-            (false, 0) => "must be at least 1 where model.recurrent is not \"dense\"",
-            _ => return Ok(()),
-        };
-        let (key, value) = ("model.recurrent_rank", rank.to_string());
-        Err(SpecError::Value { key, value, reason: reason.into() })
+    /// A rank of U or of kernels that nothing reads, or that is missing.
+    fn check_factors(&self) -> Result<()> {
+        let ModelSpec { recurrent, recurrent_rank, cnn_kernels, cnn_rank, .. } = &self.model;
+        for (what, of_form, form, key, rank) in [
+            ("a factorized U", "model.recurrent", recurrent, "model.recurrent_rank", recurrent_rank),
+            ("factorized kernels", "model.cnn_kernels", cnn_kernels, "model.cnn_rank", cnn_rank),
+        ] {
+            let reason = match (form == "dense", *rank) {
+                (true, 1..) => format!("is of {what}: set {of_form} to its format, or leave it out"),
+                (false, 0) => format!("must be at least 1 where {of_form} is not \"dense\""),
+                _ => continue,
+            };
+            return Err(SpecError::Value { key, value: rank.to_string(), reason });
+        }
+        Ok(())
     }
 
     /// Terms and budgets beyond what a full matrix has.

@@ -138,6 +138,12 @@ pub struct ModelSpec {
     /// The CNN of models that have one: `small` or `large`.
     #[serde(default = "small", skip_serializing_if = "is_small")]
     pub cnn: String,
+    /// Form of its 3×3 kernels: `dense`, `tt` or `cp`.
+    #[serde(default = "dense", skip_serializing_if = "is_dense")]
+    pub cnn_kernels: String,
+    /// Inner rank, or terms, of kernels that are not dense; 0 for none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub cnn_rank: usize,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -427,6 +433,8 @@ impl Spec {
                 pretrained: String::new(),
                 ranks: FORMAT_NAMES.iter().map(|name| ((*name).to_owned(), vec![])).collect(),
                 cnn: String::new(),
+                cnn_kernels: String::new(),
+                cnn_rank: 1,
             },
             protocol: ProtocolSpec {
                 kind: String::new(),

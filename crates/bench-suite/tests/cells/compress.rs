@@ -1,9 +1,9 @@
-//! A trained dense cell as a Tensor Train.
+//! A trained dense cell, or the kernels of a CNN, in small cores.
 
 use std::fs;
 use std::process::{Command, Output};
 
-use bench_suite::record::{CompressionCase, SingularValue};
+use bench_suite::record::{CompressionCase, KernelCase, SingularValue};
 use bench_suite::spec::FORMAT_NAMES;
 
 use crate::run::{Run, stderr};
@@ -14,7 +14,28 @@ fn compress(run: &Run, cell: &str, form: &str, rank: &str, epochs: &str) -> Outp
     compress_to(run, "tt", (cell, form), rank, epochs)
 }
 
-fn compress_to(run: &Run, to: &str, (cell, form): (&str, &str), rank: &str, epochs: &str) -> Output {
+/// The case of kernels, and its kernels.
+pub(crate) fn of_kernels(
+    run: &Run,
+    cell: &str,
+    (to, rank, epochs): (&str, &str, &str),
+) -> (CompressionCase, Vec<KernelCase>, String) {
+    let output = compress_to(run, to, (cell, "kernels"), rank, epochs);
+    assert!(output.status.success(), "{to}: {}", stderr(&output));
+    let folder = run.dir().join(format!("compress/{cell}.{to}-kernels.r{rank}.e{epochs}"));
+    let mut rows = csv::Reader::from_path(folder.join("kernels.csv")).unwrap();
+    let rows = rows.deserialize().map(Result::unwrap).collect();
+    let case = serde_json::from_slice(&fs::read(folder.join("case.json")).unwrap()).unwrap();
+    (case, rows, stderr(&output))
+}
+
+pub(crate) fn compress_to(
+    run: &Run,
+    to: &str,
+    (cell, form): (&str, &str),
+    rank: &str,
+    epochs: &str,
+) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bench-suite"));
     command
         .arg("compress")
@@ -105,4 +126,38 @@ fn every_format_takes_the_place_of_a_trained_matrix() {
     }
     let refused = compress_to(&run, "svd", (GRU, "separate"), "2", "1");
     assert!(!refused.status.success() && stderr(&refused).contains("svd-gru"), "{}", stderr(&refused));
+}
+
+#[test]
+fn kernels_of_a_trained_cnn_become_factors() {
+    let run = Run::new(&["model.names=[\"cnn-gru\"]", "train.epochs.cnn-gru=3"]);
+    let cell = run.cells()[0].clone();
+    run.finish(&cell, "");
+    for (to, factorized, numbers) in [("tt", 8, 9_392 + 13_776), ("cp", 8, 9_392 + 6 * 800)] {
+        let (case, kernels, _) = of_kernels(&run, &cell, (to, "6", "2"));
+        assert_eq!((&*case.form, case.rank, case.epochs_before), (&*format!("{to}-kernels"), 6, 3));
+        assert_eq!((kernels.len(), case.params), (factorized, numbers));
+        let dense: usize = kernels.iter().map(|kernel| kernel.numbers).sum();
+        let small: usize = kernels.iter().map(|kernel| kernel.params).sum();
+        assert_eq!(221_360 - dense + small, case.params);
+        let errors = || kernels.iter().map(|kernel| kernel.rel_error);
+        assert!(errors().all(|error| error > 0.1 && error < 1.0), "{kernels:?}");
+        assert!(
+            case.rel_error < errors().fold(0.0, f64::max) && case.rel_error > errors().fold(1.0, f64::min)
+        );
+        for score in [case.acc_factorized, case.acc_finetuned, case.acc_scratch] {
+            assert!((0.0..=1.0).contains(&score), "{case:?}");
+        }
+        let (more, ..) = of_kernels(&run, &cell, (to, "9", "0"));
+        assert!(more.rel_error < case.rel_error && more.params > case.params, "{more:?}");
+        assert_eq!(more.acc_finetuned.to_bits(), more.acc_factorized.to_bits());
+    }
+    for (to, form, rank, expected) in [
+        ("tt", "separate", "6", "the form is kernels, not separate"),
+        ("tr", "kernels", "6", "kernels become tt or cp, not tr"),
+        ("cp", "kernels", "5000", "factors of rank 5000 have at least as many numbers"),
+    ] {
+        let refused = compress_to(&run, to, (&cell, form), rank, "1");
+        assert!(!refused.status.success() && stderr(&refused).contains(expected), "{}", stderr(&refused));
+    }
 }

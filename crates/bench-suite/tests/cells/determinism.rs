@@ -47,6 +47,22 @@ fn bytes_do_not_depend_on_threads_or_jobs() {
 }
 
 #[test]
+fn bytes_of_factorized_kernels_do_not_depend_on_threads() {
+    for (form, rank) in [("tt", 4), ("cp", 12)] {
+        let (kernels, rank) = (format!("model.cnn_kernels={form}"), format!("model.cnn_rank={rank}"));
+        let run = Run::new(&["model.names=[\"cnn-lstm\"]", "train.epochs.cnn-lstm=2", &kernels, &rank]);
+        let cell = &run.cells()[0];
+        let at = |threads| {
+            run.clear();
+            run.finish(cell, &format!("--threads {threads}"));
+            run.outcome(cell)
+        };
+        let one = at(1);
+        assert!([2, 8].into_iter().all(|threads| at(threads) == one), "{form}");
+    }
+}
+
+#[test]
 fn another_seed_is_another_result() {
     let run = Run::new(&["model.names=[\"tt-gru\"]", "train.seeds=[0,1]"]);
     let cells = run.cells();

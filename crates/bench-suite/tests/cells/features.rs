@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 use rand::RngExt;
 use tt_core::rng::stream;
 
+use crate::compress::{compress_to, of_kernels};
 use crate::run::{Run, engine, stderr};
 
 const SETTINGS: [&str; 5] = [
@@ -120,6 +121,33 @@ fn features_are_computed_once_and_trained_on_beside_frames() {
     let digest = run.plan().run_digest.clone();
     run.make_plan(&with("model.names=[\"tt-gru\"]", &[&setting]));
     assert_eq!(run.plan().run_digest, digest);
+}
+
+/// Other kernels make other features, which are computed once for all cases of the form and rank.
+#[test]
+fn features_are_computed_again_for_factorized_kernels() {
+    let mut run = Run::unplanned(["a", "b", "c", "d"], (40, 32));
+    let setting = take(&run, 1);
+    let settings = with("model.names=[\"frozen-cnn-gru\"]", &[&setting, "train.epochs.frozen-cnn-gru=15"]);
+    assert!(run.command_of("prepare", &settings).status().unwrap().success());
+    run.make_plan(&settings);
+    let cell = run.cells()[0].clone();
+    run.finish(&cell, "");
+    for to in ["tt", "cp"] {
+        let (case, kernels, said) = of_kernels(&run, &cell, (to, "12", "2"));
+        assert!(said.contains("features: 36/36 clips"), "{said}");
+        assert_eq!(case.acc_before.to_bits(), record(&run, &cell).value.to_bits());
+        // Numbers at random have no small rank; that classes differ in brightness is seen through any of them.
+        assert!(case.rel_error > 0.5 && case.rel_error < 1.0, "{case:?}");
+        assert!(case.acc_finetuned > 0.4, "{case:?}");
+        assert!(kernels.iter().all(|kernel| kernel.params < kernel.numbers));
+        // Of 32, one is from 32 to 16 channels.
+        assert_eq!(kernels.len(), 31, "{to}");
+        let (_, _, said) = of_kernels(&run, &cell, (to, "12", "0"));
+        assert!(!said.contains("features:"), "computed again: {said}");
+    }
+    let refused = compress_to(&run, "cp", (&cell, "kernels"), "5000", "1");
+    assert!(stderr(&refused).contains("as every 1×1 kernel: lower the rank"), "{}", stderr(&refused));
 }
 
 #[test]

@@ -28,6 +28,16 @@ fn a_killed_cell_of_two_layers_both_directions_and_a_factorized_u_ends_the_same(
     ]));
 }
 
+#[test]
+fn a_killed_cell_of_factorized_kernels_ends_the_same() {
+    check(&Run::new(&[
+        "model.names=[\"cnn-gru\"]",
+        "train.epochs.cnn-gru=20",
+        "model.cnn_kernels=cp",
+        "model.cnn_rank=8",
+    ]));
+}
+
 /// The windows of an epoch are drawn again as they were.
 #[test]
 fn a_killed_cell_of_random_windows_ends_the_same() {

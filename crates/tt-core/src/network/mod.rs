@@ -176,14 +176,25 @@ impl Network {
     }
 
     /// Initial values: uniform, such that an entry of W has the variance of dense Glorot, `2 / (M + G·N)`.
+    pub fn initial(&self, stream: &mut Stream) -> Vec<f32> {
+        self.with_variance(2.0 / (self.in_features() + self.out_features()) as f64, stream)
+    }
+
+    /// Uniform numbers, such that an entry of W has this variance.
     ///
     /// An entry is a sum of P products of K independent factors of zero mean, P the product of the inner sizes and K the
     /// number of cores: its variance is `P σ^(2K)`.
-    pub fn initial(&self, stream: &mut Stream) -> Vec<f32> {
-        let target = 2.0 / (self.in_features() + self.out_features()) as f64;
+    pub fn with_variance(&self, target: f64, stream: &mut Stream) -> Vec<f32> {
         let variance = (target / self.paths()).powf(1.0 / self.cores.len() as f64);
         let bound = (3.0 * variance).sqrt();
         (0..self.params()).map(|_| (bound * (2.0 * stream.random::<f64>() - 1.0)) as f32).collect()
+    }
+
+    /// The same cores with every outer index among those of the output: its rows have one number, and what becomes of 1 is
+    /// the matrix W, row after row.
+    #[cfg(feature = "candle")]
+    fn put_out(&self) -> Self {
+        Self { inputs: Vec::new(), outputs: [&self.inputs[..], &self.outputs].concat(), ..self.clone() }
     }
 }
 

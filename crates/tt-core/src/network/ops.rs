@@ -1,7 +1,7 @@
 //! A network by candle's operators, in the planned order: any device, differentiable.
 
 use super::Network;
-use super::plan::Plan;
+use super::plan::{Objective, Plan};
 use super::products::{Operand, Product};
 use crate::apply::{Affine, check};
 use crate::{Error, Result};
@@ -50,6 +50,21 @@ pub fn forward(network: &Network, plan: &Plan, affine: Affine, x: &Tensor, cores
     let (labels, outputs) = (network.labels_of(&products, last.0), network.shown(network.outputs()));
     let axes: Vec<usize> = [0].into_iter().chain(places(&labels, &outputs, 1)).collect();
     Ok(last.1.permute(axes)?.reshape((n, network.out_features()))?.contiguous()?)
+}
+
+/// The whole matrix `W [M, G·N]`, from `cores [L]` and differentiable with respect to them.
+///
+/// # Cost
+/// The cheapest order among the cores: a matrix of rank r beside its last core takes `r · M · G·N` multiply-adds.
+///
+/// # Errors
+/// [`Error::Size`] if the cores do not fit the network.
+pub fn matrix(network: &Network, cores: &Tensor) -> Result<Tensor> {
+    let whole = network.put_out();
+    let plan = Plan::new(&whole, Objective::Products { rows: 1 });
+    let one = Tensor::ones((1, 1), cores.dtype(), cores.device())?;
+    let numbers = forward(&whole, &plan, Affine::IDENTITY, &one, cores)?;
+    Ok(numbers.reshape((network.in_features(), network.out_features()))?)
 }
 
 /// The axes of some indices in a tensor whose first `head` axes are none.

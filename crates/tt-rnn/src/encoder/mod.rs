@@ -14,6 +14,7 @@
 //! # Departs
 //! From He et al.: one block a stage, group normalisation, a stem of 3×3 at stride 2 without pooling.
 
+mod factors;
 mod kernels;
 mod norm;
 mod ops;
@@ -26,6 +27,7 @@ use crate::rates::Kind;
 use crate::storage::{floats, on_cpu, rows_of};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor};
+pub use factors::factors;
 use kernels::{Group, Pack, Packed, Task, Work};
 pub use plan::Plan;
 use rand_distr::{Distribution, StandardNormal};
@@ -45,7 +47,7 @@ const SHARES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Encoder {
     network: Arc<Network>,
-    /// Kernel, scale and shift of every convolution, in the plan's order.
+    /// Kernel or its factors, scale and shift of every convolution, in the plan's order.
     parameters: Vec<Parameter>,
     by_operators: bool,
 }
@@ -77,35 +79,45 @@ pub fn plan(config: &ModelConfig) -> Result<Plan> {
             config.width
         )));
     }
-    Plan::new(config.cnn, features / row, config.width)
+    Plan::new(config.cnn, features / row, config.width)?.with_kernels(config.cnn_kernels)
 }
 
 impl Encoder {
-    /// Initial values: kernels normal with variance `2 / fan-in` (He et al. 2015), scales one, shifts zero.
+    /// Initial values: kernels normal with variance `2 / fan-in` (He et al. 2015), factors uniform such that entries of their
+    /// kernel have it too; scales one, shifts zero.
     pub(crate) fn new(config: &ModelConfig, device: &Device, seed: u64) -> Result<Self> {
-        let plan = plan(config)?;
+        let by_operators = !device.is_cpu() || config.backend == Backend::Ops;
+        Self::of(Network::new(plan(config)?, config.affine), by_operators, device, seed)
+    }
+
+    fn of(network: Network, by_operators: bool, device: &Device, seed: u64) -> Result<Self> {
+        let plan = &network.plan;
         let mut parameters = Vec::new();
-        for (name, unit) in plan.units() {
+        for ((name, unit), factors) in plan.units().zip(&plan.factors) {
             let conv = unit.conv;
             let (fan_in, outputs) = (conv.depth(), conv.outputs);
             let mut draws = stream(seed, &format!("init/encoder/{name}"));
-            let deviation = (2.0 / fan_in as f32).sqrt();
-            let draw = |_| -> f32 {
-                let draw: f32 = StandardNormal.sample(&mut draws);
-                deviation * draw
-            };
-            let values = (0..conv.weights()).map(draw).collect();
-            let shape = [conv.side, conv.side, conv.channels, outputs];
+            let variance = 2.0 / fan_in as f32;
             let named = |part: &str| format!("encoder.{name}.{part}");
-            let kind = Kind::InputMatrix { fan_in };
-            parameters.push(Parameter::new(&named("kernel"), kind, values, &shape, device)?);
+            parameters.push(if let Some(shape) = factors {
+                let values = shape.network().with_variance(f64::from(variance), &mut draws);
+                let count = values.len();
+                Parameter::new(&named("cores"), Kind::InputCores, values, &[count], device)?
+            } else {
+                let draw = |_| -> f32 {
+                    let draw: f32 = StandardNormal.sample(&mut draws);
+                    variance.sqrt() * draw
+                };
+                let values = (0..conv.weights()).map(draw).collect();
+                let shape = [conv.side, conv.side, conv.channels, outputs];
+                Parameter::new(&named("kernel"), Kind::InputMatrix { fan_in }, values, &shape, device)?
+            });
             for (part, value) in [("scale", 1.0), ("shift", 0.0)] {
                 let values = vec![value; outputs];
                 parameters.push(Parameter::new(&named(part), Kind::Vector, values, &[outputs], device)?);
             }
         }
-        let by_operators = !device.is_cpu() || config.backend == Backend::Ops;
-        Ok(Self { network: Arc::new(Network::new(plan, config.affine)), parameters, by_operators })
+        Ok(Self { network: Arc::new(network), parameters, by_operators })
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -123,8 +135,12 @@ impl Encoder {
 
     /// Features `[n, F]` of frames `[n, M]`.
     pub(crate) fn features(&self, rows: &FrameRows) -> Result<Tensor> {
-        let parts = self.parameters.iter().map(|parameter| parameter.var.flatten_all());
-        let weights = Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+        let mut parts = Vec::with_capacity(self.parameters.len());
+        for (of_unit, factors) in self.parameters.chunks_exact(3).zip(&self.network.plan.factors) {
+            parts.push(factors::whole(&of_unit[0], factors.as_ref())?);
+            parts.extend(of_unit[1..].iter().map(|norm| norm.var.as_tensor().clone()));
+        }
+        let weights = Tensor::cat(&parts, 0)?;
         if self.by_operators {
             return ops::features(&self.network, &rows.tensor()?, &weights);
         }

@@ -1,9 +1,11 @@
 //! What an encoder consists of: sizes and places of its convolutions, and no weights.
 
+use super::factors::factors;
 use super::{GROUP_FRAMES, SHARES};
-use crate::config::CnnSize;
+use crate::config::{CnnKernels, CnnSize};
 use crate::{Error, Result};
 use std::ops::Range;
+use tt_core::network::FormatShape;
 use tt_core::simd::convolution::{self, Convolution};
 
 /// Channels that are normalised together.
@@ -54,10 +56,12 @@ pub(super) struct Block {
 }
 
 /// A stem, 3×3 at stride 2, then blocks, then the mean of each channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     pub(super) stem: Unit,
     pub(super) blocks: Vec<Block>,
+    /// What stands for the kernel of each unit; none for its numbers themselves.
+    pub(super) factors: Vec<Option<FormatShape>>,
 }
 
 impl Plan {
@@ -104,7 +108,38 @@ impl Plan {
             x = size(&b);
             blocks.push(Block { a, b, skip });
         }
-        Ok(Self { stem, blocks })
+        let factors = vec![None; 1 + 3 * blocks.len()];
+        Ok(Self { stem, blocks, factors })
+    }
+
+    /// The same with kernels in this form: those of 3×3 behind the stem, where it takes fewer numbers than they have.
+    ///
+    /// # Errors
+    /// A rank of 0, or one at which every kernel has fewer numbers than its factors.
+    pub fn with_kernels(mut self, kernels: CnnKernels) -> Result<Self> {
+        let of = |(_, unit): (String, &Unit)| {
+            let Convolution { side, channels, outputs, .. } = unit.conv;
+            if side == 1 || *unit == self.stem {
+                Ok(None)
+            } else {
+                factors([side, channels, outputs], kernels)
+            }
+        };
+        let found = self.units().map(of).collect::<Result<Vec<_>>>()?;
+        if let CnnKernels::Tt { rank } | CnnKernels::Cp { rank } = kernels
+            && found.iter().all(Option::is_none)
+        {
+            return Err(Error::Unsupported(format!(
+                "factors of rank {rank} have at least as many numbers as every kernel of the CNN: lower model.cnn_rank"
+            )));
+        }
+        self.factors = found;
+        Ok(self)
+    }
+
+    /// The kernels that are factors, by the names of their convolutions.
+    pub fn factorized(&self) -> impl Iterator<Item = (String, &FormatShape)> {
+        self.units().zip(&self.factors).filter_map(|((name, _), shape)| Some((name, shape.as_ref()?)))
     }
 
     /// All convolutions in the order of their weights, and their names.
@@ -130,15 +165,23 @@ impl Plan {
         self.last().conv.outputs
     }
 
-    /// All weights.
+    /// All weights, kernels multiplied out.
     pub fn weights(&self) -> usize {
         let last = self.blocks.last().map_or(&self.stem, |block| &block.skip);
         last.shift().end
     }
 
-    /// Weights of the convolutions' kernels.
+    /// Trained numbers of the convolutions' kernels.
     pub fn kernels(&self) -> usize {
-        self.units().map(|(_, unit)| unit.conv.weights()).sum()
+        let of = |((_, unit), shape): ((String, &Unit), &Option<FormatShape>)| {
+            shape.as_ref().map_or(unit.conv.weights(), |shape| shape.network().params())
+        };
+        self.units().zip(&self.factors).map(of).sum()
+    }
+
+    /// All that is trained: kernels, scales and shifts.
+    pub fn parameters(&self) -> usize {
+        self.kernels() + 2 * self.units().map(|(_, unit)| unit.conv.outputs).sum::<usize>()
     }
 
     /// Multiply-accumulates of a frame.
@@ -188,5 +231,21 @@ mod tests {
         assert!(Plan::new(CnnSize::Small, 16, 16).is_ok());
         let text = Plan::new(CnnSize::Small, 15, 40).unwrap_err().to_string();
         assert!(text.contains("frames of 40 x 15 pixels") && text.contains("at least 16"), "{text}");
+    }
+
+    #[test]
+    fn kernels_are_factors_where_these_have_fewer_numbers() {
+        let of = |kernels| Plan::new(CnnSize::Small, 120, 160).unwrap().with_kernels(kernels);
+        let counts = |kernels| {
+            let plan = of(kernels).unwrap();
+            (plan.factorized().count(), plan.kernels(), plan.parameters(), plan.weights())
+        };
+        assert_eq!(counts(CnnKernels::Dense), (0, 221_360, 222_640, 222_640));
+        // Stem and shortcuts have 9,392 numbers; sides and channels of the others add up to 800.
+        assert_eq!(counts(CnnKernels::Cp { rank: 16 }), (8, 9_392 + 16 * 800, 23_472, 222_640));
+        // Too large for kernels from 16 to 16 channels.
+        assert_eq!(counts(CnnKernels::Tt { rank: 16 }).0, 6);
+        let text = of(CnnKernels::Cp { rank: 500 }).unwrap_err().to_string();
+        assert!(text.contains("factors of rank 500") && text.contains("lower model.cnn_rank"), "{text}");
     }
 }

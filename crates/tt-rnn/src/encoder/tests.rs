@@ -1,7 +1,7 @@
 //! The encoder against plain loops in f64, and against itself on other threads.
 
 use super::*;
-use crate::config::CnnSize;
+use crate::config::{CnnKernels, CnnSize};
 use candle_core::Var;
 use plan::{GROUP, Unit};
 use rand::RngExt;
@@ -148,6 +148,93 @@ fn bits_do_not_depend_on_the_number_of_threads() {
     let one = on(1);
     for threads in [2, 3, 7] {
         assert!(on(threads) == one, "{threads} threads");
+    }
+}
+
+/// The encoder of [`problem`] with kernels in this form.
+fn factorized(kernels: CnnKernels, by_operators: bool) -> Encoder {
+    let plan = Plan::of_channels(&[16, 16, 32], 11, 13).unwrap().with_kernels(kernels).unwrap();
+    Encoder::of(Network::new(plan, AFFINE), by_operators, &Device::Cpu, 3).unwrap()
+}
+
+/// Features, and the gradient of every parameter for that of the features.
+fn run_of(encoder: &Encoder, bytes: &[u8]) -> (Vec<f32>, Vec<Vec<f32>>) {
+    let rows = Tensor::from_slice(bytes, ((), encoder.plan().frame()), &Device::Cpu).unwrap();
+    let features = encoder.features(&rows.into()).unwrap();
+    let asked = Tensor::from_vec(asked(features.elem_count()), features.shape(), &Device::Cpu).unwrap();
+    let grads = (&features * asked).unwrap().sum_all().unwrap().backward().unwrap();
+    let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let of = |parameter: &Parameter| flat(grads.get(&parameter.var).unwrap());
+    (flat(&features), encoder.parameters().iter().map(of).collect())
+}
+
+const FORMS: [CnnKernels; 2] = [CnnKernels::Tt { rank: 3 }, CnnKernels::Cp { rank: 7 }];
+
+/// Kernels by the definition of their format, convolutions by plain loops.
+#[test]
+fn gradients_reach_the_factors_of_kernels() {
+    let (_, _, bytes) = problem(5);
+    for (kernels, by_operators) in FORMS.into_iter().flat_map(|form| [(form, false), (form, true)]) {
+        let encoder = factorized(kernels, by_operators);
+        let plan = encoder.plan();
+        assert!(plan.factorized().map(|(name, _)| name).eq(["block1.a", "block1.b", "block2.a", "block2.b"]));
+        let numbers = |parameter: &Parameter| -> Vec<f64> {
+            let values = parameter.var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            values.into_iter().map(f64::from).collect()
+        };
+        let mut exact: Vec<Vec<f64>> = encoder.parameters().iter().map(numbers).collect();
+        assert_eq!(exact.iter().map(Vec::len).sum::<usize>(), plan.parameters());
+        let of = |exact: &[Vec<f64>]| -> Vec<f64> {
+            let whole = |(at, values): (usize, &Vec<f64>)| match &plan.factors[at / 3] {
+                Some(shape) if at % 3 == 0 => shape.dense(values),
+                _ => values.clone(),
+            };
+            let weights: Vec<f64> = exact.iter().enumerate().flat_map(whole).collect();
+            bytes.chunks_exact(plan.frame()).flat_map(|frame| reference(plan, frame, &weights)).collect()
+        };
+        let (features, gradients) = run_of(&encoder, &bytes);
+        for (found, expected) in features.iter().zip(of(&exact)) {
+            assert!((f64::from(*found) - expected).abs() < 1e-4, "{kernels:?}: {found} not {expected}");
+        }
+        let mut draws = stream(5, "factors");
+        for (place, gradient) in gradients.iter().enumerate() {
+            let largest = gradient.iter().fold(0.0_f32, |max, g| max.max(g.abs()));
+            assert!(largest > 0.0, "{}", encoder.parameters()[place].name);
+            for _ in 0..4 {
+                let at = draws.random_range(0..gradient.len());
+                let (was, step) = (exact[place][at], 1e-6);
+                let mut side = |value: f64| {
+                    exact[place][at] = value;
+                    let features = of(&exact);
+                    features.iter().zip(asked(features.len())).map(|(f, g)| f * f64::from(g)).sum::<f64>()
+                };
+                let expected = (side(was + step) - side(was - step)) / (2.0 * step);
+                exact[place][at] = was;
+                let error = (f64::from(gradient[at]) - expected).abs();
+                assert!(
+                    error < 1e-4 * f64::from(largest).max(1.0),
+                    "{kernels:?}, {} {at}: {} not {expected}",
+                    encoder.parameters()[place].name,
+                    gradient[at]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn bits_of_factors_do_not_depend_on_the_number_of_threads() {
+    let (_, _, bytes) = problem(9);
+    for kernels in FORMS {
+        let encoder = factorized(kernels, false);
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| run_of(&encoder, &bytes))
+        };
+        let one = on(1);
+        for threads in [2, 3, 7] {
+            assert!(on(threads) == one, "{kernels:?}, {threads} threads");
+        }
     }
 }
 

@@ -11,7 +11,7 @@ mod recurrent;
 mod stacked_frames;
 mod state_weights;
 
-pub use crate::config::{CnnSize, FormatSettings, ModelConfig, Readout, RecurrentForm, Stack};
+pub use crate::config::{CnnKernels, CnnSize, FormatSettings, ModelConfig, Readout, RecurrentForm, Stack};
 use crate::frames::FrameRows;
 use crate::parameters::{Parameter, glorot_uniform};
 use crate::projection::{self, DENSE, Factorization, Projection, TRAIN};

@@ -12,7 +12,8 @@ use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::layer::{GradientSink, LayerCall, RecurrentLayer, Sinks};
 use tt_rnn::models::{
-    CnnSize, Form, FormatSettings, Mode, ModelConfig, ModelEntry, PackedFrames, RecurrentForm, Stack, find,
+    CnnKernels, CnnSize, Form, FormatSettings, Mode, ModelConfig, ModelEntry, PackedFrames, RecurrentForm,
+    Stack, find,
 };
 use tt_rnn::parameters::{Optimizer, orthogonal};
 use tt_rnn::projection::{DENSE, Factorization, GateLayout, InputDropout, TRAIN};
@@ -106,6 +107,7 @@ fn config() -> ModelConfig {
         classifier_l2: 0.0,
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
+        cnn_kernels: CnnKernels::Dense,
     }
 }
 

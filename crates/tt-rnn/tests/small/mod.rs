@@ -9,7 +9,7 @@ use tt_core::network::FORMATS;
 use tt_core::rng::stream;
 use tt_rnn::folder::{Config, FpsRule, FrameWindow, Frames, Numbers, from_checkpoint, save};
 use tt_rnn::models::{
-    CnnSize, FormatSettings, FrameChoice, Model, ModelConfig, Readout, RecurrentForm, Stack, find,
+    CnnKernels, CnnSize, FormatSettings, FrameChoice, Model, ModelConfig, Readout, RecurrentForm, Stack, find,
 };
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
@@ -90,6 +90,7 @@ impl Kind {
             classifier_l2: 0.1,
             formats: self.formats.clone(),
             cnn: CnnSize::Small,
+            cnn_kernels: CnnKernels::Dense,
         }
     }
 }

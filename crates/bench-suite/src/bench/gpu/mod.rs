@@ -25,7 +25,9 @@ use tables::{Row, Tables};
 use tt_core::apply::{Affine, Backend};
 use tt_core::init::CoreInit;
 use tt_core::rng::{Stream, stream};
-use tt_rnn::models::{CnnSize, FormatSettings, Mode, Model, ModelConfig, PackedFrames, RecurrentForm, Stack};
+use tt_rnn::models::{
+    CnnKernels, CnnSize, FormatSettings, Mode, Model, ModelConfig, PackedFrames, RecurrentForm, Stack,
+};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::projection::GateLayout;
 use tt_rnn::recurrence::GateActivation;
@@ -307,5 +309,6 @@ fn config(precision: Precision, quick: bool) -> ModelConfig {
         classifier_l2: 0.01,
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
+        cnn_kernels: CnnKernels::Dense,
     }
 }

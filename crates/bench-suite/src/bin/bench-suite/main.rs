@@ -137,7 +137,8 @@ enum Verb {
         #[arg(long)]
         force: bool,
     },
-    /// Factorize the input matrix of a finished dense cell, fine-tune, and leave the scores in the run's folder.
+    /// Factorize the input matrix of a finished dense cell, or the kernels of a CNN, fine-tune, and leave the scores in the
+    /// run's folder.
     Compress {
         /// Folder of the run.
         #[arg(long)]
@@ -145,10 +146,10 @@ enum Verb {
         /// Name of the cell.
         #[arg(long)]
         cell: String,
-        /// What the input matrix becomes: tt, tr, tr-split, cp, cp-split, tucker, bt or ht.
+        /// What it becomes: tt, tr, tr-split, cp, cp-split, tucker, bt or ht; of kernels tt or cp.
         #[arg(long, default_value = "tt")]
         to: String,
-        /// concatenated or separate.
+        /// concatenated or separate; of a CNN kernels.
         #[arg(long)]
         form: String,
         /// Inner ranks.
@@ -320,7 +321,7 @@ fn run(cli: &Cli) -> Result<()> {
                 run_dir: run_dir.clone(),
                 id: cell.clone(),
                 to: to.clone(),
-                form: form.parse()?,
+                form: form.clone(),
                 rank: *rank,
                 epochs: *epochs,
                 wait: Duration::from_mins(10),

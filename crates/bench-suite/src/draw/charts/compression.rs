@@ -1,4 +1,4 @@
-//! Accuracy and relative error of factorized input matrices against the rank.
+//! Accuracy and relative error of factorized input matrices and kernels against the rank.
 
 use std::path::Path;
 
@@ -29,8 +29,12 @@ pub(crate) fn compression(dir: &Path, data: &str, rows: &[CompressionRow]) -> Re
     let (height, areas) = panels(1000.0, groups.len(), 300.0, 78.0, 24.0);
     let mut canvas = Canvas::new(1000.0, height);
     let other = rows.iter().any(CompressionRow::other_format);
-    let small = if other { "in small cores" } else { "as a Tensor Train" };
-    header(&mut canvas, &format!("A trained dense input matrix {small}"), data);
+    let what = match (other, rows.iter().any(CompressionRow::of_kernels)) {
+        (false, _) => "A trained dense input matrix as a Tensor Train",
+        (true, false) => "A trained dense input matrix in small cores",
+        (true, true) => "Trained layers in small cores",
+    };
+    header(&mut canvas, what, data);
     let mut ranks: Vec<f64> = rows.iter().map(|row| row.rank as f64).collect();
     ranks.sort_by(f64::total_cmp);
     ranks.dedup();
@@ -40,6 +44,7 @@ pub(crate) fn compression(dir: &Path, data: &str, rows: &[CompressionRow]) -> Re
         let name = match form.rsplit_once('-') {
             None if *form == "separate" => "one train per gate".to_owned(),
             None => "one train for all gates".to_owned(),
+            Some((format, "kernels")) => format!("kernels as {format}"),
             Some((format, "separate")) => format!("{format}, one network per gate"),
             Some((format, _)) => format!("{format}, one network for all gates"),
         };

@@ -9,6 +9,7 @@ mod ht;
 mod ranks;
 mod tr;
 mod tr_split;
+mod tt;
 mod tucker;
 
 use super::Network;
@@ -21,6 +22,7 @@ pub use cp_split::SplitCanonical;
 pub use ht::Hierarchical;
 pub use tr::Ring;
 pub use tr_split::SplitRing;
+pub use tt::Train;
 pub use tucker::Tucker;
 
 /// Every format, in the order of tables.
