@@ -50,6 +50,7 @@ fn ucf11() -> ModelConfig {
         classifier_l2: 0.01,
         formats: FormatSettings::default(),
         cnn: CnnSize::default(),
+        attention_penalty: 0.0,
     }
 }
 

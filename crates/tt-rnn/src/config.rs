@@ -237,6 +237,9 @@ pub struct ModelConfig {
     /// The CNN of models that have one.
     #[serde(default)]
     pub cnn: CnnSize,
+    /// λ of the penalty on places that attention looks at more, or less, than once.
+    #[serde(default)]
+    pub attention_penalty: f32,
 }
 
 /// Ranks and options of input matrices that are tensor networks.
@@ -303,6 +306,7 @@ impl ModelConfig {
             classifier_l2: 0.0,
             formats: FormatSettings::default(),
             cnn: CnnSize::Small,
+            attention_penalty: 0.0,
         }
     }
 

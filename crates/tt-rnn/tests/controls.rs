@@ -50,6 +50,7 @@ fn config() -> ModelConfig {
         classifier_l2: 0.01,
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
+        attention_penalty: 0.0,
     }
 }
 

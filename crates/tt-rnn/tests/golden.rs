@@ -120,6 +120,7 @@ fn twenty_steps_of_training_follow_pytorch() {
         classifier_l2: 0.01,
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
+        attention_penalty: 0.0,
     };
     for name in ["gru", "lstm", "tt-gru", "tt-lstm"] {
         let golden = Golden::open(&format!("training_{name}"));

@@ -77,6 +77,7 @@ fn config(stack: Stack, dropout: f32) -> ModelConfig {
         classifier_l2: 0.1,
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
+        attention_penalty: 0.0,
     }
 }
 

@@ -17,7 +17,8 @@ const MOST_ROWS: u32 = 50;
 /// Samples of sound a second, as workers have them.
 const SAMPLES: u32 = 16_000;
 /// Models for which pixels have neighbours.
-const OF_PICTURES: [&str; 5] = ["stacked-frames", "pooled-gru-small", "pooled-gru", "cnn-gru", "cnn-lstm"];
+const OF_PICTURES: [&str; 6] =
+    ["stacked-frames", "pooled-gru-small", "pooled-gru", "cnn-gru", "cnn-lstm", "attention-lstm"];
 
 impl Spec {
     pub(super) fn check(&self) -> Result<()> {
@@ -343,10 +344,15 @@ impl Spec {
                 return Err(SpecError::Value { key, value: value.to_string(), reason });
             }
         }
-        let decay = self.train.weight_decay;
-        if !(decay.is_finite() && decay >= 0.0) {
-            let (key, reason) = ("train.weight_decay", "must be a number of at least 0".into());
-            return Err(SpecError::Value { key, value: decay.to_string(), reason });
+        let factors = [
+            ("train.weight_decay", self.train.weight_decay),
+            ("train.attention_penalty", self.train.attention_penalty),
+        ];
+        for (key, value) in factors {
+            if !(value.is_finite() && value >= 0.0) {
+                let reason = "must be a number of at least 0".into();
+                return Err(SpecError::Value { key, value: value.to_string(), reason });
+            }
         }
         let mut positive =
             vec![("train.lr", self.train.lr), ("train.input_lr_factor", self.train.input_lr_factor)];

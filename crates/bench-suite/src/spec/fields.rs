@@ -173,6 +173,11 @@ fn is_small(name: &str) -> bool {
     name == "small"
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
 fn first() -> String {
     "first".to_owned()
 }
@@ -283,6 +288,9 @@ pub struct TrainSpec {
     pub warm_up_to: usize,
     /// Penalty `l2 · sum w²` on the classifier's weights.
     pub classifier_l2: f64,
+    /// λ of the penalty on places that `attention-lstm` looks at more, or less, than once; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attention_penalty: f64,
     /// AdamW's decay: every step subtracts this share of every weight, times the weight's rate. 0 for none.
     pub weight_decay: f64,
     /// Bound of the gradients' global norm; 0 for none.
@@ -455,6 +463,7 @@ impl Spec {
                 tt_input_dropout: 0.0,
                 warm_up_to: 0,
                 classifier_l2: 0.0,
+                attention_penalty: 1.0,
                 weight_decay: 0.0,
                 clip_norm: 0.0,
                 eval_every: 0,

@@ -106,6 +106,7 @@ fn config() -> ModelConfig {
         classifier_l2: 0.0,
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
+        attention_penalty: 0.0,
     }
 }
 

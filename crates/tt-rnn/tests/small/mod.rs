@@ -90,6 +90,7 @@ impl Kind {
             classifier_l2: 0.1,
             formats: self.formats.clone(),
             cnn: CnnSize::Small,
+            attention_penalty: 0.0,
         }
     }
 }

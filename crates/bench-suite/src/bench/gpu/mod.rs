@@ -307,5 +307,6 @@ fn config(precision: Precision, quick: bool) -> ModelConfig {
         classifier_l2: 0.01,
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
+        attention_penalty: 0.0,
     }
 }
