@@ -10,11 +10,12 @@ use tt_core::TtShape;
 use tt_core::apply::{Affine, Backend, Precision};
 use tt_rnn::encoder;
 use tt_rnn::models::{
-    CnnKernels, Form, FormatSettings, Model, ModelConfig, RecurrentForm, STACKED, STACKED_GRID, Stack,
+    self, CnnKernels, Form, FormatSettings, Model, ModelConfig, RecurrentForm, STACKED, STACKED_GRID, Stack,
     of_states,
 };
 use tt_rnn::projection::{DENSE, Factorization, GateLayout, Projection};
 use tt_rnn::recurrence::Cell;
+use tt_rnn::recurrence::attention::Attention;
 
 /// The model configuration that a specification asks for, with `classes` outputs.
 pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
@@ -59,6 +60,7 @@ pub fn model_config(spec: &Spec, classes: usize) -> Result<ModelConfig> {
         },
         cnn: model.cnn.parse()?,
         cnn_kernels: CnnKernels::of(&model.cnn_kernels, model.cnn_rank)?,
+        attention_penalty: train.attention_penalty as f32,
     })
 }
 
@@ -96,11 +98,13 @@ pub struct Size {
     pub cnn_macs_per_frame: usize,
     /// Bytes that training a CNN holds on every thread of this machine, however long the clips are.
     pub cnn_bytes: usize,
+    /// Bytes of a CNN's map of a frame, where all of it is kept.
+    pub map_bytes: usize,
 }
 
 /// Counts and costs of a model (a test compares them with the built ones).
 pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
-    Ok(match tt_rnn::models::find(model)?.form {
+    Ok(match models::find(model)?.form {
         Form::Mlp { input } => {
             let layer = (input.new)(&config.of_mlp(), 1)?;
             let (weights, hidden) = (layer.weights().count(), layer.outputs());
@@ -135,6 +139,28 @@ pub fn size(config: &ModelConfig, model: &str) -> Result<Size> {
                 ..above
             }
         }
+        Form::Attention => with_attention(config)?,
+    })
+}
+
+/// An LSTM that attends to what a CNN sees.
+fn with_attention(config: &ModelConfig) -> Result<Size> {
+    let (plan, Attention { hidden, places, features, .. }) = models::with_attention(config)?;
+    let width = 4 * hidden;
+    let start = features * 2 * hidden;
+    let params_input = plan.kernels() + features * width + start;
+    let scales = plan.weights() - plan.kernels();
+    let steps = (hidden + 1) * width + hidden * places + 2 * hidden;
+    Ok(Size {
+        params_input,
+        params_total: params_input + scales + steps + classifier(config, hidden),
+        // The mean of the map, its glimpse and the classifier are little beside these.
+        macs_per_frame: plan.macs() + (features + hidden) * width + (hidden + features) * places,
+        width: width + places,
+        cnn_macs_per_frame: plan.macs(),
+        cnn_bytes: plan.held_bytes(threads()),
+        map_bytes: 4 * places * features,
+        ..Size::default()
     })
 }
 

@@ -185,7 +185,8 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
         + 4 * gradient
         + 4 * size.params_frozen
         + size.cnn_bytes
-        + split.batch_frames * (copies * spec.batched_bytes() + saved_per_frame);
+        // Maps, their gradient and what becomes of it on the way.
+        + split.batch_frames * (copies * spec.batched_bytes() + saved_per_frame + 3 * size.map_bytes);
     PlannedCell {
         model: model.to_owned(),
         protocol: spec.protocol.kind.clone(),

@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use tt_rnn::folder::{self, FpsRule, Frames};
-use tt_rnn::models::{Mode, Model, PackedFrames, probabilities};
+use tt_rnn::models::{Mode, Model, PackedFrames};
 use video_data::FrameSpec;
 use video_data::decode::{Decoder, Limits, find_worker};
 use video_data::name::escape;
@@ -130,8 +130,8 @@ impl Trained {
         }
         let (rows, frames) = self.sample(bytes)?;
         let packed = PackedFrames::new(rows, vec![frames]);
-        let logits = self.model.logits(&packed, Mode::Evaluate)?;
-        let Some(scores) = probabilities(&logits, self.multi_label)?.pop() else {
+        let scores = self.model.scores(&packed, Mode::Evaluate)?;
+        let Some(scores) = scores.probabilities(self.multi_label)?.pop() else {
             bail!("the model gave no scores");
         };
         let classes = ranked(scores, &self.classes, top);

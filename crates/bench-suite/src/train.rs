@@ -12,14 +12,14 @@ use crate::state::{Progress, Snapshot};
 use crate::stop::{STOP, Stopped};
 use crate::usage::SystemWork;
 use anyhow::{Context, Result, bail};
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 use rand::seq::SliceRandom;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
-use tt_rnn::models::{Mode, Model, probabilities};
+use tt_rnn::models::{Mode, Model, Scores};
 use tt_rnn::parameters::Optimizer;
 use tt_rnn::rates::Rates;
 
@@ -193,13 +193,13 @@ impl Run<'_> {
         let mut step: Option<Step> = None;
         while let Some((frames, clips)) = pass.next()? {
             let mut masks = stream(self.cell.seed, &format!("{}/step{}", name("masks"), progress.step));
-            let logits = self.model.logits(&frames, Mode::Train(&mut masks))?;
-            let loss = self.loss(&logits, &clips)?;
+            let scores = self.model.scores(&frames, Mode::Train(&mut masks))?;
+            let loss = self.loss(&scores, &clips)?;
             self.optimizer.step(&loss.backward()?)?;
             // A card computes this step while the next batch is sent and the step before is read.
             pass.prefetch()?;
             self.read(step.take(), progress)?;
-            step = Some(Step::new(&loss, &logits, clips.len(), epoch, progress.step));
+            step = Some(Step::new(&loss, &scores, clips.len(), epoch, progress.step));
             progress.step += 1;
             let stop = STOP.load(Ordering::Relaxed);
             if stop || last_save.elapsed() >= self.cell.checkpoint_every {
@@ -244,38 +244,59 @@ impl Run<'_> {
 
     /// Waits for a step and takes its loss and scores.
     fn read(&self, step: Option<Step>, progress: &mut Progress) -> Result<()> {
-        let Some(Step { loss, logits, clips, epoch, number }) = step else { return Ok(()) };
+        let Some(Step { loss, scores, clips, epoch, number }) = step else { return Ok(()) };
         let value = f64::from(loss.to_scalar::<f32>()?);
         if !value.is_finite() {
             bail!("epoch {epoch}, step {number}: the loss is {value}; lower the learning rate");
         }
         progress.loss_sum += value * clips as f64;
-        progress.scores.extend(probabilities(&logits, self.multi_label)?);
+        progress.scores.extend(scores.probabilities(self.multi_label)?);
         Ok(())
     }
 
-    /// Mean over the batch of the cross-entropy (of K binary ones where labels are not exclusive). The
-    /// classifier's penalty enters as its gradient, in the optimiser.
-    fn loss(&self, logits: &Tensor, clips: &[usize]) -> Result<Tensor> {
-        if !self.multi_label {
-            let labels: Vec<u32> = clips
-                .iter()
-                .map(|clip| self.cell.clips.labels(*clip).first().map(|label| *label as u32))
-                .collect::<Option<_>>()
-                .context("a clip without a label in a dataset of exclusive classes")?;
-            let labels = Tensor::from_vec(labels, clips.len(), logits.device())?;
+    /// Mean over the batch of the cross-entropy (of K binary ones where labels are not exclusive), of models that judge
+    /// after every frame its mean over the frames of a clip, and the model's penalty. That of the classifier enters as its
+    /// gradient, in the optimiser.
+    fn loss(&self, scores: &Scores, clips: &[usize]) -> Result<Tensor> {
+        let loss =
+            if self.multi_label { self.binary(scores, clips)? } else { self.exclusive(scores, clips)? };
+        Ok(match &scores.penalty {
+            Some(penalty) => (loss + penalty)?,
+            None => loss,
+        })
+    }
+
+    fn exclusive(&self, scores: &Scores, clips: &[usize]) -> Result<Tensor> {
+        let labels: Vec<u32> = clips
+            .iter()
+            .map(|clip| self.cell.clips.labels(*clip).first().map(|label| *label as u32))
+            .collect::<Option<_>>()
+            .context("a clip without a label in a dataset of exclusive classes")?;
+        let (labels, logits) = (scores.by_row(&labels), &scores.rows);
+        let labels = Tensor::new(labels, logits.device())?;
+        let Some(shares) = scores.shares()? else {
             return Ok(candle_nn::loss::cross_entropy(logits, &labels)?);
-        }
-        let mut targets = vec![0.0_f32; clips.len() * self.classes];
-        for (row, clip) in clips.iter().enumerate() {
-            for label in self.cell.clips.labels(*clip) {
-                targets[row * self.classes + label] = 1.0;
-            }
-        }
-        let targets = Tensor::from_vec(targets, (clips.len(), self.classes), logits.device())?;
+        };
+        let logs = candle_nn::ops::log_softmax(logits, D::Minus1)?.gather(&labels.unsqueeze(1)?, 1)?;
+        Ok((logs.squeeze(1)? * shares)?.sum_all()?.neg()?)
+    }
+
+    fn binary(&self, scores: &Scores, clips: &[usize]) -> Result<Tensor> {
+        let target = |clip: &usize| {
+            let mut target = vec![0.0_f32; self.classes];
+            self.cell.clips.labels(*clip).iter().for_each(|label| target[*label] = 1.0);
+            target
+        };
+        let targets = scores.by_row(&clips.iter().map(target).collect::<Vec<_>>());
+        let (rows, logits) = (targets.len(), &scores.rows);
+        let targets = Tensor::from_vec(targets.concat(), (rows, self.classes), logits.device())?;
         // max(x, 0) - x t + log(1 + exp(-|x|))
         let soft = ((logits.abs()?.neg()?.exp()? + 1.0)?).log()?;
-        Ok(((logits.relu()? - (logits * targets)?)? + soft)?.mean_all()?)
+        let each = ((logits.relu()? - (logits * targets)?)? + soft)?;
+        Ok(match scores.shares()? {
+            Some(shares) => (each.mean(1)? * shares)?.sum_all()?,
+            None => each.mean_all()?,
+        })
     }
 
     fn score(&self, scores: &[Vec<f64>], labels: &[Vec<usize>]) -> f64 {
@@ -300,9 +321,9 @@ impl Run<'_> {
         let mut pass = self.feed.pass(clips, &pick);
         let mut scores = Vec::with_capacity(clips.len());
         while let Some((frames, _)) = pass.next()? {
-            let logits = self.model.logits(&frames, Mode::Evaluate)?;
+            let of_batch = self.model.scores(&frames, Mode::Evaluate)?;
             pass.prefetch()?;
-            scores.extend(probabilities(&logits, self.multi_label)?);
+            scores.extend(of_batch.probabilities(self.multi_label)?);
             if STOP.load(Ordering::Relaxed) {
                 snapshot.save(&self.optimizer, progress)?;
                 return Err(Stopped.into());
@@ -315,7 +336,7 @@ impl Run<'_> {
 /// A step that was started; nothing has waited for it yet.
 struct Step {
     loss: Tensor,
-    logits: Tensor,
+    scores: Scores,
     clips: usize,
     epoch: usize,
     number: usize,
@@ -323,8 +344,8 @@ struct Step {
 
 impl Step {
     /// Keeps nothing of the graph, which holds a whole step's memory.
-    fn new(loss: &Tensor, logits: &Tensor, clips: usize, epoch: usize, number: usize) -> Self {
-        Self { loss: loss.detach(), logits: logits.detach(), clips, epoch, number }
+    fn new(loss: &Tensor, scores: &Scores, clips: usize, epoch: usize, number: usize) -> Self {
+        Self { loss: loss.detach(), scores: scores.detach(), clips, epoch, number }
     }
 }
 

@@ -81,6 +81,8 @@ fn the_controls_counts_stand_beside_tt_gru_s() {
         // Kernels of the CNN and the matrix from its 96 features; scales and shifts count in all.
         ("cnn-gru", 221_360 + 96 * 768, 496_571),
         ("cnn-lstm", 221_360 + 96 * 1024, 586_939),
+        // And the matrix that makes the first state and cell of the 96; its biases and 20 places of the map count in all.
+        ("attention-lstm", 221_360 + 96 * 1024 + 96 * 512, 586_939 + 96 * 512 + 512 + 256 * 20),
     ];
     for (model, input, total) in expected {
         let size = size(&config, model).unwrap();

@@ -53,6 +53,7 @@ fn ucf11() -> ModelConfig {
         formats: FormatSettings::default(),
         cnn: CnnSize::default(),
         cnn_kernels: CnnKernels::Dense,
+        attention_penalty: 0.0,
     }
 }
 

@@ -278,6 +278,9 @@ pub struct ModelConfig {
     /// The form of its kernels.
     #[serde(default)]
     pub cnn_kernels: CnnKernels,
+    /// λ of the penalty on places that attention looks at more, or less, than once.
+    #[serde(default)]
+    pub attention_penalty: f32,
 }
 
 /// Ranks and options of input matrices that are tensor networks.
@@ -345,6 +348,7 @@ impl ModelConfig {
             formats: FormatSettings::default(),
             cnn: CnnSize::Small,
             cnn_kernels: CnnKernels::Dense,
+            attention_penalty: 0.0,
         }
     }
 

@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tt_core::rng::stream;
 use tt_rnn::encoder;
-use tt_rnn::models::{Mode, ModelConfig, PackedFrames, find};
+use tt_rnn::models::{CnnSize, Mode, ModelConfig, PackedFrames, find};
 
 /// The system's allocator, what it has given out, and the most that that ever was.
 struct Counting;
@@ -34,22 +34,17 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const SIDE: usize = 32;
-const FEATURES: usize = 3 * SIDE * SIDE;
 /// As many frames as 16 clips of UCF11 have.
 const LENGTHS: [usize; 16] = [484; 16];
 
-/// Bytes that a training step takes beyond what there was before it.
-fn taken(lengths: &[usize]) -> usize {
-    let config = ModelConfig {
-        features: FEATURES,
-        width: SIDE,
-        dense_hidden: 4,
-        ..ModelConfig::new(&[FEATURES], &[4], 1, 3)
-    };
-    let model = find("cnn-gru").unwrap().build(&config, &Device::Cpu, 1).unwrap();
+/// Bytes that a training step on square frames takes beyond what there was before it.
+fn taken(model: &str, side: usize, lengths: &[usize]) -> usize {
+    let features = 3 * side * side;
+    let config =
+        ModelConfig { features, width: side, dense_hidden: 4, ..ModelConfig::new(&[features], &[4], 1, 3) };
+    let model = find(model).unwrap().build(&config, &Device::Cpu, 1).unwrap();
     let n: usize = lengths.iter().sum();
-    let rows = Tensor::from_vec(vec![90_u8; n * FEATURES], (n, FEATURES), &Device::Cpu).unwrap();
+    let rows = Tensor::from_vec(vec![90_u8; n * features], (n, features), &Device::Cpu).unwrap();
     let frames = PackedFrames::new(rows, lengths.to_vec());
     let before = HELD.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
@@ -60,8 +55,9 @@ fn taken(lengths: &[usize]) -> usize {
 
 #[test]
 fn a_long_batch_takes_no_more_than_the_plan_says_and_features() {
+    const SIDE: usize = 32;
     rayon::broadcast(|_| ());
-    let plan = encoder::Plan::new(tt_rnn::models::CnnSize::Small, SIDE, SIDE).unwrap();
+    let plan = encoder::Plan::new(CnnSize::Small, SIDE, SIDE).unwrap();
     let n: usize = LENGTHS.iter().sum();
     // Of every frame: features and their gradient, pre-activations of 3 · 4 units, masks and states; twice, as gradients are
     // summed by copies.
@@ -69,11 +65,28 @@ fn a_long_batch_takes_no_more_than_the_plan_says_and_features() {
     // The gradient by parameter beside the whole, and weights joined.
     let of_weights = 4 * 4 * plan.weights();
     let bound = plan.held_bytes(rayon::current_num_threads()) + of_frames + of_weights;
-    let found = taken(&LENGTHS);
+    let found = taken("cnn-gru", SIDE, &LENGTHS);
     assert!(found < bound, "{found} of {bound} bytes");
     // A frame leaves more than 60 kB behind: all of them together would be far beyond.
     assert!(4 * bound < n * 60_000, "{bound}");
     // And what a frame more takes is what its features take.
-    let more = found - taken(&LENGTHS[..8]);
+    let more = found - taken("cnn-gru", SIDE, &LENGTHS[..8]);
     assert!(more < of_frames, "{more} of {of_frames}");
+    with_attention();
+}
+
+/// Frames of 40 × 40 pixels, maps of 2 × 2 places: the map of every frame is kept, and nothing else of its size but the map's
+/// gradient and what it is made of.
+fn with_attention() {
+    const SIDE: usize = 40;
+    let plan = encoder::Plan::new(CnnSize::Small, SIDE, SIDE).unwrap();
+    assert_eq!(plan.places(), 4);
+    let taken = |clips: usize| taken("attention-lstm", SIDE, &LENGTHS[..clips]);
+    let n = 4 * LENGTHS[0];
+    // Glimpses, features of means and their gradients; 6 · 4 numbers of a step, their gradients and those beside.
+    let of_frames = 4 * n * (3 * plan.places() * plan.features() + 6 * plan.features() + 8 * 4 * 12);
+    let more = taken(8) - taken(4);
+    assert!(more < of_frames, "{more} of {of_frames}");
+    // An activation of the first block alone has as many numbers as the maps of four frames.
+    assert!(of_frames < n * 40 * 40 * 16, "{of_frames}");
 }

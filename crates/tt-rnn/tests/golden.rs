@@ -123,6 +123,7 @@ fn twenty_steps_of_training_follow_pytorch() {
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
         cnn_kernels: CnnKernels::Dense,
+        attention_penalty: 0.0,
     };
     for name in ["gru", "lstm", "tt-gru", "tt-lstm"] {
         let golden = Golden::open(&format!("training_{name}"));

@@ -48,6 +48,7 @@ fn small() -> ModelConfig {
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
         cnn_kernels: CnnKernels::Dense,
+        attention_penalty: 0.0,
     }
 }
 
@@ -70,14 +71,18 @@ fn build(name: &str, config: &ModelConfig) -> Box<dyn Model> {
     find(name).unwrap().build(&fitting(name, config), &Device::Cpu, 7).unwrap()
 }
 
-/// The configuration with the smallest frames that a model can have.
+/// The configuration with the smallest frames that a model can have, without padding where it has none.
 fn fitting(name: &str, config: &ModelConfig) -> ModelConfig {
-    let (features, width) = match find(name).unwrap().form {
+    let form = find(name).unwrap().form;
+    let (features, width) = match form {
         Form::Cnn { .. } => (3 * 16 * 16, 16),
+        // A map of 1 × 2 places.
+        Form::Attention => (3 * 16 * 40, 40),
         Form::OnFeatures { features, .. } => (features, features),
         _ => (24, 4),
     };
-    ModelConfig { features, width, ..config.clone() }
+    let warm_up_to = if form == Form::Attention { 0 } else { config.warm_up_to };
+    ModelConfig { features, width, warm_up_to, ..config.clone() }
 }
 
 #[test]
@@ -87,7 +92,8 @@ fn every_model_overfits_one_batch() {
         let frames = clips(&lengths_for(model.as_ref()), fitting(entry.name, &small()).features, 1);
         let labels = Tensor::new(&[0_u32, 1, 2, 1], &Device::Cpu).unwrap();
         // Kernels of a few hundred terms are no larger than a few such steps.
-        let rate = if entry.name.starts_with("cnn-") { 3e-3 } else { 2e-2 };
+        let has_cnn = matches!(entry.form, Form::Cnn { .. } | Form::Attention);
+        let rate = if has_cnn { 3e-3 } else { 2e-2 };
         let mut optimizer =
             Optimizer::new(AdamConfig::default(), Rates::single(rate), model.parameters()).unwrap();
         let (mut first, mut last) = (f32::NAN, f32::NAN);
@@ -163,7 +169,18 @@ fn stored_frames_are_frames() {
 #[test]
 fn models_say_whether_they_read_stored_frames() {
     let reads = |name: &str, config: &ModelConfig| build(name, config).reads_stored();
-    for name in ["gru", "lstm", "rnn", "tt-gru", "tt-lstm", "tt-rnn", "ht-gru", "projected-gru", "cnn-gru"] {
+    for name in [
+        "gru",
+        "lstm",
+        "rnn",
+        "tt-gru",
+        "tt-lstm",
+        "tt-rnn",
+        "ht-gru",
+        "projected-gru",
+        "cnn-gru",
+        "attention-lstm",
+    ] {
         assert!(reads(name, &small()), "{name}");
     }
     for name in ["tt-mlp", "mean-frame", "stacked-frames", "pooled-gru"] {
@@ -277,7 +294,7 @@ fn evaluation_ignores_dropout_and_training_uses_it() {
 
 #[test]
 fn a_clip_does_not_depend_on_its_batch() {
-    for name in ["gru", "tt-lstm", "cnn-lstm"] {
+    for name in ["gru", "tt-lstm", "cnn-lstm", "attention-lstm"] {
         let model = build(name, &small());
         let together = clips(&[4, 6], fitting(name, &small()).features, 4);
         let both = model.logits(&together, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap();
@@ -429,7 +446,7 @@ fn every_parameter_of_every_model_has_the_rate_of_its_fan_in() {
             "stacked-frames" => (10 * 20 * 15, 0),
             "pooled-gru-small" => (2 * 2, 6),
             "pooled-gru" => (20 * 13, 6),
-            "cnn-gru" | "cnn-lstm" => (96, 6),
+            "cnn-gru" | "cnn-lstm" | "attention-lstm" => (96, 6),
             "frozen-cnn-gru" => (1280, 6),
             _ => (24, 6),
         };
@@ -443,7 +460,9 @@ fn every_parameter_of_every_model_has_the_rate_of_its_fan_in() {
                 "input.cores" => vec![(count, 0.5e-3)],
                 "recurrent" => vec![(count - count / 7, by(6)), (count / 7, 1e-3)],
                 "classifier.kernel" => vec![(count, by(read))],
-                "input.bias" | "classifier.bias" => vec![(count, 1e-3)],
+                "start.kernel" => vec![(count, 0.5 * by(input))],
+                "attention.kernel" => vec![(count, by(6))],
+                "input.bias" | "classifier.bias" | "start.bias" => vec![(count, 1e-3)],
                 // Rows, columns and channels that a place of the kernel sums over.
                 name if name.starts_with("encoder.") && name.ends_with(".kernel") => {
                     vec![(count, 0.5 * by(parameter.var.dims()[..3].iter().product()))]

@@ -80,6 +80,7 @@ fn config(stack: Stack, dropout: f32) -> ModelConfig {
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
         cnn_kernels: CnnKernels::Dense,
+        attention_penalty: 0.0,
     }
 }
 

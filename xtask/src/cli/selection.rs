@@ -25,7 +25,7 @@ pub(crate) struct Selection {
     /// Models to train: tt-mlp, gru, lstm, rnn; behind tt-, tr-, tr-split-, cp-, cp-split-, tucker-, bt- or ht- gru, lstm,
     /// rnn or mlp with a factorized input matrix; controls: mean-frame, stacked-frames, pooled-gru-small, pooled-gru,
     /// projected-gru, tt-gru-frozen; on features of a network trained on ImageNet: frozen-cnn-gru; on what a
-    /// CNN sees, trained with it: cnn-gru, cnn-lstm
+    /// CNN sees, trained with it: cnn-gru, cnn-lstm, attention-lstm
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) models: Vec<String>,
     /// Folds to run, counted from 0

@@ -59,7 +59,7 @@ impl<'a> Tables<'a> {
                 run.commands.push((*command).to_owned());
             }
             let _held = hold(dir)?;
-            let frames = |whole: &Records| engine::strips(repo, run_dir, &classes::mistaken_clips(whole));
+            let frames = |whole: &Records| engine::strips(repo, run_dir, &classes::shown_clips(whole));
             let run = records.keep(dir, &frames)?;
             page::derive(dir)?;
             anyhow::Ok(run)

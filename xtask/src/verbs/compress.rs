@@ -65,7 +65,7 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
         for cell in plan.cells.iter().filter(|cell| is_twin(cell, first) && is_done(&run_dir, cell)) {
             let forms = args.to.iter().flat_map(|to| forms.iter().map(move |form| (to.as_str(), *form)));
             for ((to, form), rank) in forms.flat_map(|form| args.rank.iter().map(move |rank| (form, *rank))) {
-                let Case { case, kernels, computed } =
+                let Case { record, kernels, computed } =
                     case(repo, args, &interrupt, (&run_dir, cell, (to, form), rank))?;
                 let _held = hold(&dir)?;
                 let name =

@@ -9,6 +9,7 @@ use crate::record::{class_of, has_class};
 use crate::results::records::Records;
 use crate::results::rows::{ClipRow, OfCell};
 use crate::results::scores::{scores, tidy};
+use crate::spec::ATTENTION;
 use crate::stats;
 
 /// Header of `confusion.csv`.
@@ -18,6 +19,8 @@ pub(crate) const CLASSES_HEADER: &str = "model,protocol,recipe,class,metric,valu
 
 /// Mistakes shown per protocol and recipe.
 const MISTAKES: usize = 12;
+/// Clips at most that show where a model looks.
+const LOOKS: usize = 12;
 
 /// A row of `confusion.csv`: how many test clips of one class were taken for another (or for what they are), over all
 /// folds and seeds. Pairs that never occurred have no row.
@@ -162,8 +165,22 @@ pub(crate) fn mistakes(records: &Records) -> Vec<Mistake<'_>> {
 }
 
 /// Names of the clips of `mistakes`, each once.
-pub fn mistaken_clips(records: &Records) -> BTreeSet<&str> {
-    mistakes(records).into_iter().map(|mistake| mistake.row.clip.as_str()).collect()
+pub fn shown_clips(records: &Records) -> BTreeSet<&str> {
+    let mistaken = mistakes(records).into_iter().map(|mistake| mistake.row);
+    mistaken.chain(looked_at(records)).map(|row| row.clip.as_str()).collect()
+}
+
+/// What shows where a model looks that chooses it: of every class the first test clip that it recognized, if there is one.
+pub(crate) fn looked_at(records: &Records) -> Vec<&ClipRow> {
+    let rows = || records.predictions.iter().filter(|row| row.model == ATTENTION);
+    let of_class = |class: &String| {
+        let own = || rows().filter(|row| has_class(&row.label, class));
+        own().find(|row| class_of(&row.predicted) == *class).or_else(|| own().next())
+    };
+    let mut found: Vec<&ClipRow> = records.run_file.classes.iter().filter_map(of_class).collect();
+    found.dedup_by_key(|row| &row.clip);
+    found.truncate(LOOKS);
+    found
 }
 
 /// The wrong ones among the clips of a split, the surest first.

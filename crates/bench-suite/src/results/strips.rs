@@ -1,4 +1,4 @@
-//! Six small frames of each clip that a run was surest and wrong about: `strips-<digest>.csv`.
+//! Six small frames of each clip that a report shows: `strips-<digest>.csv`.
 //!
 //! A record like the others, so that a page is the same wherever it is drawn. `run.toml` names it by its digest: a file
 //! that it does not name is not of these records, whatever left it there.

@@ -17,7 +17,8 @@ const MOST_ROWS: u32 = 50;
 /// Samples of sound a second, as workers have them.
 const SAMPLES: u32 = 16_000;
 /// Models for which pixels have neighbours.
-const OF_PICTURES: [&str; 5] = ["stacked-frames", "pooled-gru-small", "pooled-gru", "cnn-gru", "cnn-lstm"];
+const OF_PICTURES: [&str; 6] =
+    ["stacked-frames", "pooled-gru-small", "pooled-gru", "cnn-gru", "cnn-lstm", "attention-lstm"];
 
 impl Spec {
     pub(super) fn check(&self) -> Result<()> {
@@ -349,10 +350,15 @@ impl Spec {
                 return Err(SpecError::Value { key, value: value.to_string(), reason });
             }
         }
-        let decay = self.train.weight_decay;
-        if !(decay.is_finite() && decay >= 0.0) {
-            let (key, reason) = ("train.weight_decay", "must be a number of at least 0".into());
-            return Err(SpecError::Value { key, value: decay.to_string(), reason });
+        let factors = [
+            ("train.weight_decay", self.train.weight_decay),
+            ("train.attention_penalty", self.train.attention_penalty),
+        ];
+        for (key, value) in factors {
+            if !(value.is_finite() && value >= 0.0) {
+                let reason = "must be a number of at least 0".into();
+                return Err(SpecError::Value { key, value: value.to_string(), reason });
+            }
         }
         let mut positive =
             vec![("train.lr", self.train.lr), ("train.input_lr_factor", self.train.input_lr_factor)];
@@ -363,6 +369,10 @@ impl Spec {
                 return Err(SpecError::Value { key, value: value.to_string(), reason });
             }
         }
+        self.check_folds()
+    }
+
+    fn check_folds(&self) -> Result<()> {
         // Neither protocol deals folds, and `final` holds nothing out.
         let split_or_all = ["official", FINAL].contains(&self.protocol.kind.as_str());
         if !split_or_all && self.protocol.hold_out > 0.0 {

@@ -179,6 +179,11 @@ fn is_small(name: &str) -> bool {
     name == "small"
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
 fn first() -> String {
     "first".to_owned()
 }
@@ -289,6 +294,9 @@ pub struct TrainSpec {
     pub warm_up_to: usize,
     /// Penalty `l2 · sum w²` on the classifier's weights.
     pub classifier_l2: f64,
+    /// λ of the penalty on places that `attention-lstm` looks at more, or less, than once; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attention_penalty: f64,
     /// AdamW's decay: every step subtracts this share of every weight, times the weight's rate. 0 for none.
     pub weight_decay: f64,
     /// Bound of the gradients' global norm; 0 for none.
@@ -386,6 +394,7 @@ impl Spec {
 
 impl Spec {
     /// A complete specification, no key of which is left out: its keys are the valid keys.
+    #[expect(clippy::too_many_lines, reason = "a line a key")]
     pub(super) fn example() -> Self {
         let per_model = || MODEL_NAMES.iter().map(|name| (*name).to_owned());
         Self {
@@ -463,6 +472,7 @@ impl Spec {
                 tt_input_dropout: 0.0,
                 warm_up_to: 0,
                 classifier_l2: 0.0,
+                attention_penalty: 1.0,
                 weight_decay: 0.0,
                 clip_norm: 0.0,
                 eval_every: 0,

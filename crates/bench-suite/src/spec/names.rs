@@ -5,7 +5,7 @@ pub const FORMAT_NAMES: [&str; 7] = ["tr", "tr-split", "cp", "cp-split", "tucker
 
 /// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls, cells on what
 /// a CNN sees, and every cell and the MLP with every other format.
-pub const MODEL_NAMES: [&str; 44] = [
+pub const MODEL_NAMES: [&str; 45] = [
     "tt-mlp",
     "gru",
     "lstm",
@@ -22,6 +22,7 @@ pub const MODEL_NAMES: [&str; 44] = [
     "frozen-cnn-gru",
     "cnn-gru",
     "cnn-lstm",
+    "attention-lstm",
     "tr-rnn",
     "tr-gru",
     "tr-lstm",
@@ -56,6 +57,9 @@ pub const MODEL_NAMES: [&str; 44] = [
 pub const MIRROR: &str = "mirror";
 /// Of `train.augment`: a window of each frame in its place.
 pub const CROP: &str = "crop";
+
+/// The model that chooses what it looks at.
+pub const ATTENTION: &str = "attention-lstm";
 
 /// The model on features of a pretrained network, `crate::pretrained`.
 pub const ON_FEATURES: &str = "frozen-cnn-gru";

@@ -4,6 +4,7 @@
     reason = "convolutions are compiled for an instruction set, which a kernel knows to be there"
 )]
 
+use super::Seen;
 use super::norm::{self, Statistics};
 use super::plan::{Plan, Unit};
 use tt_core::apply::{Affine, Row, Rows};
@@ -65,7 +66,7 @@ impl Work {
 
 /// What is asked of a group.
 pub(super) enum Task<'a> {
-    /// Its features, `[n, F]`.
+    /// Its features, `[n, F]` or `[n, P·F]`.
     Features(&'a mut [f32]),
     /// From the gradient of its features that of the weights, which is added.
     Gradient { features: &'a [f32], weights: &'a mut [f32] },
@@ -74,6 +75,7 @@ pub(super) enum Task<'a> {
 /// A group of frames.
 pub(super) struct Group<'a> {
     pub(super) plan: &'a Plan,
+    pub(super) seen: Seen,
     pub(super) affine: Affine,
     pub(super) weights: &'a [f32],
     pub(super) packed: &'a Packed,
@@ -89,13 +91,17 @@ impl Kernel for Group<'_> {
         // SAFETY: a kernel runs where its instruction set is.
         unsafe { self.forward::<S>() };
         let n = self.rows.len() / self.plan.frame();
-        let features = self.plan.features();
         match std::mem::replace(&mut self.task, Task::Features(&mut [])) {
             Task::Features(found) => {
                 let last = self.work.activations.last().map_or(&[][..], |last| last);
-                for (found, pixels) in found.chunks_exact_mut(features).zip(last.chunks_exact(last.len() / n))
-                {
-                    mean(pixels, found);
+                match self.seen {
+                    Seen::Map => found.copy_from_slice(last),
+                    Seen::Means => {
+                        let frames = last.chunks_exact(last.len() / n);
+                        for (found, pixels) in found.chunks_exact_mut(self.plan.features()).zip(frames) {
+                            mean(pixels, found);
+                        }
+                    }
                 }
             }
             // SAFETY: as above.
@@ -266,20 +272,28 @@ impl Group<'_> {
         unsafe { unit.conv.input_gradient::<S>(gradient, &self.packed.0[at], sum, &mut self.work.scratch) };
     }
 
+    /// From the gradient of the features that of the last activation.
     #[inline(always)]
-    unsafe fn backward<S: Simd>(&mut self, n: usize, features: &[f32], weights: &mut [f32]) {
-        let plan = self.plan;
-        let [mut out, mut inner, mut x] = std::mem::take(&mut self.work.gradients);
-        let last = plan.last().conv;
-        resize(&mut out, n * last.out_len());
+    fn features_back(&self, features: &[f32], out: &mut [f32]) {
+        if self.seen == Seen::Map {
+            return out.copy_from_slice(features);
+        }
+        let last = self.plan.last().conv;
         let share = 1.0 / last.pixels() as f32;
-        for (frame, features) in
-            out.chunks_exact_mut(last.out_len()).zip(features.chunks_exact(plan.features()))
-        {
+        let frames = out.chunks_exact_mut(last.out_len());
+        for (frame, features) in frames.zip(features.chunks_exact(self.plan.features())) {
             for pixel in frame.chunks_exact_mut(features.len()) {
                 pixel.iter_mut().zip(features).for_each(|(to, feature)| *to = share * feature);
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn backward<S: Simd>(&mut self, n: usize, features: &[f32], weights: &mut [f32]) {
+        let plan = self.plan;
+        let [mut out, mut inner, mut x] = std::mem::take(&mut self.work.gradients);
+        resize(&mut out, n * plan.last().conv.out_len());
+        self.features_back(features, &mut out);
         // SAFETY: as the caller's.
         unsafe {
             for (at, block) in plan.blocks.iter().enumerate().rev() {

@@ -1,5 +1,5 @@
-//! A small residual network that makes a few features of each frame: what stands in the place of an input matrix where a
-//! recurrent network reads what a CNN sees.
+//! A small residual network that makes a few features of each frame, or a small map of them: what stands in the place of an
+//! input matrix where a recurrent network reads what a CNN sees.
 //!
 //! # Cost
 //! On the CPU one operator of candle's graph. It keeps nothing between the passes: the backward pass computes a group of
@@ -43,6 +43,15 @@ const GROUP_FRAMES: usize = 4;
 /// not depend on how many do.
 const SHARES: usize = 16;
 
+/// What is left of a frame's last activation, `[P, F]` of places and channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// The mean of each channel.
+    Means,
+    /// All of it.
+    Map,
+}
+
 /// An encoder with its weights.
 #[derive(Debug)]
 pub(crate) struct Encoder {
@@ -56,14 +65,23 @@ pub(crate) struct Encoder {
 #[derive(Debug)]
 struct Network {
     plan: Plan,
+    seen: Seen,
     affine: Affine,
     isa: Isa,
     works: Pool<Work>,
 }
 
 impl Network {
-    fn new(plan: Plan, affine: Affine) -> Self {
-        Self { plan, affine, isa: convolution::isa(), works: Pool::default() }
+    fn new(plan: Plan, seen: Seen, affine: Affine) -> Self {
+        Self { plan, seen, affine, isa: convolution::isa(), works: Pool::default() }
+    }
+
+    /// Numbers that are left of a frame.
+    fn features(&self) -> usize {
+        match self.seen {
+            Seen::Means => self.plan.features(),
+            Seen::Map => self.plan.places() * self.plan.features(),
+        }
     }
 }
 
@@ -85,9 +103,9 @@ pub fn plan(config: &ModelConfig) -> Result<Plan> {
 impl Encoder {
     /// Initial values: kernels normal with variance `2 / fan-in` (He et al. 2015), factors uniform such that entries of their
     /// kernel have it too; scales one, shifts zero.
-    pub(crate) fn new(config: &ModelConfig, device: &Device, seed: u64) -> Result<Self> {
+    pub(crate) fn new(config: &ModelConfig, seen: Seen, device: &Device, seed: u64) -> Result<Self> {
         let by_operators = !device.is_cpu() || config.backend == Backend::Ops;
-        Self::of(Network::new(plan(config)?, config.affine), by_operators, device, seed)
+        Self::of(Network::new(plan(config)?, seen, config.affine), by_operators, device, seed)
     }
 
     fn of(network: Network, by_operators: bool, device: &Device, seed: u64) -> Result<Self> {
@@ -133,7 +151,7 @@ impl Encoder {
         !self.by_operators
     }
 
-    /// Features `[n, F]` of frames `[n, M]`.
+    /// Features of frames `[n, M]`: `[n, F]` means, or maps `[n, P·F]`.
     pub(crate) fn features(&self, rows: &FrameRows) -> Result<Tensor> {
         let mut parts = Vec::with_capacity(self.parameters.len());
         for (of_unit, factors) in self.parameters.chunks_exact(3).zip(&self.network.plan.factors) {
@@ -177,33 +195,33 @@ impl EncoderOp {
     }
 
     fn features(&self, rows: Rows<'_>, n: usize, weights: &[f32]) -> Vec<f32> {
-        let Network { plan, affine, isa, works } = &*self.network;
-        let packed = self.pack(weights, false);
-        let mut features = vec![0.0; n * plan.features()];
-        let groups = features.par_chunks_mut(GROUP_FRAMES * plan.features()).enumerate();
+        let Network { plan, seen, affine, isa, works } = &*self.network;
+        let (packed, of_frame) = (self.pack(weights, false), self.network.features());
+        let mut features = vec![0.0; n * of_frame];
+        let groups = features.par_chunks_mut(GROUP_FRAMES * of_frame).enumerate();
         groups.for_each(|(at, features)| {
-            let rows = rows.rows(at * GROUP_FRAMES, features.len() / plan.features(), plan.frame());
+            let rows = rows.rows(at * GROUP_FRAMES, features.len() / of_frame, plan.frame());
             works.with(|work| {
-                let task = Task::Features(features);
-                isa.run(Group { plan, affine: *affine, weights, packed: &packed, rows, work, task });
+                let (packed, task) = (&packed, Task::Features(features));
+                isa.run(Group { plan, seen: *seen, affine: *affine, weights, packed, rows, work, task });
             });
         });
         features
     }
 
     fn gradient(&self, rows: Rows<'_>, n: usize, weights: &[f32], features: &[f32]) -> Vec<f32> {
-        let Network { plan, affine, isa, works } = &*self.network;
-        let packed = self.pack(weights, true);
+        let Network { plan, seen, affine, isa, works } = &*self.network;
+        let (packed, of_frame) = (self.pack(weights, true), self.network.features());
         let shares = SHARES.min(n);
         let sum_of = |share: usize| {
             let (mut sum, end) = (vec![0.0; plan.weights()], (share + 1) * n / shares);
             for first in (share * n / shares..end).step_by(GROUP_FRAMES) {
                 let frames = GROUP_FRAMES.min(end - first);
                 let rows = rows.rows(first, frames, plan.frame());
-                let features = &features[first * plan.features()..(first + frames) * plan.features()];
+                let features = &features[first * of_frame..(first + frames) * of_frame];
                 works.with(|work| {
-                    let task = Task::Gradient { features, weights: &mut sum };
-                    isa.run(Group { plan, affine: *affine, weights, packed: &packed, rows, work, task });
+                    let (packed, task) = (&packed, Task::Gradient { features, weights: &mut sum });
+                    isa.run(Group { plan, seen: *seen, affine: *affine, weights, packed, rows, work, task });
                 });
             }
             sum
@@ -229,7 +247,7 @@ impl CustomOp1 for EncoderOp {
             self.with(weights, |rows, n| (self.features(rows, n, weights), n))
         };
         let (features, n) = run().map_err(candle_core::Error::wrap)?;
-        Ok((CpuStorage::F32(features), (n, self.network.plan.features()).into()))
+        Ok((CpuStorage::F32(features), (n, self.network.features()).into()))
     }
 
     fn bwd(&self, weights: &Tensor, _: &Tensor, features: &Tensor) -> candle_core::Result<Option<Tensor>> {

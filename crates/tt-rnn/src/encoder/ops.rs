@@ -1,7 +1,7 @@
 //! The encoder by candle's operators, for every device: an independent statement of what the kernels do.
 
-use super::Network;
 use super::plan::{GROUP, Unit};
+use super::{Network, Seen};
 use crate::Result;
 use candle_core::{DType, Tensor, Var};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tt_core::graft::graft2;
 /// Frames whose activations are held at once.
 const CHUNK: usize = 64;
 
-/// Features `[n, F]`, a chunk of frames after the other; a backward pass computes each chunk again.
+/// Features `[n, F]` or `[n, P·F]`, a chunk of frames after the other; a backward pass computes each chunk again.
 pub(super) fn features(network: &Arc<Network>, rows: &Tensor, weights: &Tensor) -> Result<Tensor> {
     let fixed = weights.detach();
     let parts = chunks(rows)?.iter().map(|rows| chunk(network, rows, &fixed)).collect::<Result<Vec<_>>>()?;
@@ -48,7 +48,10 @@ fn chunk(network: &Network, rows: &Tensor, weights: &Tensor) -> Result<Tensor> {
         let beside = normalised(&x, &block.skip, weights)?;
         x = (normalised(&inner, &block.b, weights)? + beside)?.relu()?;
     }
-    Ok(x.mean((2, 3))?) // [n, F]
+    Ok(match network.seen {
+        Seen::Means => x.mean((2, 3))?,                         // [n, F]
+        Seen::Map => x.permute((0, 2, 3, 1))?.flatten_from(1)?, // [n, P·F]
+    })
 }
 
 /// A convolution of images `[n, C, H, W]` and the normalisation of what it puts out.

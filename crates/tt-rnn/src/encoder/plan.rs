@@ -160,7 +160,18 @@ impl Plan {
         self.stem.conv.in_len()
     }
 
-    /// Numbers that are left of a frame.
+    /// Rows and columns of the last activation.
+    pub fn grid(&self) -> (usize, usize) {
+        let last = self.last().conv;
+        (last.out_height(), last.out_width())
+    }
+
+    /// P, places of the last activation.
+    pub fn places(&self) -> usize {
+        self.last().conv.pixels()
+    }
+
+    /// F, channels of the last activation.
     pub fn features(&self) -> usize {
         self.last().conv.outputs
     }
@@ -218,8 +229,7 @@ mod tests {
         assert_eq!((large.kernels(), large.weights(), large.features()), (1_983_584, 1_987_392, 320));
         assert_eq!((small.macs(), large.macs()), (19_686_400, 145_561_600));
         assert_eq!([&small, &large].map(Plan::group_bytes), [8_417_280, 18_913_280]);
-        let last = small.last().conv;
-        assert_eq!((last.height, last.width), (4, 5));
+        assert_eq!((small.grid(), small.places(), large.grid()), ((4, 5), 20, (4, 5)));
         // Every weight belongs to one convolution.
         let ends: Vec<(usize, usize)> =
             small.units().map(|(_, unit)| (unit.first, unit.shift().end)).collect();

@@ -10,6 +10,10 @@ const AFFINE: Affine = Affine { scale: 1.0 / 127.5, shift: -1.0 };
 
 /// An encoder for frames of 13 × 11 pixels, two blocks behind its stem; weights that a stream draws, and frames.
 fn problem(frames: usize) -> (Arc<Network>, Vec<f32>, Vec<u8>) {
+    problem_of(frames, Seen::Means)
+}
+
+fn problem_of(frames: usize, seen: Seen) -> (Arc<Network>, Vec<f32>, Vec<u8>) {
     let plan = Plan::of_channels(&[16, 16, 32], 11, 13).unwrap();
     let mut draws = stream(4, "encoder");
     let mut weights: Vec<f32> = (0..plan.weights()).map(|_| draws.random_range(-0.5..0.5)).collect();
@@ -17,7 +21,7 @@ fn problem(frames: usize) -> (Arc<Network>, Vec<f32>, Vec<u8>) {
         weights[unit.scale()].iter_mut().for_each(|scale| *scale += 1.0);
     }
     let bytes = (0..frames * plan.frame()).map(|_| draws.random()).collect();
-    (Arc::new(Network::new(plan, AFFINE)), weights, bytes)
+    (Arc::new(Network::new(plan, seen, AFFINE)), weights, bytes)
 }
 
 /// A convolution and the normalisation of what it puts out, by their definitions.
@@ -61,7 +65,8 @@ fn relu(values: impl Iterator<Item = f64>) -> Vec<f64> {
 }
 
 /// Features of one frame.
-fn reference(plan: &Plan, bytes: &[u8], weights: &[f64]) -> Vec<f64> {
+fn reference(network: &Network, bytes: &[u8], weights: &[f64]) -> Vec<f64> {
+    let plan = &network.plan;
     let pixel = |byte: &u8| f64::from(AFFINE.scale) * f64::from(*byte) + f64::from(AFFINE.shift);
     let x: Vec<f64> = bytes.iter().map(pixel).collect();
     let mut x = relu(normalised(&x, &plan.stem, weights).into_iter());
@@ -70,7 +75,10 @@ fn reference(plan: &Plan, bytes: &[u8], weights: &[f64]) -> Vec<f64> {
         let beside = normalised(&x, &block.skip, weights);
         x = relu(normalised(&inner, &block.b, weights).iter().zip(&beside).map(|(a, b)| a + b));
     }
-    let (features, pixels) = (plan.features(), plan.last().conv.pixels());
+    if network.seen == Seen::Map {
+        return x;
+    }
+    let (features, pixels) = (plan.features(), plan.places());
     (0..features).map(|f| x.iter().skip(f).step_by(features).sum::<f64>() / pixels as f64).collect()
 }
 
@@ -98,10 +106,19 @@ fn asked(count: usize) -> Vec<f32> {
 /// 40 frames: shares of two and three, more than a group together.
 #[test]
 fn features_and_gradients_are_those_of_plain_loops() {
-    let (network, weights, bytes) = problem(40);
+    check(Seen::Means);
+}
+
+#[test]
+fn maps_and_gradients_are_those_of_plain_loops() {
+    check(Seen::Map);
+}
+
+fn check(seen: Seen) {
+    let (network, weights, bytes) = problem_of(40, seen);
     let plan = &network.plan;
     let of = |weights: &[f64]| -> Vec<f64> {
-        bytes.chunks_exact(plan.frame()).flat_map(|frame| reference(plan, frame, weights)).collect()
+        bytes.chunks_exact(plan.frame()).flat_map(|frame| reference(&network, frame, weights)).collect()
     };
     let mut exact: Vec<f64> = weights.iter().map(|weight| f64::from(*weight)).collect();
     let expected = of(&exact);
@@ -154,7 +171,7 @@ fn bits_do_not_depend_on_the_number_of_threads() {
 /// The encoder of [`problem`] with kernels in this form.
 fn factorized(kernels: CnnKernels, by_operators: bool) -> Encoder {
     let plan = Plan::of_channels(&[16, 16, 32], 11, 13).unwrap().with_kernels(kernels).unwrap();
-    Encoder::of(Network::new(plan, AFFINE), by_operators, &Device::Cpu, 3).unwrap()
+    Encoder::of(Network::new(plan, Seen::Means, AFFINE), by_operators, &Device::Cpu, 3).unwrap()
 }
 
 /// Features, and the gradient of every parameter for that of the features.
@@ -190,7 +207,10 @@ fn gradients_reach_the_factors_of_kernels() {
                 _ => values.clone(),
             };
             let weights: Vec<f64> = exact.iter().enumerate().flat_map(whole).collect();
-            bytes.chunks_exact(plan.frame()).flat_map(|frame| reference(plan, frame, &weights)).collect()
+            bytes
+                .chunks_exact(plan.frame())
+                .flat_map(|frame| reference(&encoder.network, frame, &weights))
+                .collect()
         };
         let (features, gradients) = run_of(&encoder, &bytes);
         for (found, expected) in features.iter().zip(of(&exact)) {
@@ -260,7 +280,16 @@ fn a_group_holds_what_the_plan_says() {
     let mut sum = vec![0.0; plan.weights()];
     let task = Task::Gradient { features: &features, weights: &mut sum };
     let (plan, packed, rows) = (&plan, &packed, Rows::U8(&bytes));
-    isa.run(Group { plan, affine: AFFINE, weights: &weights, packed, rows, work: &mut work, task });
+    isa.run(Group {
+        plan,
+        seen: Seen::Means,
+        affine: AFFINE,
+        weights: &weights,
+        packed,
+        rows,
+        work: &mut work,
+        task,
+    });
     let (found, bound) = (work.bytes(), plan.group_bytes());
     assert!(found <= bound && 10 * found > 9 * bound, "{found} of {bound}");
 }

@@ -236,7 +236,7 @@ impl Config {
                 let layers = built.stack.unusual().map(|_| Layers { above, bidirectional, readout });
                 (rows.swap_remove(0), Some(steps), layers)
             }
-            Form::Cnn { .. } => {
+            Form::Cnn { .. } | Form::Attention => {
                 return Err(crate::Error::Unsupported(format!(
                     "{model} cannot be exported: model folders and graphs have no place for its CNN; cargo xtask predict \
                      reads it from the run's cell"

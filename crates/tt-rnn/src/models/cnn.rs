@@ -10,7 +10,7 @@
 use super::recurrent::{Matrices, Recurrent};
 use super::{Mode, Model, ModelConfig, PackedFrames};
 use crate::Result;
-use crate::encoder::Encoder;
+use crate::encoder::{Encoder, Seen};
 use crate::parameters::Parameter;
 use crate::projection::DENSE;
 use crate::recurrence::Cell;
@@ -26,7 +26,7 @@ pub(super) struct Cnn {
 
 impl Cnn {
     pub(super) fn new(config: &ModelConfig, cell: Cell, device: &Device, seed: u64) -> Result<Self> {
-        let encoder = Encoder::new(config, device, seed)?;
+        let encoder = Encoder::new(config, Seen::Means, device, seed)?;
         let (features, affine) = (encoder.plan().features(), Affine::IDENTITY);
         let config = ModelConfig { features, affine, ..config.clone() };
         let matrices = Matrices::of(&config, cell, DENSE)?;

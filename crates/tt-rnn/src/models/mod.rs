@@ -1,5 +1,6 @@
 //! The models by name (the paper's, the deck's, controls, what the paper argues with), and what they share: configuration, classifier, counts.
 
+mod attention;
 mod cnn;
 mod grey;
 mod linear;
@@ -8,6 +9,7 @@ mod mlp;
 mod pass;
 mod pooled_gru;
 mod recurrent;
+mod scores;
 mod stacked_frames;
 mod state_weights;
 
@@ -18,6 +20,8 @@ use crate::projection::{self, DENSE, Factorization, Projection, TRAIN};
 use crate::rates::Kind;
 use crate::recurrence::Cell;
 use crate::{Error, Result, lite0};
+use attention::AttentionLstm;
+pub use attention::sizes as with_attention;
 use candle_core::{DType, Device, Tensor};
 use cnn::Cnn;
 pub use grey::Grid;
@@ -27,6 +31,7 @@ pub(crate) use pass::Place;
 use pooled_gru::PooledGru;
 pub(crate) use recurrent::Matrices;
 use recurrent::Recurrent;
+pub use scores::Scores;
 use stacked_frames::StackedFrames;
 pub use stacked_frames::{GRID as STACKED_GRID, STACKED};
 pub(crate) use state_weights::multiplied_out;
@@ -78,6 +83,8 @@ pub enum Form {
         /// The cell.
         cell: Cell,
     },
+    /// An LSTM that attends to places of what a small CNN sees of each frame, trained with it.
+    Attention,
 }
 
 /// The factorization of a format of `tt_core`.
@@ -137,6 +144,7 @@ models! {
     "frozen-cnn-gru" => Form::OnFeatures { cell: Cell::Gru, features: lite0::FEATURES },
     "cnn-gru" => Form::Cnn { cell: Cell::Gru },
     "cnn-lstm" => Form::Cnn { cell: Cell::Lstm },
+    "attention-lstm" => Form::Attention,
     formats:
     "tr" => Ring,
     "tr-split" => SplitRing,
@@ -184,6 +192,7 @@ impl ModelEntry {
                 Box::new(Recurrent::new(&config, cell, matrices, device, seed)?)
             }
             Form::Cnn { cell } => Box::new(Cnn::new(config, cell, device, seed)?),
+            Form::Attention => Box::new(AttentionLstm::new(config, device, seed)?),
             Form::Recurrent { cell, input, frozen } => {
                 let matrices = Matrices::of(config, cell, input)?;
                 let model = Recurrent::new(config, cell, matrices, device, seed)?;
@@ -251,10 +260,25 @@ pub enum FrameChoice {
     Drawn(usize),
 }
 
+/// How much of what a model read of each frame came from each place of a grid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionMaps {
+    /// Rows of the grid.
+    pub height: usize,
+    /// Places in each.
+    pub width: usize,
+    /// Shares by frame, row by row; those of a frame sum to one. `[sum T_b][height · width]`
+    pub shares: Vec<Vec<f32>>,
+}
+
 /// A classifier of clips.
 pub trait Model: std::fmt::Debug + Send + Sync {
     /// Class scores `[B, K]` before softmax or sigmoid.
     fn logits(&self, frames: &PackedFrames, mode: Mode<'_>) -> Result<Tensor>;
+    /// What training compares with labels and predictions follow from: those scores, of models that judge a clip once.
+    fn scores(&self, frames: &PackedFrames, mode: Mode<'_>) -> Result<Scores> {
+        Ok(self.logits(frames, mode)?.into())
+    }
     /// All parameters: what is trained.
     fn parameters(&self) -> Vec<Parameter>;
     /// Trained weights that read frames, biases left out, as the paper counts them.
@@ -270,6 +294,10 @@ pub trait Model: std::fmt::Debug + Send + Sync {
     /// Share of the gates' activations below 0.01 or above 0.99 over all steps, where gradients hardly pass;
     /// none for models without gates.
     fn saturated_gates(&self, _frames: &PackedFrames) -> Result<Option<f64>> {
+        Ok(None)
+    }
+    /// Where it looks in each frame; none for models that read all of it alike.
+    fn attention(&self, _frames: &PackedFrames) -> Result<Option<AttentionMaps>> {
         Ok(None)
     }
 }

@@ -56,8 +56,9 @@ pub(super) struct Pass {
     warm_up_to: usize,
 }
 
+/// Shares of what a layer drops while it is trained.
 #[derive(Debug, Clone, Copy)]
-struct Dropout {
+pub(super) struct Dropout {
     recurrent: f32,
     per_gate: bool,
     /// Of the input features, a mask per gate: drawn inside the projection.
@@ -67,13 +68,38 @@ struct Dropout {
 }
 
 impl Dropout {
-    fn new(config: &ModelConfig, masks_by_gate: bool) -> Self {
+    pub(super) fn new(config: &ModelConfig, masks_by_gate: bool) -> Self {
         let (per_gate, input, rows) = if masks_by_gate {
             (config.dense_masks_per_gate, config.dense_input_dropout, 0.0)
         } else {
             (false, 0.0, config.tt_input_dropout)
         };
         Self { recurrent: config.recurrent_dropout, per_gate, input, rows }
+    }
+
+    /// A call that trains, with masks from a stream.
+    pub(super) fn drawn(&self, of: (Cell, usize), call: LayerCall, stream: &mut Stream) -> LayerCall {
+        let masks = self.masks(of, call.lengths.len(), stream);
+        let probability = self.input;
+        let input_dropout =
+            (probability > 0.0).then(|| InputDropout { probability, seed: stream.next_u64() });
+        LayerCall { train: true, masks, input_dropout, ..call }
+    }
+
+    fn masks(&self, (cell, hidden): (Cell, usize), clips: usize, stream: &mut Stream) -> RecurrentMasks {
+        let p = self.recurrent;
+        if p == 0.0 {
+            return RecurrentMasks::None;
+        }
+        let keep = 1.0 / (1.0 - p);
+        let mut draw = |count: usize| -> Vec<f32> {
+            (0..count).map(|_| if stream.random::<f32>() < p { 0.0 } else { keep }).collect()
+        };
+        if self.per_gate {
+            RecurrentMasks::PerGate(draw(cell.gates() * clips * hidden))
+        } else {
+            RecurrentMasks::Shared(draw(clips * hidden))
+        }
     }
 }
 
@@ -163,7 +189,7 @@ impl Pass {
                 if self.dropout.rows > 0.0 {
                     rows = self.drop_features(&rows.tensor()?, lengths, stream)?.into();
                 }
-                self.training_call(lengths, stream)
+                self.dropout.drawn((self.layer.cell(), self.layer.hidden()), self.call(lengths), stream)
             }
             None => self.call(lengths),
         };
@@ -217,29 +243,5 @@ impl Pass {
             longest => lengths.iter().map(|t| longest.saturating_sub(*t)).collect(),
         };
         LayerCall { lengths: lengths.to_vec(), warm_up, ..LayerCall::default() }
-    }
-
-    fn training_call(&self, lengths: &[usize], stream: &mut Stream) -> LayerCall {
-        let masks = self.masks(lengths.len(), stream);
-        let probability = self.dropout.input;
-        let input_dropout =
-            (probability > 0.0).then(|| InputDropout { probability, seed: stream.next_u64() });
-        LayerCall { train: true, masks, input_dropout, ..self.call(lengths) }
-    }
-
-    fn masks(&self, clips: usize, stream: &mut Stream) -> RecurrentMasks {
-        let p = self.dropout.recurrent;
-        if p == 0.0 {
-            return RecurrentMasks::None;
-        }
-        let keep = 1.0 / (1.0 - p);
-        let mut draw = |count: usize| -> Vec<f32> {
-            (0..count).map(|_| if stream.random::<f32>() < p { 0.0 } else { keep }).collect()
-        };
-        if self.dropout.per_gate {
-            RecurrentMasks::PerGate(draw(self.layer.cell().gates() * clips * self.layer.hidden()))
-        } else {
-            RecurrentMasks::Shared(draw(clips * self.layer.hidden()))
-        }
     }
 }

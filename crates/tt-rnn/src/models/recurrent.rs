@@ -138,26 +138,44 @@ impl Model for Recurrent {
     }
 
     fn saturated_gates(&self, frames: &PackedFrames) -> Result<Option<f64>> {
-        let (mut count, mut saturated) = (0_usize, 0_usize);
+        let mut saturated = Saturated::default();
         let mut rows = frames.rows.clone();
         for (at, layer) in self.layers.iter().enumerate() {
             for pass in layer {
                 let activations = pass.activations(&rows, &frames.lengths)?;
-                let (cell, hidden) = (pass.layer().cell(), pass.layer().hidden());
-                let gates = activations
-                    .chunks_exact(cell.gates() * hidden)
-                    .flat_map(|row| row.chunks_exact(hidden).enumerate())
-                    .filter(|(gate, _)| cell.squashes(*gate))
-                    .flat_map(|(_, values)| values);
-                for value in gates {
-                    count += 1;
-                    saturated += usize::from(!(0.01..=0.99).contains(value));
-                }
+                saturated.count(&activations, pass.layer().cell(), pass.layer().hidden());
             }
             if at + 1 < self.layers.len() {
                 rows = states(layer, &rows, &frames.lengths, Output::Sequence, &mut Mode::Evaluate)?.into();
             }
         }
-        Ok((count > 0).then(|| saturated as f64 / count as f64))
+        Ok(saturated.share())
+    }
+}
+
+/// Activations of gates where gradients hardly pass, among all.
+#[derive(Debug, Default)]
+pub(super) struct Saturated {
+    all: usize,
+    saturated: usize,
+}
+
+impl Saturated {
+    /// Counts activations `[n, G·H]`.
+    pub(super) fn count(&mut self, activations: &[f32], cell: Cell, hidden: usize) {
+        let gates = activations
+            .chunks_exact(cell.gates() * hidden)
+            .flat_map(|row| row.chunks_exact(hidden).enumerate())
+            .filter(|(gate, _)| cell.squashes(*gate))
+            .flat_map(|(_, values)| values);
+        for value in gates {
+            self.all += 1;
+            self.saturated += usize::from(!(0.01..=0.99).contains(value));
+        }
+    }
+
+    /// None where there are no gates.
+    pub(super) fn share(&self) -> Option<f64> {
+        (self.all > 0).then(|| self.saturated as f64 / self.all as f64)
     }
 }

@@ -10,6 +10,7 @@
 //! Yang, Krompass, Tresp (2017), TT-GRU and TT-LSTM. The update gate follows the released code,
 //! `h' = z∘h + (1-z)∘c`: the same model as the paper's equation under `z -> 1-z`.
 
+pub mod attention;
 mod backward;
 mod batch;
 #[doc(hidden)]

@@ -47,7 +47,8 @@ impl Ops {
                 return Ok(last);
             }
         }
-        let steps = Arc::new(self.steps(x, weights, call)?);
+        self.check(x, call)?;
+        let steps = Arc::new(self.steps(weights, call)?);
         let (states, saved) = steps.forward(&x.detach(), call.train)?;
         let Some(saved) = saved else { return Ok(states) };
         let (of_x, of_weights) = (x.shape().clone(), weights.shape().clone());
@@ -62,19 +63,25 @@ impl Ops {
     /// # Errors
     /// As [`Ops::forward`].
     pub fn activations(&self, x: &Tensor, weights: &Tensor, call: &LayerCall) -> Result<Tensor> {
-        let steps = self.steps(x, weights, call)?;
+        self.check(x, call)?;
+        let steps = self.steps(weights, call)?;
         let (_, saved) = steps.forward(&x.detach(), true)?;
         let saved = saved.map(|saved| saved.activations).unwrap_or_default();
         Ok(Tensor::cat(&saved, 0)?.index_select(&steps.scatter, 0)?)
     }
 
-    fn steps(&self, x: &Tensor, weights: &Tensor, call: &LayerCall) -> Result<Steps> {
-        let (hidden, width) = (self.hidden, self.cell.gates() * self.hidden);
+    fn check(&self, x: &Tensor, call: &LayerCall) -> Result<()> {
+        Batch::of(call).check(self.hidden, self.cell.gates())?;
         let rows: usize = call.lengths.iter().sum();
+        check_size("pre-activations", rows * self.cell.gates() * self.hidden, x.elem_count())
+    }
+
+    /// One call, whatever its steps read.
+    pub(super) fn steps(&self, weights: &Tensor, call: &LayerCall) -> Result<Steps> {
+        let (hidden, width) = (self.hidden, self.cell.gates() * self.hidden);
         Batch::of(call).check(hidden, self.cell.gates())?;
-        check_size("pre-activations", rows * width, x.elem_count())?;
         check_size("recurrent weights", (hidden + 1) * width, weights.elem_count())?;
-        let device = x.device();
+        let device = weights.device();
         let weights = weights.detach().flatten_all()?;
         let matrix = weights.narrow(0, 0, hidden * width)?.reshape((hidden, width))?; // [H, G·H]
         let order = Order::new(&call.lengths, &call.warm_up);
@@ -150,30 +157,33 @@ struct Product {
 
 /// One call, ready to walk.
 #[derive(Debug)]
-struct Steps {
+pub(super) struct Steps {
     ops: Ops,
     output: Output,
-    bias: Tensor,
+    pub(super) bias: Tensor,
     /// The candidate of a GRU is the last.
     products: Vec<Product>,
     masks: Masks,
-    gather: Tensor,
-    scatter: Tensor,
-    clip_of_row: Tensor,
-    sort: Tensor,
+    /// See [`Order`].
+    pub(super) gather: Tensor,
+    pub(super) scatter: Tensor,
+    pub(super) clip_of_row: Tensor,
+    /// The clips, the longest first, and the place of each among them.
+    pub(super) sort: Tensor,
     unsort: Tensor,
-    active: Vec<usize>,
+    /// A, the clips that are still there at each step.
+    pub(super) active: Vec<usize>,
 }
 
 /// What the forward pass leaves, a tensor a step.
 #[derive(Debug, Default)]
-struct Saved {
+pub(super) struct Saved {
     /// `[A, G·H]`
-    activations: Vec<Tensor>,
+    pub(super) activations: Vec<Tensor>,
     /// The state before the step, `[A, H]`.
-    before: Vec<Tensor>,
+    pub(super) before: Vec<Tensor>,
     /// GRU: `r∘h`; LSTM: the cell before the step. `[A, H]`
-    extra: Vec<Tensor>,
+    pub(super) extra: Vec<Tensor>,
 }
 
 impl Steps {
@@ -213,7 +223,7 @@ impl Steps {
     }
 
     /// Packed rows step by step, with zeros for the steps before a clip.
-    fn in_time(&self, packed: &Tensor) -> Result<Tensor> {
+    pub(super) fn in_time(&self, packed: &Tensor) -> Result<Tensor> {
         let (rows, width) = packed.dims2()?;
         if self.gather.elem_count() == rows {
             return Ok(packed.index_select(&self.gather, 0)?);
@@ -223,7 +233,12 @@ impl Steps {
     }
 
     /// Activations, what else the way back needs, the next state and cell.
-    fn step(&self, x: &Tensor, h: &Tensor, c: &Tensor) -> Result<(Tensor, Option<Tensor>, Tensor, Tensor)> {
+    pub(super) fn step(
+        &self,
+        x: &Tensor,
+        h: &Tensor,
+        c: &Tensor,
+    ) -> Result<(Tensor, Option<Tensor>, Tensor, Tensor)> {
         let hidden = self.ops.hidden;
         let block = |a: &Tensor, gate: usize| a.narrow(1, gate * hidden, hidden);
         match self.ops.cell {
@@ -338,7 +353,7 @@ impl Steps {
     }
 
     /// Gradients of the pre-activations, and of the state and cell before the step.
-    fn step_back(
+    pub(super) fn step_back(
         &self,
         saved: &Saved,
         step: usize,
@@ -389,7 +404,7 @@ impl Steps {
         }
     }
 
-    fn weight_gradient(&self, saved: &Saved, d: &Tensor) -> Result<Tensor> {
+    pub(super) fn weight_gradient(&self, saved: &Saved, d: &Tensor) -> Result<Tensor> {
         let factors = |gate: usize| -> Result<Option<Tensor>> {
             let rows = self.masks.of(gate).map(|mask| mask.index_select(&self.clip_of_row, 0));
             Ok(rows.transpose()?)

@@ -108,6 +108,7 @@ fn config() -> ModelConfig {
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
         cnn_kernels: CnnKernels::Dense,
+        attention_penalty: 0.0,
     }
 }
 

@@ -91,6 +91,7 @@ impl Kind {
             formats: self.formats.clone(),
             cnn: CnnSize::Small,
             cnn_kernels: CnnKernels::Dense,
+            attention_penalty: 0.0,
         }
     }
 }

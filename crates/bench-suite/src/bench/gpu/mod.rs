@@ -310,5 +310,6 @@ fn config(precision: Precision, quick: bool) -> ModelConfig {
         formats: FormatSettings::default(),
         cnn: CnnSize::Small,
         cnn_kernels: CnnKernels::Dense,
+        attention_penalty: 0.0,
     }
 }

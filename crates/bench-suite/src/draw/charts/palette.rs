@@ -38,6 +38,7 @@ pub(crate) fn color(name: &str) -> Color {
         // What a CNN sees: greys, tinted as their cells.
         "cnn-gru" => (95, 120, 140),
         "cnn-lstm" => (150, 115, 90),
+        "attention-lstm" => (140, 85, 85),
         // Other factorizations: a hue each, light for the GRU and dark for the LSTM.
         "tr-gru" => (70, 170, 170),
         "tr-lstm" => (15, 105, 110),
@@ -111,6 +112,7 @@ pub(crate) fn is_dense(name: &str) -> bool {
             | "frozen-cnn-gru"
             | "cnn-gru"
             | "cnn-lstm"
+            | "attention-lstm"
     )
 }
 

@@ -46,6 +46,8 @@ pub(super) enum Block {
     Matrices { matrices: Vec<Matrix> },
     /// Clips that were taken for something else.
     Mistakes { clips: Vec<MistakenClip>, pictures: bool },
+    /// Clips with where a model looks in them, in the HTML only.
+    Looks { clips: Vec<LookedAt> },
     /// Lines as they are; folded away below a summary where there is one.
     Code { language: String, summary: String, lines: Vec<String> },
 }
@@ -85,6 +87,16 @@ pub(super) struct MistakenClip {
     pub(super) by: String,
     pub(super) wrong: String,
     /// A `data:` URI; empty where no frames may be shown.
+    pub(super) picture: String,
+}
+
+/// A clip, and where a model looks in it.
+#[derive(Debug, Serialize)]
+pub(super) struct LookedAt {
+    pub(super) clip: String,
+    pub(super) label: String,
+    pub(super) predicted: String,
+    /// A `data:` URI.
     pub(super) picture: String,
 }
 

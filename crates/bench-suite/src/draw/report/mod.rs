@@ -84,6 +84,7 @@ fn page(
     }
     sections.extend(tested::classes(records)?);
     sections.extend(tested::mistakes(records));
+    sections.extend(tested::looks(records));
     sections.extend(finals::finals(run));
     sections.extend(runs::runs(shown));
     sections.push(left_out(run));

@@ -2,11 +2,13 @@
 
 use anyhow::Result;
 
-use crate::draw::report::blocks::{Block, Matrix, MatrixCell, MatrixRow, MistakenClip, Section, words};
+use crate::draw::report::blocks::{
+    Block, LookedAt, Matrix, MatrixCell, MatrixRow, MistakenClip, Section, words,
+};
 use crate::draw::report::table;
 use crate::record::class_of;
-use crate::results::Records;
 use crate::results::classes::{self, ClassRow, ConfusionRow};
+use crate::results::{ClipRow, Records};
 use crate::text::score;
 
 /// Most classes for which a matrix can be read.
@@ -113,12 +115,10 @@ pub(super) fn mistakes(records: &Records) -> Option<Section> {
     let mut clips = Vec::new();
     for mistake in all {
         let row = mistake.row;
-        let strip = records.strips.iter().find(|strip| pictures && strip.clip == row.clip);
-        let picture =
-            strip.map_or_else(String::new, |strip| format!("data:image/jpeg;base64,{}", strip.jpeg));
+        let picture = picture(records, &row.clip).filter(|_| pictures).unwrap_or_default();
         clips.push(MistakenClip {
             clip: row.clip.clone(),
-            label: row.label.split(';').map(class_of).collect::<Vec<_>>().join(", "),
+            label: labels(row),
             predicted: class_of(&row.predicted),
             probability: score(mistake.probability),
             by: format!("{}, fold {}", name(&row.model, &row.protocol, &row.recipe), row.fold),
@@ -134,4 +134,39 @@ pub(super) fn mistakes(records: &Records) -> Option<Section> {
     }
     let blocks = vec![Block::Text { text: words(&text) }, Block::Mistakes { clips, pictures }];
     Some(Section::new(2, "mistakes", "Sure and wrong", blocks))
+}
+
+/// Where a model looks in some test clips, if it chooses that and their frames may be shown.
+pub(super) fn looks(records: &Records) -> Option<Section> {
+    let looked_at = |row: &ClipRow| {
+        Some(LookedAt {
+            clip: row.clip.clone(),
+            label: labels(row),
+            predicted: class_of(&row.predicted),
+            picture: picture(records, &row.clip)?,
+        })
+    };
+    let clips: Vec<LookedAt> = classes::looked_at(records).into_iter().filter_map(looked_at).collect();
+    if clips.is_empty() || !records.run_file.may_show_frames() {
+        return None;
+    }
+    let text = "A test clip of each class as `attention-lstm` reads it, in `report.html`: six frames, and below each where the \
+                model looks. The lighter a place, the larger its share of what was read, beside the largest of the clip.";
+    Some(Section::new(
+        2,
+        "looks",
+        "Where it looks",
+        vec![Block::Text { text: words(text) }, Block::Looks { clips }],
+    ))
+}
+
+/// The classes of a clip, in words.
+fn labels(row: &ClipRow) -> String {
+    row.label.split(';').map(class_of).collect::<Vec<_>>().join(", ")
+}
+
+/// The strip of a clip as a `data:` URI.
+fn picture(records: &Records, clip: &str) -> Option<String> {
+    let strip = records.strips.iter().find(|strip| strip.clip == clip)?;
+    Some(format!("data:image/jpeg;base64,{}", strip.jpeg))
 }
