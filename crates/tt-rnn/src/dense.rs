@@ -5,15 +5,14 @@
 //! results are bit-identical for any number of threads.
 
 mod kernels;
-mod mask;
 pub mod ops;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{Result, check_size};
 use crate::gradient::Pieces;
+pub use crate::mask::InputMask;
 use kernels::{DEPTH, FeatureGradient, Forward, InputGradient, Source, Target};
-pub use mask::InputMask;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tt_core::apply::matrix::{self, ByteProducts, Cut};

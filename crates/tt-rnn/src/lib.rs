@@ -17,6 +17,7 @@ pub mod frames;
 mod gradient;
 pub mod layer;
 pub mod lite0;
+mod mask;
 pub mod models;
 pub mod onnx;
 pub mod packed;

@@ -456,11 +456,10 @@ fn every_parameter_of_every_model_has_the_rate_of_its_fan_in() {
             let single: Vec<f64> = parameter.rates(&Rates::single(1e-3)).iter().map(|(_, lr)| *lr).collect();
             assert!(single.iter().all(|lr| *lr == 1e-3), "{} {}", entry.name, parameter.name);
             let expected = match parameter.name.as_str() {
-                "input.kernel" => vec![(count, 0.5 * by(input))],
+                "input.kernel" | "start.kernel" => vec![(count, 0.5 * by(input))],
                 "input.cores" => vec![(count, 0.5e-3)],
                 "recurrent" => vec![(count - count / 7, by(6)), (count / 7, 1e-3)],
                 "classifier.kernel" => vec![(count, by(read))],
-                "start.kernel" => vec![(count, 0.5 * by(input))],
                 "attention.kernel" => vec![(count, by(6))],
                 "input.bias" | "classifier.bias" | "start.bias" => vec![(count, 1e-3)],
                 // Rows, columns and channels that a place of the kernel sums over.

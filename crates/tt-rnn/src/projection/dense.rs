@@ -4,9 +4,10 @@ use super::{Fixed, Kernel, Matrix, Memory, OuterProduct, Pieces, Projection, Pro
 use crate::Result;
 use crate::call::LayerCall;
 use crate::config::ModelConfig;
-use crate::dense::{self, Dense, InputMask};
+use crate::dense::{self, Dense};
 use crate::error::check_size;
 use crate::gradient;
+use crate::mask::InputMask;
 use crate::parameters::glorot_uniform;
 use crate::rates::Kind;
 use crate::row::RowProduct;

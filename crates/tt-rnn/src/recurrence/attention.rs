@@ -16,8 +16,8 @@
 use super::ops::{Ops, Saved, Steps};
 use super::{Cell, GateActivation};
 use crate::call::LayerCall;
-use crate::dense::InputMask;
 use crate::error::{Result, check_size};
+use crate::mask::InputMask;
 use crate::packed;
 use candle_core::{D, Tensor};
 use tt_core::graft::graft2;

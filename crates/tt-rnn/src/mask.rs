@@ -20,7 +20,7 @@ impl InputMask<'_> {
         self.keyed(gate, clip).fill(from, out);
     }
 
-    pub(super) fn keyed(&self, gate: usize, clip: usize) -> MaskRow {
+    pub(crate) fn keyed(&self, gate: usize, clip: usize) -> MaskRow {
         // splitmix64 of (seed, gate, clip)
         let mut key = self.seed ^ ((gate as u64) << 48) ^ (clip as u64).wrapping_mul(0xD605_1A1B_4D5A_3C6F);
         key = key.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -39,7 +39,7 @@ impl InputMask<'_> {
 
 /// The mask of one gate and clip.
 #[derive(Clone, Copy)]
-pub(super) struct MaskRow {
+pub(crate) struct MaskRow {
     first: u32,
     second: u32,
     threshold: u32,
@@ -48,7 +48,7 @@ pub(super) struct MaskRow {
 
 impl MaskRow {
     #[inline(always)]
-    pub(super) fn fill(self, from: usize, out: &mut [f32]) {
+    pub(crate) fn fill(self, from: usize, out: &mut [f32]) {
         for (feature, out) in (from as u32..).zip(out) {
             let mut h = feature.wrapping_mul(0x9E37_79B1) ^ self.first;
             h = (h ^ (h >> 16)).wrapping_mul(0x85EB_CA6B);
