@@ -3,12 +3,13 @@
 //! The emulation is exact for integers, copies, barriers and rounding to f16 and bf16, and rounds tensor-core products
 //! toward zero; it aborts on accesses outside buffers, deadlocks, and results that depend on the order of threads.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Launch, Source};
 use crate::{Error, Result};
@@ -148,21 +149,25 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// The program of a source, named after the digest of its text.
 fn compile(source: &Source) -> Result<PathBuf> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    static PROGRAMS: Mutex<BTreeMap<u64, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
     let text = source.text();
     let mut digest = DefaultHasher::new();
     (&text, HEADERS, compiler()).hash(&mut digest);
+    let digest = digest.finish();
+    // A program is compiled once, different ones side by side.
+    let program =
+        Arc::clone(PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default());
+    let _guard = program.lock().unwrap_or_else(PoisonError::into_inner);
     // Beside the test: a folder of this user alone, since what lies there is run.
     let test =
         std::env::current_exe().map_err(|error| Error::Unavailable(format!("the emulation: {error}")))?;
     let folder = test.with_file_name("emulation");
     let name = source.name.trim_end_matches(".cu");
-    let program = folder.join(format!("{name}-{:016x}", digest.finish()));
+    let program = folder.join(format!("{name}-{digest:016x}"));
     if program.exists() {
         return Ok(program);
     }
-    let own = folder.join(format!("compile-{}", std::process::id()));
+    let own = folder.join(format!("compile-{}-{digest:016x}", std::process::id()));
     fs::create_dir_all(&own).map_err(|error| Error::Unavailable(format!("{}: {error}", own.display())))?;
     for (name, header) in HEADERS {
         write(&own.join(name), header.as_bytes())?;
@@ -170,7 +175,7 @@ fn compile(source: &Source) -> Result<PathBuf> {
     write(&own.join("kernel.cpp"), text.as_bytes())?;
     let built = own.join("kernel");
     let output = Command::new(compiler())
-        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-w"])
+        .args(["-std=c++17", "-O1", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-w"])
         .args(["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error", "-o"])
         .args([&built, &own.join("kernel.cpp")])
         .output()
