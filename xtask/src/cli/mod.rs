@@ -177,7 +177,7 @@ Examples:
   cargo xtask compress miracl-words --rank 4,8,16
   cargo xtask compress ucf11-sample --rank 64 --forms separate --epochs 0
   cargo xtask compress miracl-words --to tt,tr,ht --rank 4 --forms concatenated
-  cargo xtask compress opponents-miracl-words --models cnn-gru,frozen-cnn-gru --to tt,cp --rank 16")]
+  cargo xtask compress miracl-words --models cnn-gru,frozen-cnn-gru --to tt,cp --rank 16")]
     Compress(Compress),
     /// Fetch, import, verify, describe and remove datasets
     #[command(subcommand)]

@@ -17,9 +17,9 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
 use crate::paper;
 use crate::results::paired::PairedRow;
 use crate::results::tables::{TableRow, Tables};
-use crate::results::{CurveRow, Page, RUNS, Records, read_csv, write_atomic};
+use crate::results::{CurveRow, FoldRow, Page, RUNS, Records, read_csv, write_atomic};
 use crate::stats;
-use crate::text::{md_table, score, thousands};
+use crate::text::{bytes, md_table, score, thousands};
 
 const TEMPLATE: &str = "docs/findings.md.jinja";
 const PAGE: &str = "docs/findings.md";
@@ -70,6 +70,10 @@ fn render(template: &str, studies: Arc<Studies>) -> Result<String> {
     let of = studies.clone();
     environment
         .add_function("has", move |study: &str, model: &str, kwargs: Kwargs| of.has(study, model, &kwargs));
+    let of = studies.clone();
+    environment.add_function("costs", move |study: &str, models: Vec<String>, kwargs: Kwargs| {
+        of.costs(study, &models, &kwargs)
+    });
     environment.add_function("table", move |study: &str, kwargs: Kwargs| studies.table(study, &kwargs));
     environment.add_function("paper", |dataset: &str, model: &str| {
         let row = paper::result(dataset, model)
@@ -232,6 +236,38 @@ impl Studies {
         Ok(rows.into_iter().map(|row| row.into_iter().map(|(k, v)| (k, value(v))).collect()).collect())
     }
 
+    /// What these models of a study reach and cost, those that are there.
+    fn costs(&self, study: &str, models: &[String], kwargs: &Kwargs) -> Answer<Value> {
+        let wanted = Wanted::of(kwargs)?;
+        let scored = self.tables(study, &wanted)?;
+        let mut rows = Vec::with_capacity(models.len());
+        for model in models {
+            let Some((row, hours)) = self.find(study, model, &wanted)? else { continue };
+            let frames = frames_trained(&scored.0, &row);
+            rows.push(vec![
+                row.model,
+                score(row.mean),
+                interval(row.ci_low, row.ci_high, score),
+                row.folds.to_string(),
+                thousands(row.params_total),
+                format!("{hours:.2}"),
+                format!("{:.0}", 3.6e9 * hours / frames),
+                bytes(row.peak_rss_bytes),
+            ]);
+        }
+        let header = [
+            "model",
+            "accuracy",
+            "95 % interval",
+            "folds",
+            "all weights",
+            "hours",
+            "µs a frame",
+            "peak memory",
+        ];
+        Ok(Value::from_safe_string(md_table(&header, &rows)))
+    }
+
     /// The models of a study under a protocol and a recipe, in the order of the tables.
     fn table(&self, study: &str, kwargs: &Kwargs) -> Answer<Value> {
         let wanted = Wanted::of(kwargs)?;
@@ -282,6 +318,16 @@ fn hours(curves: &[CurveRow], row: &TableRow) -> f64 {
         (&point.model, &point.protocol, &point.recipe) == (&row.model, &row.protocol, &row.recipe)
     };
     curves.iter().filter(of_row).map(|point| point.wall_s).sum::<f64>() / 3600.0
+}
+
+/// Frames that the cells of a row were trained on, each as often as there were epochs.
+fn frames_trained(records: &Records, row: &TableRow) -> f64 {
+    let file = &records.run_file;
+    let of_row = |fold: &&FoldRow| {
+        (&fold.model, &fold.protocol, &fold.recipe) == (&row.model, &row.protocol, &row.recipe)
+    };
+    let clips = records.folds.iter().filter(of_row).map(|fold| fold.epochs * fold.train_clips).sum::<usize>();
+    clips as f64 * file.frames as f64 / file.clips.max(1) as f64
 }
 
 fn interval(low: Option<f64>, high: Option<f64>, format: fn(f64) -> String) -> String {
@@ -382,6 +428,9 @@ mod tests {
             "gru 0.500"
         );
         assert!(render("{{ csv('u.csv') }}").unwrap_err().contains("u.csv"));
+        let costs = render("{{ costs('a', ['gru', 'cnn-gru', 'tt-gru']) }}").unwrap();
+        let models = costs.lines().skip(2).map(|line| line.split('|').nth(1).unwrap().trim());
+        assert_eq!(models.collect::<Vec<_>>(), ["gru", "tt-gru"], "what is there, in the order asked for");
         assert!(render("{{ row('a', 'rnn').mean }}").unwrap_err().contains("a, rnn, clips, scaled"));
         assert!(render("{{ row('b', 'gru').mean }}").unwrap_err().contains("no record of b"));
         assert!(render("{{ row('a', 'tt-gru', protocl='x').mean }}").is_err());

@@ -10,8 +10,10 @@ use std::ops::Range;
 
 /// Numbers of the patches that are multiplied at once: 256 KiB, a part of a core's second cache.
 const TILE: usize = 1 << 16;
-/// Patches of a tile at most.
-const LONGEST: usize = 512;
+/// Patches of a tile at most: a panel as long as it leaves room in the first cache.
+const LONGEST: usize = 256;
+/// Rows of a panel that are multiplied at once, at most, for the same reason.
+const DEEPEST: usize = 288;
 /// Numbers of memory that a call uses again, at most: a tile, and a panel as long as it.
 pub const SCRATCH: usize = TILE + LONGEST * 32;
 
@@ -36,6 +38,7 @@ pub struct Convolution {
 #[derive(Debug, Default)]
 pub struct Panels {
     forward: Buffer,
+    /// Turned round where the convolution is flat.
     backward: Buffer,
 }
 
@@ -81,55 +84,126 @@ impl Panels {
         unsafe {
             pack::<S>(kernel, outputs, &mut self.forward);
             if backward {
-                let transposed: Vec<f32> =
-                    (0..outputs).flat_map(|n| (0..depth).map(move |k| kernel[k * outputs + n])).collect();
-                pack::<S>(&transposed, depth, &mut self.backward);
+                let transposed: Vec<f32> = if of.is_flat() {
+                    // From every place of the kernel to the one opposite, and from outputs to channels.
+                    let blocks = kernel.chunks_exact(of.channels * outputs).rev();
+                    blocks
+                        .flat_map(|block| (0..outputs * of.channels).map(move |at| (block, at)))
+                        .map(|(block, at)| block[at % of.channels * outputs + at / of.channels])
+                        .collect()
+                } else {
+                    (0..outputs).flat_map(|n| (0..depth).map(move |k| kernel[k * outputs + n])).collect()
+                };
+                let columns = if of.is_flat() { of.channels } else { depth };
+                pack::<S>(&transposed, columns, &mut self.backward);
             }
         }
     }
 }
 
+/// The patch of a pixel that is put out: what of it lies inside its image.
+#[derive(Debug)]
+struct Patch {
+    /// Its place among those of the tile.
+    at: usize,
+    /// Rows of the kernel.
+    rows: Range<usize>,
+    /// Columns of the kernel.
+    columns: Range<usize>,
+    /// The number of the images that the first of these rows and columns begin at.
+    from: usize,
+}
+
+/// The patches of a tile, one after the other.
+#[derive(Debug)]
+struct Patches {
+    of: Convolution,
+    at: usize,
+    len: usize,
+    image: usize,
+    row: usize,
+    column: usize,
+}
+
+impl Iterator for Patches {
+    type Item = Patch;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Patch> {
+        let Convolution { height, width, channels, side, stride, .. } = self.of;
+        let padding = side / 2;
+        let (top, left) = (self.row * stride, self.column * stride);
+        let inside =
+            |first: usize, length: usize| padding.saturating_sub(first)..side.min(length + padding - first);
+        let (rows, columns) = (inside(top, height), inside(left, width));
+        let (y, x) = (top + rows.start - padding, left + columns.start - padding);
+        let from = ((self.image * height + y) * width + x) * channels;
+        let patch = Patch { at: self.at, rows, columns, from };
+        if self.at == self.len {
+            return None;
+        }
+        self.at += 1;
+        self.column += 1;
+        if self.column == self.of.out_width() {
+            (self.column, self.row) = (0, self.row + 1);
+        }
+        if self.row == self.of.out_height() {
+            (self.row, self.image) = (0, self.image + 1);
+        }
+        Some(patch)
+    }
+}
+
 impl Convolution {
     /// Rows of what is put out.
+    #[inline]
     pub fn out_height(&self) -> usize {
         self.places(self.height)
     }
 
     /// Pixels of a row of what is put out.
+    #[inline]
     pub fn out_width(&self) -> usize {
         self.places(self.width)
     }
 
+    #[inline]
     fn places(&self, length: usize) -> usize {
         (length + 2 * (self.side / 2) - self.side) / self.stride + 1
     }
 
     /// Numbers of a patch.
+    #[inline]
     pub fn depth(&self) -> usize {
         self.side * self.side * self.channels
     }
 
     /// Numbers of an image.
+    #[inline]
     pub fn in_len(&self) -> usize {
         self.height * self.width * self.channels
     }
 
     /// Pixels that are put out of an image.
+    #[inline]
     pub fn pixels(&self) -> usize {
         self.out_height() * self.out_width()
     }
 
     /// Numbers that are put out of an image.
+    #[inline]
     pub fn out_len(&self) -> usize {
         self.pixels() * self.outputs
     }
 
     /// Numbers of the kernel.
+    #[inline]
     pub fn weights(&self) -> usize {
         self.depth() * self.outputs
     }
 
     /// Multiply-accumulates of an image.
+    #[inline]
     pub fn macs(&self) -> usize {
         self.pixels() * self.weights()
     }
@@ -154,84 +228,114 @@ impl Convolution {
         (patches, patches.wrapping_add(tile * self.depth()))
     }
 
-    /// Calls `run` with every run of memory that the patches of a tile share with the images: place in the patches, place in
-    /// the images, length. What no run covers of a patch is outside of its image; `clipped` hears first of a patch with such
-    /// a part.
-    #[inline(always)]
-    fn each_run(
-        &self,
-        tile: Range<usize>,
-        mut clipped: impl FnMut(usize),
-        mut run: impl FnMut(usize, usize, usize),
-    ) {
-        let Self { height, width, channels, side, stride, .. } = *self;
-        let (pixels, along, padding) = (self.pixels(), self.out_width(), side / 2);
-        for (at, pixel) in tile.enumerate() {
-            let (image, pixel) = (pixel / pixels, pixel % pixels);
-            let (top, left) = (pixel / along * stride, pixel % along * stride);
-            // The part of the patch's columns that is inside.
-            let first = padding.saturating_sub(left);
-            let last = side.min(width + padding - left);
-            if last - first < side || top < padding || top + side > height + padding {
-                clipped(at * self.depth());
-            }
-            for i in 0..side {
-                let row = top + i;
-                if row < padding || row >= height + padding {
-                    continue;
-                }
-                let patch = at * self.depth() + (i * side + first) * channels;
-                let from = ((image * height + row - padding) * width + left + first - padding) * channels;
-                run(patch, from, (last - first) * channels);
-            }
-        }
+    /// Whether it neither enlarges nor shrinks an image: the way back is a convolution with the kernel turned round.
+    #[inline]
+    fn is_flat(&self) -> bool {
+        self.stride == 1 && self.side % 2 == 1
     }
 
-    /// The patches of a tile.
+    /// The way back of a flat one.
+    fn turned(&self) -> Self {
+        Self { channels: self.outputs, outputs: self.channels, ..*self }
+    }
+
+    #[inline(always)]
+    fn patches(&self, tile: Range<usize>) -> Patches {
+        let (pixel, along) = (tile.start % self.pixels(), self.out_width());
+        let (image, row, column) = (tile.start / self.pixels(), pixel / along, pixel % along);
+        Patches { of: *self, at: 0, len: tile.len(), image, row, column }
+    }
+
+    /// The patches of a tile, with zeros where they are outside of their images.
     #[inline(always)]
     unsafe fn gather<S: Simd>(&self, images: &[f32], tile: Range<usize>, patches: *mut f32) {
-        // SAFETY: runs lie inside the images and the patches of the tile, for which the caller has made room.
-        unsafe {
-            let zero = |patch| patches.add(patch).write_bytes(0, self.depth());
-            self.each_run(tile, zero, |patch, from, len| {
-                let (from, to) = (images.as_ptr().add(from), patches.add(patch));
-                let mut k = 0;
-                while k + S::LANES <= len {
-                    S::store(to.add(k), S::load(from.add(k)));
-                    k += S::LANES;
+        let Self { width, channels, side, .. } = *self;
+        for Patch { at, rows, columns, from } in self.patches(tile) {
+            let len = columns.len() * channels;
+            // SAFETY: the part of the patch that is inside lies in the images, and the caller has made room for the tile.
+            unsafe {
+                let patch = patches.add(at * self.depth());
+                if rows.len() * columns.len() < side * side {
+                    patch.write_bytes(0, self.depth());
                 }
-                if k < len {
-                    S::store_partial(to.add(k), S::load_partial(from.add(k), len - k), len - k);
+                let mut from = images.as_ptr().add(from);
+                for row in rows {
+                    let to = patch.add((row * side + columns.start) * channels);
+                    let mut k = 0;
+                    while k + S::LANES <= len {
+                        S::store(to.add(k), S::load(from.add(k)));
+                        k += S::LANES;
+                    }
+                    if k < len {
+                        S::store_partial(to.add(k), S::load_partial(from.add(k), len - k), len - k);
+                    }
+                    from = from.wrapping_add(width * channels);
                 }
-            });
+            }
         }
     }
 
     /// Adds the patches of a tile to the images.
     #[inline(always)]
     unsafe fn scatter<S: Simd>(&self, patches: *const f32, tile: Range<usize>, images: &mut [f32]) {
-        let images = images.as_mut_ptr();
-        // SAFETY: as in `gather`.
-        unsafe {
-            self.each_run(
-                tile,
-                |_| (),
-                |patch, to, len| {
-                    let (from, to) = (patches.add(patch), images.add(to));
+        let Self { width, channels, side, .. } = *self;
+        for Patch { at, rows, columns, from: to } in self.patches(tile) {
+            let len = columns.len() * channels;
+            // SAFETY: as in `gather`.
+            unsafe {
+                let mut to = images.as_mut_ptr().add(to);
+                for row in rows {
+                    let from = patches.add(at * self.depth() + (row * side + columns.start) * channels);
                     let mut k = 0;
                     while k + S::LANES <= len {
                         S::store(to.add(k), S::add(S::load(to.add(k)), S::load(from.add(k))));
                         k += S::LANES;
                     }
                     if k < len {
-                        let sum = S::add(
-                            S::load_partial(to.add(k), len - k),
-                            S::load_partial(from.add(k), len - k),
-                        );
-                        S::store_partial(to.add(k), sum, len - k);
+                        let (more, rest) = (S::load_partial(from.add(k), len - k), len - k);
+                        S::store_partial(to.add(k), S::add(S::load_partial(to.add(k), rest), more), rest);
                     }
-                },
-            );
+                    to = to.wrapping_add(width * channels);
+                }
+            }
+        }
+    }
+
+    /// `results (+)= images * kernel`.
+    #[inline(always)]
+    unsafe fn convolve<S: Simd>(
+        &self,
+        images: &[f32],
+        panels: &Buffer,
+        (results, add): (&mut [f32], bool),
+        scratch: &mut Buffer,
+    ) {
+        let (wide, depth) = (2 * S::LANES, self.depth());
+        let n = self.count(images.len(), results.len());
+        assert_eq!(panels.len(), self.outputs.div_ceil(wide) * depth * wide, "numbers of the panels");
+        let deep = depth.div_ceil(depth.div_ceil(DEEPEST));
+        let (patches, _) = self.room::<S>(scratch);
+        for tile in self.tiles(n) {
+            // SAFETY: the patches have room for a tile; sizes of all buffers are checked above.
+            unsafe {
+                self.gather::<S>(images, tile.clone(), patches);
+                for (panel, first) in (0..self.outputs).step_by(wide).enumerate() {
+                    for from in (0..depth).step_by(deep) {
+                        product::<S>(&Operands {
+                            rows: tile.len(),
+                            k: deep.min(depth - from),
+                            a: patches.add(from),
+                            a_row: depth,
+                            a_k: 1,
+                            b: panels.as_ptr().add((panel * depth + from) * wide),
+                            c: results.as_mut_ptr().add(tile.start * self.outputs + first),
+                            c_row: self.outputs,
+                            columns: wide.min(self.outputs - first),
+                            add: add || from > 0,
+                        });
+                    }
+                }
+            }
         }
     }
 
@@ -250,30 +354,8 @@ impl Convolution {
         results: &mut [f32],
         scratch: &mut Buffer,
     ) {
-        let (wide, depth) = (2 * S::LANES, self.depth());
-        let n = self.count(images.len(), results.len());
-        assert_eq!(panels.forward.len(), self.outputs.div_ceil(wide) * depth * wide, "numbers of the panels");
-        let (patches, _) = self.room::<S>(scratch);
-        for tile in self.tiles(n) {
-            // SAFETY: the patches have room for a tile; sizes of all buffers are checked above.
-            unsafe {
-                self.gather::<S>(images, tile.clone(), patches);
-                for (panel, first) in (0..self.outputs).step_by(wide).enumerate() {
-                    product::<S>(&Operands {
-                        rows: tile.len(),
-                        k: depth,
-                        a: patches,
-                        a_row: depth,
-                        a_k: 1,
-                        b: panels.forward.as_ptr().add(panel * depth * wide),
-                        c: results.as_mut_ptr().add(tile.start * self.outputs + first),
-                        c_row: self.outputs,
-                        columns: wide.min(self.outputs - first),
-                        add: false,
-                    });
-                }
-            }
-        }
+        // SAFETY: as the caller's.
+        unsafe { self.convolve::<S>(images, &panels.forward, (results, false), scratch) };
     }
 
     /// Adds to `sum [k · k · C, N]` the gradient of the kernel, from that of the results.
@@ -337,6 +419,10 @@ impl Convolution {
         sum: &mut [f32],
         scratch: &mut Buffer,
     ) {
+        if self.is_flat() {
+            // SAFETY: as the caller's.
+            return unsafe { self.turned().convolve::<S>(gradient, &panels.backward, (sum, true), scratch) };
+        }
         let (wide, depth, outputs) = (2 * S::LANES, self.depth(), self.outputs);
         let n = self.count(sum.len(), gradient.len());
         assert_eq!(

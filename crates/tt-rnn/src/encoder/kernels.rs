@@ -6,7 +6,7 @@
 
 use super::Seen;
 use super::norm::{self, Statistics};
-use super::plan::{Plan, Unit};
+use super::plan::{GROUP, Plan, Unit};
 use tt_core::apply::{Affine, Row, Rows};
 use tt_core::simd::convolution::Panels;
 use tt_core::simd::{Buffer, Kernel, Simd};
@@ -123,6 +123,18 @@ fn mean(pixels: &[f32], found: &mut [f32]) {
     }
 }
 
+/// Channels as the groups of a normalisation: loops over arrays become vectors where what they find is not yet written to
+/// memory that may be what they read.
+#[inline(always)]
+fn parts(channels: &[f32]) -> std::slice::Iter<'_, [f32; GROUP]> {
+    channels.as_chunks().0.iter()
+}
+
+#[inline(always)]
+fn parts_mut(channels: &mut [f32]) -> std::slice::IterMut<'_, [f32; GROUP]> {
+    channels.as_chunks_mut().0.iter_mut()
+}
+
 /// Lets nothing pass where the activation was zero.
 #[inline(always)]
 fn mask(gradient: &mut [f32], activation: &[f32]) {
@@ -201,9 +213,15 @@ impl Group<'_> {
             let (values, statistics) = outputs(at);
             norm::affine(statistics, self.norm(unit), factors, summands);
             let Some((beside, unit)) = beside else {
-                for (to, pixel) in activation.chunks_exact_mut(channels).zip(values.chunks_exact(channels)) {
-                    for (channel, to) in to.iter_mut().enumerate() {
-                        *to = (pixel[channel] * factors[channel] + summands[channel]).max(0.0);
+                let pixels = values.chunks_exact(channels);
+                for (to, pixel) in activation.chunks_exact_mut(channels).zip(pixels) {
+                    let lanes = parts_mut(to).zip(parts(pixel)).zip(parts(factors).zip(parts(summands)));
+                    for ((to, pixel), (factors, summands)) in lanes {
+                        let mut found = [0.0_f32; GROUP];
+                        for at in 0..GROUP {
+                            found[at] = (pixel[at] * factors[at] + summands[at]).max(0.0);
+                        }
+                        *to = found;
                     }
                 }
                 continue;
@@ -213,9 +231,16 @@ impl Group<'_> {
             summands.iter_mut().zip(&*summands2).for_each(|(sum, more)| *sum += more);
             let pixels = values.chunks_exact(channels).zip(values2.chunks_exact(channels));
             for (to, (pixel, pixel2)) in activation.chunks_exact_mut(channels).zip(pixels) {
-                for (channel, to) in to.iter_mut().enumerate() {
-                    let sum = pixel[channel] * factors[channel] + pixel2[channel] * factors2[channel];
-                    *to = (sum + summands[channel]).max(0.0);
+                let first = parts(pixel).zip(parts(factors));
+                let second = parts(pixel2).zip(parts(factors2));
+                let lanes = parts_mut(to).zip(first.zip(second)).zip(parts(summands));
+                for ((to, ((pixel, factors), (pixel2, factors2))), summands) in lanes {
+                    let mut found = [0.0_f32; GROUP];
+                    for at in 0..GROUP {
+                        let sum = pixel[at] * factors[at] + pixel2[at] * factors2[at];
+                        found[at] = (sum + summands[at]).max(0.0);
+                    }
+                    *to = found;
                 }
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! # Cost
 //! On the CPU one operator of candle's graph. It keeps nothing between the passes: the backward pass computes a group of
-//! four frames again before it goes through it. Beside frames and features a pass holds, for each thread, what
+//! two frames again before it goes through it. Beside frames and features a pass holds, for each thread, what
 //! such a group leaves behind, and for the gradient up to sixteen copies of the weights, however long the clips are.
 //!
 //! # Paper
@@ -38,7 +38,7 @@ use tt_core::rng::stream;
 use tt_core::simd::{Isa, Pool, convolution};
 
 /// Frames that go through the encoder together.
-const GROUP_FRAMES: usize = 4;
+const GROUP_FRAMES: usize = 2;
 /// Parts of a batch whose gradients are summed apart, then in order: at most so many threads work at once, and the sum does
 /// not depend on how many do.
 const SHARES: usize = 16;

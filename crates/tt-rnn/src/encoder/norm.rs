@@ -15,6 +15,12 @@ const RUN: usize = 64;
 /// Mean, and one over the deviation.
 pub(super) type Statistics = [f32; 2];
 
+/// The channels of a group.
+#[inline(always)]
+fn part(channels: &[f32], group: usize) -> &[f32; GROUP] {
+    &channels.as_chunks().0[group]
+}
+
 /// Sums over a group of `f` of its numbers.
 #[inline(always)]
 fn sum(pixels: &[f32], channels: usize, group: usize, f: impl Fn(f32) -> f32) -> f64 {
@@ -22,7 +28,7 @@ fn sum(pixels: &[f32], channels: usize, group: usize, f: impl Fn(f32) -> f32) ->
     for run in pixels.chunks(RUN * channels) {
         let mut lanes = [0.0_f32; GROUP];
         for pixel in run.chunks_exact(channels) {
-            for (lane, value) in lanes.iter_mut().zip(&pixel[group * GROUP..(group + 1) * GROUP]) {
+            for (lane, value) in lanes.iter_mut().zip(part(pixel, group)) {
                 *lane += f(*value);
             }
         }
@@ -75,7 +81,7 @@ pub(super) fn backward(
         for (run, gradient) in pixels.chunks(RUN * channels).zip(gradient.chunks(RUN * channels)) {
             let mut lanes = [[0.0_f32; GROUP]; 2];
             for (pixel, gradient) in run.chunks_exact(channels).zip(gradient.chunks_exact(channels)) {
-                let (pixel, gradient) = (&pixel[range.clone()], &gradient[range.clone()]);
+                let (pixel, gradient) = (part(pixel, group), part(gradient, group));
                 for lane in 0..GROUP {
                     lanes[0][lane] += gradient[lane];
                     lanes[1][lane] += gradient[lane] * ((pixel[lane] - mean) * inverse);
@@ -94,14 +100,16 @@ pub(super) fn backward(
             dscale[channel] += sums[1][lane] as f32;
         }
         let [of_gradient, of_product] = means.map(|mean| mean as f32);
-        let scale = &scale[range.clone()];
+        let scale = part(scale, group);
         for (pixel, gradient) in pixels.chunks_exact(channels).zip(gradient.chunks_exact_mut(channels)) {
-            let (pixel, gradient) = (&pixel[range.clone()], &mut gradient[range.clone()]);
+            let (pixel, gradient) = (part(pixel, group), &mut gradient.as_chunks_mut::<GROUP>().0[group]);
+            let mut found = [0.0; GROUP];
             for lane in 0..GROUP {
                 let normalised = (pixel[lane] - mean) * inverse;
-                gradient[lane] =
+                found[lane] =
                     inverse * (gradient[lane] * scale[lane] - of_gradient - normalised * of_product);
             }
+            *gradient = found;
         }
     }
 }
