@@ -99,10 +99,8 @@ impl Environments {
     pub(super) fn command(&self, home: Home, peer: &str) -> Result<Command> {
         let python = self.python(home)?;
         if peer == "t3nsor" && !self.t3nsor.is_dir() {
-            bail!(
-                "not installable from PyPI: clone onucharles/tensorized-rnn into {}",
-                self.t3nsor.display()
-            );
+            // Records keep the reason, and know no folder outside of the repository.
+            bail!("not installable from PyPI: clone onucharles/tensorized-rnn into data/peers/{T3NSOR}");
         }
         let mut command = Command::new(python);
         command.arg(self.scripts.join("worker.py")).env("TT_PEERS_T3NSOR", &self.t3nsor);
