@@ -33,6 +33,9 @@ pub(crate) struct Study {
     /// Folder for the results, instead of results/
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Print cells, expected memory and time; touch nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) install: Install,
     #[command(flatten)]

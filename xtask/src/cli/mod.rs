@@ -139,7 +139,7 @@ Examples:
     /// Tune every model with the same budget, as experiments/tune/<name>.toml says; each choice is scored once
     #[command(after_help = "\
 Examples:
-  cargo xtask tune miracl-words --data /videos/miracl_words
+  cargo xtask tune miracl-words --data /videos/miracl_words --dry-run
   cargo xtask tune miracl-words --data /videos/miracl_words --models tt-gru --folds 0 --jobs 2")]
     Tune(Tune),
     /// Measure the training loss against the learning rate at several sizes, as experiments/rates/<name>.toml says

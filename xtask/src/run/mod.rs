@@ -6,6 +6,7 @@ pub(crate) mod cost;
 pub(crate) mod engine;
 pub(crate) mod experiments;
 pub(crate) mod final_model;
+pub(crate) mod forecast;
 pub(crate) mod interrupt;
 pub(crate) mod prepare;
 pub(crate) mod progress;

@@ -17,7 +17,8 @@ use crate::machine::devices;
 use crate::repo::Repo;
 use crate::run::studies::ablation::{Ablation, Variant};
 use crate::run::trials::{Finished, Trials};
-use crate::run::{engine, experiments};
+use crate::run::forecast::Part;
+use crate::run::{engine, experiments, forecast};
 
 /// Runs an ablation and writes `results/ablation/<name>/`.
 pub(crate) fn ablation(repo: &Repo, args: &studies::Ablation) -> Result<()> {
@@ -28,6 +29,15 @@ pub(crate) fn ablation(repo: &Repo, args: &studies::Ablation) -> Result<()> {
     for variant in &variants {
         experiments::check(repo, &ablation.experiment, &variant.selection)
             .with_context(|| format!("{} {}", variant.factor, variant.level))?;
+    }
+    if args.study.dry_run {
+        let part = |variant: &Variant| Part {
+            what: label(variant),
+            selection: variant.selection.clone(),
+            times: 1,
+        };
+        let parts: Vec<Part> = variants.iter().map(part).collect();
+        return forecast::print(repo, &ablation.experiment, &parts, &args.study);
     }
     let dir = repo.results(args.study.out.as_deref())?.join("ablation").join(&args.name);
     check_writable(&dir)?;

@@ -18,7 +18,8 @@ use crate::cli::selection::Selection;
 use crate::cli::studies;
 use crate::machine::devices;
 use crate::repo::Repo;
-use crate::run::engine;
+use crate::run::forecast::Part;
+use crate::run::{engine, forecast};
 use crate::run::studies::rates::{RateStudy, Size};
 use crate::run::trials::{Finished, Trials};
 use crate::text::short_digest;
@@ -37,6 +38,14 @@ pub(crate) fn rates(repo: &Repo, args: &studies::Rates) -> Result<()> {
         .flat_map(|size| study.rates.iter().map(move |lr| (size, *lr)))
         .map(|(size, lr)| (size, lr, study.selection(&base, size, lr)))
         .collect();
+    if args.study.dry_run {
+        let part = |(size, _, selection): &(&Size, f64, Selection)| Part {
+            what: size.name.clone(),
+            selection: selection.clone(),
+            times: 1,
+        };
+        return forecast::print(repo, &study.experiment, &cells.iter().map(part).collect::<Vec<_>>(), &args.study);
+    }
     let all: Vec<Selection> = cells.iter().map(|(.., selection)| selection.clone()).collect();
     let root = repo.results(args.study.out.as_deref())?.join("rates").join(&args.name);
     check_writable(&root)?;

@@ -16,9 +16,10 @@ use crate::cli::selection::Selection;
 use crate::cli::studies;
 use crate::machine::devices;
 use crate::repo::Repo;
-use crate::run::engine;
-use crate::run::studies::tune::Tune;
+use crate::run::forecast::Part;
+use crate::run::studies::tune::{Rung, Tune};
 use crate::run::trials::{Finished, Trials};
+use crate::run::{engine, forecast};
 
 /// A search under way.
 struct Search<'a> {
@@ -41,6 +42,9 @@ pub(crate) fn tune(repo: &Repo, args: &studies::Tune) -> Result<()> {
         protocol: Some(tune.protocol.clone()),
         ..Selection::default()
     };
+    if args.study.dry_run {
+        return forecast::print(repo, &tune.experiment, &parts(&tune, &base, &draws[0]), &args.study);
+    }
     let all: Vec<Selection> =
         draws.iter().map(|draw| inner(&base, &tune.models, &tune.folds, draw, 1)).collect();
     let root = repo.results(args.study.out.as_deref())?.join("tuning").join(&args.name);
@@ -81,6 +85,27 @@ fn inner(base: &Selection, models: &[String], folds: &[usize], draw: &[String], 
     let mut set = draw.to_vec();
     // A rate of a model's own would stand in the draw's way.
     set.extend(["train.model_lr={}".into(), "protocol.inner=true".into()]);
+    Selection { models: models.to_vec(), folds: folds.to_vec(), epochs: Some(epochs), set, ..base.clone() }
+}
+
+/// The steps of a search, and its choices at the most epochs that they can be of.
+fn parts(tune: &Tune, base: &Selection, draw: &[String]) -> Vec<Part> {
+    let step = |(at, rung): (usize, &Rung)| Part {
+        what: format!("step {}", at + 1),
+        selection: inner(base, &tune.models, &tune.folds, draw, rung.epochs),
+        times: rung.draws,
+    };
+    let mut parts: Vec<Part> = tune.rungs.iter().enumerate().map(step).collect();
+    let last = tune.rungs.last().map_or(0, |rung| rung.epochs);
+    let chosen = outer(base, &tune.models, &tune.folds, draw, last);
+    parts.push(Part { what: "as chosen".into(), selection: chosen, times: 1 });
+    parts
+}
+
+/// Cells on whole training folds and their test clips. The number of epochs was chosen: nothing else ends the training.
+fn outer(base: &Selection, models: &[String], folds: &[usize], draw: &[String], epochs: usize) -> Selection {
+    let mut set = draw.to_vec();
+    set.extend(["train.model_lr={}".into(), "train.settled=0.0".into()]);
     Selection { models: models.to_vec(), folds: folds.to_vec(), epochs: Some(epochs), set, ..base.clone() }
 }
 
@@ -139,16 +164,9 @@ impl Search<'_> {
         let ours =
             |row: &&ChoiceRow| self.tune.models.contains(&row.model) && self.tune.folds.contains(&row.fold);
         for choice in rows.choices.iter().filter(ours) {
-            let mut set = self.draws[choice.draw].clone();
-            // The number of epochs was chosen: nothing else ends the training.
-            set.extend(["train.model_lr={}".into(), "train.settled=0.0".into()]);
-            let selection = Selection {
-                models: vec![choice.model.clone()],
-                folds: vec![choice.fold],
-                epochs: Some(choice.epochs),
-                set,
-                ..self.base.clone()
-            };
+            let models = std::slice::from_ref(&choice.model);
+            let draw = &self.draws[choice.draw];
+            let selection = outer(&self.base, models, &[choice.fold], draw, choice.epochs);
             let what = format!("{}, fold {}, as chosen", choice.model, choice.fold);
             let (plan, cells) = self.trials.run(&what, &selection)?;
             rows.finals.extend(cells.into_iter().map(|cell| scored(cell, choice, &plan)));
@@ -236,6 +254,17 @@ mod tests {
         ];
         assert_eq!(best(&curve), Some((3, 0.7)));
         assert_eq!(best(&curve[..1]), None);
+    }
+
+    #[test]
+    fn a_search_is_forecast_step_by_step() {
+        let tune = Tune::read(&Repo::find().unwrap(), "miracl-words").unwrap();
+        let parts = parts(&tune, &Selection::default(), &tune.draws()[0]);
+        let found = parts.iter().map(|part| (part.what.as_str(), part.times, part.selection.epochs));
+        let expected = [("step 1", 12, 5), ("step 2", 4, 15), ("step 3", 1, 30), ("as chosen", 1, 30)];
+        assert!(found.eq(expected.map(|(what, times, epochs)| (what, times, Some(epochs)))));
+        let inner = |part: &Part| part.selection.set.iter().any(|set| set == "protocol.inner=true");
+        assert_eq!(parts.iter().map(inner).collect::<Vec<_>>(), [true, true, true, false]);
     }
 
     #[test]
