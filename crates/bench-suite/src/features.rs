@@ -57,8 +57,7 @@ fn compute(network: &Lite0, by: &str, frames: &Store) -> Result<Store> {
 /// # Errors
 /// A store of features by other weights in the place of the wanted one.
 pub fn are_there(spec: &Spec, frames: &Store) -> Result<bool> {
-    Ok(!spec.model.names.iter().any(|name| name == ON_FEATURES)
-        || origin(frames, &maker(spec)).open()?.is_some())
+    Ok(!spec.reads_features() || origin(frames, &maker(spec)).open()?.is_some())
 }
 
 /// The specification and the clips as a model sees them: frames, or features of them.

@@ -15,9 +15,9 @@ use crate::cli::selection::Selection;
 use crate::cli::studies;
 use crate::machine::devices;
 use crate::repo::Repo;
+use crate::run::forecast::Part;
 use crate::run::studies::ablation::{Ablation, Variant};
 use crate::run::trials::{Finished, Trials};
-use crate::run::forecast::Part;
 use crate::run::{engine, experiments, forecast};
 
 /// Runs an ablation and writes `results/ablation/<name>/`.
@@ -31,11 +31,8 @@ pub(crate) fn ablation(repo: &Repo, args: &studies::Ablation) -> Result<()> {
             .with_context(|| format!("{} {}", variant.factor, variant.level))?;
     }
     if args.study.dry_run {
-        let part = |variant: &Variant| Part {
-            what: label(variant),
-            selection: variant.selection.clone(),
-            times: 1,
-        };
+        let part =
+            |variant: &Variant| Part { what: label(variant), selection: variant.selection.clone(), times: 1 };
         let parts: Vec<Part> = variants.iter().map(part).collect();
         return forecast::print(repo, &ablation.experiment, &parts, &args.study);
     }

@@ -19,9 +19,9 @@ use crate::cli::studies;
 use crate::machine::devices;
 use crate::repo::Repo;
 use crate::run::forecast::Part;
-use crate::run::{engine, forecast};
 use crate::run::studies::rates::{RateStudy, Size};
 use crate::run::trials::{Finished, Trials};
+use crate::run::{engine, forecast};
 use crate::text::short_digest;
 
 /// Runs a study and writes `results/rates/<name>/<digest>/`.
@@ -44,7 +44,12 @@ pub(crate) fn rates(repo: &Repo, args: &studies::Rates) -> Result<()> {
             selection: selection.clone(),
             times: 1,
         };
-        return forecast::print(repo, &study.experiment, &cells.iter().map(part).collect::<Vec<_>>(), &args.study);
+        return forecast::print(
+            repo,
+            &study.experiment,
+            &cells.iter().map(part).collect::<Vec<_>>(),
+            &args.study,
+        );
     }
     let all: Vec<Selection> = cells.iter().map(|(.., selection)| selection.clone()).collect();
     let root = repo.results(args.study.out.as_deref())?.join("rates").join(&args.name);

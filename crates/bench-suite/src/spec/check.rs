@@ -161,7 +161,7 @@ impl Spec {
             let (key, value, reason) = ("model.pretrained", name.clone(), reason.into());
             return Err(SpecError::Value { key, value, reason });
         }
-        if !self.model.names.iter().any(|name| name == ON_FEATURES) {
+        if !self.reads_features() {
             return Ok(());
         }
         let least = pretrained::SMALLEST;
@@ -189,7 +189,7 @@ impl Spec {
             return Ok(());
         } else if self.has_rows() {
             "is of pictures, and rows have no sides: leave it out"
-        } else if self.model.names.iter().any(|name| name == ON_FEATURES) {
+        } else if self.reads_features() {
             "is of pictures, and the features that frozen-cnn-gru reads were computed of them before: leave one of the two \
              out"
         } else {

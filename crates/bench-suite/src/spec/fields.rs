@@ -364,6 +364,11 @@ impl Spec {
         spec
     }
 
+    /// Whether a model reads features of a pretrained network.
+    pub fn reads_features(&self) -> bool {
+        self.model.names.iter().any(|name| name == ON_FEATURES)
+    }
+
     /// Epochs of a model. One on a CNN has those of `tt-gru` or `tt-lstm` where none are given: a new key would rename the
     /// runs that it is to stand beside.
     pub fn epochs(&self, model: &str) -> usize {

@@ -228,7 +228,7 @@ mod tests {
         assert_eq!((small.kernels(), small.weights(), small.features()), (221_360, 222_640, 96));
         assert_eq!((large.kernels(), large.weights(), large.features()), (1_983_584, 1_987_392, 320));
         assert_eq!((small.macs(), large.macs()), (19_686_400, 145_561_600));
-        assert_eq!([&small, &large].map(Plan::group_bytes), [8_417_280, 18_913_280]);
+        assert_eq!([&small, &large].map(Plan::group_bytes), [4_339_712, 9_587_712]);
         assert_eq!((small.grid(), small.places(), large.grid()), ((4, 5), 20, (4, 5)));
         // Every weight belongs to one convolution.
         let ends: Vec<(usize, usize)> =
