@@ -13,9 +13,9 @@ const DENSE_SECONDS_PER_MAC: f64 = 2.2e-11;
 const ADAM_SECONDS_PER_WEIGHT: f64 = 2.5e-9;
 /// Seconds of one core to average a byte of a frame away, for models whose weights read a small picture.
 const AVERAGE_SECONDS_PER_BYTE: f64 = 1e-9;
-/// The same of a CNN's multiply-accumulate: some 40 % of a core's peak, of passes that are four to one of evaluation, since
+/// The same of a CNN's multiply-accumulate: half of a core's peak, of passes that are four to one of evaluation, since
 /// the way back computes each frame again.
-const CNN_SECONDS_PER_MAC: f64 = 4.5e-11;
+const CNN_SECONDS_PER_MAC: f64 = 3.4e-11;
 const CNN_PASSES: f64 = 4.0;
 
 /// Seconds of a model on all cores of a machine.
