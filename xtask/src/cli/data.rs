@@ -82,7 +82,7 @@ pub(crate) enum Results {
     #[command(after_help = "\
 Examples:
   cargo xtask results remove ucf11-sample scaled-cpu-d312d35b
-  cargo xtask results remove devices 2026-11-26-amd-epyc --yes")]
+  cargo xtask results remove devices 2026-11-29-amd-epyc --yes")]
     Remove {
         /// Folder under results/: an experiment, compression/NAME, ablation/NAME, devices or bench
         experiment: String,

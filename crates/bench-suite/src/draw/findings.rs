@@ -17,7 +17,7 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
 use crate::paper;
 use crate::results::paired::PairedRow;
 use crate::results::tables::{TableRow, Tables};
-use crate::results::{CurveRow, FoldRow, Page, RUNS, Records, read_csv, write_atomic};
+use crate::results::{CurveRow, Page, RUNS, Records, read_csv, write_atomic};
 use crate::stats;
 use crate::text::{bytes, md_table, score, thousands};
 
@@ -239,11 +239,9 @@ impl Studies {
     /// What these models of a study reach and cost, those that are there.
     fn costs(&self, study: &str, models: &[String], kwargs: &Kwargs) -> Answer<Value> {
         let wanted = Wanted::of(kwargs)?;
-        let scored = self.tables(study, &wanted)?;
         let mut rows = Vec::with_capacity(models.len());
         for model in models {
             let Some((row, hours)) = self.find(study, model, &wanted)? else { continue };
-            let frames = frames_trained(&scored.0, &row);
             rows.push(vec![
                 row.model,
                 score(row.mean),
@@ -251,20 +249,10 @@ impl Studies {
                 row.folds.to_string(),
                 thousands(row.params_total),
                 format!("{hours:.2}"),
-                format!("{:.0}", 3.6e9 * hours / frames),
                 bytes(row.peak_rss_bytes),
             ]);
         }
-        let header = [
-            "model",
-            "accuracy",
-            "95 % interval",
-            "folds",
-            "all weights",
-            "hours",
-            "µs a frame",
-            "peak memory",
-        ];
+        let header = ["model", "accuracy", "95 % interval", "folds", "all weights", "hours", "peak memory"];
         Ok(Value::from_safe_string(md_table(&header, &rows)))
     }
 
@@ -318,16 +306,6 @@ fn hours(curves: &[CurveRow], row: &TableRow) -> f64 {
         (&point.model, &point.protocol, &point.recipe) == (&row.model, &row.protocol, &row.recipe)
     };
     curves.iter().filter(of_row).map(|point| point.wall_s).sum::<f64>() / 3600.0
-}
-
-/// Frames that the cells of a row were trained on, each as often as there were epochs.
-fn frames_trained(records: &Records, row: &TableRow) -> f64 {
-    let file = &records.run_file;
-    let of_row = |fold: &&FoldRow| {
-        (&fold.model, &fold.protocol, &fold.recipe) == (&row.model, &row.protocol, &row.recipe)
-    };
-    let clips = records.folds.iter().filter(of_row).map(|fold| fold.epochs * fold.train_clips).sum::<usize>();
-    clips as f64 * file.frames as f64 / file.clips.max(1) as f64
 }
 
 fn interval(low: Option<f64>, high: Option<f64>, format: fn(f64) -> String) -> String {

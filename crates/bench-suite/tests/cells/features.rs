@@ -17,7 +17,7 @@ const SETTINGS: [&str; 5] = [
     "data.height=32",
     "model.input_modes=[]",
     "model.mlp_input_modes=[]",
-    "train.epochs.gru=15",
+    "train.epochs.tt-gru=15",
 ];
 
 /// Weights of EfficientNet-Lite0 drawn at random, in a file.
