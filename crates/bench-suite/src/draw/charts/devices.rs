@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::draw::charts::axes::{header, panels};
+use crate::draw::charts::axes::{header, left_of_names, panels};
 use crate::draw::charts::canvas::Canvas;
+use crate::draw::charts::palette::title;
 use crate::draw::charts::seconds::{Mark, ROW, lollipops, seconds as seconds_text};
 use crate::paper;
 use crate::results::devices::DeviceRow;
@@ -59,11 +60,12 @@ fn seconds_and_memory(dir: &Path, rows: &[DeviceRow], names: &[&str]) -> Result<
         }
     }
     let most = shown.iter().map(|panel| panel.1.len()).max().unwrap_or(0);
-    let (height, areas) = panels(1000.0, shown.len(), most as f64 * ROW, 96.0, 34.0);
+    let left = left_of_names(rows.iter().map(|row| title(&row.model)));
+    let (height, areas) = panels(1000.0, shown.len(), most as f64 * ROW, left, 34.0);
     let mut canvas = Canvas::new(1000.0, height);
     header(&mut canvas, "Seconds per epoch and memory, one fold", &subtitle(dir, rows, "logarithmic"));
-    for ((title, marks, axis, text), area) in shown.iter().zip(areas) {
-        lollipops(&mut canvas, area, title, marks, axis, text, &[]);
+    for ((name, marks, axis, text), area) in shown.iter().zip(areas) {
+        lollipops(&mut canvas, area, name, marks, axis, text, &[]);
     }
     canvas.write(dir, "devices")
 }
@@ -94,8 +96,8 @@ fn speedup(dir: &Path, rows: &[DeviceRow], names: &[&str]) -> Result<()> {
         shown.iter().flat_map(|(_, marks)| marks.iter().filter_map(|m| m.1)).chain([1.0]).collect();
     let (height, areas) = panels(1000.0, shown.len(), 2.0 * ROW, 96.0, 34.0);
     let mut canvas = Canvas::new(1000.0, height);
-    let title = "How many times faster than its dense twin a Tensor Train is";
-    header(&mut canvas, title, &subtitle(dir, rows, "seconds per epoch, dense over train, logarithmic"));
+    let headline = "How many times faster than its dense twin a Tensor Train is";
+    header(&mut canvas, headline, &subtitle(dir, rows, "seconds per epoch, dense over train, logarithmic"));
     for ((name, marks), area) in shown.iter().zip(areas) {
         lollipops(&mut canvas, area, name, marks, "times", |times| format!("{times:.1}×"), &all);
     }
