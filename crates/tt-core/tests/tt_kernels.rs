@@ -1,32 +1,24 @@
 //! The CUDA kernels of the TT layer, run by the emulation, against f64 loops.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "helpers of tests; one that cannot run says so"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use rand::RngExt;
-use std::collections::BTreeMap;
 use tt_core::apply::Precision;
 use tt_core::apply::halves::{Cut, Geometry};
 use tt_core::cuda::Source;
-use tt_core::cuda::emulation::{Argument, available, emulate};
+use tt_core::cuda::emulation::{Argument, emulate};
 #[cfg(unix)]
 use tt_core::cuda::nvrtc::Nvrtc;
 use tt_core::{TtShape, rng};
 
-/// Shared memory of a block of an H100.
-const SHARED: usize = 227 << 10;
+mod forward;
+
+use forward::{EXACT, Pass, SHARED, bits, cut, error, skipped, sum};
 
 struct Case {
-    cut: Cut,
+    pass: Pass,
     geometry: Geometry,
-    frames: usize,
     /// Multiprocessors of the imagined device.
     blocks: usize,
-    x: Vec<u8>,
-    right: Vec<f32>,
-    left: Vec<f32>,
     between: Vec<f32>,
     dy: Vec<f32>,
 }
@@ -37,46 +29,35 @@ type Errors = [f64; 4];
 
 impl Case {
     fn new(cut: Cut, geometry: Geometry, frames: usize, blocks: usize) -> Self {
-        let mut stream = rng::stream(3, "tests/tt_kernels");
-        let x = (0..frames * cut.left_inputs * cut.right_inputs).map(|_| stream.random()).collect();
+        let mut stream = rng::stream(4, "tests/tt_kernels");
         let mut draw = |n: usize| (0..n).map(|_| stream.random::<f32>() - 0.5).collect::<Vec<_>>();
-        let (right, left) = (
-            draw(cut.right_inputs * cut.right_columns()),
-            draw(cut.rank * cut.left_outputs * cut.left_inputs),
-        );
         let (between, dy) = (draw(frames * cut.between()), draw(frames * cut.outputs()));
-        Self { cut, geometry, frames, blocks, x, right, left, between, dy }
+        Self { pass: Pass::new(cut, frames), geometry, blocks, between, dy }
     }
 
     /// T `[n, N_R, r, M_L]`, y `[n, N_L, N_R]`, `dright [r N_R, M_R]`, with the gradient of T in `between`, and `dleft [N_L,
     /// r, M_L]`, with the gradient of y in `dy`; then the sums of the absolute products of `dleft`, which may cancel.
     fn expected(&self) -> ([Vec<f64>; 4], Vec<f64>) {
-        let Cut { left_inputs, right_inputs, left_outputs, right_outputs, rank, .. } = self.cut;
-        let columns = self.cut.right_columns();
-        let mut t = vec![0.0; self.frames * self.cut.between()];
-        let mut y = vec![0.0; self.frames * self.cut.outputs()];
+        let cut = self.pass.cut;
+        let Cut { left_inputs, right_inputs, left_outputs, right_outputs, rank, .. } = cut;
+        let columns = cut.right_columns();
+        let [t, y] = self.pass.expected();
         let mut dright = vec![0.0; columns * right_inputs];
         let mut dleft = vec![0.0; left_outputs * rank * left_inputs];
         let mut dleft_sizes = dleft.clone();
-        for f in 0..self.frames {
-            for i in 0..left_inputs {
-                let pixels = &self.x[(f * left_inputs + i) * right_inputs..][..right_inputs];
-                for q in 0..columns {
-                    let (a, j) = (q / right_outputs, q % right_outputs);
-                    let at = ((f * right_outputs + j) * rank + a) * left_inputs + i;
-                    let gradient = f64::from(self.between[at]);
-                    for (m, &pixel) in pixels.iter().enumerate() {
-                        t[at] += f64::from(pixel) * f64::from(self.right[m * columns + q]);
-                        dright[q * right_inputs + m] += f64::from(pixel) * gradient;
-                    }
-                    for l in 0..left_outputs {
-                        let left = self.left[(a * left_outputs + l) * left_inputs + i];
-                        let of = (f * left_outputs + l) * right_outputs + j;
-                        y[of] += t[at] * f64::from(left);
-                        let (to, term) = ((l * rank + a) * left_inputs + i, t[at] * f64::from(self.dy[of]));
-                        dleft[to] += term;
-                        dleft_sizes[to] += term.abs();
-                    }
+        for (row, pixels) in self.pass.x.chunks(right_inputs).enumerate() {
+            let (f, i) = (row / left_inputs, row % left_inputs);
+            for q in 0..columns {
+                let (a, j) = (q / right_outputs, q % right_outputs);
+                let at = ((f * right_outputs + j) * rank + a) * left_inputs + i;
+                for (m, &pixel) in pixels.iter().enumerate() {
+                    dright[q * right_inputs + m] += f64::from(pixel) * f64::from(self.between[at]);
+                }
+                for l in 0..left_outputs {
+                    let of = (f * left_outputs + l) * right_outputs + j;
+                    let (to, term) = ((l * rank + a) * left_inputs + i, t[at] * f64::from(self.dy[of]));
+                    dleft[to] += term;
+                    dleft_sizes[to] += term.abs();
                 }
             }
         }
@@ -85,55 +66,28 @@ impl Case {
 
     /// The kernels' numbers. What they do not write is NaN.
     fn found(&mut self) -> [Vec<f32>; 4] {
-        let source = self.geometry.source();
-        let run = |launch, arguments: &mut [Argument]| emulate(&source, &launch, arguments).unwrap();
-        let sum = |parts: &mut [f32], count: usize| {
-            let mut sum = vec![f32::NAN; count];
-            let number = Argument::Int((parts.len() / count) as i32);
-            let arguments =
-                &mut [Argument::F32(parts), Argument::F32(&mut sum), Argument::Int(count as i32), number];
-            run(Geometry::sum(count), arguments);
-            sum
-        };
-        let outputs = self.frames * self.cut.outputs();
-        let mut halves = vec![u32::MAX; self.geometry.halves()];
-        let (right, left) = (Argument::F32(&mut self.right), Argument::F32(&mut self.left));
-        run(self.geometry.prepare(), &mut [right, left, Argument::U32(&mut halves)]);
-        let mut y = vec![f32::NAN; self.geometry.parts() * outputs];
-        let mut t = vec![f32::NAN; self.frames * self.cut.between()];
-        let frames = self.frames as i32;
-        emulate(
-            &source,
-            &self.geometry.forward(self.frames, self.blocks),
-            &mut [
-                Argument::U8(&mut self.x),
-                Argument::U32(&mut halves),
-                Argument::F32(&mut y),
-                Argument::F32(&mut t),
-                Argument::Int(frames),
-            ],
-        )
-        .unwrap();
-        let count = self.cut.right_columns() * self.cut.right_inputs;
-        let mut parts = vec![f32::NAN; self.geometry.gradient_parts(self.frames, self.blocks) * count];
-        emulate(
-            &source,
-            &self.geometry.gradient(self.frames, self.blocks),
-            &mut [
-                Argument::U8(&mut self.x),
-                Argument::F32(&mut self.between),
-                Argument::F32(&mut parts),
-                Argument::Int(frames),
-            ],
-        )
-        .unwrap();
-        let left = self.left.len();
-        let mut left_parts = vec![f32::NAN; self.geometry.left_parts(self.frames, self.blocks) * left];
-        let (between, dy) = (Argument::F32(&mut t), Argument::F32(&mut self.dy));
-        let launch = self.geometry.left_gradient(self.frames, self.blocks);
-        run(launch, &mut [between, dy, Argument::F32(&mut left_parts), Argument::Int(frames)]);
-        let y = if self.geometry.parts() == 1 { y } else { sum(&mut y, outputs) };
-        [t, y, sum(&mut parts, count), sum(&mut left_parts, left)]
+        let (source, frames) = (self.geometry.source(), self.pass.frames);
+        let number = frames as i32;
+        let [mut t, y] = self.pass.found(&self.geometry.forward(frames, self.blocks));
+        let count = self.pass.right.len();
+        let mut parts = vec![f32::NAN; self.geometry.gradient_parts(frames, self.blocks) * count];
+        let arguments = &mut [
+            Argument::U8(&mut self.pass.x),
+            Argument::F32(&mut self.between),
+            Argument::F32(&mut parts),
+            Argument::Int(number),
+        ];
+        emulate(&source, &self.geometry.gradient(frames, self.blocks), arguments).unwrap();
+        let left = self.pass.left.len();
+        let mut left_parts = vec![f32::NAN; self.geometry.left_parts(frames, self.blocks) * left];
+        let arguments = &mut [
+            Argument::F32(&mut t),
+            Argument::F32(&mut self.dy),
+            Argument::F32(&mut left_parts),
+            Argument::Int(number),
+        ];
+        emulate(&source, &self.geometry.left_gradient(frames, self.blocks), arguments).unwrap();
+        [t, y, sum(&source, &mut parts, count), sum(&source, &mut left_parts, left)]
     }
 
     fn errors(&mut self) -> Errors {
@@ -143,38 +97,12 @@ impl Case {
     /// Largest error against the largest number of the same group, the groups by the places of the numbers.
     fn errors_by(&mut self, groups: [&dyn Fn(usize) -> usize; 4]) -> Errors {
         let (found, (expected, dleft_sizes)) = (self.found(), self.expected());
-        let mut errors = [0.0; 4];
-        for (which, error) in errors.iter_mut().enumerate() {
-            let (found, expected, group) = (&found[which], &expected[which], groups[which]);
-            assert_eq!(found.len(), expected.len());
-            let mut largest = BTreeMap::new();
-            for (k, e) in if which == 3 { &dleft_sizes } else { expected }.iter().enumerate() {
-                let largest = largest.entry(group(k)).or_insert(0.0_f64);
-                *largest = largest.max(e.abs());
-            }
-            for (k, (f, e)) in found.iter().zip(expected).enumerate() {
-                assert!(f.is_finite(), "{:?}: {k} was not written", self.cut);
-                *error = f64::max(*error, (f64::from(*f) - e).abs() / largest[&group(k)]);
-            }
-        }
-        errors
+        std::array::from_fn(|which| {
+            let sizes = if which == 3 { &dleft_sizes } else { &expected[which] };
+            error(&found[which], &expected[which], sizes, groups[which])
+        })
     }
 }
-
-fn cut(modes: &[usize], outputs: &[usize], ranks: &[usize], gates: usize, bond: usize) -> Cut {
-    Cut::at(&TtShape::new(modes, outputs, ranks, gates).unwrap(), bond)
-}
-
-fn skipped() -> bool {
-    let skipped = !available();
-    if skipped {
-        println!("skipped: no C++ compiler for the emulation of CUDA kernels");
-    }
-    skipped
-}
-
-/// Two terms of f16 leave 2^-22, and sums err as in f32: far below the 1e-5 that is promised.
-const EXACT: f64 = 1e-6;
 
 #[test]
 fn edge_shapes_are_exact() {
@@ -226,8 +154,8 @@ fn numbers_of_any_size_are_exact() {
     let geometry = Geometry::new(cut, Precision::F32, SHARED).unwrap();
     for (right, left, between) in [(3e7, 1e-9, 1e-20), (1e-9, 2e8, 1e12), (0.0, 0.0, 0.0)] {
         let mut case = Case::new(cut, geometry.clone(), 3, 1);
-        case.right.iter_mut().for_each(|v| *v *= right);
-        case.left.iter_mut().for_each(|v| *v *= left);
+        case.pass.right.iter_mut().for_each(|v| *v *= right);
+        case.pass.left.iter_mut().for_each(|v| *v *= left);
         let frame = cut.between();
         let sizes = [between, 1e-3 * between, 0.0];
         case.between.iter_mut().enumerate().for_each(|(k, v)| *v *= sizes[k / frame % 3]);
@@ -239,7 +167,7 @@ fn numbers_of_any_size_are_exact() {
         }
     }
     let mut case = Case::new(cut, geometry, 2, 1);
-    case.right[5] = f32::NAN;
+    case.pass.right[5] = f32::NAN;
     case.between[7] = f32::INFINITY;
     let found = case.found();
     assert!(found.iter().all(|values| values.iter().any(|v| !v.is_finite())), "nothing is hidden");
@@ -257,14 +185,14 @@ fn a_column_costs_its_neighbours_nothing() {
     // Scales the column `(a, j) = (1, 4)` of `right` and of the gradient of T, and output 3 of rank 1 of `left`.
     let scaled = |by: f32| {
         let mut case = Case::new(cut, geometry.clone(), 2, 1);
-        case.right.iter_mut().skip(cut.right_outputs + 4).step_by(columns).for_each(|v| *v *= by);
+        case.pass.right.iter_mut().skip(cut.right_outputs + 4).step_by(columns).for_each(|v| *v *= by);
         let row = cut.rank * cut.left_inputs;
         for frame in 0..2 {
             let at = (frame * cut.right_outputs + 4) * row + cut.left_inputs;
             case.between[at..at + cut.left_inputs].iter_mut().for_each(|v| *v *= by);
         }
         let at = (cut.left_outputs + 3) * cut.left_inputs;
-        case.left[at..at + cut.left_inputs].iter_mut().for_each(|v| *v *= by);
+        case.pass.left[at..at + cut.left_inputs].iter_mut().for_each(|v| *v *= by);
         case
     };
     let (rank, inputs, outputs) = (cut.rank, cut.left_inputs, cut.right_outputs);
@@ -331,8 +259,4 @@ fn every_kernel_compiles_for_gpus() {
     }
     let text = nvrtc.compile(&Source::new("bad.cu", "int x = ;"), "sm_80").unwrap_err().to_string();
     assert!(text.contains("bad.cu") && text.contains("expected an expression"), "{text}");
-}
-
-fn bits(values: Vec<f32>) -> Vec<u32> {
-    values.into_iter().map(f32::to_bits).collect()
 }

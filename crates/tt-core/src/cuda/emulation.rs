@@ -14,9 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Launch, Source};
 use crate::{Error, Result};
 
-/// What `device.h` includes where the target is no GPU.
-const HEADERS: [(&str, &str); 2] =
-    [("emulator.h", include_str!("emulator.h")), ("intrinsics.h", include_str!("intrinsics.h"))];
+/// What `device.h` and `hopper.h` include where the target is no GPU.
+const HEADERS: [(&str, &str); 3] = [
+    ("emulator.h", include_str!("emulator.h")),
+    ("intrinsics.h", include_str!("intrinsics.h")),
+    ("hopper_emulation.h", include_str!("hopper_emulation.h")),
+];
 
 /// An argument of a kernel; buffers are written back after the launch.
 #[derive(Debug)]

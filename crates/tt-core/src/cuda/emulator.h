@@ -44,11 +44,27 @@ struct Warp {
     Shown shown[2][32];
 };
 
-// Numbers on their way to the shared memory of a block, and the bytes that are expected and have not come.
+struct Copy {
+    void* to;
+    const void* from;
+    size_t bytes;
+};
+
+// Numbers and copies on their way to the shared memory of a block, and the bytes that are expected and have not come.
 struct Arrivals {
     unsigned waits_for = 1, phase = 0;
     long bytes = 0;
     std::vector<std::pair<unsigned char*, unsigned>> open;
+    std::vector<Copy> copies;
+};
+
+// A product of four warps that one lane has a part in: its sums, and the registers of the lanes that have its rows.
+struct Product {
+    int* d;
+    size_t sums;
+    const unsigned* a[4];
+    unsigned long long b;
+    bool add;
 };
 
 struct Block {
@@ -62,12 +78,8 @@ struct Block {
     // In the first of them.
     Meeting of_cluster;
     std::map<const void*, Arrivals> arrivals;
-};
-
-struct Copy {
-    void* to;
-    const void* from;
-    size_t bytes;
+    // Of the warps that start products together.
+    Meeting fours[8];
 };
 
 struct Fiber {
@@ -82,6 +94,9 @@ struct Fiber {
     unsigned generation = 0;
     std::vector<Copy> open;
     std::deque<std::vector<Copy>> groups;
+    std::vector<Product> open_products;
+    std::deque<std::vector<Product>> products;
+    bool fenced = false;
 };
 
 struct Argument {
@@ -183,6 +198,17 @@ inline void settle(Arrivals& arrivals) {
     arrivals.phase += 1;
 }
 
+// Carries out bulk copies.
+inline void arrive(Arrivals& arrivals) {
+    std::vector<Copy> copies = std::move(arrivals.copies);
+    arrivals.copies.clear();
+    for (const Copy& copy : copies) {
+        std::memcpy(copy.to, copy.from, copy.bytes);
+        arrivals.bytes -= static_cast<long>(copy.bytes);
+        settle(arrivals);
+    }
+}
+
 // Shows words to the warp and returns what all lanes showed.
 inline const Shown* show(const char* what, unsigned mask, const void* words, size_t bytes) {
     Warp& warp = *now->warp;
@@ -208,6 +234,7 @@ T shuffle(const char* what, unsigned mask, T value, unsigned from) {
 inline void run_fiber() {
     body();
     if (!now->open.empty() || !now->groups.empty()) fail("the kernel ended before its copies");
+    if (!now->open_products.empty() || !now->products.empty()) fail("the kernel ended before its products");
     now->done = true;
     progress += 1;
     Block& block = *now->block;
@@ -283,8 +310,10 @@ inline void run_blocks(const std::vector<dim3>& indices, size_t shared_bytes, bo
         for (const Meeting& barrier : block.barriers)
             if (barrier.arrived != 0) fail("threads were left at a barrier");
         if (block.of_cluster.arrived != 0) fail("threads were left at a barrier");
+        for (const Meeting& four : block.fours)
+            if (four.arrived != 0) fail("warps were left at a product of four");
         for (const auto& [address, arrivals] : block.arrivals)
-            if (!arrivals.open.empty() || arrivals.bytes != 0) fail("numbers were sent that nobody waited for");
+            if (!arrivals.open.empty() || !arrivals.copies.empty() || arrivals.bytes != 0) fail("numbers were sent that nobody waited for");
         release(block.shared, shared_bytes);
     }
 }

@@ -102,6 +102,8 @@ T max(T a, T b) {
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline int __double2int_rn(double x) { return static_cast<int>(std::nearbyint(x)); }
 inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
     uint64_t both = static_cast<uint64_t>(y) << 32 | x;
     unsigned result = 0;
@@ -188,7 +190,9 @@ inline void expect_bytes(unsigned long long* arrivals, unsigned bytes) {
     emulator::settle(ours);
 }
 inline bool have_arrived(unsigned long long* arrivals, unsigned phase) {
-    return (emulator::arrivals_at(*emulator::now->block, arrivals).phase & 1) != (phase & 1);
+    emulator::Arrivals& ours = emulator::arrivals_at(*emulator::now->block, arrivals);
+    emulator::arrive(ours);
+    return (ours.phase & 1) != (phase & 1);
 }
 inline void send(ClusterAddress to, float value, ClusterAddress arrivals) {
     emulator::Block& there = emulator::owner(to);

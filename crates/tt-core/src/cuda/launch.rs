@@ -19,7 +19,7 @@ use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage, DeviceId, Wr
 use candle_core::op::BackpropOp;
 use candle_core::{Error, Layout, Result, Shape, Storage, Tensor, bail};
 
-use super::{Launch, Source, Stall};
+use super::{Launch, Source, Stall, architecture};
 
 /// What was compiled.
 type Modules = HashMap<(DeviceId, Source), Arc<CudaModule>>;
@@ -191,12 +191,20 @@ pub fn shared_limit(device: &CudaDevice) -> Result<usize> {
     attribute(device, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
 }
 
+/// The device's compute capability, major and minor.
+///
+/// # Errors
+/// The driver's error.
+pub fn capability(device: &CudaDevice) -> Result<(i32, i32)> {
+    device.cuda_stream().context().compute_capability().w()
+}
+
 /// Whether the device has the tensor-core products that the kernels use.
 ///
 /// # Errors
 /// The driver's error.
 pub fn has_tensor_products(device: &CudaDevice) -> Result<bool> {
-    Ok(device.cuda_stream().context().compute_capability().w()?.0 >= 8)
+    Ok(capability(device)?.0 >= 8)
 }
 
 /// Whether the device runs blocks in clusters, which reach each other's shared memory.
@@ -204,7 +212,7 @@ pub fn has_tensor_products(device: &CudaDevice) -> Result<bool> {
 /// # Errors
 /// The driver's error.
 pub fn has_clusters(device: &CudaDevice) -> Result<bool> {
-    Ok(device.cuda_stream().context().compute_capability().w()?.0 >= 9)
+    Ok(capability(device)?.0 >= 9)
 }
 
 fn attribute(device: &CudaDevice, attribute: CUdevice_attribute) -> Result<usize> {
@@ -216,9 +224,8 @@ fn module(device: DeviceId, context: &Arc<CudaContext>, source: &Source) -> Resu
     if let Some(module) = modules.get(&(device, source.clone())) {
         return Ok(Arc::clone(module));
     }
-    let (major, minor) = context.compute_capability().w()?;
-    let module =
-        context.load_module(Ptx::from_binary(compile(source, &format!("sm_{major}{minor}"))?)).w()?;
+    let architecture = architecture(context.compute_capability().w()?);
+    let module = context.load_module(Ptx::from_binary(compile(source, &architecture)?)).w()?;
     modules.insert((device, source.clone()), Arc::clone(&module));
     Ok(module)
 }

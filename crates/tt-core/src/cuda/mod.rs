@@ -18,7 +18,12 @@ use std::hash::{Hash, Hasher};
 const DEVICE: &str = include_str!("device.h");
 
 /// The kernels of the TT layer; `apply::halves` defines its sizes.
-pub(crate) const TT: &str = concat!(include_str!("tt.cu"), include_str!("tt_backward.cu"));
+pub(crate) const TT: &str =
+    concat!(include_str!("tt.cu"), include_str!("tt_forward.cu"), include_str!("tt_backward.cu"));
+
+/// The forward pass of the TT layer by digits, for compute capability 9.0.
+pub(crate) const TT_DIGITS: &str =
+    concat!(include_str!("hopper.h"), include_str!("tt.cu"), include_str!("tt_digits.cu"));
 
 impl Precision {
     /// Numbers of f16 that stand for one of f32 in products of tensor cores: two have 22 bits, and errors like those of
@@ -81,6 +86,13 @@ impl Source {
         text.push_str(self.body);
         text
     }
+}
+
+/// NVRTC's name of a card's architecture, with the instructions that only this one has (`a`): machine code is for one card.
+#[cfg(feature = "cuda")]
+fn architecture((major, minor): (i32, i32)) -> String {
+    let only = if (major, minor) == (9, 0) { "a" } else { "" };
+    format!("sm_{major}{minor}{only}")
 }
 
 /// One launch of a kernel: a GPU and the emulation get the same.

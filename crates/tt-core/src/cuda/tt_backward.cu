@@ -1,4 +1,12 @@
 // The gradients of both halves; see tt.cu.
+//
+// Macros: GRADIENT_TILES, GRADIENT_WARPS and STAGE slices at a time in `pixel_gradient`; LEFT_WARPS warps of 8 outputs in
+// `left_gradient`.
+
+constexpr int GRADIENT_PARTS = (RANK + GRADIENT_TILES - 1) / GRADIENT_TILES;
+
+// The inverse of a power of two in the range that `scale_for` gives.
+DEVICE float inverse(float power) { return __uint_as_float((254u << 23) - __float_as_uint(power)); }
 
 // Four pixels of each of the four rows that a lane needs of a slice of 16; of rows after the last, any.
 DEVICE void load_rows(unsigned words[4], const unsigned char* frame, int slice, int column, const unsigned char* end) {

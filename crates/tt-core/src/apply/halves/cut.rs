@@ -1,6 +1,7 @@
 //! Where the train is cut in two, and the sizes of its halves.
 
 use crate::TtShape;
+use crate::apply::Precision;
 
 /// Inputs of the largest right half whose rows of one rank still fit in the 163 KiB of an A100.
 const LONGEST: usize = 1_500;
@@ -73,6 +74,24 @@ impl Cut {
     /// Outputs of the whole train.
     pub fn outputs(&self) -> usize {
         self.left_outputs * self.right_outputs
+    }
+
+    /// Slices of 16 rows, and tiles of 8 outputs, padded to whole passes of at most 8, of the left half.
+    pub(super) fn left_tiles(&self) -> (usize, usize) {
+        let columns = self.left_outputs.div_ceil(8);
+        let passes = columns.div_ceil(8);
+        (self.left_inputs.div_ceil(16), columns.div_ceil(passes) * passes)
+    }
+
+    /// Columns of the left half that are scaled by themselves: an output of a rank each, padding included.
+    pub(super) fn left_columns(&self) -> usize {
+        self.rank * self.left_tiles().1 * 8
+    }
+
+    /// Words of the left half prepared for the forward kernels: fragments, then what scales its columns back.
+    pub(super) fn left_words(&self, precision: Precision) -> usize {
+        let (slices, tiles) = self.left_tiles();
+        self.rank * slices * tiles * 32 * 2 * precision.terms() + self.left_columns()
     }
 }
 

@@ -1,6 +1,7 @@
-//! How the kernels of `tt.cu` are cut into blocks and warps: the same for a GPU and for the emulation.
+//! How the kernels of `tt_forward.cu` and `tt_backward.cu` are cut into blocks and warps: the same for a GPU and for the
+//! emulation.
 
-use super::Cut;
+use super::{Cut, Forward};
 use crate::apply::Precision;
 use crate::cuda::{Launch, Source, TT};
 
@@ -85,7 +86,7 @@ impl Geometry {
     /// Bytes of shared memory of `tt_forward`: the right half in terms, sums of the warps, sums so far, factors of its
     /// columns.
     fn shared_bytes(&self) -> usize {
-        let (_, columns) = self.left_tiles();
+        let (_, columns) = self.cut.left_tiles();
         let wide = balanced(columns, 8);
         let sums = self.warps * wide * 8 * 17 + 2 * columns.div_ceil(wide) * wide * 8 * 16;
         4 * self.right_words() + (self.groups * sums + self.tiles * 16) * size_of::<f32>()
@@ -106,33 +107,9 @@ impl Geometry {
         steps * self.tiles * self.precision.terms() * FRAGMENT / 4
     }
 
-    /// Slices of 16 rows, and tiles of 8 outputs, padded to whole passes, of the left half.
-    fn left_tiles(&self) -> (usize, usize) {
-        let columns = self.cut.left_outputs.div_ceil(8);
-        let passes = columns.div_ceil(8);
-        (self.cut.left_inputs.div_ceil(16), columns.div_ceil(passes) * passes)
-    }
-
-    /// Columns of the right half and of the left half that `prepare` scales, padding included.
-    fn columns(&self) -> (usize, usize) {
-        let (_, tiles) = self.left_tiles();
-        let outputs = self.cut.right_outputs.next_multiple_of(16);
-        (self.parts() * self.tiles * outputs, self.cut.rank * tiles * 8)
-    }
-
-    /// Words that `prepare` leaves for `tt_forward`.
-    pub fn halves(&self) -> usize {
-        let (slices, tiles) = self.left_tiles();
-        let (right, left) = self.columns();
-        let blocks = self.cut.right_outputs.div_ceil(16) * self.parts();
-        let left_words = self.cut.rank * slices * tiles * 32 * 2 * self.precision.terms();
-        blocks * self.right_words() + left_words + right + left
-    }
-
-    /// `prepare`: a warp a column.
-    pub fn prepare(&self) -> Launch {
-        let (right, left) = self.columns();
-        Launch::new("prepare", (right + left).div_ceil(8), 256, 0)
+    /// Columns of the right half, padding included.
+    fn right_columns(&self) -> usize {
+        self.parts() * self.tiles * self.cut.right_outputs.next_multiple_of(16)
     }
 
     /// The kernels with these sizes.
@@ -145,6 +122,7 @@ impl Geometry {
             .define("RANK", self.cut.rank)
             .define("TERMS", self.precision.terms())
             .define("TILES", self.tiles)
+            .define("RIGHT_WORDS", self.right_words())
             .define("WARPS", self.warps)
             .define("GROUPS", self.groups)
             .define("GRADIENT_TILES", self.gradient_tiles)
@@ -158,20 +136,29 @@ impl Geometry {
         if self.cut.right_inputs.is_multiple_of(8) { 8 } else { 4 }
     }
 
-    /// Parts that the output of `tt_forward` comes in, to be added where there are several.
-    pub fn parts(&self) -> usize {
+    /// Parts of the rank, a block each.
+    fn parts(&self) -> usize {
         self.cut.rank.div_ceil(self.tiles)
     }
 
-    /// `tt_forward` of `frames` frames on a device with this many multiprocessors, one block on each.
-    pub fn forward(&self, frames: usize, multiprocessors: usize) -> Launch {
-        let across = self.cut.right_outputs.div_ceil(16) * self.parts();
+    /// The forward pass of `frames` frames on a device with this many multiprocessors, one block on each.
+    pub fn forward(&self, frames: usize, multiprocessors: usize) -> Forward {
+        let (parts, columns) = (self.parts(), self.right_columns());
+        let across = self.cut.right_outputs.div_ceil(16) * parts;
         let items = frames.div_ceil(2 * self.groups);
         let blocks = items.min((multiprocessors / across).max(1));
         let mut launch =
             Launch::new("tt_forward", blocks, self.groups * self.warps * 32, self.shared_bytes());
         launch.grid[1] = across;
-        launch
+        Forward {
+            source: self.source(),
+            // A warp a column of either half.
+            prepare: Launch::new("prepare", (columns + self.cut.left_columns()).div_ceil(8), 256, 0),
+            halves: self.cut.left_words(self.precision) + across * self.right_words() + columns,
+            launch,
+            parts,
+            alignment: self.alignment(),
+        }
     }
 
     /// Parts that `pixel_gradient` comes in, to be added.
@@ -229,13 +216,13 @@ mod tests {
         let shape = TtShape::uniform(&[8, 20, 20, 18], &[4, 4, 4, 4], 4, 3).unwrap();
         let geometry = Geometry::new(Cut::cheapest(&shape), Precision::F32, 227 << 10).unwrap();
         assert_eq!((geometry.tiles, geometry.warps, geometry.groups, geometry.parts()), (4, 10, 1, 1));
-        let launch = geometry.forward(16_384, 132);
+        let Forward { launch, prepare, halves, .. } = geometry.forward(16_384, 132);
+        assert_eq!((prepare.grid, halves), ([32, 1, 1], 55_552));
         assert_eq!((launch.grid, launch.block, launch.shared_bytes), ([132, 1, 1], [320, 1, 1], 137_344));
         let launch = geometry.gradient(16_384, 132);
         assert_eq!((launch.grid, launch.shared_bytes), ([132, 1, 1], 84_224));
         let launch = geometry.left_gradient(16_384, 132);
         assert_eq!((launch.grid, launch.block, launch.shared_bytes), ([88, 3, 1], [192, 1, 1], 38_912));
-        assert_eq!((geometry.prepare().grid, geometry.halves()), ([32, 1, 1], 55_552));
         // A desktop card, with 99 KiB of shared memory, has room for half of the ranks.
         let geometry = Geometry::new(Cut::cheapest(&shape), Precision::F32, 99 << 10).unwrap();
         assert_eq!((geometry.tiles, geometry.parts()), (2, 2));

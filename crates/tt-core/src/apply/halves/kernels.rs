@@ -1,17 +1,24 @@
 //! The kernels on CUDA tensors.
 #![expect(unsafe_code, reason = "nothing checks a kernel's arguments")]
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use candle_core::cuda_backend::DeviceId;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, PushKernelArg as _};
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, bail};
 
-use super::{Cut, Geometry};
+use super::{Cut, Digits, Forward, Geometry, proof};
 use crate::apply::Precision;
 use crate::cuda::Launch;
-use crate::cuda::launch::{Kernel, alloc, has_tensor_products, multiprocessors, shared_limit, tensor, view};
+use crate::cuda::launch::{
+    Kernel, alloc, capability, has_tensor_products, multiprocessors, shared_limit, tensor, view,
+};
 
 /// The kernels of one cut on one device.
 pub(super) struct Kernels<'a> {
     cut: &'a Cut,
+    precision: Precision,
     geometry: Geometry,
     device: &'a CudaDevice,
 }
@@ -31,7 +38,7 @@ impl<'a> Kernels<'a> {
                     && has_tensor_products(device)? =>
             {
                 let geometry = Geometry::new(*cut, precision, shared_limit(device)?);
-                Ok(geometry.map(|geometry| Self { cut, geometry, device }))
+                Ok(geometry.map(|geometry| Self { cut, precision, geometry, device }))
             }
             _ => Ok(None),
         }
@@ -45,16 +52,28 @@ impl<'a> Kernels<'a> {
         left: &Tensor,
         save: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
+        self.run(&self.pass(x.dim(0)?)?, x, right, left, save)
+    }
+
+    /// The same by a kernel.
+    fn run(
+        &self,
+        pass: &Forward,
+        x: &Tensor,
+        right: &Tensor,
+        left: &Tensor,
+        save: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let (cut, frames) = (self.cut, x.dim(0)?);
-        let (outputs, parts) = (frames * cut.outputs(), self.geometry.parts());
+        let (outputs, parts) = (frames * cut.outputs(), pass.parts);
         let (number, null) = (counted(frames)?, 0_u64);
-        let halves = self.prepare(right, left)?;
-        let x = self.aligned(x)?;
+        let halves = self.prepare(pass, right, left)?;
+        let x = aligned_to(x, pass.alignment)?;
         let x = x.storage_and_layout();
         let x = view::<u8>(&x)?;
         let mut y = alloc(self.device, parts * outputs)?;
         let mut between = save.then(|| alloc(self.device, frames * cut.between())).transpose()?;
-        let kernel = self.load(&self.geometry.forward(frames, multiprocessors(self.device)?))?;
+        let kernel = Kernel::load(self.device, &pass.source, &pass.launch)?;
         {
             let mut arguments = kernel.arguments();
             arguments.arg(&x).arg(&halves).arg(&mut y);
@@ -63,7 +82,7 @@ impl<'a> Kernels<'a> {
                 None => arguments.arg(&null),
             };
             arguments.arg(&number);
-            // SAFETY: the arguments are those of `tt_forward`, and the tensors have the sizes of the cut.
+            // SAFETY: the arguments are those of a forward kernel, and the tensors have the sizes of the cut.
             unsafe { kernel.launch(&mut arguments)? };
         }
         if parts > 1 {
@@ -75,18 +94,34 @@ impl<'a> Kernels<'a> {
         Ok((tensor(self.device, y, (frames, cut.outputs())), between))
     }
 
-    /// Both halves in terms.
-    fn prepare(&self, right: &Tensor, left: &Tensor) -> Result<CudaSlice<f32>> {
-        let numbers = [right.elem_count(), left.elem_count(), self.geometry.halves()];
+    /// The forward pass of so many frames, by the kernel that is chosen.
+    fn pass(&self, frames: usize) -> Result<Forward> {
+        let (device, multiprocessors) = (self.device, multiprocessors(self.device)?);
+        let named = std::env::var_os(Digits::VARIABLE);
+        let named = named.as_ref().map(|name| name.to_string_lossy());
+        let (capability, shared) = (capability(device)?, shared_limit(device)?);
+        let digits = Digits::choose(*self.cut, self.precision, capability, shared, named.as_deref());
+        Ok(match digits.map_err(candle_core::Error::wrap)? {
+            Some(digits) if digits_agree(device)? => digits.forward(frames, multiprocessors),
+            Some(_) if named.as_deref() == Some("digits") => {
+                bail!("the forward pass by digits errs on this card (TT_CUDA=f16 takes the other)")
+            }
+            _ => self.geometry.forward(frames, multiprocessors),
+        })
+    }
+
+    /// Both halves as the kernel reads them.
+    fn prepare(&self, pass: &Forward, right: &Tensor, left: &Tensor) -> Result<CudaSlice<f32>> {
+        let numbers = [right.elem_count(), left.elem_count(), pass.halves];
         numbers.into_iter().try_for_each(|count| counted(count).map(|_| ()))?;
         let (right, left) = (right.contiguous()?, left.contiguous()?);
         let (right, left) = (right.storage_and_layout(), left.storage_and_layout());
         let (right, left) = (view::<f32>(&right)?, view::<f32>(&left)?);
-        let mut halves = alloc(self.device, self.geometry.halves())?;
-        let kernel = self.load(&self.geometry.prepare())?;
+        let mut halves = alloc(self.device, pass.halves)?;
+        let kernel = Kernel::load(self.device, &pass.source, &pass.prepare)?;
         let mut arguments = kernel.arguments();
         arguments.arg(&right).arg(&left).arg(&mut halves);
-        // SAFETY: the arguments are those of `prepare`, and the tensors have the sizes of the cut.
+        // SAFETY: the arguments are those of both kernels that prepare, and the tensors have the sizes of the cut.
         unsafe { kernel.launch(&mut arguments)? };
         Ok(halves)
     }
@@ -115,7 +150,7 @@ impl<'a> Kernels<'a> {
     /// Gradient of the right half, `[M_R, r N_R]`, from that of T.
     pub(super) fn right_gradient(&self, x: &Tensor, dbetween: &Tensor) -> Result<Tensor> {
         let (frames, multiprocessors) = (x.dim(0)?, multiprocessors(self.device)?);
-        let (x, dbetween) = (self.aligned(x)?, aligned_to(dbetween, 4)?);
+        let (x, dbetween) = (aligned_to(x, self.geometry.alignment())?, aligned_to(dbetween, 4)?);
         let (x, dbetween) = (x.storage_and_layout(), dbetween.storage_and_layout());
         let (x, dbetween) = (view::<u8>(&x)?, view::<f32>(&dbetween)?);
         let count = self.cut.right_columns() * self.cut.right_inputs;
@@ -148,11 +183,33 @@ impl<'a> Kernels<'a> {
     fn load(&self, launch: &Launch) -> Result<Kernel> {
         Kernel::load(self.device, &self.geometry.source(), launch)
     }
+}
 
-    /// The frames at an address that suits the kernels.
-    fn aligned(&self, x: &Tensor) -> Result<Tensor> {
-        aligned_to(x, self.geometry.alignment())
+/// Whether the forward pass by digits does on this card what it should: tried once in a process, since it was written where no
+/// card was.
+fn digits_agree(device: &CudaDevice) -> Result<bool> {
+    static AGREE: LazyLock<Mutex<HashMap<DeviceId, bool>>> = LazyLock::new(Mutex::default);
+    let mut agree = AGREE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = agree.get(&device.id()) {
+        return Ok(*known);
     }
+    let (precision, shared) = (Precision::F32, shared_limit(device)?);
+    let agrees = proof::agrees(&Device::Cuda(device.clone()), |cut, x, right, left| {
+        let geometries = Geometry::new(*cut, precision, shared).zip(Digits::new(*cut, shared));
+        let Some((geometry, digits)) = geometries else { bail!("no room for a small product") };
+        let kernels = Kernels { cut, precision, geometry, device };
+        // One multiprocessor: a warp has several turns.
+        let (y, between) = kernels.run(&digits.forward(x.dim(0)?, 1), x, right, left, true)?;
+        match between {
+            Some(between) => Ok([y, between]),
+            None => bail!("no T from a pass that was to save it"),
+        }
+    })?;
+    if !agrees {
+        tracing::warn!("the forward pass by digits errs on this card: the one in f16 runs instead");
+    }
+    agree.insert(device.id(), agrees);
+    Ok(agrees)
 }
 
 /// A contiguous tensor that begins at a multiple of so many of its numbers: memory itself begins at multiples of 256 bytes.

@@ -8,11 +8,15 @@
 //! The map `scale * p + shift` costs nothing: the scale goes into the right half, and the shift is a constant row.
 
 mod cut;
+mod digits;
+mod forward;
 mod geometry;
 #[cfg(feature = "cuda")]
 mod kernels;
 mod merge;
 mod product;
+#[cfg(any(test, feature = "cuda"))]
+mod proof;
 
 use candle_core::{DType, Tensor};
 
@@ -21,6 +25,8 @@ use crate::graft::graft2;
 use crate::{Error, Result, TtShape};
 
 pub use self::cut::Cut;
+pub use self::digits::Digits;
+pub use self::forward::Forward;
 pub use self::geometry::Geometry;
 
 /// `y = (scale * x + shift) W`, differentiable with respect to the cores.
