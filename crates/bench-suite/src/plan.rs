@@ -46,7 +46,15 @@ pub fn plan(
             warn(spec, clips)?;
             resolved.data_used(clips.len(), sound::used(&all_labels(clips)).len())
         }
-        Frames::Estimated { .. } => (resolved.data.clone(), resolved.data_kind),
+        Frames::Estimated { clips, .. } => {
+            let folds = spec.protocol.folds;
+            if !["official", FINAL].contains(&spec.protocol.kind.as_str()) && folds > *clips {
+                let reason = format!("there are {clips} clips, and no fold may be empty");
+                let value = folds.to_string();
+                return Err(SpecError::Value { key: "protocol.folds", value, reason }.into());
+            }
+            (resolved.data.clone(), resolved.data_kind)
+        }
     };
     let mut cells = Vec::new();
     for model in &spec.model.names {

@@ -165,7 +165,7 @@ fn check(k: usize, n: usize, what: &str) -> Result<()> {
         Ok(())
     } else {
         Err(Error::Invalid(format!(
-            "{k} folds of {n} {what}: at least 2 folds, and no more than {what}, are needed"
+            "{k} folds of {n} {what}: at least 2 folds, and no more than {what}, are needed (protocol.folds)"
         )))
     }
 }

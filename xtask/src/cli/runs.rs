@@ -57,9 +57,9 @@ pub(crate) struct Batch {
 pub(crate) struct Export {
     /// Experiment of a finished run, the run's folder under data/runs/, or a model folder
     pub(crate) run: String,
-    /// Model to export
-    #[arg(long, value_name = "M", default_value = "tt-gru")]
-    pub(crate) model: String,
+    /// Model to export [default: tt-gru]
+    #[arg(long, value_name = "M")]
+    pub(crate) model: Option<String>,
     /// Fold that was held back [default: that of the cell finished last]
     #[arg(long, value_name = "N")]
     pub(crate) fold: Option<usize>,
@@ -143,12 +143,12 @@ pub(crate) struct Predict {
     /// A model's file: from data/models/, or weights.safetensors of any finished cell
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "fold", "seed", "protocol"])]
     pub(crate) model_file: Option<PathBuf>,
-    /// Model to use
-    #[arg(long, value_name = "M", default_value = "tt-gru")]
-    pub(crate) model: String,
-    /// Fold whose training clips it was trained on
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) fold: usize,
+    /// Model to use [default: tt-gru]
+    #[arg(long, value_name = "M")]
+    pub(crate) model: Option<String>,
+    /// Fold whose training clips it was trained on [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) fold: Option<usize>,
     /// Seed it was trained with [default: that of the latest finished cell]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,

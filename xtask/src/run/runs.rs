@@ -14,11 +14,17 @@ use crate::text;
 /// Fewest digits of a digest that name a run: as many as the folder of its records has.
 const DIGITS: usize = 8;
 
-/// The runs below `runs` that have this name: that of their results, of their experiment, or their digest.
+/// The model that is taken of a run where none is named.
+pub(crate) const DEFAULT_MODEL: &str = "tt-gru";
+
+/// The runs below `runs` that have this name: that of their results, of their experiment, their digest, or their folder.
 ///
 /// # Errors
 /// When there is none; the message names the others. A folder without a readable plan is no run.
 pub(crate) fn called(runs: &Path, name: &str) -> Result<Vec<(PathBuf, Plan)>> {
+    let folder = Path::new(name);
+    let digest = if is_run(folder) { folder.file_name().and_then(|digest| digest.to_str()) } else { None };
+    let name = digest.unwrap_or(name);
     let (mut found, mut others) = (Vec::new(), Vec::new());
     for dir in fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let text = fs::read(dir.join("plan.json")).ok();
@@ -45,6 +51,11 @@ pub(crate) fn called(runs: &Path, name: &str) -> Result<Vec<(PathBuf, Plan)>> {
     Ok(found)
 }
 
+/// Whether a folder is that of a run.
+fn is_run(folder: &Path) -> bool {
+    folder.join("plan.json").is_file()
+}
+
 fn is_called(plan: &Plan, name: &str) -> bool {
     let experiment = || {
         let config: toml::Table = toml::from_str(&plan.config).ok()?;
@@ -56,13 +67,22 @@ fn is_called(plan: &Plan, name: &str) -> bool {
         || experiment() == Some(true)
 }
 
-/// A model folder by its path, as `export` writes it; none for the name of a run.
+/// A model folder by its path, as `export` writes it; none for the name or the folder of a run.
 ///
 /// # Errors
-/// A path that holds no model.
-pub(crate) fn model_folder(word: &Path) -> Result<Option<PathBuf>> {
+/// A path that holds no model, or the one model of a folder where `chooses` says that one of several is asked for.
+pub(crate) fn model_folder(word: &Path, chooses: bool) -> Result<Option<PathBuf>> {
     if word.join("config.json").is_file() {
+        if chooses {
+            bail!(
+                "{} holds one model: --model, --fold, --seed, --protocol and --final choose among those of a run",
+                word.display()
+            );
+        }
         return Ok(Some(std::path::absolute(word)?));
+    }
+    if is_run(word) {
+        return Ok(None);
     }
     // No run has a name of several parts.
     if word.components().count() > 1 || word.is_absolute() || word.starts_with(".") {
@@ -203,12 +223,25 @@ mod tests {
     #[test]
     fn a_path_without_a_model_is_no_run() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(model_folder(Path::new("folder")).unwrap(), None);
-        let error = model_folder(&dir.path().join("gone")).unwrap_err().to_string();
+        assert_eq!(model_folder(Path::new("folder"), true).unwrap(), None);
+        let error = model_folder(&dir.path().join("gone"), false).unwrap_err().to_string();
         assert!(error.contains("gone is not there: `cargo xtask export"), "{error}");
-        let error = model_folder(dir.path()).unwrap_err().to_string();
+        let error = model_folder(dir.path(), false).unwrap_err().to_string();
         assert!(error.contains("holds no config.json"), "{error}");
         fs::write(dir.path().join("config.json"), "").unwrap();
-        assert_eq!(model_folder(dir.path()).unwrap().unwrap(), dir.path());
+        assert_eq!(model_folder(dir.path(), false).unwrap().unwrap(), dir.path());
+        let error = model_folder(dir.path(), true).unwrap_err().to_string();
+        assert!(error.contains("holds one model: --model"), "{error}");
+    }
+
+    #[test]
+    fn a_run_is_found_by_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), "aaaa", "folder", &[0]);
+        run(dir.path(), "bbbb", "other", &[0]);
+        let folder = dir.path().join("bbbb");
+        assert_eq!(model_folder(&folder, true).unwrap(), None);
+        let found = called(dir.path(), folder.to_str().unwrap()).unwrap();
+        assert_eq!(found.iter().map(|(_, plan)| plan.experiment.as_str()).collect::<Vec<_>>(), ["other"]);
     }
 }

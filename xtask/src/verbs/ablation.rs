@@ -27,8 +27,7 @@ pub(crate) fn ablation(repo: &Repo, args: &studies::Ablation) -> Result<()> {
     devices::device_program(repo, device)?;
     let variants = ablation.variants(args.study.data.as_deref(), device);
     for variant in &variants {
-        experiments::check(repo, &ablation.experiment, &variant.selection)
-            .with_context(|| format!("{} {}", variant.factor, variant.level))?;
+        experiments::check(repo, &ablation.experiment, &variant.selection).with_context(|| label(variant))?;
     }
     if args.study.dry_run {
         let part =

@@ -10,7 +10,7 @@ use crate::cli::runs::Predict;
 use crate::machine::packages;
 use crate::repo::Repo;
 use crate::run::engine::{self, BAD_DATA};
-use crate::run::runs::{Wanted, choose, model_folder};
+use crate::run::runs::{DEFAULT_MODEL, Wanted, choose, model_folder};
 
 /// Clips that cannot be used were named by the engine.
 #[derive(Debug)]
@@ -60,12 +60,18 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
 
 /// The model folder of that path, or the weights of the run of that name.
 fn find(repo: &Repo, args: &Predict, word: &Path) -> Result<PathBuf> {
-    if let Some(folder) = model_folder(word)? {
+    let Predict { model, fold, seed, protocol, .. } = args;
+    let chooses = model.is_some() || fold.is_some() || seed.is_some() || protocol.is_some();
+    if let Some(folder) = model_folder(word, chooses)? {
         return Ok(folder);
     }
-    let run = word.to_string_lossy();
-    let Predict { model, fold, seed, protocol, .. } = args;
-    let wanted = Wanted { run: &run, model, fold: Some(*fold), seed: *seed, protocol: protocol.as_deref() };
+    let wanted = Wanted {
+        run: &word.to_string_lossy(),
+        model: model.as_deref().unwrap_or(DEFAULT_MODEL),
+        fold: fold.or(Some(0)),
+        seed: *seed,
+        protocol: protocol.as_deref(),
+    };
     let (run_dir, cell) = choose(&repo.path("data/runs"), &wanted)?;
     eprintln!("{} of {}", cell.id(), repo.show(&run_dir));
     Ok(run_dir.join("cells").join(cell.id()).join(WEIGHTS))

@@ -129,12 +129,19 @@ pub fn kernels(options: &KernelOptions) -> Result<()> {
     }
     let mut writer = csv::Writer::from_writer(Vec::new());
     let program = std::env::current_exe()?;
-    for case in cases(options.rounds) {
-        let CaseSpec { dataset, model, frames, batch, rank, hidden, .. } = &case;
-        let name = format!("{dataset} {model} T={frames} B={batch} r={rank} H={hidden}");
-        if !name.contains(&options.only) {
-            continue;
-        }
+    let name = |case: &CaseSpec| {
+        let CaseSpec { dataset, model, frames, batch, rank, hidden, .. } = case;
+        format!("{dataset} {model} T={frames} B={batch} r={rank} H={hidden}")
+    };
+    let mut cases = cases(options.rounds);
+    cases.retain(|case| name(case).contains(&options.only));
+    anyhow::ensure!(
+        !cases.is_empty(),
+        "no case has {:?} in its name, such as ucf11 tt-gru T=16",
+        options.only
+    );
+    for case in cases {
+        let name = name(&case);
         let output = std::process::Command::new(&program)
             // candle's own threads take no other setting.
             .env("RAYON_NUM_THREADS", case.threads.to_string())

@@ -10,7 +10,7 @@ use crate::record::{CellRecord, FinalRecord, ParamsRow, Plan, PlannedCell, Predi
 use crate::results::{
     CellMeta, ClipRow, CurveRow, FinalModel, FoldRow, Records, Run, RunFile, read_csv, read_json,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::results::cells::{WEIGHTS, final_file, is_done, is_final};
 
@@ -102,6 +102,14 @@ fn read_cell(dir: &Path, planned: &PlannedCell, records: &mut Records, run: &mut
         wall_s: point.wall_s,
     }));
     let predictions: Vec<PredictionRow> = read_csv(&dir.join("predictions.csv"))?;
+    if predictions.len() != cell.test_clips {
+        bail!(
+            "{}: predictions.csv has {} of {} test clips: remove this folder, and the same command trains the cell again",
+            dir.display(),
+            predictions.len(),
+            cell.test_clips
+        );
+    }
     records.predictions.extend(predictions.into_iter().map(|row| ClipRow {
         model: model.clone(),
         protocol: protocol.clone(),

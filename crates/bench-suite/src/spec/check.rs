@@ -10,6 +10,10 @@ use crate::record::FINAL;
 const LOADERS: [&str; 5] = ["ucf11", "hollywood2", "youtube-celebrities", "folder", "rows"];
 /// Terms of `bt` at most: publications have up to 8.
 const MOST_BLOCKS: usize = 256;
+/// Layers at most: what more would hold is a slip of the finger.
+const MOST_LAYERS: usize = 64;
+/// Ranks at most: counts of numbers stay whole numbers of a machine.
+const HIGHEST_RANK: usize = 1 << 16;
 /// Bands of a row of sound.
 const BANDS: std::ops::RangeInclusive<usize> = 4..=64;
 /// Rows of sound a second at most: of more, the lowest bands would have no bin of their own.
@@ -20,11 +24,27 @@ const SAMPLES: u32 = 16_000;
 const OF_PICTURES: [&str; 6] =
     ["stacked-frames", "pooled-gru-small", "pooled-gru", "cnn-gru", "cnn-lstm", "attention-lstm"];
 
+/// Refuses what is named twice.
+fn once<T: PartialEq + ToString>(key: &'static str, values: &[T]) -> Result<()> {
+    let repeated = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value));
+    match repeated {
+        Some((_, value)) => {
+            Err(SpecError::Value { key, value: value.to_string(), reason: "is named twice".into() })
+        }
+        None => Ok(()),
+    }
+}
+
 impl Spec {
     pub(super) fn check(&self) -> Result<()> {
         let names = self.model.names.iter().chain(self.train.epochs.keys()).chain(self.train.model_lr.keys());
         for name in names {
             nearest_or("model", name, &MODEL_NAMES)?;
+        }
+        once("model.names", &self.model.names)?;
+        once("train.seeds", &self.train.seeds)?;
+        for folds in self.protocol.run_folds.values() {
+            once("protocol.run_folds", folds)?;
         }
         nearest_or("protocol", &self.protocol.kind, &["clips", "groups", "official", FINAL])?;
         nearest_or("dataset", &self.data.dataset, &LOADERS)?;
@@ -294,9 +314,21 @@ impl Spec {
             let value = ranks.keys().cloned().collect::<Vec<_>>().join(", ");
             return Err(SpecError::Value { key: "model.ranks", value, reason });
         }
-        if *blocks > MOST_BLOCKS {
-            let reason = format!("must be at most {MOST_BLOCKS}");
-            return Err(SpecError::Value { key: "model.blocks", value: blocks.to_string(), reason });
+        let ranks = ranks.values().flatten();
+        let at_most = [
+            ("model.blocks", *blocks, MOST_BLOCKS),
+            ("model.layers", self.model.layers, MOST_LAYERS),
+            ("model.rank", self.model.rank, HIGHEST_RANK),
+            ("model.mlp_rank", self.model.mlp_rank, HIGHEST_RANK),
+            ("model.recurrent_rank", self.model.recurrent_rank, HIGHEST_RANK),
+        ];
+        for (key, value, most) in
+            at_most.into_iter().chain(ranks.map(|rank| ("model.ranks", *rank, HIGHEST_RANK)))
+        {
+            if value > most {
+                let reason = format!("must be at most {most}");
+                return Err(SpecError::Value { key, value: value.to_string(), reason });
+            }
         }
         let columns: usize = output_modes.iter().product();
         for name in names {
@@ -353,6 +385,8 @@ impl Spec {
         let factors = [
             ("train.weight_decay", self.train.weight_decay),
             ("train.attention_penalty", self.train.attention_penalty),
+            ("train.classifier_l2", self.train.classifier_l2),
+            ("train.clip_norm", self.train.clip_norm),
         ];
         for (key, value) in factors {
             if !(value.is_finite() && value >= 0.0) {
@@ -360,8 +394,15 @@ impl Spec {
                 return Err(SpecError::Value { key, value: value.to_string(), reason });
             }
         }
-        let mut positive =
-            vec![("train.lr", self.train.lr), ("train.input_lr_factor", self.train.input_lr_factor)];
+        if !self.train.pixel_shift.is_finite() {
+            let (key, value) = ("train.pixel_shift", self.train.pixel_shift.to_string());
+            return Err(SpecError::Value { key, value, reason: "must be a number".into() });
+        }
+        let mut positive = vec![
+            ("train.lr", self.train.lr),
+            ("train.input_lr_factor", self.train.input_lr_factor),
+            ("train.pixel_scale", self.train.pixel_scale.abs()),
+        ];
         positive.extend(self.train.model_lr.values().map(|rate| ("train.model_lr", *rate)));
         for (key, value) in positive {
             if !(value.is_finite() && value > 0.0) {
@@ -400,7 +441,9 @@ impl Spec {
         }
         for name in &self.model.names {
             if self.epochs(name) == 0 {
-                let reason = format!("model {name:?} needs at least 1 epoch");
+                let reason = format!(
+                    "model {name:?} needs at least 1 epoch: --epochs N, or train.epochs.{name} in the TOML"
+                );
                 return Err(SpecError::Value { key: "train.epochs", value: "0".into(), reason });
             }
         }

@@ -1,6 +1,6 @@
 //! The fields of a specification.
 
-use super::names::{FORMAT_NAMES, MODEL_NAMES, ON_A_CNN, ON_FEATURES};
+use super::names::{FORMAT_NAMES, MODEL_NAMES, ON_FEATURES};
 use crate::pretrained::{FEATURES, LITE0};
 use crate::record::FINAL;
 use serde::{Deserialize, Serialize};
@@ -369,14 +369,11 @@ impl Spec {
         self.model.names.iter().any(|name| name == ON_FEATURES)
     }
 
-    /// Epochs of a model. One on a CNN has those of `tt-gru` or `tt-lstm` where none are given: a new key would rename the
-    /// runs that it is to stand beside.
+    /// Epochs of a model. Where none are given it has those of its train, as `cp-gru` and `cnn-gru` those of `tt-gru`: a new
+    /// key would rename the runs that it is to stand beside.
     pub fn epochs(&self, model: &str) -> usize {
         let of = |model: &str| self.train.epochs.get(model).copied();
-        let twin = || {
-            let cell = model.rsplit('-').next()?;
-            ON_A_CNN.contains(&model).then(|| of(&format!("tt-{cell}")))?
-        };
+        let twin = || of(&format!("tt-{}", model.rsplit_once('-')?.1));
         of(model).or_else(twin).unwrap_or(0)
     }
 

@@ -67,7 +67,8 @@ pub(super) fn apply_sets(table: &mut Table, overrides: &Overrides) -> Result<()>
         let value = format!("v = {text}")
             .parse::<Table>()
             .ok()
-            .and_then(|mut parsed| parsed.remove("v"))
+            // What follows on a second line is no part of the value.
+            .and_then(|mut parsed| parsed.remove("v").filter(|_| parsed.is_empty()))
             .unwrap_or_else(|| Value::String(text.to_owned()));
         // A table that is not there is more likely another key, misspelt: the nearest is named below.
         let left_out = || misfit(&all, key.trim(), &value).filter(|expected| *expected != "table");

@@ -63,6 +63,3 @@ pub const ATTENTION: &str = "attention-lstm";
 
 /// The model on features of a pretrained network, `crate::pretrained`.
 pub const ON_FEATURES: &str = "frozen-cnn-gru";
-
-/// All models on what a CNN sees.
-pub const ON_A_CNN: [&str; 4] = [ON_FEATURES, "cnn-gru", "cnn-lstm", ATTENTION];

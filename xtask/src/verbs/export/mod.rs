@@ -13,7 +13,7 @@ use crate::cli::runs::Export;
 use crate::machine::onnxruntime_web;
 use crate::repo::Repo;
 use crate::run::engine;
-use crate::run::runs::{Wanted, choose, model_folder};
+use crate::run::runs::{DEFAULT_MODEL, Wanted, choose, model_folder};
 
 /// Finds the model and lets the engine write it.
 pub(crate) fn export(repo: &Repo, args: &Export) -> Result<()> {
@@ -50,10 +50,13 @@ struct Model {
 impl Model {
     fn find(repo: &Repo, args: &Export) -> Result<Self> {
         let Export { run, model, fold, seed, protocol, .. } = args;
-        if let Some(folder) = model_folder(Path::new(run))? {
+        let chooses =
+            model.is_some() || fold.is_some() || seed.is_some() || protocol.is_some() || args.final_model;
+        if let Some(folder) = model_folder(Path::new(run), chooses)? {
             return Ok(Self { name: run.clone(), flags: vec!["--folder".into(), folder.into()] });
         }
         let protocol = if args.final_model { Some(FINAL) } else { protocol.as_deref() };
+        let model = model.as_deref().unwrap_or(DEFAULT_MODEL);
         let wanted = Wanted { run, model, fold: *fold, seed: *seed, protocol };
         let (run_dir, cell) = choose(&repo.path("data/runs"), &wanted)?;
         Ok(Self {

@@ -4,6 +4,9 @@ use super::{Format, FormatShape, Modes, Options};
 use crate::network::Network;
 use crate::{Error, Result};
 
+/// Numbers of a network, at most: a GiB of them.
+const MOST: usize = 1 << 28;
+
 impl FormatShape {
     /// All ranks the same, or the largest that are possible where that is less.
     ///
@@ -20,7 +23,7 @@ impl FormatShape {
         // A rank's bound depends on its neighbours: lowering one may lower the next.
         loop {
             let shape = Self::of(format, modes, options, ranks.clone())?;
-            let Some((place, bound)) = impossible(&shape.network, &names) else { return Ok(shape) };
+            let Some((place, bound)) = impossible(&shape.network, &names) else { return shape.held() };
             ranks[place] = bound;
         }
     }
@@ -50,7 +53,7 @@ impl FormatShape {
         };
         let shape = Self::of(format, modes, options, ranks)?;
         match impossible(&shape.network, &names) {
-            None => Ok(shape),
+            None => shape.held(),
             Some((place, bound)) => Err(Error::Shape(format!(
                 "{}: rank {} is above {bound}, the largest that the indices beside it allow; ranks {:?} are {}",
                 format.name(),
@@ -59,6 +62,18 @@ impl FormatShape {
                 names.join(", "),
             ))),
         }
+    }
+
+    /// Refuses more numbers than would ever be held.
+    fn held(self) -> Result<Self> {
+        let numbers = self.network.params();
+        if numbers > MOST {
+            let (name, ranks) = (self.format.name(), &self.ranks);
+            return Err(Error::Shape(format!(
+                "{name} of ranks {ranks:?} has {numbers} numbers, and {MOST} is the most: lower the ranks"
+            )));
+        }
+        Ok(self)
     }
 
     /// The largest ranks whose weights are at most `budget`: as large as they can be the same, then one after the other
