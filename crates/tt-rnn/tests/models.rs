@@ -430,7 +430,7 @@ fn the_operators_train_as_the_fused_kernels_do() {
         assert_eq!(fused.1.is_some(), ops.1.is_some(), "{}", entry.name);
         for (step, (a, b)) in fused.0.iter().zip(&ops.0).enumerate() {
             // Adam divides rounding by rounding where a gradient is nearly zero.
-            assert!((a - b).abs() < 2e-4 * a.abs(), "{} step {step}: {a} not {b}", entry.name);
+            assert!((a - b).abs() < 5e-4 * a.abs(), "{} step {step}: {a} not {b}", entry.name);
         }
     }
 }
