@@ -358,6 +358,12 @@ fn impossible_shapes_say_what_is_wrong() {
         assert!(found.contains("needs an output mode for every input mode, found 3 and 2"), "{found}");
     }
     assert!(with("ht", &square, "(2 (3 1))", &[2]).contains("is possible"));
+    // The ranks of a ring have no largest one: each bound has a rank beside it that is as large.
+    for (name, ranks) in [("tr", 30_000), ("tr-split", 30_000), ("cp-split", 100_000_000)] {
+        let shape = FormatShape::uniform(format(name), &square, &Options::default(), ranks);
+        let error = shape.unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("numbers, and 268435456 is the most"), "{error}");
+    }
 }
 
 /// A line as a tree is a Tensor Train, and the kernel of trains computes the same.
