@@ -365,15 +365,6 @@ fn wrong_specifications_say_what_is_right() {
         (vec!["model.layers=2", "train.warm_up_to=9"], "or leave model.layers, model.bidirectional"),
         (vec!["train.lr=-1.0"], "must be a positive number"),
         (vec!["train.weight_decay=-0.1"], "must be a number of at least 0"),
-        (vec!["train.clip_norm=-1"], "train.clip_norm = -1: must be a number of at least 0"),
-        (vec!["train.classifier_l2=nan"], "train.classifier_l2 = NaN: must be a number of at least 0"),
-        (vec!["train.pixel_scale=0"], "train.pixel_scale = 0: must be a positive number"),
-        (vec!["train.pixel_shift=inf"], "train.pixel_shift = inf: must be a number"),
-        (vec!["model.rank=1000000"], "model.rank = 1000000: must be at most 65536"),
-        (vec!["model.layers=1000"], "model.layers = 1000: must be at most 64"),
-        (vec!["model.names=[\"gru\", \"tt-gru\", \"gru\"]"], "model.names = gru: is named twice"),
-        (vec!["train.seeds=[3, 3]"], "train.seeds = 3: is named twice"),
-        (vec!["model.rank=3\nfoo=1"], "model.rank takes a value of type integer, not string"),
         (vec!["model.names=[\"tt-gro\"]"], "did you mean \"tt-gru\"?"),
         (vec!["protocol.kind=clip"], "did you mean \"clips\"?"),
         (vec!["protocol.folds=1"], "must be at least 2"),
@@ -400,6 +391,24 @@ fn wrong_specifications_say_what_is_right() {
     let folds = Overrides { folds: vec![9], ..Overrides::default() };
     let text = Spec::load(root(), "ucf11", &folds).unwrap_err().to_string();
     assert!(text.contains("folds are numbered from 0 to 4"), "{text}");
+}
+
+#[test]
+fn slips_that_would_run_are_refused() {
+    for (set, expected) in [
+        (["train.clip_norm=-1"], "train.clip_norm = -1: must be a number of at least 0"),
+        (["train.classifier_l2=nan"], "train.classifier_l2 = NaN: must be a number of at least 0"),
+        (["train.pixel_scale=0"], "train.pixel_scale = 0: must be a positive number"),
+        (["train.pixel_shift=inf"], "train.pixel_shift = inf: must be a number"),
+        (["model.rank=1000000"], "model.rank = 1000000: must be at most 65536"),
+        (["model.layers=1000"], "model.layers = 1000: must be at most 64"),
+        (["model.names=[\"gru\", \"tt-gru\", \"gru\"]"], "model.names = gru: is named twice"),
+        (["train.seeds=[3, 3]"], "train.seeds = 3: is named twice"),
+        (["model.rank=3\nfoo=1"], "model.rank takes a value of type integer, not string"),
+    ] {
+        let text = load("ucf11", &set).unwrap_err();
+        assert!(text.contains(expected), "{set:?}: {text}");
+    }
     let folds = Overrides { folds: vec![1, 1], ..Overrides::default() };
     let text = Spec::load(root(), "ucf11", &folds).unwrap_err().to_string();
     assert!(text.contains("protocol.run_folds = 1: is named twice"), "{text}");
