@@ -47,8 +47,8 @@ pub fn plan(
             resolved.data_used(clips.len(), sound::used(&all_labels(clips)).len())
         }
         Frames::Estimated { clips, .. } => {
-            let folds = spec.protocol.folds;
-            if !["official", FINAL].contains(&spec.protocol.kind.as_str()) && folds > *clips {
+            let folds = spec.fold_count();
+            if folds > *clips {
                 let reason = format!("there are {clips} clips, and no fold may be empty");
                 let value = folds.to_string();
                 return Err(SpecError::Value { key: "protocol.folds", value, reason }.into());

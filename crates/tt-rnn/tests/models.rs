@@ -428,10 +428,10 @@ fn the_operators_train_as_the_fused_kernels_do() {
             (losses, saturated)
         });
         assert_eq!(fused.1.is_some(), ops.1.is_some(), "{}", entry.name);
-        // Adam divides rounding by rounding where a gradient is nearly zero, as many of a CNN are.
+        // Adam divides rounding by rounding where a gradient is nearly zero, as many of a CNN are: there it grows with the steps.
         let of_cnn = ["cnn-gru", "cnn-lstm", "attention-lstm"].contains(&entry.name);
-        let bound = if of_cnn { 2e-3 } else { 2e-4 };
         for (step, (a, b)) in fused.0.iter().zip(&ops.0).enumerate() {
+            let bound = if of_cnn && step >= 8 { 2e-3 } else { 2e-4 };
             assert!((a - b).abs() < bound * a.abs(), "{} step {step}: {a} not {b}", entry.name);
         }
     }

@@ -392,7 +392,7 @@ impl Spec {
     }
 
     /// Folds that there are.
-    pub(super) fn fold_count(&self) -> usize {
+    pub(crate) fn fold_count(&self) -> usize {
         if ["official", FINAL].contains(&self.protocol.kind.as_str()) { 1 } else { self.protocol.folds }
     }
 }
