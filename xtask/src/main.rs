@@ -24,10 +24,8 @@ use crate::cli::{Cli, Verb};
 use crate::dev::{bench, stress, suite};
 use crate::repo::Repo;
 use crate::run::cells::StillLocked;
-use crate::run::engine;
+use crate::run::engine::{self, BadInput};
 use crate::run::interrupt::Interrupted;
-use crate::verbs::data::BadData;
-use crate::verbs::predict::BadClips;
 use crate::verbs::{
     ablation, cancel, cell_task, collect, compare, compress, data, export, figures, plan, predict, rates,
     reproduce, serve, setup, status, tune,
@@ -48,7 +46,7 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::from(engine::LOCKED as u8)
         }
-        Err(error) if error.is::<BadClips>() || error.is::<BadData>() => {
+        Err(error) if error.is::<BadInput>() => {
             eprintln!("error: {error}");
             ExitCode::from(engine::BAD_DATA as u8)
         }

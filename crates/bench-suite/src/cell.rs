@@ -6,9 +6,12 @@ use crate::device::{DeviceName, open};
 use crate::features;
 use crate::lease::{Held, hold};
 use crate::model_file::{self, About};
-use crate::places::{Places, sweep, write};
+use crate::places::{Places, write};
 use crate::provenance::{Machine, now_utc};
-use crate::record::{CellRecord, Computed, FINAL, FinalRecord, Origin, Plan, PlannedCell, host};
+use crate::record::{
+    CellRecord, Computed, FINAL, FinalRecord, Origin, Plan, PlannedCell, WEIGHTS, cell_folder, host,
+};
+use crate::record_files::{csv_of, read_json};
 use crate::spec::Spec;
 use crate::state::Snapshot;
 use crate::train::{Training, final_value, predictions, train};
@@ -38,19 +41,15 @@ pub struct CellOptions {
 
 /// Trains the cell unless its record is there already.
 pub fn run(options: &CellOptions) -> Result<()> {
-    let folder = options.run_dir.join("cells").join(&options.id);
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let folder = cell_folder(&options.run_dir, &options.id);
     let held = hold(&folder, &options.id, options.wait)?;
-    sweep(&folder)?;
     if folder.join("cell.json").exists() {
         tracing::info!("{}: done already", options.id);
         // A kill after the record was written leaves the checkpoint.
         return Snapshot::new(&folder).remove();
     }
     let plan_path = options.run_dir.join("plan.json");
-    let text = std::fs::read_to_string(&plan_path)
-        .with_context(|| format!("cannot read {}", plan_path.display()))?;
-    let plan: Plan = serde_json::from_str(&text).with_context(|| plan_path.display().to_string())?;
+    let plan: Plan = read_json(&plan_path)?;
     let planned = plan
         .cells
         .iter()
@@ -98,16 +97,14 @@ fn compute(
         about.config = standard.settle(&Spec::from_toml(&plan.config, "plan.json")?).to_toml();
         outcome.weights.extend(standard.tensors()?);
     }
-    model_file::save(&folder.join("weights.safetensors"), &outcome.weights, &about)?;
+    model_file::save(&folder.join(WEIGHTS), &outcome.weights, &about)?;
     let (origin, mut computed) = (origin(plan, held), computed(plan, clips)?);
-    if outcome.card.is_none() {
-        let config = model_config(spec, clips.classes().len())?;
-        // The same for all cells of a run, so that they share one origin.
-        let versions =
-            [("tt-kernels", kernels_for_frames(&config)), ("dense-kernels", unit_for_frames(&config))];
-        let named = versions.into_iter().filter_map(|(what, name)| Some((what.to_owned(), name?)));
-        computed.by.versions.extend(named);
-    }
+    let config = model_config(spec, clips.classes().len())?;
+    let dense = if outcome.card.is_none() { unit_for_frames(&config) } else { None };
+    // The same for all cells of a run, so that they share one origin.
+    let versions = [("tt-kernels", kernels_for_frames(&config, &device.device)), ("dense-kernels", dense)];
+    let named = versions.into_iter().filter_map(|(what, name)| Some((what.to_owned(), name?)));
+    computed.by.versions.extend(named);
     if planned.protocol == FINAL {
         let record = FinalRecord {
             model: planned.model.clone(),
@@ -154,12 +151,7 @@ fn compute(
 }
 
 fn write_predictions(cell: &Training<'_>, probabilities: &[Vec<f64>]) -> Result<()> {
-    let mut rows = csv::Writer::from_writer(Vec::new());
-    for row in predictions(cell, probabilities) {
-        rows.serialize(row)?;
-    }
-    let bytes = rows.into_inner().map_err(csv::IntoInnerError::into_error)?;
-    write(&cell.folder.join("predictions.csv"), &bytes)
+    write(&cell.folder.join("predictions.csv"), &csv_of(predictions(cell, probabilities))?)
 }
 
 fn origin(plan: &Plan, held: &Held) -> Origin {

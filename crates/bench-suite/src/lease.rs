@@ -30,8 +30,10 @@ pub struct Held {
     beats: Option<(Sender<()>, std::thread::JoinHandle<u64>)>,
 }
 
-/// Takes hold of the cell in `folder`, waiting up to `wait` for its current holder.
+/// Takes hold of the cell in `folder`, which is made where it is not there, waiting up to `wait` for its current holder;
+/// removes what a killed one left.
 pub fn hold(folder: &Path, id: &str, wait: Duration) -> Result<Held> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let path = folder.join("lock");
     let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
     let mut file = file.with_context(|| format!("cannot create {}", path.display()))?;
@@ -73,6 +75,7 @@ pub fn hold(folder: &Path, id: &str, wait: Duration) -> Result<Held> {
         }
         std::thread::sleep(LOOK_EVERY.min(wait.saturating_sub(started.elapsed())));
     };
+    crate::places::sweep(folder)?;
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let task = variable("SLURM_ARRAY_TASK_ID");
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -51,6 +51,8 @@ pub mod pretrained;
 pub mod progress;
 pub mod provenance;
 pub mod record;
+#[cfg(any(feature = "catalog", feature = "report"))]
+pub mod record_files;
 #[cfg(feature = "engine")]
 pub mod resolve;
 #[cfg(feature = "report")]
@@ -69,7 +71,6 @@ pub mod stop;
 pub mod straddling;
 #[cfg(feature = "engine")]
 pub mod strips;
-#[cfg(feature = "report")]
 pub mod text;
 #[cfg(feature = "engine")]
 pub mod train;

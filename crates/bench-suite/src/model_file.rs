@@ -2,6 +2,7 @@
 
 use crate::build::{model_config, set_weights};
 use crate::record::{Plan, PlannedCell};
+use crate::record_files::read_json;
 use crate::spec::Spec;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
@@ -62,8 +63,7 @@ impl About {
         let cell = weights.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let Some(run_dir) = weights.ancestors().nth(3) else { bail!("it is not in a run's folder") };
         let path = run_dir.join("plan.json");
-        let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let plan: Plan = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+        let plan: Plan = read_json(&path)?;
         let planned = plan.cells.iter().find(|planned| planned.id() == *cell);
         Ok(Self::of(&plan, planned.with_context(|| format!("{} has no cell {cell}", path.display()))?))
     }

@@ -7,6 +7,7 @@ use crate::pace::{Pace, SplitCounts, taken};
 use crate::places::{sweep, write};
 use crate::provenance::Code;
 use crate::record::{FINAL, LeftOut, Plan, PlannedCell};
+use crate::record_files::read_json;
 use crate::resolve::Resolved;
 use crate::sound;
 use crate::spec::{DataSpec, FORMAT_NAMES, ModelSpec, ProtocolSpec, Spec, SpecError, TrainSpec};
@@ -221,9 +222,8 @@ pub fn keep(folder: &Path, plan: &Plan) -> Result<()> {
     sweep(folder)?;
     let path = folder.join("plan.json");
     let mut whole = plan.clone();
-    if let Ok(text) = std::fs::read(&path)
-        && let Ok(before) = serde_json::from_slice::<Plan>(&text)
-    {
+    if path.is_file() {
+        let before: Plan = read_json(&path)?;
         let new: BTreeSet<String> = plan.cells.iter().map(PlannedCell::id).collect();
         whole.cells.extend(before.cells.into_iter().filter(|cell| !new.contains(&cell.id())));
         let names = before.other_names.into_iter().chain([before.experiment]);

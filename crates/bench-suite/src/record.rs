@@ -4,6 +4,10 @@ use crate::device_name::{CardUse, DeviceName, Precision};
 use crate::provenance::{Code, Provenance};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// A cell's model, in the cell's folder.
+pub const WEIGHTS: &str = "weights.safetensors";
 
 /// What one finished cell (model × protocol × recipe × fold × seed) leaves in its folder as `cell.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -456,6 +460,11 @@ impl PlannedCell {
     pub fn id(&self) -> String {
         format!("{}.{}.{}.f{}.s{}", self.model, self.protocol, self.recipe, self.fold, self.seed)
     }
+}
+
+/// The folder of a cell inside its run.
+pub fn cell_folder(run_dir: &Path, id: &str) -> PathBuf {
+    run_dir.join("cells").join(id)
 }
 
 /// A row of `params.csv` (the paper's Figure 1), computed from the built models.

@@ -1,6 +1,7 @@
 //! From an experiment to its clips: which folder, which sample, which store.
 
 use crate::data::Frames;
+use crate::paper;
 use crate::places::{self, Places, frame_spec};
 use crate::progress::Meter;
 use crate::record::DataKind;
@@ -172,6 +173,9 @@ fn plan_modes(spec: &mut Spec) -> Result<()> {
 }
 
 fn clips_listed(spec: &Spec, dataset: &Dataset) -> (String, DataKind) {
+    if let Some(sample) = &dataset.sample {
+        return (sample.note.clone(), DataKind::Sample);
+    }
     let clips = dataset.clips.len();
     let kind = match &dataset.official {
         None => DataKind::Folder,
@@ -212,7 +216,7 @@ pub fn prepare(places: &Places, resolved: &Resolved, dataset: Option<Dataset>, j
 pub fn built_store(places: &Places, resolved: &Resolved, dataset: Option<&Dataset>) -> Result<Option<Store>> {
     let scanned;
     let dataset = match (resolved.render, dataset) {
-        (Some(layout), _) if SampleInfo::find(&resolved.folder).is_some() => {
+        (Some(layout), _) if SampleInfo::find(&resolved.folder)?.is_some() => {
             scanned = datasets::scan(layout.kind(), &resolved.folder)?;
             &scanned
         }
@@ -238,11 +242,11 @@ pub fn estimate(resolved: &Resolved, dataset: Option<&Dataset>) -> Result<Frames
         (Some(dataset), _) => {
             let clips = dataset.clips.len();
             let frames = match dataset.kind {
-                Kind::Ucf11 => clips * 4_837 / 10,
-                Kind::Hollywood2 => clips * 1_392 / 10,
-                Kind::YoutubeCelebrities => clips * 399 / 10,
-                Kind::Folder | Kind::Rows | Kind::Sound => {
+                kind if kind.is_own() => {
                     import::expected_frames(dataset, &frame_spec(&resolved.spec)?)? as usize
+                }
+                kind => {
+                    (clips as f64 * paper::dataset(kind.name()).map_or(0.0, |of| of.mean_frames)) as usize
                 }
             };
             Frames::Estimated { classes: dataset.classes.clone(), clips, frames }

@@ -62,6 +62,11 @@ impl Snapshot {
         Ok(checkpoint::save(&self.path, &tensors, &serde_json::to_string(&progress)?)?)
     }
 
+    /// What to do where it cannot be read.
+    pub fn unfit(&self) -> String {
+        format!("{} cannot be taken up: remove it, and the cell starts anew", self.path.display())
+    }
+
     /// Restores the optimiser and its parameters from the checkpoint, if there is one.
     pub fn load(&self, optimizer: &mut Optimizer) -> Result<Option<Progress>> {
         if !self.path.exists() {

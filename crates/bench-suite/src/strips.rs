@@ -4,7 +4,8 @@
 use crate::data::{Clips, FramePick};
 use crate::model_file;
 use crate::places::{self, Places};
-use crate::record::{Plan, strip_file};
+use crate::record::{Plan, WEIGHTS, cell_folder, strip_file};
+use crate::record_files::read_json;
 use crate::spec::{ATTENTION, Spec};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
@@ -31,8 +32,7 @@ const SHADE: f32 = 0.4;
 /// cannot be read.
 pub fn write(run_dir: &Path, clips: &[String], out: &Path) -> Result<()> {
     let plan_path = run_dir.join("plan.json");
-    let text = std::fs::read(&plan_path).with_context(|| format!("cannot read {}", plan_path.display()))?;
-    let plan: Plan = serde_json::from_slice(&text).with_context(|| plan_path.display().to_string())?;
+    let plan: Plan = read_json(&plan_path)?;
     let spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
     if !spec.data.redistributable {
         bail!("the clips of {} may not be shown: its file does not say redistributable = true", spec.name);
@@ -72,14 +72,14 @@ fn onlookers(run_dir: &Path, plan: &Plan, spec: &Spec, stored: &Clips) -> Result
     for cell in
         plan.cells.iter().filter(|cell| cell.model == ATTENTION && spec.train.standardize != "feature")
     {
-        let folder = run_dir.join("cells").join(cell.id());
+        let folder = cell_folder(run_dir, &cell.id());
         if !folder.join("cell.json").exists() {
             continue;
         }
         let mut spec = spec.clone();
         spec.protocol.kind.clone_from(&cell.protocol);
         let test = stored.fold(&spec, cell.fold)?.test;
-        found.push(Onlooker { weights: folder.join("weights.safetensors"), test });
+        found.push(Onlooker { weights: folder.join(WEIGHTS), test });
     }
     Ok(found)
 }

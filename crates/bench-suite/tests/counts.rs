@@ -417,7 +417,8 @@ fn slips_that_would_run_are_refused() {
 /// A model that an experiment does not name trains as long as its train there.
 #[test]
 fn epochs_are_those_of_the_train_where_none_are_given() {
-    let spec = Spec::load(root(), "ucf11-sample", &Overrides::default()).unwrap();
+    let apart = Overrides { set: vec!["train.epochs.gru=3".into()], ..Overrides::default() };
+    let spec = Spec::load(root(), "ucf11-sample", &apart).unwrap();
     for (model, twin) in [("cp-lstm", "tt-lstm"), ("tr-split-mlp", "tt-mlp"), ("attention-lstm", "tt-lstm")] {
         assert_eq!(spec.epochs(model), spec.train.epochs[twin], "{model}");
     }

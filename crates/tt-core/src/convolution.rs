@@ -95,7 +95,7 @@ impl TtConv2d {
         Ok(Self { layer, places })
     }
 
-    /// A trained kernel `[S, C, k_1, k_2]` as a train (TT-SVD), beside its bias.
+    /// A trained kernel `[S, C, k_1, k_2]` as a train (TT-SVD), beside its bias. Computed in f32, whatever its type.
     ///
     /// # Errors
     /// Modes that do not multiply to the channels; as [`crate::decomposition::tt_svd`].
@@ -120,7 +120,7 @@ impl TtConv2d {
         &self.layer
     }
 
-    /// The whole kernel, `[S, C, k_1, k_2]`, apart from any graph.
+    /// The whole kernel, `[S, C, k_1, k_2]`, apart from any graph. Computed in f32, whatever the type.
     ///
     /// # Errors
     /// Weights that are no numbers.
@@ -333,6 +333,9 @@ pub fn cp_conv2d(
     config: Conv2dConfig,
     vb: VarBuilder,
 ) -> Result<CpConv2d> {
+    if rank == 0 || kernel.0 == 0 || kernel.1 == 0 {
+        return Err(wrong(format!("a kernel of {kernel:?} of rank {rank}: all must be at least 1")));
+    }
     let places = (kernel.0 * kernel.1) as f64;
     let entry = 2.0 / (places * (inputs + outputs) as f64);
     // Four factors whose product, summed over the terms, has that variance; a uniform number has a third of its square.

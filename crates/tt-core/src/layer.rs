@@ -48,7 +48,7 @@ impl TtOperator {
     ///
     /// # Shapes
     /// `x [.., M]` in u8 or f32, `cores [L]` in f32, result `[.., N]` in f32. [`Backend::Ops`] takes any
-    /// floating-point type and device; the other backends run on the CPU.
+    /// floating-point type; it and, away from the CPU, [`Backend::Fused`] take every device, the others the CPU alone.
     ///
     /// # Errors
     /// [`Error::Size`] if a tensor does not fit; [`Error::Unavailable`] for a device or type that the backend

@@ -352,6 +352,9 @@ fn impossible_shapes_say_what_is_wrong() {
         let found = with(name, &square, tree, ranks);
         assert!(found.contains(said), "{name} {tree} {ranks:?}: {found}");
     }
+    assert!(with("ht", &square, &"(".repeat(1 << 20), &[2]).contains("is no binary tree"));
+    let wrapped = with("cp", &modes(&[4], &[usize::MAX / 2 + 2], 2), "", &[1]);
+    assert!(wrapped.contains("output mode"), "{wrapped}");
     let uneven = modes(&[2, 3, 4], &[2, 2], 1);
     for name in ["tr", "cp", "tucker", "bt", "ht"] {
         let found = with(name, &uneven, "", &[1]);

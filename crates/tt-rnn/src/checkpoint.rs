@@ -18,12 +18,23 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)], state: &str) -> Result<()
 }
 
 fn write(path: &Path, tensors: &[(String, Tensor)], state: &str) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let metadata = HashMap::from([("state".to_owned(), state.to_owned())]);
     let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    let temporary = tempfile::Builder::new().suffix(".tmp").tempfile_in(folder)?.into_temp_path();
-    safetensors::serialize_to_file(named, Some(metadata), &temporary).map_err(io::Error::other)?;
     // safetensors renames too, and syncs nothing.
+    settle(path, |temporary| {
+        safetensors::serialize_to_file(named, Some(metadata), temporary).map_err(io::Error::other)
+    })
+}
+
+/// Writes a file under a name that is nobody else's, syncs it, gives it its own name and syncs the folder.
+pub(crate) fn settle(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut named = tempfile::Builder::new();
+    #[cfg(unix)]
+    // For everyone to read, as far as the process lets new files be.
+    named.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let temporary = named.suffix(".tmp").tempfile_in(folder)?.into_temp_path();
+    write(&temporary)?;
     File::open(&temporary)?.sync_all()?;
     temporary.persist(path)?;
     File::open(folder)?.sync_all()

@@ -316,6 +316,21 @@ impl FormatSettings {
 }
 
 impl ModelConfig {
+    /// Rows of a frame that is a picture of [`Self::width`] pixels in three colours.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for rows that are no such pictures.
+    pub(crate) fn picture_height(&self) -> Result<usize> {
+        let (features, row) = (self.features, self.width.saturating_mul(3));
+        if row == 0 || features == 0 || !features.is_multiple_of(row) {
+            return Err(Error::Unsupported(format!(
+                "the model reads pictures: {features} numbers are no rows of {} pixels in three colours",
+                self.width
+            )));
+        }
+        Ok(features / row)
+    }
+
     /// Models of sequences of numbers: rows of as many as the input modes multiply to, a state of as many as the output
     /// modes do, no dropout, sigmoid gates and numbers taken as they are.
     pub fn new(input_modes: &[usize], output_modes: &[usize], rank: usize, classes: usize) -> Self {

@@ -53,6 +53,9 @@ pub fn max(rows: &Tensor, lengths: &[usize]) -> Result<Tensor> {
 }
 
 fn check(rows: &Tensor, lengths: &[usize]) -> Result<()> {
+    if lengths.is_empty() {
+        return Err(Error::Empty("it has no clips".into()));
+    }
     if let Some(clip) = lengths.iter().position(|length| *length == 0) {
         return Err(Error::Empty(format!("clip {clip} has no frames")));
     }

@@ -197,6 +197,9 @@ impl Optimizer {
     /// # Errors
     /// [`Error::NoGradient`] names a parameter that the loss did not depend on.
     pub fn step(&mut self, grads: &GradStore) -> Result<()> {
+        for parameter in self.parameters.iter().filter(|parameter| parameter.sink.is_none()) {
+            gradient(parameter, grads)?;
+        }
         self.step += 1;
         if self.moments.iter().any(|moments| matches!(moments, Moments::Device(..))) {
             return self.step_by_operators(grads);
@@ -312,7 +315,8 @@ impl Optimizer {
         let pair = |moments: &Moments| {
             Ok(match moments {
                 Moments::Host(state) => [flat(&state.m)?, flat(&state.v)?],
-                Moments::Device(m, v) => [m.flatten_all()?, v.flatten_all()?],
+                // A step writes to them in place.
+                Moments::Device(m, v) => [m.flatten_all()?.copy()?, v.flatten_all()?.copy()?],
             })
         };
         self.moments.iter().map(pair).collect()
@@ -333,7 +337,8 @@ impl Optimizer {
             restored.push(match own {
                 Moments::Host(_) => Moments::Host(AdamState { m: m.to_vec1()?, v: v.to_vec1()? }),
                 Moments::Device(..) => {
-                    let place = |moment: &Tensor| moment.to_device(var.device())?.reshape(var.shape());
+                    let place =
+                        |moment: &Tensor| moment.to_device(var.device())?.reshape(var.shape())?.copy();
                     Moments::Device(place(m)?, place(v)?)
                 }
             });

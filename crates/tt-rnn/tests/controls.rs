@@ -240,3 +240,16 @@ fn frozen_inputs_are_no_parameters_and_change_nothing_else() {
         }
     }
 }
+
+#[test]
+fn a_step_without_all_gradients_changes_nothing() {
+    let [first, second] = [build("mean-frame"), build("mean-frame")];
+    let values = |model: &dyn Model| model.parameters().iter().flat_map(|p| flat(&p.var)).collect::<Vec<_>>();
+    let before = values(first.as_ref());
+    let both = [first.parameters(), second.parameters()].concat();
+    let mut optimizer = Optimizer::new(AdamConfig::default(), Rates::single(1e-2), both).unwrap();
+    let logits = first.logits(&packed(&[2, 1]), Mode::Train(&mut stream(0, "masks"))).unwrap();
+    let error = optimizer.step(&logits.sqr().unwrap().sum_all().unwrap().backward().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("no gradient for classifier"), "{error}");
+    assert_eq!((optimizer.steps(), values(first.as_ref())), (0, before));
+}

@@ -182,6 +182,8 @@ fn a_configuration_that_does_not_fit_is_named() {
         ("tt-gru", "\"width\": 4", "\"width\": 5", "input_modes multiply to 24, the model's frames have 30"),
         ("tt-gru", "\"width\": 4", "\"width\": 0", "frames.width is 0"),
         ("tt-gru", "\"width\": 4", "\"widht\": 4", "unknown field `widht`"),
+        ("tt-gru", "\"width\": 4", "\"width\": 4294967296", "frames.width is 4294967296: from 1 to 65536"),
+        ("gru", "\"hidden\": 5", "\"hidden\": 0", "the configuration asks for"),
         ("tt-gru", "\"fps\": 24", "\"fps\": 0", "frames.fps is 0"),
         ("tt-gru", "\"every\": 1", "\"every\": 0", "frames.every is 0"),
         ("tt-gru", "\"warm_up_to\": 4", "\"warm_up_to\": 1099511627776", "at most 65536"),

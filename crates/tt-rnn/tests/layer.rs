@@ -1,14 +1,14 @@
 //! The whole layer, projection and recurrence in one operator, as models call it.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use rand::RngExt;
 use safetensors::SafeTensors;
 use std::sync::Arc;
 use tt_core::apply::{Affine, reference};
 use tt_core::{TtShape, rng};
 use tt_rnn::layer::{LayerCall, RecurrentLayer, Sinks};
-use tt_rnn::projection::{DenseProjection, GateLayout, Projection, TtProjection};
+use tt_rnn::projection::{DenseProjection, GateLayout, InputDropout, Projection, TtProjection};
 use tt_rnn::recurrence::reference::Reference;
 use tt_rnn::recurrence::{Batch, Cell, GateActivation, Recurrence};
 
@@ -53,17 +53,22 @@ impl Problem {
         self.shape.out_features() / self.cell.gates()
     }
 
-    /// Through the operator; dense where `dense`, with `input` as its matrix.
-    fn solve(&self, dense: bool) -> Solution {
-        let (shape, hidden) = (&self.shape, self.hidden());
+    /// The layer; dense where `dense`.
+    fn layer(&self, dense: bool) -> RecurrentLayer {
+        let shape = &self.shape;
         let (features, width) = (shape.in_features(), shape.out_features());
         let projection: Arc<dyn Projection> = if dense {
             Arc::new(DenseProjection::new(features, width, self.cell.gates(), self.affine))
         } else {
             Arc::new(TtProjection::new(shape, GateLayout::Concatenated, self.affine).unwrap())
         };
-        let recurrence = Recurrence::new(self.cell, GateActivation::Sigmoid, hidden);
-        let layer = RecurrentLayer::new(projection, recurrence, Sinks::default());
+        let recurrence = Recurrence::new(self.cell, GateActivation::Sigmoid, self.hidden());
+        RecurrentLayer::new(projection, recurrence, Sinks::default())
+    }
+
+    /// Through the operator, with `input` as the matrix of a dense one.
+    fn solve(&self, dense: bool) -> Solution {
+        let (layer, hidden, features) = (self.layer(dense), self.hidden(), self.shape.in_features());
         let tensor = |values: &[f32], dims: &[usize]| Tensor::from_slice(values, dims, &Device::Cpu).unwrap();
         let rows = Tensor::from_slice(&self.rows, (self.rows.len() / features, features), &Device::Cpu);
         let input = Var::from_tensor(&tensor(&self.input, &[self.input.len()])).unwrap();
@@ -219,9 +224,9 @@ fn an_empty_batch_is_refused() {
     let projection = TtProjection::new(&shape, GateLayout::Concatenated, Affine::IDENTITY).unwrap();
     let recurrence = Recurrence::new(Cell::Gru, GateActivation::Sigmoid, 4);
     let layer = RecurrentLayer::new(Arc::new(projection), recurrence, Sinks::default());
-    let zeros = |n: usize| Tensor::zeros(n, candle_core::DType::F32, &Device::Cpu).unwrap();
+    let zeros = |n: usize| Tensor::zeros(n, DType::F32, &Device::Cpu).unwrap();
     let forward = |rows: usize, lengths: &[usize]| {
-        let rows = Tensor::zeros((rows, 6), candle_core::DType::U8, &Device::Cpu).unwrap();
+        let rows = Tensor::zeros((rows, 6), DType::U8, &Device::Cpu).unwrap();
         let call = LayerCall { lengths: lengths.to_vec(), ..LayerCall::default() };
         layer.forward(&rows, &zeros(shape.params()), &zeros(60), call)
     };
@@ -229,4 +234,32 @@ fn an_empty_batch_is_refused() {
     assert!(forward(0, &[]).is_err(), "no clips");
     assert!(forward(3, &[3, 0]).is_err(), "a clip without frames");
     assert!(forward(3, &[2, 2]).is_err(), "lengths that do not add up");
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let shape = TtShape::uniform(&[3, 5], &[2, 2], 2, 3).unwrap();
+    let problem = Problem::draw(Cell::Gru, &shape, &[3]);
+    let said = |input: usize, call: LayerCall| {
+        let rows = Tensor::zeros((3, shape.in_features()), DType::U8, &Device::Cpu).unwrap();
+        let flat = |count: usize| Tensor::zeros(count, DType::F32, &Device::Cpu).unwrap();
+        let (input, recurrent) = (flat(input), flat(problem.recurrent.len()));
+        problem.layer(false).forward(rows, &input, &recurrent, call).map_err(|error| error.to_string())
+    };
+    let call = || LayerCall { lengths: vec![3], train: true, ..LayerCall::default() };
+    let weights = problem.input.len();
+    assert!(said(weights, call()).is_ok());
+    // Four times 2^62 is nothing in 64 bits.
+    let wrapped = [vec![3], vec![1 << 62; 4]].concat();
+    let dropout = |probability| Some(InputDropout { seed: 0, probability });
+    for (weights, call, expected) in [
+        (weights + 1, call(), "input weights"),
+        (weights, LayerCall { lengths: wrapped, ..call() }, "more steps than can be counted"),
+        (weights, LayerCall { warm_up: vec![1 << 62], ..call() }, "more steps than can be counted"),
+        (weights, LayerCall { input_dropout: dropout(1.0), ..call() }, "input dropout of 1"),
+        (weights, LayerCall { input_dropout: dropout(f32::NAN), ..call() }, "input dropout of NaN"),
+    ] {
+        let error = said(weights, call).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
 }

@@ -336,7 +336,7 @@ fn wrong_batches_are_refused_by_name() {
         find("cnn-gru").unwrap().build(&config, &Device::Cpu, 7).unwrap_err().to_string()
     };
     assert!(of(3 * 40 * 15, 40).contains("frames of 40 x 15 pixels"), "{}", of(3 * 40 * 15, 40));
-    assert!(of(1000, 16).contains("an encoder reads pictures: 1000 numbers"), "{}", of(1000, 16));
+    assert!(of(1000, 16).contains("the model reads pictures: 1000 numbers"), "{}", of(1000, 16));
 }
 
 #[test]

@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::decode::{Decoder, Limits, find_worker};
 use crate::digest;
 use crate::error::{Error, Result};
+use crate::files::remove_folder;
 use crate::kind::FrameSpec;
 use crate::rate::Rate;
 use crate::sample::{self, Layout, stream};
@@ -228,10 +229,7 @@ pub fn torture(
 }
 
 fn clear(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", dir)(error)),
-        _ => Ok(()),
-    }
+    remove_folder(dir).map_err(Error::io("remove", dir))
 }
 
 /// The bytes of the first clip of a sample in another codec, or what the encoder said.

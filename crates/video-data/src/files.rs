@@ -36,6 +36,17 @@ pub fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::R
     made
 }
 
+/// Removes a folder and what is in it; one that is not there is no error.
+///
+/// # Errors
+/// Those of the system.
+pub fn remove_folder(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Gives a complete temporary file its final name: syncs it, renames it, syncs its folder.
 ///
 /// # Errors

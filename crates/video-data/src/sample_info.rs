@@ -1,10 +1,12 @@
 //! The rendered samples, and the file that marks a folder as one.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::kind::Kind;
 
 /// Version of the renderer: another version renders other clips.
@@ -103,8 +105,21 @@ pub struct SampleInfo {
 
 impl SampleInfo {
     /// Reads `sample.json` in a dataset's folder or the one above it.
-    pub fn find(root: &Path) -> Option<Self> {
-        let above = root.parent().unwrap_or(root);
-        [root, above].into_iter().find_map(|dir| serde_json::from_slice(&fs::read(dir.join(INFO)).ok()?).ok())
+    ///
+    /// # Errors
+    /// A file that cannot be read: without it clips that were rendered would pass for others.
+    pub fn find(root: &Path) -> Result<Option<Self>> {
+        for dir in [root, root.parent().unwrap_or(root)] {
+            let path = dir.join(INFO);
+            match fs::read(&path) {
+                Ok(text) => {
+                    let info = serde_json::from_slice(&text);
+                    return info.map(Some).map_err(|error| Error::corrupt(&path, error.to_string()));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("read", &path)(error)),
+            }
+        }
+        Ok(None)
     }
 }

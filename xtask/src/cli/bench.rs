@@ -6,6 +6,8 @@ use bench_suite::device::DeviceName;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::cli::flags::at_least_one;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     /// The TT layer and the recurrence: floor, GFLOP/s, scaling with T, batch, ranks and threads
@@ -47,7 +49,7 @@ pub(crate) struct Gpu {
     #[arg(long, value_name = "A,B", default_value = "check,layer,epoch,step")]
     pub(crate) sections: String,
     /// Timed runs of each case, after one that is not timed
-    #[arg(long, value_name = "N", default_value_t = 7)]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
     pub(crate) rounds: usize,
     /// Use small sizes; the times mean nothing
     #[arg(long)]
@@ -70,7 +72,7 @@ pub(crate) struct Kernels {
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
     pub(crate) python: PathBuf,
     /// Timed runs of each case
-    #[arg(long, value_name = "N", default_value_t = 9)]
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = at_least_one)]
     pub(crate) rounds: usize,
     /// Run only cases whose name contains this, such as "ucf11 tt-gru T=64" [default: all]
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -124,13 +126,13 @@ pub(crate) struct Comparison {
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "gru,lstm")]
     pub(crate) cells: Vec<Cell>,
     /// Frames T of a clip
-    #[arg(long, value_name = "T,T", value_delimiter = ',', default_value = "16,64")]
+    #[arg(long, value_name = "T,T", value_delimiter = ',', default_value = "16,64", value_parser = at_least_one)]
     pub(crate) frames: Vec<usize>,
     /// Numbers of threads; 1 compares CPU time, more compare wall time (on an idle machine)
-    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1")]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1", value_parser = at_least_one)]
     pub(crate) threads: Vec<usize>,
     /// Rounds of measurements
-    #[arg(long, value_name = "N", default_value_t = 15)]
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = at_least_one)]
     pub(crate) rounds: usize,
     /// Python that makes the environments (3.11 to 3.13)
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
@@ -147,7 +149,7 @@ pub(crate) struct Comparison {
 #[derive(Debug, Args)]
 pub(crate) struct Study {
     /// Clips to generate, below data/; UCF11's number takes 44.6 GB
-    #[arg(long, value_name = "N", default_value_t = 1600)]
+    #[arg(long, value_name = "N", default_value_t = 1600, value_parser = at_least_one)]
     pub(crate) clips: usize,
     /// Frames of the shortest clip, of one on average, of the longest
     #[arg(long, value_name = "A,B,C", default_value = "204,484,1492")]
@@ -156,7 +158,7 @@ pub(crate) struct Study {
     #[arg(long, value_name = "A,B", default_value = "tt-mlp,tt-gru,tt-lstm,gru,lstm")]
     pub(crate) models: String,
     /// Timed steps of each length
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
     pub(crate) rounds: usize,
     /// Leave the generated clips for the next time
     #[arg(long)]
@@ -170,10 +172,10 @@ pub(crate) struct Study {
 #[derive(Debug, Args)]
 pub(crate) struct Decomposition {
     /// Rounds of measurements
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
     pub(crate) rounds: usize,
     /// Threads of every library
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub(crate) threads: usize,
     /// Python that makes the environments (3.11 to 3.13)
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
@@ -190,7 +192,7 @@ pub(crate) struct Decomposition {
 #[derive(Debug, Args)]
 pub(crate) struct Decode {
     /// Times that each program decodes each clip
-    #[arg(long, value_name = "N", default_value_t = 7)]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
     pub(crate) rounds: usize,
     /// Python that makes the environment
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
@@ -207,7 +209,7 @@ pub(crate) struct Inference {
     #[arg(long, value_name = "DIR", default_value = "results/models/ucf11-sample-tt-gru")]
     pub(crate) model: PathBuf,
     /// Times that each program is given the clip
-    #[arg(long, value_name = "N", default_value_t = 15)]
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = at_least_one)]
     pub(crate) rounds: usize,
     /// Python that makes the environment
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]

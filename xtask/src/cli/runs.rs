@@ -52,26 +52,40 @@ pub(crate) struct Batch {
     pub(crate) max_parallel: Option<usize>,
 }
 
-/// What to export, and where to.
-#[derive(Debug, Args)]
-pub(crate) struct Export {
-    /// Experiment of a finished run, the run's folder under data/runs/, or a model folder
-    pub(crate) run: String,
-    /// Model to export [default: tt-gru]
+/// Which model of a run.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Which {
+    /// Model to take [default: tt-gru]
     #[arg(long, value_name = "M")]
     pub(crate) model: Option<String>,
     /// Fold that was held back [default: that of the cell finished last]
     #[arg(long, value_name = "N")]
     pub(crate) fold: Option<usize>,
-    /// The model of all clips, which `reproduce --final` trains
-    #[arg(long = "final", conflicts_with_all = ["fold", "protocol"])]
-    pub(crate) final_model: bool,
     /// Seed it was trained with [default: that of the cell finished last]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
     /// Protocol of the fold [default: that of the cell finished last]
     #[arg(long, value_name = "P")]
     pub(crate) protocol: Option<String>,
+}
+
+impl Which {
+    /// Whether one of several models is asked for.
+    pub(crate) fn is_given(&self) -> bool {
+        self.model.is_some() || self.fold.is_some() || self.seed.is_some() || self.protocol.is_some()
+    }
+}
+
+/// What to export, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Experiment of a finished run, the run's folder under data/runs/, or a model folder
+    pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The model of all clips, which `reproduce --final` trains
+    #[arg(long = "final", conflicts_with_all = ["fold", "protocol"])]
+    pub(crate) final_model: bool,
     /// Folder for the model, or an ONNX file: a name that ends in .onnx
     #[arg(long, value_name = "DIR|FILE", required_unless_present = "page", conflicts_with = "page")]
     pub(crate) to: Option<PathBuf>,
@@ -143,18 +157,8 @@ pub(crate) struct Predict {
     /// A model's file: from data/models/, or weights.safetensors of any finished cell
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "fold", "seed", "protocol"])]
     pub(crate) model_file: Option<PathBuf>,
-    /// Model to use [default: tt-gru]
-    #[arg(long, value_name = "M")]
-    pub(crate) model: Option<String>,
-    /// Fold whose training clips it was trained on [default: 0]
-    #[arg(long, value_name = "N")]
-    pub(crate) fold: Option<usize>,
-    /// Seed it was trained with [default: that of the latest finished cell]
-    #[arg(long, value_name = "N")]
-    pub(crate) seed: Option<u64>,
-    /// Protocol of the fold [default: that of the latest finished cell]
-    #[arg(long, value_name = "P")]
-    pub(crate) protocol: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
     /// Device to run on: cpu, cuda, cuda:N, metal, auto
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: DeviceName,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bench_suite::device::DeviceName;
 use serde::Serialize;
 
@@ -31,7 +31,10 @@ pub(crate) fn bench(repo: &Repo, what: &Bench) -> Result<()> {
     match what {
         Bench::Gpu(options) => gpu(repo, options),
         Bench::Kernels(options) if devices::resolve(repo, options.device) != DeviceName::Cpu => {
-            let Kernels { rounds, out, device, python, .. } = options.clone();
+            let Kernels { rounds, out, device, python, only } = options.clone();
+            if !only.is_empty() {
+                bail!("--only names cases of the CPU; a card's are parts: bench gpu --sections");
+            }
             gpu(repo, &Gpu { device, sections: KERNELS.into(), rounds, quick: false, python, out })
         }
         Bench::Kernels(options) => kernels(repo, options),

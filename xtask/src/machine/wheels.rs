@@ -139,12 +139,7 @@ pub(crate) fn find_pip() -> Option<Command> {
 }
 
 fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("failed to remove {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
+    files::remove_folder(folder).with_context(|| format!("failed to remove {}", folder.display()))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::text::{bytes, seconds};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Cost {
     /// Cells in all.
-    cells: usize,
+    pub(crate) cells: usize,
     /// Cells at a time.
     jobs: usize,
     /// Seconds of all of them: cells that run together share the cores.

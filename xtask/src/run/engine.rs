@@ -24,6 +24,18 @@ pub(crate) const LOCKED: i32 = 75;
 /// Exit code of the engine after a signal.
 pub(crate) const STOPPED: i32 = 130;
 
+/// What is wrong with the data was said by the engine.
+#[derive(Debug)]
+pub(crate) struct BadInput(pub(crate) &'static str);
+
+impl std::fmt::Display for BadInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for BadInput {}
+
 /// Seconds to wait for a cell that another process computes: twice what it should take, and at least ten minutes.
 pub(crate) fn wait_s(cell: &PlannedCell) -> u64 {
     (2.0 * cell.expected_s).max(600.0) as u64
@@ -119,8 +131,8 @@ pub(crate) fn plan(repo: &Repo, flags: &[OsString], dry_run: bool, verbosity: Ve
 }
 
 /// Figure 1's counts, read off built models.
-pub(crate) fn params(repo: &Repo, flags: &[OsString], verbosity: Verbosity) -> Result<Vec<ParamsRow>> {
-    json(command(repo, "params", verbosity).args(flags))
+pub(crate) fn params(repo: &Repo) -> Result<Vec<ParamsRow>> {
+    json(&mut command(repo, "params", Verbosity::default()))
 }
 
 /// A strip of frames for each of these clips of a run; the pictures stay in the run's folder.

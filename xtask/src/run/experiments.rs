@@ -35,7 +35,7 @@ pub(crate) fn check(repo: &Repo, name: &str, selection: &Selection) -> Result<Ch
         Spec::load(repo.root(), sample, &overrides)?;
         Ok(chosen(sample, format!("rendered sample, not {}{why}", spec.title)))
     };
-    if let Some(list) = selection.split.as_deref().filter(|list| !list.is_file()) {
+    if let Some(list) = selection.split.as_deref().filter(|list| !list.exists()) {
         bail!("--split {}: no such file", list.display());
     }
     if !spec.data.render.is_empty() {

@@ -1,5 +1,7 @@
 //! What a study of many runs would take, said without touching anything.
 
+use std::iter;
+
 use anyhow::Result;
 use bench_suite::record::PlannedCell;
 
@@ -7,6 +9,7 @@ use crate::cli::flags::Study;
 use crate::cli::selection::Selection;
 use crate::machine::packages;
 use crate::repo::Repo;
+use crate::run::cost::Cost;
 use crate::run::{engine, experiments};
 use crate::text::{self, bytes, columns, seconds, thousands};
 
@@ -41,13 +44,13 @@ pub(crate) fn print(repo: &Repo, experiment: &str, parts: &[Part], study: &Study
     }
     packages::require()?;
     repo.build_all(study.verbosity.quiet)?;
-    let (mut lines, mut data) = (Vec::new(), String::new());
+    let (mut planned, mut data) = (Vec::new(), String::new());
     for part in parts {
         let plan = engine::plan(repo, &part.selection.flags(experiment)?, true, study.verbosity)?;
-        add(&mut lines, part, &plan.cells);
         data = engine::data_line(&plan);
+        planned.push((part, plan.cells));
     }
-    text::print(&table(&lines, study.jobs))?;
+    text::print(&table(&planned, study.jobs))?;
     eprintln!("{data}");
     Ok(())
 }
@@ -67,7 +70,11 @@ fn add(lines: &mut Vec<Line>, part: &Part, cells: &[PlannedCell]) {
     }
 }
 
-fn table(lines: &[Line], jobs: usize) -> String {
+fn table(planned: &[(&Part, Vec<PlannedCell>)], jobs: usize) -> String {
+    let mut lines = Vec::new();
+    for (part, cells) in planned {
+        add(&mut lines, part, cells);
+    }
     let mut rows = vec![["step", "model", "cells", "epochs", "memory", "time"].map(str::to_owned).to_vec()];
     rows.extend(lines.iter().map(|line| {
         vec![
@@ -79,13 +86,16 @@ fn table(lines: &[Line], jobs: usize) -> String {
             seconds(line.seconds),
         ]
     }));
-    let largest = lines.iter().map(|line| line.bytes).max().unwrap_or_default();
+    let every = planned
+        .iter()
+        .flat_map(|(part, cells)| cells.iter().flat_map(move |cell| iter::repeat_n(cell, part.times)));
+    let Cost { cells, seconds: s, bytes: memory, .. } = Cost::of(every, jobs);
     format!(
         "{}\n{} cells, {jobs} at a time: expected memory {}, time {}\n",
         columns(&rows, 2),
-        thousands(lines.iter().map(|line| line.cells).sum()),
-        bytes(largest * jobs as u64),
-        seconds(lines.iter().map(|line| line.seconds).sum()),
+        thousands(cells),
+        bytes(memory),
+        seconds(s),
     )
 }
 
@@ -99,9 +109,8 @@ mod tests {
         let part = |what: &str, times| Part { what: what.into(), selection: Selection::default(), times };
         let (small, mut large) = (planned_cell("tt-gru", 0), planned_cell("gru", 0));
         (large.expected_s, large.expected_rss_bytes) = (60.0, 3_000_000_000);
-        let mut lines = Vec::new();
-        add(&mut lines, &part("step 1", 12), &[small.clone(), planned_cell("tt-gru", 1), large.clone()]);
-        add(&mut lines, &part("step 2", 4), &[small, large]);
-        insta::assert_snapshot!(table(&lines, 2));
+        let first = vec![small.clone(), planned_cell("tt-gru", 1), large.clone()];
+        let planned = [(&part("step 1", 12), first), (&part("step 2", 4), vec![small, large])];
+        insta::assert_snapshot!(table(&planned, 2));
     }
 }

@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Result, bail};
-use bench_suite::record::{FINAL, Plan, PlannedCell};
+use bench_suite::record::{FINAL, Plan, PlannedCell, WEIGHTS, cell_folder};
 use bench_suite::results::cells::is_final;
 
+use crate::cli::runs::Which;
 use crate::text;
 
 /// Fewest digits of a digest that name a run: as many as the folder of its records has.
 const DIGITS: usize = 8;
 
 /// The model that is taken of a run where none is named.
-pub(crate) const DEFAULT_MODEL: &str = "tt-gru";
+const DEFAULT_MODEL: &str = "tt-gru";
 
 /// The runs below `runs` that have this name: that of their results, of their experiment, their digest, or their folder.
 ///
@@ -104,13 +105,22 @@ pub(crate) struct Wanted<'a> {
     pub(crate) protocol: Option<&'a str>,
 }
 
+impl<'a> Wanted<'a> {
+    /// What the flags of a command say.
+    pub(crate) fn of(run: &'a str, which: &'a Which) -> Self {
+        let Which { model, fold, seed, protocol } = which;
+        let model = model.as_deref().unwrap_or(DEFAULT_MODEL);
+        Self { run, model, fold: *fold, seed: *seed, protocol: protocol.as_deref() }
+    }
+}
+
 /// The cell that finished last among those that are wanted.
 pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, PlannedCell)> {
     let mut cells: Vec<String> = Vec::new();
     let mut found: Vec<(SystemTime, PathBuf, PlannedCell)> = Vec::new();
     for (dir, plan) in called(runs, wanted.run)? {
         for cell in plan.cells {
-            let folder = dir.join("cells").join(cell.id());
+            let folder = cell_folder(&dir, &cell.id());
             let Ok(finished) = fs::metadata(folder.join("cell.json")).and_then(|meta| meta.modified()) else {
                 continue;
             };
@@ -118,7 +128,7 @@ pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, Plann
                 && wanted.fold.is_none_or(|fold| fold == cell.fold)
                 && wanted.seed.is_none_or(|seed| seed == cell.seed)
                 && wanted.protocol.map_or(!is_final(&cell), |protocol| protocol == cell.protocol);
-            if fits && folder.join("weights.safetensors").is_file() {
+            if fits && folder.join(WEIGHTS).is_file() {
                 found.push((finished, dir.clone(), cell));
             } else {
                 cells.push(cell.id());

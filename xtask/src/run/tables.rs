@@ -10,7 +10,6 @@ use bench_suite::results::cells::is_done;
 use bench_suite::results::collect::collect;
 use bench_suite::results::{Page, Records, classes, hold};
 
-use crate::cli::flags::Verbosity;
 use crate::repo::Repo;
 use crate::run::{engine, final_model, summary};
 use crate::text::visible;
@@ -39,8 +38,7 @@ impl<'a> Tables<'a> {
         command: &'a str,
     ) -> Result<Self> {
         let dir = repo.results(out)?.join(&plan.experiment);
-        let flags = ["--experiment".into(), plan.experiment.clone().into()];
-        let params = engine::params(repo, &flags, Verbosity::default())?;
+        let params = engine::params(repo)?;
         Ok(Self { repo, run_dir, plan, command, dir, params, written: Mutex::default() })
     }
 

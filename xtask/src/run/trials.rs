@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use bench_suite::provenance::Provenance;
-use bench_suite::record::{CellRecord, Computed, Plan, PredictionRow};
+use bench_suite::record::{CellRecord, Computed, Plan, PredictionRow, cell_folder};
 use bench_suite::results::cells::is_done;
 use bench_suite::results::provenance::note;
 use bench_suite::results::{read_csv, read_json};
@@ -117,7 +117,7 @@ impl<'a> Trials<'a> {
         let outcome = runner.run(&plan.cells);
         self.interrupt.check()?;
         let done = plan.cells.iter().filter(|cell| is_done(&run_dir, cell));
-        let finished = done.map(|cell| self.read(&run_dir.join("cells").join(cell.id())));
+        let finished = done.map(|cell| self.read(&cell_folder(&run_dir, &cell.id())));
         let finished = finished.collect::<Result<_>>()?;
         Ok((plan, finished, outcome))
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bench_suite::device::DeviceName;
 use bench_suite::files;
-use bench_suite::record::Plan;
+use bench_suite::record::{Plan, cell_folder};
 use bench_suite::results::read_json;
 
 use crate::machine::devices;
@@ -33,7 +33,7 @@ pub(crate) fn task(repo: &Repo, run_dir: &Path, line: usize) -> Result<ExitCode>
     let cells = plan::read(run_dir)?;
     let cell = cells.get(line).with_context(|| format!("{} has no line {line}", plan::FILE))?;
     let id = cell.id();
-    let folder = run_dir.join("cells").join(&id);
+    let folder = cell_folder(run_dir, &id);
     let program =
         env::current_exe().context("this program's file is not known")?.with_file_name("bench-suite");
     let threads = ["SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"]

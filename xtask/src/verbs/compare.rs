@@ -10,7 +10,7 @@ use bench_suite::device::{DeviceName, Precision};
 use bench_suite::draw::charts;
 use bench_suite::paper::PAPER_MODELS;
 use bench_suite::provenance::{Machine, Provenance, date_utc};
-use bench_suite::record::{CellRecord, Plan};
+use bench_suite::record::{CellRecord, Plan, cell_folder};
 use bench_suite::results::devices::{DEVICES_HEADER, row};
 use bench_suite::results::folders::check_writable;
 use bench_suite::results::provenance::note;
@@ -118,10 +118,7 @@ fn measure(
 }
 
 fn read_records(run_dir: &Path, plan: &Plan) -> Result<Vec<CellRecord>> {
-    plan.cells
-        .iter()
-        .map(|cell| read_json(&run_dir.join("cells").join(cell.id()).join("cell.json")))
-        .collect()
+    plan.cells.iter().map(|cell| read_json(&cell_folder(run_dir, &cell.id()).join("cell.json"))).collect()
 }
 
 /// The lines that say what was measured.

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use bench_suite::draw;
 use bench_suite::record::{CompressionCase, Computed, KernelCase, Plan, PlannedCell, SingularValue};
+use bench_suite::results::cells::is_done;
 use bench_suite::results::compression::{
     About, KERNELS, SINGULAR_VALUES, keep, keep_about, keep_kernels, keep_values,
 };
@@ -90,11 +91,6 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
 fn is_twin(cell: &PlannedCell, first: &PlannedCell) -> bool {
     (&cell.model, &cell.protocol, &cell.recipe, cell.seed)
         == (&first.model, &first.protocol, &first.recipe, first.seed)
-}
-
-fn is_done(run_dir: &Path, cell: &PlannedCell) -> bool {
-    let folder = run_dir.join("cells").join(cell.id());
-    folder.join("cell.json").is_file() && folder.join("weights.safetensors").is_file()
 }
 
 /// What a case left.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 use std::process::Command;
 
@@ -16,24 +16,12 @@ use serde::Deserialize;
 use crate::cli::data::Data;
 use crate::machine::packages;
 use crate::repo::{self, Repo};
-use crate::run::engine::BAD_DATA;
+use crate::run::engine::{BAD_DATA, BadInput};
 
 /// The list of addresses.
 const SOURCES: &str = "data/sources.toml";
 /// Where archives land.
 const DOWNLOADS: &str = "data/downloads";
-
-/// What is wrong with the data was said by the engine.
-#[derive(Debug)]
-pub(crate) struct BadData;
-
-impl std::fmt::Display for BadData {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the data cannot be used as it is (see above)")
-    }
-}
-
-impl std::error::Error for BadData {}
 
 /// Runs a verb.
 pub(crate) fn data(repo: &Repo, verb: &Data) -> Result<()> {
@@ -74,7 +62,7 @@ pub(crate) fn data(repo: &Repo, verb: &Data) -> Result<()> {
 fn finish(code: Option<i32>, command: &Command) -> Result<()> {
     match code {
         Some(0) => Ok(()),
-        Some(BAD_DATA) => Err(BadData.into()),
+        Some(BAD_DATA) => Err(BadInput("the data cannot be used as it is (see above)").into()),
         _ => bail!("{} failed (see above)", repo::line(command)),
     }
 }
@@ -186,9 +174,13 @@ fn check_archive(repo: &Repo, path: &Path) -> Result<()> {
         return wrong(SOURCES, expected);
     }
     let record = path.with_added_extension("sha256");
-    if let Ok(text) = fs::read_to_string(&record) {
-        let expected = text.split_whitespace().next().unwrap_or_default();
-        return if expected == found { Ok(()) } else { wrong(&repo.show(&record), expected) };
+    match fs::read_to_string(&record) {
+        Ok(text) => {
+            let expected = text.split_whitespace().next().unwrap_or_default();
+            return if expected == found { Ok(()) } else { wrong(&repo.show(&record), expected) };
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", repo.show(&record))),
     }
     if path.parent() == Some(&repo.path(DOWNLOADS)) {
         write_atomic(&record, format!("{found}  {file}\n").as_bytes())?;

@@ -3,26 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use bench_suite::results::cells::WEIGHTS;
+use bench_suite::record::{WEIGHTS, cell_folder};
 
 use crate::cli::flags::Verbosity;
 use crate::cli::runs::Predict;
 use crate::machine::packages;
 use crate::repo::Repo;
-use crate::run::engine::{self, BAD_DATA};
-use crate::run::runs::{DEFAULT_MODEL, Wanted, choose, model_folder};
-
-/// Clips that cannot be used were named by the engine.
-#[derive(Debug)]
-pub(crate) struct BadClips;
-
-impl std::fmt::Display for BadClips {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("some clips cannot be used; they are named above")
-    }
-}
-
-impl std::error::Error for BadClips {}
+use crate::run::engine::{self, BAD_DATA, BadInput};
+use crate::run::runs::{Wanted, choose, model_folder};
 
 /// Finds the model's file and lets the engine predict with it.
 pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
@@ -53,28 +41,20 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
     let status = command.status().context("failed to start bench-suite predict")?;
     match status.code() {
         Some(0) => Ok(()),
-        Some(BAD_DATA) => Err(BadClips.into()),
+        Some(BAD_DATA) => Err(BadInput("some clips cannot be used; they are named above").into()),
         _ => bail!("bench-suite predict failed ({status})"),
     }
 }
 
 /// The model folder of that path, or the weights of the run of that name.
 fn find(repo: &Repo, args: &Predict, word: &Path) -> Result<PathBuf> {
-    let Predict { model, fold, seed, protocol, .. } = args;
-    let chooses = model.is_some() || fold.is_some() || seed.is_some() || protocol.is_some();
-    if let Some(folder) = model_folder(word, chooses)? {
+    if let Some(folder) = model_folder(word, args.which.is_given())? {
         return Ok(folder);
     }
-    let wanted = Wanted {
-        run: &word.to_string_lossy(),
-        model: model.as_deref().unwrap_or(DEFAULT_MODEL),
-        fold: fold.or(Some(0)),
-        seed: *seed,
-        protocol: protocol.as_deref(),
-    };
-    let (run_dir, cell) = choose(&repo.path("data/runs"), &wanted)?;
+    let run = word.to_string_lossy();
+    let (run_dir, cell) = choose(&repo.path("data/runs"), &Wanted::of(&run, &args.which))?;
     eprintln!("{} of {}", cell.id(), repo.show(&run_dir));
-    Ok(run_dir.join("cells").join(cell.id()).join(WEIGHTS))
+    Ok(cell_folder(&run_dir, &cell.id()).join(WEIGHTS))
 }
 
 /// Lets the engine answer after each frame.

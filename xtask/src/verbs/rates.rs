@@ -4,15 +4,13 @@
 //! training clips of one fold are looked at. Rows land in
 //! `results/rates/<name>/<digest>/` as they are there.
 
-use std::fs;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bench_suite::draw;
 use bench_suite::provenance::Provenance;
 use bench_suite::record::Plan;
 use bench_suite::results::folders::check_writable;
 use bench_suite::results::rates::{About, RATES_HEADER, RateRow};
-use bench_suite::results::{csv_bytes, write_atomic, write_toml};
+use bench_suite::results::{csv_bytes, hold, write_atomic, write_toml};
 
 use crate::cli::selection::Selection;
 use crate::cli::studies;
@@ -53,21 +51,22 @@ pub(crate) fn rates(repo: &Repo, args: &studies::Rates) -> Result<()> {
     }
     let all: Vec<Selection> = cells.iter().map(|(.., selection)| selection.clone()).collect();
     let root = repo.results(args.study.out.as_deref())?.join("rates").join(&args.name);
-    check_writable(&root)?;
     let trials = Trials::open(repo, &study.experiment, &all, &args.study)?;
+    check_writable(&root)?;
     trials.prepare(&all[0])?;
     let first = engine::plan(repo, &all[0].flags(&study.experiment)?, false, args.study.verbosity)?;
-    let dir = root.join(short_digest(&format!("{text}{}", first.data_digest)));
-    fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+    let dir = root.join(short_digest(&format!("{text}{}", first.run_digest)));
     let mut rows: Vec<RateRow> = Vec::new();
     for (size, lr, selection) in &cells {
         trials.prepare(selection)?;
         let (plan, finished) = trials.run(&format!("{}, rate {lr:e}", size.name), selection)?;
         rows.extend(finished.iter().map(|cell| row(cell, size, *lr, &plan)));
         let about = about(&args.name, &study, &first, trials.provenance(Vec::new()));
+        let _held = hold(&dir)?;
         write_toml(&dir.join("run.toml"), &about)?;
         write_atomic(&dir.join("rates.csv"), &csv_bytes(RATES_HEADER, &rows)?)?;
     }
+    let _held = hold(&dir)?;
     draw::rates::derive(&dir)?;
     eprintln!("{} cells; results in {}", rows.len(), repo.show(&dir));
     Ok(())

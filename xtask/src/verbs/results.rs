@@ -58,13 +58,15 @@ fn remove(repo: &Repo, (root, experiment): (&Path, &str), run: &str, yes: bool) 
         let known = holding(&parent, "")?.join(", ");
         bail!("{} holds no run {run:?}; there are: {known}", repo.show(&parent));
     }
-    let last = parent != dir && holding(&parent, "")?.len() == 1;
-    let with = if last { ", and with it the page, which shows no other run" } else { "" };
+    let is_last = || Ok::<_, anyhow::Error>(parent != dir && holding(&parent, "")?.len() == 1);
+    let with = if is_last()? { ", and with it the page, which shows no other run" } else { "" };
     eprintln!("{} would be removed for good{with}", repo.show(&folder));
     if !yes && !confirmed()? {
         bail!("nothing was removed");
     }
     let _held = hold(&dir)?;
+    // Another may have been added meanwhile.
+    let last = is_last()?;
     // Renamed first: a run that is half removed must not look like one.
     let gone = folder.with_file_name(format!(".{run}.tmp"));
     fs::rename(&folder, &gone).with_context(|| format!("{} cannot be removed", folder.display()))?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use bench_suite::record::{Lease, host};
+use bench_suite::record::{Lease, cell_folder, host};
 use bench_suite::results::cells::is_done;
 
 use crate::repo::Repo;
@@ -28,7 +28,7 @@ pub(crate) fn status(repo: &Repo, name: &str) -> Result<()> {
         let id = cell.id();
         let (state, detail) = if is_done(&run.dir, cell) {
             ("done", String::new())
-        } else if let Some(lease) = holder(&run.dir.join("cells").join(&id)) {
+        } else if let Some(lease) = holder(&cell_folder(&run.dir, &id)) {
             ("running", running(&lease))
         } else if let Some(queued) = queue.get(&at) {
             ("waiting", format!("{} {} {}", queued.job, queued.state.to_lowercase(), queued.place))

@@ -3,14 +3,12 @@
 //! Every draw is a run like any other, with its folder under `data/runs/`; rows land in
 //! `results/tuning/<name>/<digest>/` as they are there. A fold's test clips are opened when its choice is recorded.
 
-use std::fs;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bench_suite::draw;
 use bench_suite::record::{CurvePoint, Plan};
 use bench_suite::results::folders::check_writable;
 use bench_suite::results::tuning::{About, ChoiceRow, FinalRow, Rows, TrialRow};
-use bench_suite::results::{read_toml, write_toml};
+use bench_suite::results::{hold, read_toml, write_toml};
 
 use crate::cli::selection::Selection;
 use crate::cli::studies;
@@ -48,33 +46,31 @@ pub(crate) fn tune(repo: &Repo, args: &studies::Tune) -> Result<()> {
     let all: Vec<Selection> =
         draws.iter().map(|draw| inner(&base, &tune.models, &tune.folds, draw, 1)).collect();
     let root = repo.results(args.study.out.as_deref())?.join("tuning").join(&args.name);
-    check_writable(&root)?;
     let trials = Trials::open(repo, &tune.experiment, &all, &args.study)?;
+    check_writable(&root)?;
     trials.prepare(&all[0])?;
     let search = Search { tune: &tune, draws, base, trials };
     let first = engine::plan(repo, &all[0].flags(&tune.experiment)?, false, args.study.verbosity)?;
-    let dir = root.join(whole.digest(&first.data_digest));
-    fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
-    let mut about = about(&args.name, &whole, &first);
-    if dir.join("run.toml").is_file() {
-        about.provenance = read_toml::<About>(&dir.join("run.toml"))?.provenance;
-    }
-    let write = |rows: &Rows, about: &About| {
-        let provenance = search.trials.provenance(about.provenance.clone());
-        let about = About { provenance, ..about.clone() };
-        write_toml(&dir.join("run.toml"), &about)?;
-        rows.write(&dir)
+    let dir = root.join(whole.digest(&first.run_digest));
+    let about = about(&args.name, &whole, &first);
+    // Another process may search with other models or folds meanwhile: its rows stay.
+    let write = |rows: &Rows| {
+        let _held = hold(&dir)?;
+        let path = dir.join("run.toml");
+        let before = if path.is_file() { read_toml::<About>(&path)?.provenance } else { Vec::new() };
+        write_toml(&path, &About { provenance: search.trials.provenance(before), ..about.clone() })?;
+        Rows::read(&dir)?.with(rows, &tune.models, &tune.folds).write(&dir)
     };
-    let mut rows = Rows::read(&dir)?;
-    rows.forget(&tune.models, &tune.folds);
+    let mut rows = Rows::default();
     for rung in 0..tune.rungs.len() {
         search.rung(rung, &mut rows)?;
-        write(&rows, &about)?;
+        write(&rows)?;
     }
     search.choose(&mut rows);
-    write(&rows, &about)?;
+    write(&rows)?;
     search.finals(&mut rows)?;
-    write(&rows, &about)?;
+    write(&rows)?;
+    let _held = hold(&dir)?;
     draw::tuning::derive(&dir)?;
     eprintln!("{} trials, {} choices; results in {}", rows.trials.len(), rows.choices.len(), repo.show(&dir));
     Ok(())
@@ -161,9 +157,7 @@ impl Search<'_> {
 
     /// Trains every choice on its whole training fold and scores it on the test fold.
     fn finals(&self, rows: &mut Rows) -> Result<()> {
-        let ours =
-            |row: &&ChoiceRow| self.tune.models.contains(&row.model) && self.tune.folds.contains(&row.fold);
-        for choice in rows.choices.iter().filter(ours) {
+        for choice in &rows.choices {
             let models = std::slice::from_ref(&choice.model);
             let draw = &self.draws[choice.draw];
             let selection = outer(&self.base, models, &[choice.fold], draw, choice.epochs);

@@ -5,6 +5,7 @@
 
 use super::case::{Case, Matrix, Sizes, Values};
 use crate::places::write;
+use crate::record_files::csv_of;
 use crate::usage::{SystemWork, cpu_s, current_rss_bytes, peak_rss_bytes};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -127,7 +128,7 @@ pub fn kernels(options: &KernelOptions) -> Result<()> {
     if let Some(text) = &options.case {
         return one(&serde_json::from_str(text)?);
     }
-    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut rows = Vec::new();
     let program = std::env::current_exe()?;
     let name = |case: &CaseSpec| {
         let CaseSpec { dataset, model, frames, batch, rank, hidden, .. } = case;
@@ -162,10 +163,10 @@ pub fn kernels(options: &KernelOptions) -> Result<()> {
                 row.peak_rss_bytes.saturating_sub(row.base_rss_bytes) >> 20,
                 row.page_faults
             );
-            writer.serialize(row)?;
+            rows.push(row);
         }
     }
-    let text = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
+    let text = csv_of(rows)?;
     if let Some(path) = &options.out {
         return write(path, &text);
     }

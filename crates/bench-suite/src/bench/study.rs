@@ -10,6 +10,7 @@ use crate::device::{DeviceName, Opened, Precision, open};
 use crate::pace::{Pace, SplitCounts, taken};
 use crate::places::{Places, frame_spec, write};
 use crate::plan::estimate_split;
+use crate::record_files::csv_of;
 use crate::spec::{Overrides, Spec};
 use crate::train::{Training, train};
 use anyhow::{Context, Result, ensure};
@@ -118,7 +119,7 @@ pub fn study(root: &Path, options: &StudyOptions) -> Result<()> {
             row.hours
         );
         rows.push(row);
-        save(&options.out, &rows)?;
+        write(&options.out, &csv_of(&rows)?)?;
     }
     let sum = |hours: fn(&Row) -> f64| rows.iter().map(hours).sum::<f64>();
     tracing::info!(
@@ -130,12 +131,6 @@ pub fn study(root: &Path, options: &StudyOptions) -> Result<()> {
         std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
     Ok(())
-}
-
-fn save(path: &Path, rows: &[Row]) -> Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    rows.iter().try_for_each(|row| writer.serialize(row))?;
-    write(path, &writer.into_inner().map_err(csv::IntoInnerError::into_error)?)
 }
 
 /// Lengths of clips from the shortest to the longest whose mean is this one, in an order drawn once.

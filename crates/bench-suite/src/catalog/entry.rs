@@ -10,7 +10,7 @@ use video_data::store::{Store, find_store};
 
 use crate::paper;
 use crate::places::{self, Places, frame_spec};
-use crate::spec::{Overrides, Spec};
+use crate::spec::{Overrides, Spec, stems};
 
 /// A dataset as an experiment reads it.
 #[derive(Debug)]
@@ -43,6 +43,10 @@ impl Entry {
                 "experiment {name:?} reads rows, which cargo xtask reproduce stores itself: these verbs are of clips"
             );
         }
+        Self::of(root, name, spec)
+    }
+
+    fn of(root: &Path, name: &str, spec: Spec) -> Result<Self> {
         let kind = places::kind(&spec)?;
         let (places, frames) = (Places::of_root(root), frame_spec(&spec)?);
         let folder = places.data.join(&spec.data.folder);
@@ -51,20 +55,11 @@ impl Entry {
 
     /// The datasets of all experiments, in order of their names.
     pub fn all(root: &Path) -> Result<Vec<Self>> {
-        let dir = root.join("experiments");
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|ending| ending == "toml") {
-                names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
-            }
-        }
-        names.sort();
         let mut all = Vec::new();
-        for name in names {
+        for name in stems(&root.join("experiments"))? {
             let spec = Spec::load(root, &name, &Overrides::default())?;
             if spec.data.render.is_empty() && !spec.has_rows() {
-                all.push(Self::load(root, &name)?);
+                all.push(Self::of(root, &name, spec)?);
             }
         }
         Ok(all)

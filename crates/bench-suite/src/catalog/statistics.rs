@@ -11,6 +11,7 @@ use super::entry::{Entry, file_bytes};
 use super::sheet;
 use crate::paper;
 use crate::places::write;
+use crate::record_files::csv_of;
 
 /// A clip of `clips.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -119,14 +120,6 @@ fn class_row(class: &str, members: &[usize], rows: &[ClipRow], store: &Store) ->
         file_bytes: Some(members.iter().map(|clip| rows[*clip].file_bytes).sum()),
         frame_bytes: Some((frames * store.frame_bytes()) as u64),
     })
-}
-
-fn csv_of<T: Serialize>(rows: &[T]) -> Result<Vec<u8>> {
-    let mut out = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        out.serialize(row)?;
-    }
-    Ok(out.into_inner()?)
 }
 
 /// A class name as a part of a file name.

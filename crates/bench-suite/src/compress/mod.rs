@@ -12,8 +12,9 @@ use crate::cell::computed;
 use crate::data::Clips;
 use crate::device::{DeviceName, Opened, Precision, open};
 use crate::lease::hold;
-use crate::places::{sweep, write};
-use crate::record::{CellRecord, CompressionCase, Plan};
+use crate::places::write;
+use crate::record::{CellRecord, CompressionCase, Plan, WEIGHTS, cell_folder};
+use crate::record_files::{csv_of, read_json};
 use crate::spec::{ON_FEATURES, Spec};
 use crate::train::{Training, final_value, train};
 use crate::usage::peak_rss_bytes;
@@ -66,9 +67,7 @@ pub fn compress(options: &CompressOptions) -> Result<()> {
     let form = if to == TRAIN && form != kernels::FORM { form.clone() } else { format!("{to}-{form}") };
     let name = format!("{id}.{form}.r{rank}.e{epochs}");
     let folder = run_dir.join("compress").join(&name);
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let _held = hold(&folder, &name, options.wait)?;
-    sweep(&folder)?;
     let path = folder.join("case.json");
     if path.exists() {
         tracing::info!("{name}: done already");
@@ -111,12 +110,8 @@ pub fn compress(options: &CompressOptions) -> Result<()> {
         peak_rss_bytes: peak_rss_bytes(),
     };
     if !twin.kernels.is_empty() {
-        let mut rows = csv::Writer::from_writer(Vec::new());
-        for kernel in &twin.kernels {
-            rows.serialize(kernel.row(&record))?;
-        }
-        let bytes = rows.into_inner().map_err(csv::IntoInnerError::into_error)?;
-        write(&folder.join("kernels.csv"), &bytes)?;
+        let rows = twin.kernels.iter().map(|kernel| kernel.row(&record));
+        write(&folder.join("kernels.csv"), &csv_of(rows)?)?;
     }
     let computed = computed(&cell.plan, &twin.clips)?;
     write(&folder.join("computed.json"), &serde_json::to_vec_pretty(&computed)?)?;
@@ -135,11 +130,11 @@ impl Cell {
     fn load(run_dir: &Path, id: &str) -> Result<Self> {
         let plan_path = run_dir.join("plan.json");
         let plan: Plan = read_json(&plan_path)?;
-        let cell_dir = run_dir.join("cells").join(id);
+        let cell_dir = cell_folder(run_dir, id);
         let record: CellRecord = read_json(&cell_dir.join("cell.json"))?;
         let mut spec = Spec::from_toml(&plan.config, &plan_path.display().to_string())?;
         spec.protocol.kind.clone_from(&record.protocol);
-        Ok(Self { plan, spec, record, weights: cell_dir.join("weights.safetensors") })
+        Ok(Self { plan, spec, record, weights: cell_dir.join(WEIGHTS) })
     }
 }
 
@@ -216,9 +211,4 @@ impl Errors {
 
 fn squares(values: &[f32]) -> f64 {
     values.iter().map(|value| f64::from(*value).powi(2)).sum()
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
 }

@@ -4,8 +4,9 @@ use super::Cell;
 use super::matrix::{dense, input_kernel};
 use crate::build::{model_config, size};
 use crate::lease::hold;
-use crate::places::{sweep, write};
+use crate::places::write;
 use crate::record::SingularValue;
+use crate::record_files::csv_of;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use std::path::Path;
@@ -22,9 +23,7 @@ use tt_core::decomposition::{pair_modes, unfolding_singular_values};
 pub fn singular_values(run_dir: &Path, id: &str, wait: Duration) -> Result<()> {
     let name = format!("{id}.unfoldings");
     let folder = run_dir.join("compress").join(&name);
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let _held = hold(&folder, &name, wait)?;
-    sweep(&folder)?;
     let path = folder.join("singular_values.csv");
     if path.exists() {
         return Ok(());
@@ -42,7 +41,7 @@ pub fn singular_values(run_dir: &Path, id: &str, wait: Duration) -> Result<()> {
         kernel.context("the model has no \"input.kernel\"")?.var.flatten_all()?.to_vec1::<f32>()?
     };
     let joint: Vec<usize> = modes.iter().zip(&outputs).map(|(m, n)| m * n).collect();
-    let mut rows = csv::Writer::from_writer(Vec::new());
+    let mut rows = Vec::new();
     for matrix in ["trained", "initial", "change"] {
         let paired = match matrix {
             "trained" => pair_modes(&trained, modes, &outputs)?,
@@ -62,18 +61,18 @@ pub fn singular_values(run_dir: &Path, id: &str, wait: Duration) -> Result<()> {
             for (index, singular_value) in (1..).zip(values) {
                 rest = (rest - singular_value * singular_value).max(0.0);
                 if index == next {
-                    rows.serialize(SingularValue {
+                    rows.push(SingularValue {
                         model: record.model.clone(),
                         matrix: matrix.to_owned(),
                         unfolding,
                         index,
                         singular_value,
                         rel_error: (rest / all).sqrt(),
-                    })?;
+                    });
                     next += 1 + if index < 64 { 0 } else { index / 20 };
                 }
             }
         }
     }
-    write(&path, &rows.into_inner().map_err(csv::IntoInnerError::into_error)?)
+    write(&path, &csv_of(rows)?)
 }

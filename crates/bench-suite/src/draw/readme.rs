@@ -54,11 +54,13 @@ fn block(dir: &Path) -> Result<String> {
     };
     let header = ["model", "protocol", "accuracy", "95 % interval", "folds", "epochs", "input weights"];
     Ok(format!(
-        "Real clips, {} of them in {} classes ([records and report](results/{SHOWN}/report.md); {machine}):\n\n\
+        "Real clips, {} ([records and report](results/{SHOWN}/report.md); {machine}). Protocol `clips` deals clips to folds, \
+         as in the paper; `groups` holds whole speakers out. Below the paper's five models stand \
+         [controls](docs/methodology.md#controls) and [opponents](docs/opponents.md), of which `frozen-cnn-gru` reads features \
+         of a network that has seen ImageNet.\n\n\
          {}\n{partial}What they say of the paper's claims is in [docs/findings.md](docs/findings.md).\n\n\
          ![accuracy per model](results/{SHOWN}/charts/accuracy.svg)\n",
-        thousands(run.clips),
-        run.classes.len(),
+        run.data,
         md_table(&header, &rows)
     ))
 }
@@ -86,7 +88,7 @@ fn line(row: &TableRow) -> Vec<String> {
             _ => String::new(),
         },
         row.folds.to_string(),
-        row.epochs.to_string(),
+        row.epochs(),
         thousands(row.params_input),
     ]
 }

@@ -31,7 +31,7 @@ pub fn text(rows: &[TableRow]) -> String {
             format!("{}{spread}", score(row.mean)),
             interval.map_or_else(String::new, |(l, h)| format!("{}–{}", score(l), score(h))),
             row.folds.to_string(),
-            row.epochs.to_string(),
+            row.epochs(),
             thousands(row.params_input),
             row.epoch_s.map_or_else(String::new, |s| format!("{s:.2}")),
             bytes(row.peak_rss_bytes),

@@ -3,6 +3,7 @@
 use super::About;
 use super::scores::Score;
 use crate::record::{DataKind, FINAL};
+use crate::text::thousands;
 use candle_core::Tensor;
 use std::fmt::Write as _;
 use tt_rnn::folder::{Config, FpsRule};
@@ -21,8 +22,8 @@ pub(super) fn card(config: &Config, about: &About, weights: &[(String, Tensor)])
         "# {} of {}\n\nA classifier of video clips: {} weights, {} of them between pixels and hidden units.\n\n",
         config.model,
         literal(&about.experiment),
-        grouped(count),
-        grouped(input)
+        thousands(count),
+        thousands(input)
     );
     let frames = &config.frames;
     let rule = match frames.fps_rule {
@@ -53,7 +54,7 @@ pub(super) fn card(config: &Config, about: &About, weights: &[(String, Tensor)])
     let _ = write!(
         text,
         " {} clips, {} epochs, recipe `{}`, seed {}; {held_back}. Data {}, commit {}.\n\n",
-        grouped(about.clips),
+        thousands(about.clips),
         about.epochs,
         about.recipe,
         about.seed,
@@ -142,15 +143,6 @@ fn short(digest: &str) -> String {
     format!("`{}`", digest.get(..12).unwrap_or(digest))
 }
 
-/// A number with a comma between groups of three digits.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let head = digits.len() % 3;
-    let mut groups = if head > 0 { vec![&digits[..head]] } else { Vec::new() };
-    groups.extend((head..digits.len()).step_by(3).map(|at| &digits[at..at + 3]));
-    groups.join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,10 +152,5 @@ mod tests {
         assert_eq!(literal("golf_swing (2), Müller's"), "golf_swing (2), Müller's");
         assert_eq!(literal("_a_ | <b>*c*</b>"), r"\_a\_ \| \<b\>\*c\*\</b\>");
         assert_eq!(literal("[x](y)\n`z`"), r"\[x\](y)\\n\`z\`");
-    }
-
-    #[test]
-    fn digits_are_grouped() {
-        assert_eq!([0, 12, 999, 1_000, 203_435].map(grouped).join(" "), "0 12 999 1,000 203,435");
     }
 }

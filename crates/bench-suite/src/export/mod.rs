@@ -7,7 +7,8 @@ use crate::build::model_config;
 use crate::data::sampling;
 use crate::model_file;
 use crate::places::{frame_spec, write};
-use crate::record::{CellRecord, DataKind, FINAL, FinalRecord, Plan, PlannedCell};
+use crate::record::{CellRecord, DataKind, FINAL, FinalRecord, Plan, PlannedCell, WEIGHTS, cell_folder};
+use crate::record_files::read_json;
 use crate::spec::{ON_FEATURES, Spec};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
@@ -165,7 +166,7 @@ fn open_cell(run_dir: &Path, name: &str) -> Result<Opened> {
     let plan: Plan = read_json(&run_dir.join("plan.json"))?;
     let cell = plan.cells.iter().find(|cell| cell.id() == name);
     let cell = cell.with_context(|| format!("{} has no cell {name}", run_dir.display()))?;
-    let file = run_dir.join("cells").join(name).join("weights.safetensors");
+    let file = cell_folder(run_dir, name).join(WEIGHTS);
     let (header, spec, model) = model_file::load(&file, &Device::Cpu)?;
     let about = trained(run_dir, &plan, cell)?;
     let config = Config::of(
@@ -265,7 +266,7 @@ pub(crate) fn frames(spec: &Spec, name: &str, model: &dyn Model) -> Result<Frame
 }
 
 fn trained(run_dir: &Path, plan: &Plan, cell: &PlannedCell) -> Result<About> {
-    let record = run_dir.join("cells").join(cell.id()).join("cell.json");
+    let record = cell_folder(run_dir, &cell.id()).join("cell.json");
     let (epochs, commit) = if cell.protocol == FINAL {
         let record: FinalRecord = read_json(&record)?;
         (record.curve.len(), record.computed.by.commit)
@@ -288,9 +289,4 @@ fn trained(run_dir: &Path, plan: &Plan, cell: &PlannedCell) -> Result<About> {
         commit,
         scores: scores::scores(run_dir, plan, cell)?,
     })
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| path.display().to_string())
 }

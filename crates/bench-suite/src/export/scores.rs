@@ -1,7 +1,7 @@
 //! How a model scored, and how models scored that were trained alike: on other folds, on groups held back.
 
-use super::read_json;
-use crate::record::{CellRecord, FINAL, Plan, PlannedCell, PredictionRow, has_class};
+use crate::record::{CellRecord, FINAL, Plan, PlannedCell, PredictionRow, cell_folder, has_class};
+use crate::record_files::read_json;
 use crate::stats::{self, Fold, Outcomes};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub struct Score {
 /// The model's own score where it has one, then those of the run's finished cells that differ in protocol, fold and seed
 /// alone: all of a run's cells of a model do.
 pub(super) fn scores(run_dir: &Path, plan: &Plan, cell: &PlannedCell) -> Result<Vec<Score>> {
-    let folder = |cell: &PlannedCell| run_dir.join("cells").join(cell.id());
+    let folder = |cell: &PlannedCell| cell_folder(run_dir, &cell.id());
     let mut alike: BTreeMap<&str, Vec<(PathBuf, &PlannedCell)>> = BTreeMap::new();
     for peer in plan.cells.iter().filter(|peer| peer.model == cell.model && peer.protocol != FINAL) {
         if folder(peer).join("cell.json").is_file() {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::provenance::Provenance;
-use crate::results::file::{csv_bytes, read_csv_or_none, read_toml, write_atomic, write_toml};
+use crate::record_files::{csv_bytes, read_csv_or_none, read_toml, write_atomic, write_toml};
 use crate::results::folders::{RUNS, holding, home, largest};
 use crate::results::provenance::note;
 use crate::results::scores::tidy;

@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
-use crate::record::{FINAL, Plan, PlannedCell};
-
-/// A cell's model, in the cell's folder.
-pub const WEIGHTS: &str = "weights.safetensors";
+use crate::record::{FINAL, Plan, PlannedCell, cell_folder};
 
 /// Whether nothing is left to do in a cell: a checkpoint beside the record was left by a kill between the two, and
 /// the engine removes it.
 pub fn is_done(run_dir: &Path, cell: &PlannedCell) -> bool {
-    let folder = run_dir.join("cells").join(cell.id());
+    let folder = cell_folder(run_dir, &cell.id());
     folder.join("cell.json").is_file() && !folder.join("checkpoint.safetensors").exists()
 }
 

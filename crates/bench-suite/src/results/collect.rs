@@ -6,13 +6,15 @@ use std::time::UNIX_EPOCH;
 
 use crate::files;
 use crate::provenance::utc;
-use crate::record::{CellRecord, FinalRecord, ParamsRow, Plan, PlannedCell, PredictionRow};
+use crate::record::{
+    CellRecord, FinalRecord, ParamsRow, Plan, PlannedCell, PredictionRow, WEIGHTS, cell_folder,
+};
 use crate::results::{
     CellMeta, ClipRow, CurveRow, FinalModel, FoldRow, Records, Run, RunFile, read_csv, read_json,
 };
 use anyhow::{Context, Result, bail};
 
-use crate::results::cells::{WEIGHTS, final_file, is_done, is_final};
+use crate::results::cells::{final_file, is_done, is_final};
 
 /// Reads the finished cells of a plan, and names the others.
 pub fn collect(run_dir: &Path, plan: &Plan, params: Vec<ParamsRow>) -> Result<Records> {
@@ -52,7 +54,7 @@ pub fn collect(run_dir: &Path, plan: &Plan, params: Vec<ParamsRow>) -> Result<Re
         finals: Vec::new(),
     };
     for cell in plan.cells.iter().filter(|cell| is_done(run_dir, cell)) {
-        let dir = run_dir.join("cells").join(cell.id());
+        let dir = cell_folder(run_dir, &cell.id());
         if is_final(cell) {
             let model = read_final(&dir, plan, cell, &mut run)?;
             run.finals.push(model);

@@ -9,7 +9,6 @@ pub mod classes;
 pub mod collect;
 pub mod compression;
 pub mod devices;
-pub(crate) mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod folders;
@@ -29,8 +28,8 @@ mod strips;
 pub mod tables;
 pub mod tuning;
 
-pub use file::{
-    csv_bytes, read_csv, read_json, read_lines, read_toml, write_atomic, write_lines, write_toml,
+pub use crate::record_files::{
+    csv_bytes, csv_of, read_csv, read_json, read_lines, read_toml, write_atomic, write_lines, write_toml,
 };
 pub use folders::{RUNS, fresh, hold, holding, shown_line};
 pub use page::{Listed, Page};

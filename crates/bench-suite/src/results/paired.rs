@@ -12,7 +12,7 @@ use crate::stats;
 
 /// Header of `paired.csv`.
 pub(crate) const PAIRED_HEADER: &str = "model,baseline,protocol,recipe,metric,mean_difference,std,ci_low,ci_high,\
-folds,epochs_min,epochs_max,rate,baseline_epochs_min,baseline_epochs_max,baseline_rate,settled";
+folds,epochs_min,epochs_max,settled,rate,baseline_epochs_min,baseline_epochs_max,baseline_settled,baseline_rate";
 
 /// A row of `paired.csv`: a TT model minus its dense twin on the folds and seeds that both have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,20 +33,27 @@ pub(crate) struct PairedRow {
     /// Epochs trained: the fewest and the most of a cell.
     pub(crate) epochs_min: usize,
     pub(crate) epochs_max: usize,
+    /// Trainings that ended because their loss had settled, and not at the most epochs allowed; empty where the number of
+    /// epochs was fixed.
+    pub(crate) settled: Option<usize>,
     /// Adam's rate and its rule; empty where the record's configuration has none.
     pub(crate) rate: String,
     pub(crate) baseline_epochs_min: usize,
     pub(crate) baseline_epochs_max: usize,
+    pub(crate) baseline_settled: Option<usize>,
     pub(crate) baseline_rate: String,
-    /// Whether the training of both sides ended where its loss had settled, or at the most epochs allowed.
-    pub(crate) settled: bool,
+    /// Trainings of a side, one a fold and seed.
+    #[serde(skip)]
+    pub(crate) trainings: usize,
 }
 
 /// How cells were trained.
-struct Training {
-    epochs: (usize, usize),
+pub(crate) struct Training {
+    /// Fewest and most.
+    pub(crate) epochs: (usize, usize),
+    /// See [`PairedRow::settled`].
+    pub(crate) settled: Option<usize>,
     rate: String,
-    settled: bool,
 }
 
 /// The pair of a TT model's rows with its twin's; none where the twin has no fold or seed of them.
@@ -92,11 +99,13 @@ pub(crate) fn between(
         folds: differences.len(),
         epochs_min: own.epochs.0,
         epochs_max: own.epochs.1,
+        settled: own.settled,
         rate: own.rate,
         baseline_epochs_min: twin.epochs.0,
         baseline_epochs_max: twin.epochs.1,
+        baseline_settled: twin.settled,
         baseline_rate: twin.rate,
-        settled: own.settled && twin.settled,
+        trainings: ours.len(),
     })
 }
 
@@ -106,18 +115,24 @@ fn split<'a>(records: &'a Records, row: &FoldRow) -> Option<&'a str> {
     cells.find(|cell| cell.key() == row.key()).map(|cell| cell.split_digest.as_str())
 }
 
-fn training(records: &Records, rows: &[&FoldRow]) -> Training {
+pub(crate) fn training(records: &Records, rows: &[&FoldRow]) -> Training {
     let configs: Vec<toml::Table> = rows.iter().map(|row| settings(records, row)).collect();
     let rates: BTreeSet<String> =
         rows.iter().zip(&configs).filter_map(|(row, train)| rate(train, &row.model)).collect();
-    let settles = |train: &toml::Table| number(train, "settled").is_some_and(|share| share > 0.0);
+    let settled = |row: &FoldRow, train: &toml::Table| {
+        let share = number(train, "settled").filter(|share| *share > 0.0)?;
+        let curve = records.curves.iter().filter(|point| point.key() == row.key());
+        Some(stats::has_settled(&curve.map(|point| point.train_loss).collect::<Vec<_>>(), share))
+    };
+    let settled: Option<Vec<bool>> =
+        rows.iter().zip(&configs).map(|(row, train)| settled(row, train)).collect();
     Training {
         epochs: (
             rows.iter().map(|row| row.epochs).min().unwrap_or_default(),
             rows.iter().map(|row| row.epochs).max().unwrap_or_default(),
         ),
+        settled: settled.map(|all| all.into_iter().filter(|settled| *settled).count()),
         rate: rates.into_iter().collect::<Vec<_>>().join(" or "),
-        settled: configs.iter().all(settles),
     }
 }
 
@@ -157,20 +172,26 @@ impl PairedRow {
         if ours == theirs { ours } else { format!("{ours} against {theirs}") }
     }
 
-    /// What must be said where the two sides were not trained alike.
+    /// What must be said where the two sides were not trained alike, or not to their end.
     pub(crate) fn caveat(&self) -> Option<String> {
         let (ours, theirs) = self.both_epochs();
         let same_rate = self.rate == self.baseline_rate;
-        if same_rate && ours == theirs {
-            return None;
-        }
         let which = format!("{} − {} ({}, {})", self.model, self.baseline, self.protocol, self.recipe);
-        if same_rate && self.settled {
+        let both = self.settled.zip(self.baseline_settled).filter(|_| same_rate);
+        if let Some((settled, baseline_settled)) = both {
+            let all = self.trainings;
+            if ours == theirs && settled.min(baseline_settled) == all {
+                return None;
+            }
             return Some(format!(
-                "{which}: both sides were trained until the training loss had settled, {} for {ours} epochs, {} for \
-                 {theirs}.",
+                "{which}: both sides were trained until the training loss had settled, or for as many epochs as were \
+                 allowed: {} for {ours} epochs, settled in {settled} of {all} trainings; {} for {theirs}, settled in \
+                 {baseline_settled}.",
                 self.model, self.baseline
             ));
+        }
+        if same_rate && ours == theirs {
+            return None;
         }
         let at = |rate: &str| match spelled(rate) {
             rate if rate.is_empty() => rate,
@@ -187,9 +208,13 @@ impl PairedRow {
     }
 
     fn both_epochs(&self) -> (String, String) {
-        let range = |min, max| if min == max { format!("{max}") } else { format!("{min} to {max}") };
         (range(self.epochs_min, self.epochs_max), range(self.baseline_epochs_min, self.baseline_epochs_max))
     }
+}
+
+/// Both ends for people, `26 to 30`.
+pub(crate) fn range(min: usize, max: usize) -> String {
+    if min == max { max.to_string() } else { format!("{min} to {max}") }
 }
 
 /// A rate for people.
@@ -216,21 +241,24 @@ mod tests {
     fn a_pair_says_how_both_sides_were_trained() {
         let old = pair("[train]\nlr_tt = 0.001\nlr_dense = 1e-5\n", 8);
         assert_eq!((old.rate.as_str(), old.baseline_rate.as_str()), ("1e-3 single", "1e-5 single"));
-        assert_eq!((old.epochs().as_str(), old.settled), ("20 against 8", false));
+        assert_eq!((old.epochs().as_str(), old.settled), ("20 against 8", None));
         let said = old.caveat().unwrap();
         assert!(
             said.contains("20 epochs at the rate 1e-3 for every weight, gru for 8 at the rate 1e-5"),
             "{said}"
         );
         let fair = "[train]\nlr = 0.001\nlr_rule = \"fan-in\"\nmodel_lr = {}\nsettled = 0.01\n";
-        assert_eq!(pair(fair, 20).caveat(), None);
         assert_eq!(pair(fair, 20).rates(), "1e-3 by fan-in");
         let said = pair(fair, 12).caveat().unwrap();
         assert!(
-            said.contains("until the training loss had settled, tt-gru for 20 epochs, gru for 12"),
+            said.contains("tt-gru for 20 epochs, settled in 0 of 3 trainings; gru for 12, settled in 0."),
             "{said}"
         );
+        let loose = pair(&fair.replace("0.01", "0.02"), 20);
+        assert_eq!((loose.settled, loose.baseline_settled), (Some(3), Some(0)), "of 20 epochs and of 8");
+        assert!(loose.caveat().unwrap().contains("settled in 3 of 3 trainings"));
         let fixed = fair.replace("0.01", "0.0");
+        assert_eq!(pair(&fixed, 20).caveat(), None);
         assert!(pair(&fixed, 12).caveat().unwrap().contains("not trained alike"));
         let own = fair.replace("{}", "{ gru = 3e-5 }");
         assert_eq!(pair(&own, 20).rates(), "1e-3 by fan-in against 3e-5 by fan-in");

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::paper;
 use crate::record::ParamsRow;
-use crate::results::file::{csv_bytes, read_csv, write_atomic};
+use crate::record_files::{csv_bytes, read_csv, write_atomic};
 use crate::results::rows::{
     CURVES_HEADER, CellKey, ClipRow, CurveRow, FOLDS_HEADER, FoldRow, OfCell, PARAMS_HEADER,
     PREDICTIONS_HEADER, cell_order,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::{CardUse, DeviceName, Precision};
 use crate::provenance::Provenance;
 use crate::record::{DataKind, LeftOut};
-use crate::results::file::read_toml;
+use crate::record_files::read_toml;
 use crate::results::provenance::{machines, note};
 use crate::results::rows::{CellKey, OfCell, cell_order};
 

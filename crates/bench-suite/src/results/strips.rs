@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::files;
-use crate::results::file::{csv_bytes, read_csv, write_atomic};
+use crate::record_files::{csv_bytes, read_csv, write_atomic};
 
 /// The columns.
 const HEADER: &str = "clip,jpeg";

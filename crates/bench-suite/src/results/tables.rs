@@ -15,8 +15,8 @@ use crate::results::scores::{AllTested, by_fold, tested, tidy};
 use crate::stats;
 
 /// Header of `table.csv`.
-pub(crate) const TABLE_HEADER: &str = "model,protocol,recipe,metric,mean,std,ci_low,ci_high,folds,seeds,epochs,\
-params_input,params_total,epoch_s,peak_rss_bytes,paper_mean,paper_std,paper_params_input,paper_epoch_s";
+pub(crate) const TABLE_HEADER: &str = "model,protocol,recipe,metric,mean,std,ci_low,ci_high,folds,seeds,epochs_min,epochs,\
+settled,params_input,params_total,epoch_s,peak_rss_bytes,paper_mean,paper_std,paper_params_input,paper_epoch_s";
 /// Header of `sota.csv`.
 pub(crate) const SOTA_HEADER: &str = "dataset,figure,method,year,metric,value,source";
 
@@ -43,8 +43,13 @@ pub struct TableRow {
     pub folds: usize,
     /// Seeds per fold.
     pub seeds: usize,
-    /// Epochs trained.
+    /// Epochs trained: the fewest of a cell.
+    pub epochs_min: usize,
+    /// The most.
     pub epochs: usize,
+    /// Cells whose training ended because its loss had settled, and not at the most epochs allowed; none where the number
+    /// of epochs was fixed.
+    pub settled: Option<usize>,
     /// Weights of the input matrix.
     pub params_input: usize,
     /// Weights of the model.
@@ -61,6 +66,18 @@ pub struct TableRow {
     pub paper_params_input: Option<usize>,
     /// The paper's seconds per epoch.
     pub paper_epoch_s: Option<f64>,
+}
+
+impl TableRow {
+    /// Epochs for people, `26 to 30`.
+    pub(crate) fn epochs(&self) -> String {
+        paired::range(self.epochs_min, self.epochs)
+    }
+
+    /// How many of the cells had settled, `3 of 5`; nothing where none was to.
+    pub(crate) fn settled(&self) -> String {
+        self.settled.map_or_else(String::new, |settled| format!("{settled} of {}", self.folds * self.seeds))
+    }
 }
 
 /// A row of `sota.csv`: a bar of Figures 3, 5, 7, or one of ours on the official data.
@@ -153,6 +170,7 @@ fn table_row(records: &Records, rows: &[&FoldRow], tested: &AllTested<'_>) -> Ta
         .filter(|c| rows.iter().any(|r| r.key() == c.key()))
         .collect();
     let seconds: Vec<f64> = rows.iter().filter_map(|r| r.epoch_s).collect();
+    let trained = paired::training(records, rows);
     let paper = paper::result(&records.run_file.dataset, &first.model);
     let scores = paper.filter(|_| first.protocol == paper_protocol(&records.run_file.dataset));
     TableRow {
@@ -166,7 +184,9 @@ fn table_row(records: &Records, rows: &[&FoldRow], tested: &AllTested<'_>) -> Ta
         ci_high: interval.map(|i| tidy(i.high)),
         folds: values.len(),
         seeds: rows.iter().map(|r| r.seed).collect::<BTreeSet<_>>().len(),
-        epochs: rows.iter().map(|r| r.epochs).max().unwrap_or_default(),
+        epochs_min: trained.epochs.0,
+        epochs: trained.epochs.1,
+        settled: trained.settled,
         params_input: metas.first().map_or(0, |m| m.params_input),
         params_total: metas.first().map_or(0, |m| m.params_total),
         epoch_s: stats::mean(&seconds).map(tidy),

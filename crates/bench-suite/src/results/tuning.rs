@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::paper;
 use crate::provenance::Provenance;
+use crate::record_files::{csv_bytes, read_csv_or_none, write_atomic};
 use crate::results::ablation::{CellRow, summary};
-use crate::results::file::{csv_bytes, read_csv, write_atomic};
 use crate::stats;
 
 const TRIALS_HEADER: &str = "model,fold,rung,draw,settings,epochs,value,best_epoch,train_s,run";
@@ -184,13 +184,10 @@ pub struct Rows {
 impl Rows {
     /// What is in a folder; nothing where there is none yet.
     pub fn read(dir: &Path) -> Result<Self> {
-        if !dir.join("finals.csv").is_file() {
-            return Ok(Self::default());
-        }
         Ok(Self {
-            trials: read_csv(&dir.join("trials.csv"))?,
-            choices: read_csv(&dir.join("choices.csv"))?,
-            finals: read_csv(&dir.join("finals.csv"))?,
+            trials: read_csv_or_none(&dir.join("trials.csv"))?,
+            choices: read_csv_or_none(&dir.join("choices.csv"))?,
+            finals: read_csv_or_none(&dir.join("finals.csv"))?,
         })
     }
 
@@ -202,12 +199,17 @@ impl Rows {
         write_atomic(&dir.join("finals.csv"), &csv_bytes(FINALS_HEADER, &self.finals)?)
     }
 
-    /// Forgets what there is of these models and folds.
-    pub fn forget(&mut self, models: &[String], folds: &[usize]) {
+    /// The rows with these in the place of what there is of these models and folds.
+    #[must_use]
+    pub fn with(mut self, rows: &Self, models: &[String], folds: &[usize]) -> Self {
         let other = |model: &String, fold: &usize| !(models.contains(model) && folds.contains(fold));
         self.trials.retain(|row| other(&row.model, &row.fold));
         self.choices.retain(|row| other(&row.model, &row.fold));
         self.finals.retain(|row| other(&row.model, &row.fold));
+        self.trials.extend_from_slice(&rows.trials);
+        self.choices.extend_from_slice(&rows.choices);
+        self.finals.extend_from_slice(&rows.finals);
+        self
     }
 
     /// The trials of a step for a model and fold, best first; of equals the one drawn first.
@@ -348,11 +350,12 @@ mod tests {
 
     #[test]
     fn a_narrower_search_keeps_what_others_found() {
-        let (_, mut rows) = crate::results::fixture::search();
-        let before = rows.clone();
-        rows.forget(&["gru".into()], &[1]);
-        assert_eq!(rows, before);
-        rows.forget(&["gru".into()], &[0, 1]);
+        let (_, before) = crate::results::fixture::search();
+        let none = Rows::default();
+        assert_eq!(before.clone().with(&none, &["gru".into()], &[1]), before);
+        let rows = before.clone().with(&none, &["gru".into()], &[0, 1]);
         assert!(rows.finals.iter().all(|row| row.model == "tt-gru") && rows.trials.len() == 3);
+        let again = rows.with(&before, &["gru".into(), "tt-gru".into()], &[0]);
+        assert_eq!(again, before, "the same rows once more are there once");
     }
 }

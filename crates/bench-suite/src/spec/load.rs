@@ -3,6 +3,7 @@
 use super::error::{Result, SpecError, nearest_or};
 use super::fields::{Overrides, Spec};
 use super::layers::{apply_sets, merge, parse, read, table, take_table};
+use std::fs::DirEntry;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -57,14 +58,13 @@ impl Spec {
 /// # Errors
 /// The folder cannot be read.
 pub fn stems(folder: &Path) -> Result<Vec<String>> {
-    let failed = |source| SpecError::Read { path: "experiments".into(), source };
-    let mut names: Vec<String> = std::fs::read_dir(folder)
-        .map_err(failed)?
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            (path.extension()? == "toml").then(|| path.file_stem()?.to_str().map(str::to_owned))?
-        })
-        .collect();
+    let failed = |source| SpecError::Read { path: folder.display().to_string(), source };
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let stem = |entry: &DirEntry| {
+        let path = entry.path();
+        (path.extension()? == "toml").then(|| path.file_stem()?.to_str().map(str::to_owned))?
+    };
+    let mut names: Vec<String> = entries.map_err(failed)?.iter().filter_map(stem).collect();
     names.sort();
     Ok(names)
 }

@@ -12,8 +12,10 @@ mod coverage;
 mod holm;
 mod moments;
 mod outcomes;
+mod settling;
 
 pub use bootstrap::{Difference, Draws, Fold, Interval, REPLICATES, drawn_groups, interval, paired};
 pub use holm::holm;
 pub use moments::{mean, population_std, sample_std};
 pub use outcomes::{Outcomes, average_precision};
+pub use settling::has_settled;

@@ -2,13 +2,12 @@
 //! layers have kernels of their own.
 //!
 //! Sums of a span of products are exact; each span is combined in f32 and added to the one before.
-#![expect(unsafe_code, reason = "implements a kernel of vectors")]
 
 use super::fused::centred;
 use super::{Affine, Path, Rows};
 use crate::Result;
-use crate::digits::{Bytes, Digits, Product, Ready, Scratch, Unit};
-use crate::simd::{Isa, Kernel, Simd};
+use crate::digits::{Bytes, Digits, Product, Ready, Scratch, TakeRows, Unit};
+use crate::simd::Isa;
 use std::ops::Range;
 
 /// Features of a span forwards: of a matrix of 768 columns they are 0.8 MB, and their digits 0.6 MB, which stay in the second
@@ -148,21 +147,7 @@ impl ByteProducts {
     }
 
     fn take(&self, rows: &[f32], columns: usize, digits: &mut Digits) -> bool {
-        self.isa.run(Take { digits, rows, columns, centre: self.centre });
+        self.isa.run(TakeRows { digits, rows, columns, centre: self.centre });
         digits.scale(self.affine.scale, self.affine.shift)
-    }
-}
-
-struct Take<'a> {
-    digits: &'a mut Digits,
-    rows: &'a [f32],
-    columns: usize,
-    centre: u8,
-}
-
-impl Kernel for Take<'_> {
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        self.digits.take_rows(self.rows, self.columns, self.columns, self.centre);
     }
 }

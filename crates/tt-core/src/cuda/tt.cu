@@ -83,6 +83,18 @@ DEVICE void prepare_left(const float* left, unsigned* halves, int column) {
     if (lane == 0) halves[LEFT_BACK_AT + column] = __float_as_uint(scale.back);
 }
 
+// Both halves as the products read them; that of pixels says how it reads the right one. Grid: a warp a column.
+DEVICE void prepare_right(const float* right, unsigned* halves, int column);
+KERNEL_OF(prepare, 256, 1)(const float* right, const float* left, unsigned* halves) {
+    int column = blockIdx.x * 8 + threadIdx.x / 32;
+    if (column < RIGHT_COLUMNS) {
+        prepare_right(right, halves, column);
+    } else if (column < RIGHT_COLUMNS + LEFT_COLUMNS) {
+        prepare_left(left, halves, column - RIGHT_COLUMNS);
+    }
+}
+EMULATED(prepare)
+
 // d += a b with numbers split in terms: the products whose sizes matter, small ones first.
 DEVICE void multiply(float d[4], const unsigned a[TERMS][4], const unsigned b[TERMS][2]) {
     UNROLL for (int order = TERMS - 1; order >= 0; --order) {

@@ -67,17 +67,6 @@ DEVICE void prepare_right(const float* right, unsigned* halves, int column) {
     }
 }
 
-// Both halves as `tt_digits` reads them. Grid: a warp a column.
-KERNEL_OF(prepare_digits, 256, 1)(const float* right, const float* left, unsigned* halves) {
-    int column = blockIdx.x * 8 + threadIdx.x / 32;
-    if (column < RIGHT_COLUMNS) {
-        prepare_right(right, halves, column);
-    } else if (column < RIGHT_COLUMNS + LEFT_COLUMNS) {
-        prepare_left(left, halves, column - RIGHT_COLUMNS);
-    }
-}
-EMULATED(prepare_digits)
-
 // Starts to bring so many bytes from any address to `to`, where they begin as far behind a multiple of 16 as in memory.
 DEVICE void fetch(unsigned char* to, unsigned long long* arrivals, const unsigned char* from, int bytes,
                   const unsigned char* end) {
@@ -147,7 +136,7 @@ DEVICE float combine(int high, int middle, int low, float unit) {
 }
 
 // y `[PARTS, frames, N_LEFT * N_RIGHT]`, to be summed over the parts, and T `[frames, N_RIGHT, RANK, M_LEFT]` unless `saved` is
-// null, from what `prepare_digits` left. Grid: (any, parts of N_RIGHT by 16 times PARTS).
+// null, from what `prepare` left. Grid: (any, parts of N_RIGHT by 16 times PARTS).
 KERNEL_OF(tt_digits, GROUPS * 128, 1)
 (const unsigned char* x, const unsigned* halves, float* y, float* saved, int frames) {
     static_assert(PASSES == 1, "all sums of y stay in registers");

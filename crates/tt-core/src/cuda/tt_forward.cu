@@ -72,17 +72,6 @@ DEVICE void prepare_right(const float* right, unsigned* halves, int column) {
     if (lane == 0) halves[RIGHT_BACK_AT + column] = __float_as_uint(scale.back);
 }
 
-// Both halves as the products of `tt_forward` read them. Grid: a warp a column.
-KERNEL_OF(prepare, 256, 1)(const float* right, const float* left, unsigned* halves) {
-    int column = blockIdx.x * 8 + threadIdx.x / 32;
-    if (column < RIGHT_COLUMNS) {
-        prepare_right(right, halves, column);
-    } else if (column < RIGHT_COLUMNS + LEFT_COLUMNS) {
-        prepare_left(left, halves, column - RIGHT_COLUMNS);
-    }
-}
-EMULATED(prepare)
-
 // T of 16 rows of two frames, transposed: t[tile][frame][half] is the fragment (16 outputs j, 8 rows). The second
 // frame is `apart` bytes after the first.
 DEVICE void first_product(float t[TILES][2][2][4], const unsigned char* first, int apart, int slice,

@@ -1,7 +1,7 @@
 //! Sums, products, norms and rounding without leaving the format (sections 3 and 4).
 
 use super::scale::{norm, number, restore, tame, tame_all, tamed, times_two_to};
-use super::{Core, Scalar, Truncation, TtTensor, linear};
+use super::{Core, Scalar, Truncation, TtTensor, finite, linear};
 use crate::error::count;
 use crate::{Error, Result};
 
@@ -56,8 +56,12 @@ impl<T: Scalar> TtTensor<T> {
     }
 
     /// `factor · A`.
+    ///
+    /// # Panics
+    /// For a factor that is no number.
     #[must_use]
     pub fn scale(&self, factor: T) -> Self {
+        assert!(factor.to_f64().is_finite(), "a factor that is a number");
         let mut scaled = self.clone();
         let mut factor = [factor];
         let exponent = tame(&mut factor) + tame(&mut scaled.cores[0].values);
@@ -161,6 +165,7 @@ impl<T: Scalar> TtTensor<T> {
             expected: format!("one of modes {:?} and a vector as long, two cores at least", self.modes()),
             found: format!("mode {k}, a vector of {}", vector.len()),
         })?;
+        finite("vector", vector)?;
         let ((numbers, of_core), (vector, of_vector)) = (tamed(&core.values), tamed(vector));
         let mut matrix: Vec<T> = (0..core.left * core.right)
             .map(|at| {

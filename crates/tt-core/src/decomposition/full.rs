@@ -1,7 +1,7 @@
 //! Full tensors in `f64` whose axes come in any order: what every decomposition but TT-SVD works on.
 
 use super::scale::{norm, norm_or_infinite, tame, times_two_to};
-use super::{Core, Scalar, linear, whole};
+use super::{Core, Scalar, finite, linear, whole};
 use crate::{Error, Result};
 
 /// A tensor, row-major over the sizes of its axes.
@@ -118,7 +118,7 @@ pub trait Decomposed {
     /// That of [`Decomposed::reconstruct`].
     ///
     /// # Errors
-    /// [`Error::Size`] for another number of values.
+    /// [`Error::Size`] for another number of values; [`Error::NotFinite`].
     ///
     /// # Panics
     /// If memory cannot hold the tensor.
@@ -131,6 +131,7 @@ pub trait Decomposed {
                 found: values.len().to_string(),
             });
         }
+        finite("tensor", values)?;
         let wide: Vec<f64> = values.iter().map(|value| value.to_f64()).collect();
         let lost: Vec<f64> = found.iter().zip(&wide).map(|(found, value)| found - value).collect();
         let ((wrong, by), (all, of_all)) = (norm(&lost), norm(&wide));

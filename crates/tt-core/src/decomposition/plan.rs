@@ -21,7 +21,7 @@ pub fn balanced_modes(n: usize, d: usize) -> Result<Vec<usize>> {
     }
     let mut primes = Vec::new();
     let (mut rest, mut prime) = (n, 2);
-    while prime * prime <= rest {
+    while prime <= rest / prime {
         while rest.is_multiple_of(prime) {
             primes.push(prime);
             rest /= prime;

@@ -30,12 +30,7 @@ impl Truncation {
     pub(super) fn bounds(&self, order: usize, norm: f64) -> Result<(Vec<usize>, f64)> {
         let cuts = order - 1;
         match self {
-            Self::RelativeError(accuracy) if !(accuracy.is_finite() && *accuracy > 0.0) => {
-                Err(Error::Accuracy(*accuracy))
-            }
-            Self::RelativeError(accuracy) => {
-                Ok((vec![usize::MAX; cuts], accuracy * norm / (cuts.max(1) as f64).sqrt()))
-            }
+            Self::RelativeError(_) => self.allowed(&vec![usize::MAX; cuts], cuts, norm),
             Self::Ranks(ranks) if ranks.len() != cuts || ranks.contains(&0) => Err(Error::Shape(format!(
                 "{order} cores need {cuts} inner ranks of at least 1, found {ranks:?}"
             ))),

@@ -170,13 +170,16 @@ impl std::str::FromStr for Tree {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        /// Far longer than any tree that can be planned: the reader walks as deep as parentheses go.
+        const LONGEST: usize = 4096;
         let mut rest = text.trim();
-        match read(&mut rest) {
-            Some(tree) if rest.trim().is_empty() => Ok(tree),
-            _ => Err(Error::Shape(format!(
-                "{text:?} is no binary tree: pairs in parentheses over modes from 1, as \"((1 2) (3 4))\""
-            ))),
-        }
+        let tree = if rest.len() <= LONGEST { read(&mut rest) } else { None };
+        tree.filter(|_| rest.trim().is_empty()).ok_or_else(|| {
+            let shown: String = text.chars().take(80).collect();
+            Error::Shape(format!(
+                "{shown:?} is no binary tree: pairs in parentheses over modes from 1, as \"((1 2) (3 4))\""
+            ))
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::wide;
 use super::{COLUMNS, LONGEST, Line, Sums};
+use crate::simd::{Kernel, Simd};
 
 /// Largest whole number of three balanced digits: 127 · (65,536 + 256 + 1).
 const LARGEST: f64 = 8_355_711.0;
@@ -12,6 +13,21 @@ const ROUND: f64 = 1.5 * (1_u64 << 52) as f64;
 const ROUND_F32: f32 = 1.5 * (1_u32 << 23) as f32;
 /// Units within these bounds, and what is computed with them, are normal numbers in f32.
 const UNITS: std::ops::RangeInclusive<f32> = 1e-30..=1e30;
+
+/// [`Digits::take_rows`] with an instruction set.
+pub(crate) struct TakeRows<'a> {
+    pub(crate) digits: &'a mut Digits,
+    pub(crate) rows: &'a [f32],
+    pub(crate) columns: usize,
+    pub(crate) centre: u8,
+}
+
+impl Kernel for TakeRows<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        self.digits.take_rows(self.rows, self.columns, self.centre);
+    }
+}
 
 /// Columns `[tile of 16][step][digit 3][quad 16]`, each scaled by itself.
 #[derive(Debug, Default)]
@@ -109,19 +125,20 @@ impl Digits {
         true
     }
 
-    /// Takes f32 rows `[depth, stride]`, whose first `columns` count. Bytes will count from `centre` on. Sums of a column
-    /// with a number that is not finite are NaN.
+    /// Takes f32 rows `[depth, columns]`. Bytes will count from `centre` on. Sums of a column with a number that is not
+    /// finite are NaN.
     ///
     /// # Panics
     /// If the depth is beyond [`LONGEST`].
     #[inline(always)]
-    pub(crate) fn take_rows(&mut self, rows: &[f32], stride: usize, columns: usize, centre: u8) {
+    pub(crate) fn take_rows(&mut self, rows: &[f32], columns: usize, centre: u8) {
+        let stride = columns;
         self.resize(rows.len() / stride, columns);
         // As in `take_weights`, of whole rows as they lie in memory.
         self.largest.clear();
         self.largest.resize(self.tiles() * COLUMNS, 0);
         for row in rows.chunks_exact(stride) {
-            for (largest, value) in self.largest.iter_mut().zip(&row[..columns]) {
+            for (largest, value) in self.largest.iter_mut().zip(row) {
                 *largest = (*largest).max(value.abs().to_bits());
             }
         }
@@ -288,7 +305,7 @@ mod tests {
         let rows: Vec<f32> =
             (0..32 * 8).map(|at| ((at * 31 % 97) as f32 / 96.0 - 0.5) * columns[at % 8]).collect();
         let mut digits = Digits::default();
-        digits.take_rows(&rows, 8, 8, 0);
+        digits.take_rows(&rows, 8, 0);
         for (column, size) in columns.into_iter().enumerate() {
             let unit = digits.units[0][column];
             if !size.is_finite() {

@@ -24,7 +24,7 @@ mod vnni;
 mod wide;
 
 pub(crate) use bytes::Bytes;
-pub(crate) use columns::Digits;
+pub(crate) use columns::{Digits, TakeRows};
 pub(crate) use product::{Ahead, End, Product, Ring, Scratch};
 pub(crate) use unit::Ready;
 pub use unit::Unit;

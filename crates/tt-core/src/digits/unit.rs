@@ -117,7 +117,7 @@ fn sample(unit: Ready, rows: usize, depth: usize, add: bool) -> Vec<f32> {
     let weights: Vec<f32> = (0..depth * WIDTH).map(|_| next() as f32 - 8e6).collect();
     let (mut panel, mut digits) = (Bytes::default(), Digits::default());
     panel.take_rows(rows, depth, bytes.chunks(depth));
-    digits.take_rows(&weights, WIDTH, WIDTH, 3);
+    digits.take_rows(&weights, WIDTH, 3);
     let places: Vec<usize> = (0..rows).map(|row| WIDTH * row).collect();
     let mut to = vec![1e5; WIDTH * rows];
     Isa::best().run(Product {

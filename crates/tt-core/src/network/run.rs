@@ -359,6 +359,7 @@ impl Contracted {
         check("output gradient", dout.len(), n * self.outputs)?;
         check("core gradient", dcores.len(), self.params)?;
         check("rows of the saved forward pass", saved.rows, n)?;
+        check("saved tensors", saved.tensors.len(), n * self.kept.1)?;
         if let Some(dx) = &dx {
             check("input gradient", dx.len(), rows.len())?;
         }

@@ -16,7 +16,8 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Makes room for `len` values; new room is zero, old contents stay. Never shrinks the memory.
+    /// Makes room for `len` values; old contents stay, and what an earlier, larger size left comes back. Memory that is new is
+    /// zero. Never shrinks the memory.
     pub fn resize(&mut self, len: usize) {
         if self.lines.len() * 16 < len {
             self.lines.resize(len.div_ceil(16), Line([0.0; 16]));

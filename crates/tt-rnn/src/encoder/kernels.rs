@@ -135,6 +135,12 @@ fn parts_mut(channels: &mut [f32]) -> std::slice::IterMut<'_, [f32; GROUP]> {
     channels.as_chunks_mut().0.iter_mut()
 }
 
+/// The larger of a number and zero. NaN stays NaN, so that a training that diverged is seen in its loss.
+#[inline(always)]
+fn rectified(value: f32) -> f32 {
+    if value < 0.0 { 0.0 } else { value }
+}
+
 /// Lets nothing pass where the activation was zero.
 #[inline(always)]
 fn mask(gradient: &mut [f32], activation: &[f32]) {
@@ -219,7 +225,7 @@ impl Group<'_> {
                     for ((to, pixel), (factors, summands)) in lanes {
                         let mut found = [0.0_f32; GROUP];
                         for at in 0..GROUP {
-                            found[at] = (pixel[at] * factors[at] + summands[at]).max(0.0);
+                            found[at] = rectified(pixel[at] * factors[at] + summands[at]);
                         }
                         *to = found;
                     }
@@ -238,7 +244,7 @@ impl Group<'_> {
                     let mut found = [0.0_f32; GROUP];
                     for at in 0..GROUP {
                         let sum = pixel[at] * factors[at] + pixel2[at] * factors2[at];
-                        found[at] = (sum + summands[at]).max(0.0);
+                        found[at] = rectified(sum + summands[at]);
                     }
                     *to = found;
                 }

@@ -20,12 +20,12 @@ mod norm;
 mod ops;
 mod plan;
 
+use crate::Result;
 use crate::config::ModelConfig;
 use crate::frames::FrameRows;
 use crate::parameters::Parameter;
 use crate::rates::Kind;
-use crate::storage::{floats, on_cpu, rows_of};
-use crate::{Error, Result};
+use crate::storage::{floats, on_cpu};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor};
 pub use factors::factors;
 use kernels::{Group, Pack, Packed, Task, Work};
@@ -90,14 +90,7 @@ impl Network {
 /// # Errors
 /// Rows that are no pictures; frames too small.
 pub fn plan(config: &ModelConfig) -> Result<Plan> {
-    let (features, row) = (config.features, 3 * config.width);
-    if row == 0 || !features.is_multiple_of(row) {
-        return Err(Error::Unsupported(format!(
-            "an encoder reads pictures: {features} numbers are no rows of {} pixels in three colours",
-            config.width
-        )));
-    }
-    Plan::new(config.cnn, features / row, config.width)?.with_kernels(config.cnn_kernels)
+    Plan::new(config.cnn, config.picture_height()?, config.width)?.with_kernels(config.cnn_kernels)
 }
 
 impl Encoder {
@@ -184,14 +177,7 @@ impl EncoderOp {
     fn with<T>(&self, weights: &[f32], run: impl FnOnce(Rows<'_>, usize) -> T) -> Result<T> {
         let plan = &self.network.plan;
         crate::error::check_size("weights of the encoder", plan.weights(), weights.len())?;
-        let run = |rows: Rows<'_>| Ok(run(rows, rows.count(plan.frame())?));
-        match &self.rows {
-            FrameRows::Stored(rows) => run(rows.rows()?),
-            FrameRows::Tensor(rows) => {
-                let (storage, layout) = rows.storage_and_layout();
-                run(rows_of(on_cpu(&storage)?, layout)?)
-            }
-        }
+        self.rows.read(|rows| Ok(run(rows, rows.count(plan.frame())?)))
     }
 
     fn features(&self, rows: Rows<'_>, n: usize, weights: &[f32]) -> Vec<f32> {

@@ -267,6 +267,15 @@ fn a_frame_does_not_depend_on_its_neighbours() {
     assert_eq!(together[5 * network.plan.features()..], alone);
 }
 
+/// A training that diverged must be seen in what follows.
+#[test]
+fn weights_that_are_no_numbers_are_seen_in_the_features() {
+    let (network, mut weights, bytes) = problem(2);
+    weights[network.plan.stem.kernel().start] = f32::NAN;
+    let (features, _) = run(&network, &weights, &bytes, false);
+    assert!(features.iter().all(|feature| feature.is_nan()));
+}
+
 /// What a group leaves behind is what the plan says, at the size of real frames.
 #[test]
 fn a_group_holds_what_the_plan_says() {

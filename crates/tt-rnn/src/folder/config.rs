@@ -73,8 +73,8 @@ pub struct Frames {
     pub warm_up_to: usize,
 }
 
-/// Steps before a short clip at most: the longest clip of the paper's data has 1,496 frames.
-const LONGEST_WARM_UP: usize = 65_536;
+/// The most pixels, frames and steps of a kind: the longest clip of the paper's data has 1,496 frames.
+const LARGEST: usize = 65_536;
 
 /// Which frames a model sees of a clip that has more than it takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -356,15 +356,14 @@ impl Config {
         let form = find(&self.model).map_err(said)?.form;
         let frames = &self.frames;
         let fps = frames.fps as usize;
-        for (key, value) in
-            [("width", frames.width), ("height", frames.height), ("fps", fps), ("every", frames.every)]
-        {
-            if value == 0 {
-                return Err(format!("frames.{key} is 0"));
+        let (size, take) = ([("width", frames.width), ("height", frames.height)], frames.take.unwrap_or(1));
+        for (key, value) in size.into_iter().chain([("fps", fps), ("every", frames.every), ("take", take)]) {
+            if !(1..=LARGEST).contains(&value) {
+                return Err(format!("frames.{key} is {value}: from 1 to {LARGEST}"));
             }
         }
-        if frames.warm_up_to > LONGEST_WARM_UP {
-            return Err(format!("frames.warm_up_to is {}: at most {LONGEST_WARM_UP}", frames.warm_up_to));
+        if frames.warm_up_to > LARGEST {
+            return Err(format!("frames.warm_up_to is {}: at most {LARGEST}", frames.warm_up_to));
         }
         if frames.max_frames == 0 && frames.window != FrameWindow::First {
             return Err("frames.window is there without frames.max_frames".into());

@@ -18,7 +18,7 @@ pub use tensors::from_checkpoint;
 pub(crate) use tensors::recurrent;
 
 use crate::models::{FrameChoice, Mode, Model, PackedFrames, probabilities};
-use crate::{Error, Result};
+use crate::{Error, Result, checkpoint};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -109,18 +109,11 @@ pub fn save(dir: &Path, config: &Config, weights: &[(String, Tensor)], kept: Num
     let parts = [(WEIGHTS, weights), (CONFIG, text.map(String::into_bytes).map_err(std::io::Error::other))];
     for (name, bytes) in parts {
         let path = dir.join(name);
-        let written = bytes.and_then(|bytes| write(&path, &bytes));
+        let written =
+            bytes.and_then(|bytes| checkpoint::settle(&path, |temporary| std::fs::write(temporary, bytes)));
         written.map_err(|source| Error::File { path, source })?;
     }
     Ok(())
-}
-
-/// Writes a file whole or not at all, for everyone to read.
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let temporary = path.with_added_extension("tmp");
-    std::fs::write(&temporary, bytes)?;
-    std::fs::File::open(&temporary)?.sync_all()?;
-    std::fs::rename(&temporary, path)
 }
 
 fn misfit(path: &Path, reason: impl Into<String>) -> Error {

@@ -6,8 +6,9 @@
 
 mod joined;
 
+use crate::call::InputDropout;
 pub use crate::call::{LayerCall, Output, RecurrentMasks};
-use crate::error::{Result, check_size};
+use crate::error::{Error, Result, check_size};
 use crate::frames::FrameRows;
 pub use crate::gradient::Gradient;
 use crate::projection::{Memory, Projection};
@@ -85,7 +86,7 @@ impl RecurrentLayer {
     ) -> Result<Tensor> {
         let Core { projection, steps } = &*self.0;
         let rows = rows.into();
-        self.check(&rows, &call)?;
+        self.check(&rows, input_weights, &call)?;
         let kernels = match steps {
             Steps::Operators(ops) => {
                 let x = projection.forward(&rows.tensor()?, input_weights, &call)?;
@@ -122,7 +123,7 @@ impl RecurrentLayer {
     ) -> Result<Vec<f32>> {
         let Core { projection, steps } = &*self.0;
         let rows = rows.into();
-        self.check(&rows, &call)?;
+        self.check(&rows, input_weights, &call)?;
         let kernels = match steps {
             Steps::Operators(ops) => {
                 let x = projection.forward(&rows.tensor()?, input_weights, &call)?;
@@ -169,10 +170,17 @@ impl RecurrentLayer {
         }
     }
 
-    fn check(&self, rows: &FrameRows, call: &LayerCall) -> Result<()> {
-        let (count, features) = rows.dims()?;
-        check_size("features of a row", self.0.projection.features(), features)?;
+    fn check(&self, rows: &FrameRows, input_weights: &Tensor, call: &LayerCall) -> Result<()> {
+        Batch::of(call).check(self.hidden(), self.cell().gates())?;
+        let (projection, (count, features)) = (&self.0.projection, rows.dims()?);
+        check_size("features of a row", projection.features(), features)?;
         check_size("rows of the clips", call.lengths.iter().sum(), count)?;
-        Batch::of(call).check(self.hidden(), self.cell().gates())
+        check_size("input weights", projection.weights().count(), input_weights.elem_count())?;
+        match call.input_dropout {
+            Some(InputDropout { probability, .. }) if !(0.0..1.0).contains(&probability) => {
+                Err(Error::Unsupported(format!("input dropout of {probability}: from 0, and below 1")))
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -279,7 +279,7 @@ unsafe fn window<S: Simd, const R: usize>(
             }
         }
         for (r, sum) in sums.iter().enumerate() {
-            let squashed = S::min(S::max(*sum, S::splat(0.0)), S::splat(6.0));
+            let squashed = S::min(S::splat(6.0), S::max(S::splat(0.0), *sum));
             S::store(out.as_mut_ptr().add(from + r * S::LANES), squashed);
         }
     }

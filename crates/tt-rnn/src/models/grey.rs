@@ -41,7 +41,7 @@ impl Grey {
             .flatten()
             .collect();
         let along = Tensor::from_vec(along, (3 * config.width, grid.width), device)?;
-        let height = config.features / (3 * config.width);
+        let height = config.picture_height()?;
         let down = Tensor::from_vec(shares(height, grid.height), (height, grid.height), device)?;
         Ok(Self { grid, along, down: down.t()?.contiguous()? })
     }

@@ -1,7 +1,6 @@
 //! A full matrix `W [M, G·H]`, row-major.
 
 use super::{Fixed, Kernel, Matrix, Memory, OuterProduct, Pieces, Projection, ProjectionGradients, Weights};
-use crate::Result;
 use crate::call::LayerCall;
 use crate::config::ModelConfig;
 use crate::dense::{self, Dense};
@@ -11,6 +10,7 @@ use crate::mask::InputMask;
 use crate::parameters::glorot_uniform;
 use crate::rates::Kind;
 use crate::row::RowProduct;
+use crate::{Error, Result};
 use candle_core::Tensor;
 use std::sync::Arc;
 use tt_core::apply::{Affine, Path, Rows};
@@ -53,6 +53,10 @@ pub fn unit_for_frames(config: &ModelConfig) -> Option<String> {
 /// The dense projection of a model.
 pub(super) fn of_model(config: &ModelConfig, gates: usize) -> Result<Arc<dyn Projection>> {
     let width = gates * config.dense_hidden;
+    if config.features == 0 || width == 0 {
+        let (features, units) = (config.features, config.dense_hidden);
+        return Err(Error::Unsupported(format!("a dense matrix of {features} features and {units} units")));
+    }
     let projection = DenseProjection::new(config.features, width, gates, config.affine);
     Ok(Arc::new(match config.backend.path() {
         Some(path) => projection.on(path)?,
@@ -168,8 +172,8 @@ struct FixedDense {
 
 impl Fixed for FixedDense {
     fn forward(&mut self, row: Rows<'_>, out: &mut [f32]) -> Result<()> {
-        check_size("a row", self.dense.features(), row.len())?;
-        let row = row.row(0, row.len());
+        check_size("rows", 1, row.count(self.dense.features())?)?;
+        let row = row.row(0, self.dense.features());
         check_size("projected rows", self.dense.outputs(), out.len())?;
         out.fill(0.0);
         Isa::best().run(RowProduct::new((row, self.dense.affine()), (&self.weights, out.len()), 0, out));

@@ -3,6 +3,7 @@
 use super::{Fixed, Kernel, Memory, ProjectionGradients};
 use crate::Result;
 use crate::call::LayerCall;
+use crate::error::check_size;
 use std::fmt::Debug;
 use tt_core::apply::{FixedCores, Fused, Rows, Saved};
 use tt_core::network::{Contracted, FixedNetwork, SavedRows};
@@ -142,6 +143,7 @@ impl<K: Cores> Kernel for ByGate<K> {
         let Self { kernel, matrices, params, width } = self;
         let Kept::<K::Saved> { matrices: saved, columns } = memory.of();
         let ProjectionGradients { weights: dweights, rows: mut dx } = gradients;
+        check_size("matrices of the forward pass", *matrices, saved.len())?;
         if let [saved] = saved.as_slice() {
             return Ok(kernel.backward(rows, weights, saved, dout, dweights, dx)?);
         }

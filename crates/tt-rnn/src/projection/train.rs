@@ -7,9 +7,9 @@ use crate::call::LayerCall;
 use crate::config::ModelConfig;
 use crate::error::check_size;
 use crate::rates::Kind;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use std::sync::Arc;
-use tt_core::apply::{Affine, Backend, Fused, Path, Precision};
+use tt_core::apply::{Affine, Backend, Fused, Path, Precision, halves};
 use tt_core::init::CoreInit;
 use tt_core::rng::stream;
 use tt_core::{TtOperator, TtShape, init};
@@ -81,12 +81,17 @@ fn train_of_model(config: &ModelConfig, gates: usize) -> Result<TtProjection> {
     Ok(projection.on(config.backend, config.precision).starting(config.core_init))
 }
 
-/// What multiplies frames by the train of a model with three gates on this machine's CPU: for records. None where the
-/// sizes are no train's, as they may be for other models, or the machine lacks the backend.
-pub fn kernels_for_frames(config: &ModelConfig) -> Option<String> {
-    match config.backend.path() {
-        Some(_) => train_of_model(config, 3).ok().map(|train| train.trains.kernel.kernels_for_bytes()),
-        None => Some(config.backend.to_string()),
+/// What multiplies frames by the train of a model with three gates on a device: for records. None where the sizes are no
+/// train's, as they may be for other models, or the machine lacks the backend.
+pub fn kernels_for_frames(config: &ModelConfig, device: &Device) -> Option<String> {
+    if config.backend.path().is_none() {
+        return Some(config.backend.to_string());
+    }
+    let train = train_of_model(config, 3).ok()?;
+    if device.is_cpu() {
+        Some(train.trains.kernel.kernels_for_bytes())
+    } else {
+        halves::kernels_for_bytes(&train.shape, config.precision, device).ok()
     }
 }
 

@@ -109,6 +109,11 @@ impl<'a> Batch<'a> {
         if let Some(clip) = self.lengths.iter().position(|&length| length == 0) {
             return Err(Error::Empty(format!("clip {clip} has no frames")));
         }
+        let mut lengths = self.lengths.iter().chain(self.warm_up);
+        let steps = lengths.try_fold(0_usize, |sum, length| sum.checked_add(*length));
+        if steps.and_then(|steps| steps.checked_mul(gates * hidden)).is_none() {
+            return Err(Error::Unsupported("clips of more steps than can be counted".into()));
+        }
         match self.masks {
             Masks::None => {}
             Masks::Shared(m) => check_size("shared dropout mask", clips * hidden, m.len())?,

@@ -39,6 +39,7 @@ impl Ops {
     /// # Errors
     /// An empty batch, a clip without frames, or sizes that do not fit.
     pub fn forward(&self, x: &Tensor, weights: &Tensor, call: &LayerCall) -> Result<Tensor> {
+        self.check(x, call)?;
         #[cfg(feature = "cuda")]
         if self.kernels && x.device().is_cuda() && call.output == Output::Last {
             let Self { cell, gate_activation, hidden, .. } = *self;
@@ -47,7 +48,6 @@ impl Ops {
                 return Ok(last);
             }
         }
-        self.check(x, call)?;
         let steps = Arc::new(self.steps(weights, call)?);
         let (states, saved) = steps.forward(&x.detach(), call.train)?;
         let Some(saved) = saved else { return Ok(states) };

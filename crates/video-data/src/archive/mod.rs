@@ -70,11 +70,6 @@ pub struct Extracted {
     pub ignored: u64,
 }
 
-/// Whether [`extract`] reads files of that name.
-pub fn is_archive(path: &Path) -> bool {
-    Format::of(path).is_some()
-}
-
 /// Writes the clips and lists of `archive` below `out`. An interrupted extraction continues where it stopped:
 /// a file of the right name and size counts as extracted, so `out` must hold nothing of another archive
 /// ([`Staging`] ensures that).

@@ -39,7 +39,7 @@ pub fn scan(kind: Kind, dir: &Path) -> Result<Dataset> {
         Kind::Folder | Kind::Rows | Kind::Sound => folder::scan(kind, dir),
     }?;
     sort(&mut dataset.clips);
-    dataset.sample = SampleInfo::find(&dataset.root);
+    dataset.sample = SampleInfo::find(&dataset.root)?;
     if dataset.sample.is_some() {
         dataset.name = format!("{}-sample", kind.name());
         dataset.official = None;
@@ -59,6 +59,7 @@ pub fn scan_listed(dir: &Path, list: &Path) -> Result<Dataset> {
     check_folder(Kind::Folder, dir)?;
     let mut dataset = lists::scan(dir, list)?;
     sort(&mut dataset.clips);
+    dataset.sample = SampleInfo::find(&dataset.root)?;
     let reason = format!("not in {}", name::show(list.file_name().unwrap_or_default()));
     dataset.not_taken = not_taken(&dataset, dir, &reason)?;
     Ok(dataset)

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bench_suite::draw::charts;
 use bench_suite::results::peers::{REDUCED, Sample, WorkerFacts, rows};
+use bench_suite::results::{csv_of, write_atomic};
 use serde::Serialize;
 
 use crate::dev::measured::{Bench, load};
@@ -67,8 +68,8 @@ impl Results {
     /// Writes all files of the folder.
     pub(super) fn write(&self, out: &Path) -> Result<()> {
         let rows = rows(&self.workers, &self.samples, BATCH);
-        csv(&out.join("peers.csv"), &rows)?;
-        csv(&out.join("peers_raw.csv"), &self.samples)?;
+        write_atomic(&out.join("peers.csv"), &csv_of(&rows)?)?;
+        write_atomic(&out.join("peers_raw.csv"), &csv_of(&self.samples)?)?;
         let section = Section {
             rounds: self.rounds,
             load_start: self.load_start,
@@ -111,15 +112,4 @@ impl Results {
         }
         eprintln!("written to {}", out.display());
     }
-}
-
-fn csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
-    let write = || -> Result<()> {
-        let mut writer = csv::Writer::from_path(path)?;
-        for row in rows {
-            writer.serialize(row)?;
-        }
-        Ok(writer.flush()?)
-    };
-    write().with_context(|| format!("failed to write {}", path.display()))
 }

@@ -1,13 +1,13 @@
 //! `cargo xtask stress import`: an import killed at random instants must end with the same store, byte for byte.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bench_suite::files;
 use bench_suite::stats::Draws;
 
 use crate::dev::stress::{Root, finish, remove};
@@ -114,20 +114,7 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn same_bytes(a: &Path, b: &Path) -> Result<bool> {
-    let open = |path: &Path| File::open(path).with_context(|| format!("{} cannot be read", path.display()));
-    let (mut a, mut b) = (open(a)?, open(b)?);
-    if a.metadata()?.len() != b.metadata()?.len() {
-        return Ok(false);
-    }
-    let (mut left, mut right) = (vec![0; 1 << 20], vec![0; 1 << 20]);
-    loop {
-        let n = a.read(&mut left)?;
-        if n == 0 {
-            return Ok(true);
-        }
-        b.read_exact(&mut right[..n])?;
-        if left[..n] != right[..n] {
-            return Ok(false);
-        }
-    }
+    let digest =
+        |path: &Path| files::digest(path).with_context(|| format!("{} cannot be read", path.display()));
+    Ok(digest(a)? == digest(b)?)
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use bench_suite::files;
 use bench_suite::record::Plan;
 use bench_suite::results::read_json;
 use bench_suite::stats::Draws;
@@ -137,10 +138,5 @@ fn finish(repo: &Repo, base: &Path, verdict: &str, mismatches: usize) -> Result<
 }
 
 fn remove(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("{} cannot be removed", path.display()))
-        }
-        _ => Ok(()),
-    }
+    files::remove_folder(path).with_context(|| format!("{} cannot be removed", path.display()))
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bench_suite::record::cell_folder;
 use bench_suite::results::cells::is_done;
 use bench_suite::stats::Draws;
 
@@ -105,7 +106,7 @@ impl Attempt<'_> {
             } else {
                 command.args(["--threads", "1"]);
             }
-            let folder = run_dir.join("cells").join(cell.id());
+            let folder = cell_folder(&run_dir, &cell.id());
             if self.spawn(&mut command, attack.as_ref(), Some(&folder), tally)? {
                 return Ok(End::Killed);
             }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use bench_suite::device::DeviceName;
 use bench_suite::files;
 use bench_suite::provenance::date_utc;
-use bench_suite::record::{CellRecord, Plan, PlannedCell};
+use bench_suite::record::{CellRecord, Plan, PlannedCell, cell_folder};
 use bench_suite::results::cells::{is_done, is_final};
 use bench_suite::results::{read_json, read_lines, write_lines};
 use serde::{Deserialize, Serialize};
@@ -262,7 +262,7 @@ fn arrays_of(wanted: &[usize], memory_gib: &[u64], largest: usize) -> Vec<Array>
 fn measured<'a>(dir: &Path, cells: &'a [PlannedCell]) -> Result<BTreeMap<&'a str, u64>> {
     let mut largest = BTreeMap::new();
     for cell in cells.iter().filter(|cell| is_done(dir, cell) && !is_final(cell)) {
-        let record: CellRecord = read_json(&dir.join("cells").join(cell.id()).join("cell.json"))?;
+        let record: CellRecord = read_json(&cell_folder(dir, &cell.id()).join("cell.json"))?;
         let known = largest.entry(cell.model.as_str()).or_insert(0);
         *known = record.peak_rss_bytes.max(*known);
     }

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use bench_suite::device::DeviceName;
 use bench_suite::record::Plan;
-use bench_suite::spec::{nearest_or, stems};
 use serde::Deserialize;
 
 use crate::cli::selection::Selection;
@@ -79,11 +78,7 @@ pub(crate) struct Variant {
 impl Ablation {
     /// Reads the ablation of that name.
     pub(crate) fn read(repo: &Repo, name: &str) -> Result<Self> {
-        let folder = repo.path("experiments/ablation");
-        nearest_or("ablation", name, &stems(&folder)?)?;
-        let path = folder.join(format!("{name}.toml"));
-        let shown = repo.show(&path);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
+        let (text, shown) = super::text(repo, "ablation", "ablation", name)?;
         let mut ablation: Self = toml::from_str(&text).with_context(|| shown.clone())?;
         if ablation.factors.iter().any(|factor| factor.name.is_empty()) {
             bail!("{shown}: a factor without a name");
@@ -173,7 +168,7 @@ impl Ablation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bench_suite::spec::Spec;
+    use bench_suite::spec::{Spec, stems};
 
     #[test]
     fn every_level_of_every_ablation_is_a_valid_experiment() {

@@ -1,9 +1,6 @@
 //! `experiments/rates/<name>.toml`: models, sizes and rates.
 
-use std::fs;
-
 use anyhow::{Context, Result};
-use bench_suite::spec::{nearest_or, stems};
 use serde::Deserialize;
 
 use crate::cli::selection::Selection;
@@ -34,11 +31,7 @@ pub(crate) struct Size {
 impl RateStudy {
     /// Reads the study of that name, and its text.
     pub(crate) fn read(repo: &Repo, name: &str) -> Result<(Self, String)> {
-        let folder = repo.path("experiments/rates");
-        nearest_or("study of rates", name, &stems(&folder)?)?;
-        let path = folder.join(format!("{name}.toml"));
-        let shown = repo.show(&path);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
+        let (text, shown) = super::text(repo, "rates", "study of rates", name)?;
         let study = toml::from_str(&text).with_context(|| shown)?;
         Ok((study, text))
     }
@@ -62,7 +55,7 @@ impl RateStudy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bench_suite::spec::Spec;
+    use bench_suite::spec::{Spec, stems};
 
     #[test]
     fn every_cell_of_every_study_is_a_valid_experiment() {

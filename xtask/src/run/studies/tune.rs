@@ -1,7 +1,6 @@
 //! `experiments/tune/<name>.toml`: an experiment, the space of its settings, and what may be spent on each model.
 
 use anyhow::{Context, Result, bail};
-use bench_suite::spec::{nearest_or, stems};
 use bench_suite::stats::Draws;
 use serde::Deserialize;
 
@@ -79,11 +78,7 @@ impl Range {
 impl Tune {
     /// Reads the search of that name.
     pub(crate) fn read(repo: &Repo, name: &str) -> Result<Self> {
-        let folder = repo.path("experiments/tune");
-        nearest_or("search", name, &stems(&folder)?)?;
-        let path = folder.join(format!("{name}.toml"));
-        let shown = repo.show(&path);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
+        let (text, shown) = super::text(repo, "tune", "search", name)?;
         Self::parse(text).with_context(|| shown)
     }
 
@@ -119,9 +114,10 @@ impl Tune {
         Ok(tune)
     }
 
-    /// What names the folder of this search's records: the file and the data.
-    pub(crate) fn digest(&self, data_digest: &str) -> String {
-        short_digest(&format!("{}{data_digest}", self.text))
+    /// What names the folder of this search's records: the file, and the configuration, data and kind of device of its first
+    /// run.
+    pub(crate) fn digest(&self, run_digest: &str) -> String {
+        short_digest(&format!("{}{run_digest}", self.text))
     }
 
     /// The settings of every draw as `key=value`: a Latin hypercube, so that each setting's range is covered evenly by
@@ -149,7 +145,7 @@ impl Tune {
 mod tests {
     use super::*;
     use crate::cli::selection::Selection;
-    use bench_suite::spec::Spec;
+    use bench_suite::spec::{Spec, stems};
 
     const TEXT: &str = "experiment = \"e\"\nprotocol = \"clips\"\nmodels = [\"gru\"]\nfolds = [0]\nseed = 0\n\
                         rung = [{ draws = 8, epochs = 2 }, { draws = 2, epochs = 4 }]\n\

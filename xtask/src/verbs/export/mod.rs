@@ -13,7 +13,7 @@ use crate::cli::runs::Export;
 use crate::machine::onnxruntime_web;
 use crate::repo::Repo;
 use crate::run::engine;
-use crate::run::runs::{DEFAULT_MODEL, Wanted, choose, model_folder};
+use crate::run::runs::{Wanted, choose, model_folder};
 
 /// Finds the model and lets the engine write it.
 pub(crate) fn export(repo: &Repo, args: &Export) -> Result<()> {
@@ -49,15 +49,14 @@ struct Model {
 
 impl Model {
     fn find(repo: &Repo, args: &Export) -> Result<Self> {
-        let Export { run, model, fold, seed, protocol, .. } = args;
-        let chooses =
-            model.is_some() || fold.is_some() || seed.is_some() || protocol.is_some() || args.final_model;
-        if let Some(folder) = model_folder(Path::new(run), chooses)? {
+        let Export { run, which, final_model, .. } = args;
+        if let Some(folder) = model_folder(Path::new(run), which.is_given() || *final_model)? {
             return Ok(Self { name: run.clone(), flags: vec!["--folder".into(), folder.into()] });
         }
-        let protocol = if args.final_model { Some(FINAL) } else { protocol.as_deref() };
-        let model = model.as_deref().unwrap_or(DEFAULT_MODEL);
-        let wanted = Wanted { run, model, fold: *fold, seed: *seed, protocol };
+        let mut wanted = Wanted::of(run, which);
+        if *final_model {
+            wanted.protocol = Some(FINAL);
+        }
         let (run_dir, cell) = choose(&repo.path("data/runs"), &wanted)?;
         Ok(Self {
             name: format!("{} of {}", cell.id(), repo.show(&run_dir)),

@@ -219,7 +219,7 @@ enum Verb {
         clips: Vec<PathBuf>,
     },
     /// Print the paper's Figure 1 (parameters against rank) as JSON, read off built models.
-    Params(Selection),
+    Params,
     /// Time the kernels on this machine.
     Bench(bench_suite::bench::KernelOptions),
     /// Check and time a graphics card: `cargo xtask bench gpu`.
@@ -345,7 +345,7 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Verb::TortureClips { count, seed, dir } => run_torture_clips(*count, *seed, dir, threads),
         Verb::DecodeClips { width, height, clips } => run_decode(*width, *height, clips),
-        Verb::Params(_) => print_json(&bench_suite::build::figure_1()?),
+        Verb::Params => print_json(&bench_suite::build::figure_1()?),
         Verb::Bench(options) => bench_suite::bench::kernels(options),
         Verb::BenchGpu(options) => bench_suite::bench::gpu(options),
         Verb::BenchDecomposition(options) => bench_suite::bench::decomposition(options),

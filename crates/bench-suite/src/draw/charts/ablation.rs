@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::draw::charts::axes::{Area, LABEL, Scale, TICK, header, panel_title, panels, x_axis};
+use crate::draw::charts::axes::{Area, LABEL, Scale, TICK, header, panel_title, panels_of, x_axis};
 use crate::draw::charts::canvas::{Align, Canvas};
 use crate::draw::charts::palette::{INK, MUTED, color, ink, is_dense, title};
 use crate::results::ablation::AblationRow;
@@ -27,8 +27,8 @@ pub(crate) fn ablation(dir: &Path, data: &str, rows: &[AblationRow]) -> Result<(
     if factors.is_empty() {
         return Ok(());
     }
-    let most = factors.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);
-    let (height, areas) = panels(1100.0, factors.len(), most as f64 * MARK + 10.0, 196.0, 30.0);
+    let heights: Vec<f64> = factors.iter().map(|(_, rows)| rows.len() as f64 * MARK + 10.0).collect();
+    let (height, areas) = panels_of(1100.0, &heights, 196.0, 30.0);
     let mut canvas = Canvas::new(1100.0, height);
     header(&mut canvas, "What the paper leaves open, one factor at a time", &format!("{data} · accuracy"));
     for ((name, rows), area) in factors.iter().zip(&areas) {

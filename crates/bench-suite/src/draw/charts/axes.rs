@@ -123,22 +123,25 @@ pub(crate) fn y_axis(canvas: &mut Canvas, area: Area, scale: &Scale, ticks: &[f6
 
 /// Splits the space below the header into panels of equal size, two in a row, with room for axis texts.
 pub(crate) fn panels(width: f64, count: usize, panel_height: f64, left: f64, right: f64) -> (f64, Vec<Area>) {
-    let columns = count.clamp(1, 2);
-    let rows = count.max(1).div_ceil(columns);
+    panels_of(width, &vec![panel_height; count], left, right)
+}
+
+/// Splits it into panels of these heights; a row is as high as its highest.
+pub(crate) fn panels_of(width: f64, heights: &[f64], left: f64, right: f64) -> (f64, Vec<Area>) {
+    let columns = heights.len().clamp(1, 2);
     let column = width / columns as f64;
-    let areas = (0..count)
-        .map(|i| {
-            let (row, col) = (i / columns, i % columns);
-            let top = HEADER + row as f64 * (panel_height + 96.0) + 34.0;
-            Area {
-                left: col as f64 * column + left,
-                top,
-                right: (col + 1) as f64 * column - right,
-                bottom: top + panel_height,
-            }
-        })
-        .collect();
-    (HEADER + rows as f64 * (panel_height + 96.0), areas)
+    let (mut areas, mut below) = (Vec::with_capacity(heights.len()), HEADER);
+    for row in heights.chunks(columns) {
+        let top = below + 34.0;
+        areas.extend(row.iter().enumerate().map(|(at, height)| Area {
+            left: at as f64 * column + left,
+            top,
+            right: (at + 1) as f64 * column - right,
+            bottom: top + height,
+        }));
+        below += row.iter().fold(0.0, |most: f64, height| most.max(*height)) + 96.0;
+    }
+    (below, areas)
 }
 
 /// Pixels that names left of a panel's rows need.

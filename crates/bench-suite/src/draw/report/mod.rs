@@ -225,8 +225,9 @@ fn results(run: &RunFile, rows: &[TableRow]) -> Vec<Block> {
     let text = format!(
         "The {} of the final epoch on the test folds: mean ± sample standard deviation over folds, and a 95 % interval \
          by bootstrap ({} draws) over test clips within folds, under protocol `groups` over whole groups, and over \
-         seeds where there are several. The test folds choose nothing. Seconds per epoch are empty where cells ran \
-         side by side.",
+         seeds where there are several. The test folds choose nothing. Settled are trainings that ended \
+         because their loss had, and not at the most epochs allowed. Seconds per epoch are empty where two cells of \
+         the run were trained at once.",
         metric(run),
         thousands(stats::REPLICATES)
     );
@@ -239,6 +240,7 @@ fn results(run: &RunFile, rows: &[TableRow]) -> Vec<Block> {
         "folds",
         "seeds",
         "epochs",
+        "settled",
         "weights, input",
         "weights, all",
         "s/epoch",
@@ -253,7 +255,8 @@ fn results(run: &RunFile, rows: &[TableRow]) -> Vec<Block> {
             interval(row.ci_low, row.ci_high),
             row.folds.to_string(),
             row.seeds.to_string(),
-            row.epochs.to_string(),
+            row.epochs(),
+            row.settled(),
             thousands(row.params_input),
             thousands(row.params_total),
             row.epoch_s.map_or_else(String::new, |s| format!("{s:.2}")),

@@ -15,7 +15,7 @@ use super::pack::Packed;
 use super::panels::{ByDigits, GROUP_MOST, Panels};
 use super::plan::Plan;
 use crate::apply::{ByteRows, Row};
-use crate::digits::{Digits, Product, Tiles};
+use crate::digits::{Product, TakeRows, Tiles};
 use crate::simd::{Kernel, Simd};
 
 impl Packed {
@@ -219,21 +219,6 @@ fn close_gaps(rows: &mut [f32], columns: usize, width: usize) {
         for row in 1..rows.len() / width {
             rows.copy_within(row * width..row * width + columns, row * columns);
         }
-    }
-}
-
-/// [`Digits::take_rows`] with an instruction set.
-struct TakeRows<'a> {
-    digits: &'a mut Digits,
-    rows: &'a [f32],
-    columns: usize,
-    centre: u8,
-}
-
-impl Kernel for TakeRows<'_> {
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        self.digits.take_rows(self.rows, self.columns, self.columns, self.centre);
     }
 }
 

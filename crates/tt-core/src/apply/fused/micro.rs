@@ -81,7 +81,7 @@ pub(crate) struct Kernels {
     pub(crate) product: [[[ProductFn; VECTORS]; INNER]; OUTER],
     /// By narrowness, x rows and y rows, the latter two less one.
     pub(crate) lanewise: [[[LanewiseFn; YS]; XS]; 2],
-    /// Pixels to numbers: `(from, to, len)`; `to` has room for `len` rounded up to 16.
+    /// Pixels to numbers: `(from, to, len)`.
     pub(crate) bytes: unsafe fn(*const u8, *mut f32, usize),
     /// Rows `[j, c]` to lanes `[c, (j, a)]`, see [`Spread`].
     pub(crate) spread: unsafe fn(&Spread),
@@ -270,7 +270,9 @@ unsafe fn spread<S: Simd>(m: &Spread) {
         for x in 0..m.xs {
             let rows = m.rows.add(x * m.n * m.stride);
             let to = m.to.add(x * m.columns * m.width);
-            if m.n == 4 && m.rank == 4 && m.width == 16 && m.columns.is_multiple_of(4) {
+            // It reads whole vectors of 16: where rows are no multiple of that apart, the last would end behind them.
+            let whole = m.stride.is_multiple_of(16) && m.columns.is_multiple_of(4);
+            if m.n == 4 && m.rank == 4 && m.width == 16 && whole {
                 S::spread(rows, m.stride, m.columns, to);
                 continue;
             }

@@ -119,7 +119,7 @@ impl Digits {
             .define("BUFFERS", buffers);
         Forward {
             source,
-            prepare: Launch::new("prepare_digits", (columns + cut.left_columns()).div_ceil(8), 256, 0),
+            prepare: Launch::new("prepare", (columns + cut.left_columns()).div_ceil(8), 256, 0),
             halves: cut.left_words(Precision::F32) + across * self.right_bytes() / 4 + 3 * columns,
             launch,
             parts,

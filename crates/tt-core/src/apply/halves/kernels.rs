@@ -32,16 +32,25 @@ impl<'a> Kernels<'a> {
         numbers: &Tensor,
     ) -> Result<Option<Self>> {
         match x.device() {
-            Device::Cuda(device)
-                if x.dtype() == DType::U8
-                    && numbers.dtype() == DType::F32
-                    && has_tensor_products(device)? =>
-            {
-                let geometry = Geometry::new(*cut, precision, shared_limit(device)?);
-                Ok(geometry.map(|geometry| Self { cut, precision, geometry, device }))
+            Device::Cuda(device) if x.dtype() == DType::U8 && numbers.dtype() == DType::F32 => {
+                Self::on(cut, precision, device)
             }
             _ => Ok(None),
         }
+    }
+
+    /// The kernels, if they run on this device and the right half fits.
+    pub(super) fn on(cut: &'a Cut, precision: Precision, device: &'a CudaDevice) -> Result<Option<Self>> {
+        if !has_tensor_products(device)? {
+            return Ok(None);
+        }
+        let geometry = Geometry::new(*cut, precision, shared_limit(device)?);
+        Ok(geometry.map(|geometry| Self { cut, precision, geometry, device }))
+    }
+
+    /// The name of the kernel of the forward pass.
+    pub(super) fn name(&self) -> Result<&'static str> {
+        Ok(self.pass(1)?.launch.kernel)
     }
 
     /// `y [n, N]`, and T `[n, N_R, r, M_L]` to save.

@@ -18,9 +18,9 @@ mod product;
 #[cfg(any(test, feature = "cuda"))]
 mod proof;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
-use super::{Affine, Precision, check, ops};
+use super::{Affine, Backend, Precision, check, ops};
 use crate::graft::graft2;
 use crate::{Error, Result, TtShape};
 
@@ -67,6 +67,21 @@ pub fn forward(
     }
     let constant = (merge::ones(&cut, &right, &left)? * f64::from(affine.shift))?;
     Ok(y.broadcast_add(&constant)?)
+}
+
+/// What multiplies rows of bytes on a device that is no CPU: the name of the kernel, or `ops` for candle's operators.
+///
+/// # Errors
+/// [`Error::Candle`] for a kernel that [`Digits::VARIABLE`] names and the device has not.
+pub fn kernels_for_bytes(shape: &TtShape, precision: Precision, device: &Device) -> Result<String> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device
+        && let Some(kernels) = kernels::Kernels::on(&Cut::cheapest(shape), precision, device)?
+    {
+        return Ok(kernels.name()?.to_owned());
+    }
+    let _ = (shape, precision, device);
+    Ok(Backend::Ops.to_string())
 }
 
 /// `y [n, N]` from frames and halves, joined to the graph if one of the halves wants a gradient.

@@ -1,6 +1,7 @@
 //! Ranks of a format: one for all, given ones, or as large as a number of weights allows.
 
 use super::{Format, FormatShape, Modes, Options};
+use crate::error::count;
 use crate::network::Network;
 use crate::{Error, Result};
 
@@ -76,7 +77,7 @@ impl FormatShape {
         Ok(self)
     }
 
-    /// The largest ranks whose weights are at most `budget`: as large as they can be the same, then one after the other
+    /// The largest ranks whose weights are at most `budget`, and never more than a layer may have: as large as they can be the same, then one after the other
     /// raised by one, each time the one that comes closest.
     ///
     /// # Errors
@@ -87,6 +88,7 @@ impl FormatShape {
         options: &Options,
         budget: usize,
     ) -> Result<Self> {
+        let budget = budget.min(MOST);
         let names = checked(format, modes, options)?;
         let mut best = Self::uniform(format, modes, options, 1)?;
         if best.network.params() > budget {
@@ -141,6 +143,7 @@ fn checked(format: &dyn Format, modes: &Modes, options: &Options) -> Result<Vec<
     if options.blocks == 0 {
         return Err(Error::Shape("0 blocks: a block-term decomposition has at least 1".into()));
     }
+    count("output mode", &[outputs[0], *gates])?;
     format.ranks(modes, options)
 }
 

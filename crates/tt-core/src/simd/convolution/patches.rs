@@ -32,6 +32,9 @@ impl Iterator for Patches {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Patch> {
+        if self.at == self.len {
+            return None;
+        }
         let Convolution { height, width, channels, side, stride, .. } = self.of;
         let padding = side / 2;
         let (top, left) = (self.row * stride, self.column * stride);
@@ -41,9 +44,6 @@ impl Iterator for Patches {
         let (y, x) = (top + rows.start - padding, left + columns.start - padding);
         let from = ((self.image * height + y) * width + x) * channels;
         let patch = Patch { at: self.at, rows, columns, from };
-        if self.at == self.len {
-            return None;
-        }
         self.at += 1;
         self.column += 1;
         if self.column == self.of.out_width() {

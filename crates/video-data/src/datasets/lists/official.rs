@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::line::Listed;
@@ -32,11 +33,11 @@ fn is_number(text: &str) -> bool {
 /// `classInd.txt` behind it in the training list.
 pub(super) fn read_ucf101(list: &Path, number: &str) -> Result<Vec<Listed>> {
     let folder = list.parent().unwrap_or(list);
-    let classes = match fs::read_to_string(folder.join("classInd.txt")) {
-        Ok(text) => {
-            class_numbers(&text).map_err(|reason| Error::corrupt(&folder.join("classInd.txt"), reason))?
-        }
-        Err(_) => BTreeMap::new(),
+    let path = folder.join("classInd.txt");
+    let classes = match fs::read_to_string(&path) {
+        Ok(text) => class_numbers(&text).map_err(|reason| Error::corrupt(&path, reason))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
+        Err(error) => return Err(Error::io("read", &path)(error)),
     };
     let mut lines = Vec::new();
     for (side, part) in [("train", Part::Train), ("test", Part::Test)] {

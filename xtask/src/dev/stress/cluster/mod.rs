@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use bench_suite::record::{CellRecord, PlannedCell};
+use bench_suite::record::{CellRecord, PlannedCell, cell_folder};
 use bench_suite::results::cells::is_done;
 use bench_suite::results::{RUNS, holding, read_json};
 use clap::ValueEnum;
@@ -235,7 +235,7 @@ impl<'a> Stage<'a> {
 
     fn failing_cell(&self) -> Result<()> {
         let id = self.cells[self.cells.len() / 2].id();
-        let folder = self.run_dir.join("cells").join(&id);
+        let folder = cell_folder(&self.run_dir, &id);
         fs::create_dir_all(self.run_dir.join("cells"))?;
         fs::write(&folder, "a file where the cell's folder should be")?;
         self.submit()?;
@@ -320,7 +320,7 @@ impl<'a> Stage<'a> {
     fn restarts(&self) -> Result<u64> {
         let mut most = 0;
         for cell in &self.cells {
-            let path = self.run_dir.join("cells").join(cell.id()).join("cell.json");
+            let path = cell_folder(&self.run_dir, &cell.id()).join("cell.json");
             if !path.is_file() {
                 continue;
             }

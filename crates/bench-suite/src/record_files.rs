@@ -19,6 +19,15 @@ pub fn csv_bytes<T: Serialize>(header: &str, rows: &[T]) -> Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
+/// Rows as CSV below the names of their fields; no line where there is no row.
+pub fn csv_of<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row)?;
+    }
+    Ok(writer.into_inner()?)
+}
+
 /// The rows of a CSV file; an error names the file and the line.
 pub fn read_csv<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
@@ -30,7 +39,7 @@ pub fn read_csv<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
 }
 
 /// The rows of a CSV file, none where there is no file yet.
-pub(crate) fn read_csv_or_none<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+pub fn read_csv_or_none<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     if path.is_file() { read_csv(path) } else { Ok(Vec::new()) }
 }
 
@@ -42,10 +51,12 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     files::write(path, bytes).with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// Reads a JSON file.
+/// Reads a JSON file: a plan, or the record of something computed.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
+    serde_json::from_slice(&bytes).with_context(|| {
+        format!("{} is damaged: remove it, and the command that made it makes it again", path.display())
+    })
 }
 
 /// Reads a file with a JSON value a line; one that is not there has none.
@@ -77,6 +88,7 @@ pub fn write_toml(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "report")]
 mod tests {
     use super::*;
     use crate::results::{CURVES_HEADER, ClipRow, CurveRow, FOLDS_HEADER, FoldRow, PREDICTIONS_HEADER};
