@@ -29,7 +29,18 @@ type Rooms<'a> = &'a [&'a [&'a str]];
 const XTASK: Rooms<'_> = &[&["repo", "text"], &["cli"], &["machine"], &["run"], &["dev", "verbs"]];
 /// What has no room is the engine: it draws no page, and no page knows of it.
 const BENCH_SUITE: Rooms<'_> = &[
-    &["device_name", "events", "paper", "pretrained", "provenance", "record", "spec", "stats", "text"],
+    &[
+        "device_name",
+        "events",
+        "paper",
+        "pretrained",
+        "provenance",
+        "record",
+        "record_files",
+        "spec",
+        "stats",
+        "text",
+    ],
     &["results"],
     &["draw"],
 ];
