@@ -81,7 +81,7 @@ pub(crate) enum Results {
     /// Remove a run's records for good, after asking, and redraw the page
     #[command(after_help = "\
 Examples:
-  cargo xtask results remove ucf11-sample scaled-cpu-d312d35b
+  cargo xtask results remove ucf11-sample scaled-cpu-c1e7ec12
   cargo xtask results remove devices 2026-11-29-amd-epyc --yes")]
     Remove {
         /// Folder under results/: an experiment, compression/NAME, ablation/NAME, devices or bench

@@ -37,16 +37,21 @@ fn chunks(rows: &Tensor) -> Result<Vec<Tensor>> {
     (0..n).step_by(CHUNK).map(chunk).collect()
 }
 
+/// The larger of each number and zero. NaN stays NaN, which candle's `relu` makes zero.
+fn rectified(x: &Tensor) -> Result<Tensor> {
+    Ok(x.lt(0.0_f32)?.where_cond(&x.zeros_like()?, x)?)
+}
+
 fn chunk(network: &Network, rows: &Tensor, weights: &Tensor) -> Result<Tensor> {
     let (plan, affine) = (&network.plan, network.affine);
     let frame = plan.stem.conv;
     let x = rows.to_dtype(DType::F32)?.affine(f64::from(affine.scale), f64::from(affine.shift))?;
     let x = x.reshape(((), frame.height, frame.width, frame.channels))?.permute((0, 3, 1, 2))?;
-    let mut x = normalised(&x.contiguous()?, &plan.stem, weights)?.relu()?;
+    let mut x = rectified(&normalised(&x.contiguous()?, &plan.stem, weights)?)?;
     for block in &plan.blocks {
-        let inner = normalised(&x, &block.a, weights)?.relu()?;
+        let inner = rectified(&normalised(&x, &block.a, weights)?)?;
         let beside = normalised(&x, &block.skip, weights)?;
-        x = (normalised(&inner, &block.b, weights)? + beside)?.relu()?;
+        x = rectified(&(normalised(&inner, &block.b, weights)? + beside)?)?;
     }
     Ok(match network.seen {
         Seen::Means => x.mean((2, 3))?,                         // [n, F]

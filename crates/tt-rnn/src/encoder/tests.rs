@@ -272,8 +272,10 @@ fn a_frame_does_not_depend_on_its_neighbours() {
 fn weights_that_are_no_numbers_are_seen_in_the_features() {
     let (network, mut weights, bytes) = problem(2);
     weights[network.plan.stem.kernel().start] = f32::NAN;
-    let (features, _) = run(&network, &weights, &bytes, false);
-    assert!(features.iter().all(|feature| feature.is_nan()));
+    for by_operators in [false, true] {
+        let (features, _) = run(&network, &weights, &bytes, by_operators);
+        assert!(features.iter().all(|feature| feature.is_nan()), "operators {by_operators}");
+    }
 }
 
 /// What a group leaves behind is what the plan says, at the size of real frames.

@@ -77,8 +77,8 @@ impl FormatShape {
         Ok(self)
     }
 
-    /// The largest ranks whose weights are at most `budget`, and never more than a layer may have: as large as they can be the same, then one after the other
-    /// raised by one, each time the one that comes closest.
+    /// The largest ranks whose weights are at most `budget`, and never more than a layer may have: as large as they can be the
+    /// same, then one after the other raised by one, each time the one that comes closest.
     ///
     /// # Errors
     /// [`Error::Shape`] where ranks of 1 have more weights than that.
