@@ -4,10 +4,10 @@ use crate::places::Places;
 use crate::record::{FINAL, LeftOut, Plan};
 use crate::spec::{CROP, MIRROR, Spec};
 use anyhow::{Result, bail};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tt_core::rng::stream;
 use tt_rnn::models::FrameChoice;
-use video_data::Content;
 use video_data::augment::Augment;
 use video_data::batch::{
     Batch, BatchLoader, Form, Pick, Sampling, Spare, Values, Window, even_frames, random_frames,
@@ -238,7 +238,7 @@ impl Clips {
 
     /// Whether the numbers of frames are bytes.
     pub(crate) fn are_bytes(&self) -> bool {
-        self.store.info().spec.content != Content::Floats
+        !self.store.info().spec.content.is_floats()
     }
 
     /// All stored frames of a clip: T, and the numbers `[T, M]`, standardized where that is asked for.
@@ -305,7 +305,10 @@ impl Clips {
         let mut test = folds.get(fold).cloned().unwrap_or_default();
         let mut train = split::train_clips(self.len(), &test);
         if spec.protocol.inner {
-            let kind = if kind == "groups" { kind } else { "clips" };
+            // Of an official split too, near-copies are not to stand on both sides.
+            let groups: BTreeSet<&str> = train.iter().map(|clip| self.group(*clip)).collect();
+            let known = groups.len() >= spec.protocol.folds && !groups.contains("");
+            let kind = if kind == "groups" || kind == "official" && known { "groups" } else { "clips" };
             let parts = self.split(spec, kind, &train, &format!("inner/{kind}/fold{fold}"))?;
             test = parts.into_iter().next().unwrap_or_default();
             train.retain(|clip| !test.contains(clip));

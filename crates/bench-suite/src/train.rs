@@ -86,6 +86,8 @@ struct Run<'a> {
     waited: Duration,
     /// What the system did in the training parts of epochs after the first, and their steps.
     system: (SystemWork, usize),
+    /// Probabilities of the test clips after the last epoch, if it was evaluated.
+    tested: Option<Vec<Vec<f64>>>,
 }
 
 /// Trains to the final epoch, resuming from a checkpoint if there is one.
@@ -116,7 +118,18 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
     let wanted = [cell.train, cell.test];
     let feed = Feed::new(cell.clips, &wanted, cell.device, of_batches, model.reads_stored())?;
     let system = (SystemWork::default(), 0);
-    let run = Run { cell, feed: &feed, model, optimizer, classes, multi_label, trained, waited, system };
+    let run = Run {
+        cell,
+        feed: &feed,
+        model,
+        optimizer,
+        classes,
+        multi_label,
+        trained,
+        waited,
+        system,
+        tested: None,
+    };
     Ok(Outcome { standard, ..run.run()? })
 }
 
@@ -154,7 +167,10 @@ impl Run<'_> {
             share: work.system_share(),
         });
         events.finish().with_context(written)?;
-        let probabilities = self.evaluate(&progress, &snapshot)?;
+        let probabilities = match self.tested.take() {
+            Some(probabilities) => probabilities,
+            None => self.evaluate(&progress, &snapshot)?,
+        };
         let weights = self.optimizer.parameters();
         let weights = weights.iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect();
         let frames_wait = (!self.trained.is_zero()).then(|| self.waited.div_duration_f64(self.trained));
@@ -230,8 +246,9 @@ impl Run<'_> {
         let last = epoch == self.cell.spec.epochs(self.cell.model)
             || has_settled(&losses, self.cell.spec.train.settled);
         let due = last || epoch.is_multiple_of(self.cell.spec.train.eval_every);
-        let test_value =
-            if due && !self.cell.test.is_empty() { Some(self.test_value(progress, snapshot)?) } else { None };
+        let due = due && !self.cell.test.is_empty();
+        self.tested = if due { Some(self.evaluate(progress, snapshot)?) } else { None };
+        let test_value = self.tested.as_ref().map(|scores| final_value(self.cell, scores));
         progress.curve.push(CurvePoint {
             epoch,
             train_loss,
@@ -306,13 +323,6 @@ impl Run<'_> {
         } else {
             accuracy(scores, labels)
         }
-    }
-
-    fn test_value(&self, progress: &Progress, snapshot: &Snapshot) -> Result<f64> {
-        let scores = self.evaluate(progress, snapshot)?;
-        let labels: Vec<Vec<usize>> =
-            self.cell.test.iter().map(|clip| self.cell.clips.labels(*clip).to_vec()).collect();
-        Ok(self.score(&scores, &labels))
     }
 
     /// Probabilities of the test clips. `progress` goes into the checkpoint if a signal stops the evaluation.

@@ -261,8 +261,11 @@ fn rows(peers: &[Peer], samples: &[InferenceSample]) -> Result<Vec<InferenceRow>
     let mut rows = Vec::new();
     for peer in peers {
         let apart = peer.probabilities.iter().zip(probabilities).map(|(a, b)| (a - b).abs());
-        let error = apart.fold(0.0, f64::max);
-        if peer.probabilities.len() != probabilities.len() || error.is_nan() || error > TOLERANCE {
+        // `f64::max` would lose a number that is none.
+        let error =
+            apart.fold(0.0, |most: f64, error| if error > most || error.is_nan() { error } else { most });
+        let fits = error <= TOLERANCE && peer.probabilities.iter().all(|p| p.is_finite());
+        if peer.probabilities.len() != probabilities.len() || !fits {
             bail!("{} computes other probabilities: {error:e}", peer.name);
         }
         rows.push(row(peer.name, &peer.version, Some(error)));

@@ -10,6 +10,7 @@ use bench_suite::record::{CellRecord, Computed, Plan, PredictionRow, cell_folder
 use bench_suite::results::cells::is_done;
 use bench_suite::results::provenance::note;
 use bench_suite::results::{read_csv, read_json};
+use bench_suite::stats::drawn_groups;
 
 use crate::cli::flags::{Study, Verbosity};
 use crate::cli::selection::Selection;
@@ -130,10 +131,10 @@ impl<'a> Trials<'a> {
         if let Some(Computed { by, .. }) = &record.computed {
             note(&mut self.computed.borrow_mut(), by);
         }
-        let groups = match record.protocol.as_str() {
-            "groups" => clips.iter().map(|c| c.group.as_str()).collect::<Vec<_>>().join("/"),
-            _ => String::new(),
-        };
+        // A separator within a name is written as names of files are.
+        let groups = clips.iter().map(|clip| clip.group.replace('/', r"\x2F")).collect();
+        let groups =
+            drawn_groups(&record.protocol, groups).map_or_else(String::new, |groups| groups.join("/"));
         let hits = clips.iter().map(|c| if c.label == c.predicted { '1' } else { '0' }).collect();
         Ok(Finished { record, hits, groups })
     }

@@ -85,7 +85,7 @@ impl<'a> Feed<'a> {
         let bytes: u64 =
             wanted.iter().copied().flatten().map(|clip| clips.frames_of(*clip).len() as u64).sum();
         // Bytes become floats.
-        let bytes = if standard.is_some() { 4 * bytes } else { bytes };
+        let bytes = if standard.is_some() && clips.are_bytes() { 4 * bytes } else { bytes };
         let fits = bytes <= opened.room_for_frames() && !clips.is_augmented();
         // The model reads them in the store, or a card's uploader does.
         let stays =

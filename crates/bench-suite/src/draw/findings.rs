@@ -168,7 +168,7 @@ impl Studies {
             interval => interval(row.ci_low, row.ci_high, score),
             score => format!("{} {}", score(row.mean), interval(row.ci_low, row.ci_high, score)),
             folds => row.folds,
-            epochs => row.epochs,
+            epochs => row.epochs(),
             settled => row.settled(),
             weights => thousands(row.params_input),
             total => thousands(row.params_total),

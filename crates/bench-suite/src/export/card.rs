@@ -80,8 +80,8 @@ fn scores(about: &About) -> String {
             score.interval.map_or("–".to_owned(), |(low, high)| format!("{low:.3} to {high:.3}"));
         let of = match (score.of_this_model, *folds) {
             (true, _) => "this model".to_owned(),
-            (false, 1) => "a model trained alike".to_owned(),
-            (false, folds) => format!("{folds} models trained alike, mean"),
+            (false, 1) => "models trained alike".to_owned(),
+            (false, folds) => format!("models trained alike, mean of {folds} folds"),
         };
         let _ = writeln!(text, "| {of} | {protocol} | {metric} | {value:.3} | {interval} | {test_clips} |");
     }

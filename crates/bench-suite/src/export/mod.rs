@@ -16,7 +16,7 @@ use scores::Score;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tt_rnn::folder::{self, CONFIG, Config, FpsRule, FrameWindow, Frames, Numbers};
+use tt_rnn::folder::{self, CONFIG, Config, FpsRule, FrameWindow, Frames, Numbers, Steps};
 use tt_rnn::models::{FrameChoice, Model};
 use tt_rnn::onnx::{self, Form};
 use video_data::batch::Window;
@@ -139,7 +139,9 @@ pub fn export(options: &ExportOptions) -> Result<()> {
 
 /// Names a program that computes something else without a word.
 fn warn(config: &Config, form: Option<Form>) {
-    let hard = config.steps.as_ref().is_some_and(|steps| steps.gate_activation == "hard-sigmoid");
+    // An RNN has no gates.
+    let hard = |steps: &Steps| steps.gate_activation == "hard-sigmoid" && steps.cell != "rnn";
+    let hard = config.steps.as_ref().is_some_and(hard);
     if form == Some(Form::Operator) && hard {
         tracing::warn!(
             "tract (0.23) does not read the activations of the operators GRU and LSTM and computes other \

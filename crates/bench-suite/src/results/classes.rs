@@ -178,7 +178,8 @@ pub(crate) fn looked_at(records: &Records) -> Vec<&ClipRow> {
         own().find(|row| class_of(&row.predicted) == *class).or_else(|| own().next())
     };
     let mut found: Vec<&ClipRow> = records.run_file.classes.iter().filter_map(of_class).collect();
-    found.dedup_by_key(|row| &row.clip);
+    let mut seen = BTreeSet::new();
+    found.retain(|row| seen.insert(&row.clip));
     found.truncate(LOOKS);
     found
 }

@@ -50,6 +50,9 @@ pub struct TableRow {
     /// Cells whose training ended because its loss had settled, and not at the most epochs allowed; none where the number
     /// of epochs was fixed.
     pub settled: Option<usize>,
+    /// Cells of the row, one a fold and seed.
+    #[serde(skip)]
+    pub cells: usize,
     /// Weights of the input matrix.
     pub params_input: usize,
     /// Weights of the model.
@@ -76,7 +79,7 @@ impl TableRow {
 
     /// How many of the cells had settled, `3 of 5`; nothing where none was to.
     pub(crate) fn settled(&self) -> String {
-        self.settled.map_or_else(String::new, |settled| format!("{settled} of {}", self.folds * self.seeds))
+        self.settled.map_or_else(String::new, |settled| format!("{settled} of {}", self.cells))
     }
 }
 
@@ -187,6 +190,7 @@ fn table_row(records: &Records, rows: &[&FoldRow], tested: &AllTested<'_>) -> Ta
         epochs_min: trained.epochs.0,
         epochs: trained.epochs.1,
         settled: trained.settled,
+        cells: rows.len(),
         params_input: metas.first().map_or(0, |m| m.params_input),
         params_total: metas.first().map_or(0, |m| m.params_total),
         epoch_s: stats::mean(&seconds).map(tidy),

@@ -104,6 +104,11 @@ impl Outcomes {
         Self { clips: self.clips, units, kind }
     }
 
+    /// Whether the score is a mean average precision.
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.kind, Kind::Map(_))
+    }
+
     /// Number of test clips.
     pub fn len(&self) -> usize {
         self.clips

@@ -49,3 +49,12 @@ fn tones_are_told_apart_by_where_they_go() {
     let output = run.export_command(cell, &run.dir().join("model")).output().unwrap();
     assert!(stderr(&output).contains("was trained on rows of numbers"), "{}", stderr(&output));
 }
+
+/// Rows of sound are numbers and no bytes, however they are standardized.
+#[test]
+fn sound_as_it_is_trains_too() {
+    let settings =
+        ["model.names=[\"tt-gru\"]", "train.batch=4", "train.epochs.tt-gru=2", "train.standardize=all"];
+    let run = Run::of_files("sound", &write, &settings);
+    run.finish(&run.cells()[0], "--threads 2");
+}

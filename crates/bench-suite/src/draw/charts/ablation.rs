@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::draw::charts::axes::{Area, LABEL, Scale, TICK, header, panel_title, panels_of, x_axis};
-use crate::draw::charts::canvas::{Align, Canvas};
+use crate::draw::charts::canvas::{Align, Canvas, text_width};
 use crate::draw::charts::palette::{INK, MUTED, color, ink, is_dense, title};
 use crate::results::ablation::AblationRow;
 use crate::text::score;
@@ -28,16 +28,20 @@ pub(crate) fn ablation(dir: &Path, data: &str, rows: &[AblationRow]) -> Result<(
         return Ok(());
     }
     let heights: Vec<f64> = factors.iter().map(|(_, rows)| rows.len() as f64 * MARK + 10.0).collect();
-    let (height, areas) = panels_of(1100.0, &heights, 196.0, 30.0);
+    let widest = |texts: &mut dyn Iterator<Item = f64>| texts.fold(0.0, f64::max);
+    let names = widest(&mut rows.iter().map(|row| text_width(&title(&row.model), TICK)));
+    let levels = widest(&mut rows.iter().map(|row| text_width(&row.level, TICK)));
+    let left = names + levels + 34.0;
+    let (height, areas) = panels_of(1100.0, &heights, left, 30.0);
     let mut canvas = Canvas::new(1100.0, height);
     header(&mut canvas, "What the paper leaves open, one factor at a time", &format!("{data} · accuracy"));
     for ((name, rows), area) in factors.iter().zip(&areas) {
-        panel(&mut canvas, *area, name, rows);
+        panel(&mut canvas, *area, (name, left), rows);
     }
     canvas.write(dir, "ablation")
 }
 
-fn panel(canvas: &mut Canvas, area: Area, name: &str, rows: &[&AblationRow]) {
+fn panel(canvas: &mut Canvas, area: Area, (name, left): (&str, f64), rows: &[&AblationRow]) {
     let scale = Scale::linear((0.0, 1.0), (area.left, area.right - 40.0));
     panel_title(canvas, area, name);
     x_axis(canvas, area, &scale, &scale.ticks(5), "");
@@ -52,7 +56,7 @@ fn panel(canvas: &mut Canvas, area: Area, name: &str, rows: &[&AblationRow]) {
         let shade = color(model);
         for row in rows.iter().filter(|row| row.model == model) {
             if row.difference.is_none() {
-                canvas.text((area.left - 190.0, y), TICK, ink(shade), Align::Left, &title(model));
+                canvas.text((area.left - left + 6.0, y), TICK, ink(shade), Align::Left, &title(model));
             }
             canvas.text((area.left - 8.0, y), TICK, INK, Align::Right, &row.level);
             if let (Some(low), Some(high)) = (row.ci_low, row.ci_high) {

@@ -218,7 +218,8 @@ impl Labels {
                 let left = if dx >= 0.0 { x + dx } else { x + dx - width };
                 Area { left, top: y + dy - 8.0, right: left + width, bottom: y + dy + 8.0 }
             };
-            let steps = (0..24).flat_map(|i| [f64::from(i) * 4.0, f64::from(i) * -4.0]);
+            let most = ((self.bounds.bottom - self.bounds.top) / 4.0) as i32;
+            let steps = (0..most).flat_map(|i| [f64::from(i) * 4.0, f64::from(i) * -4.0]);
             let spot = steps
                 .flat_map(|dy| [place(10.0, dy), place(-10.0, dy)])
                 .find(|spot| self.is_free(*spot))

@@ -1,13 +1,14 @@
 //! Training curves: score per epoch, mean over folds and seeds, on the test folds and on the training clips.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::draw::charts::axes::{Area, Labels, Scale, header, panel_title, panels, x_axis, y_axis};
-use crate::draw::charts::canvas::Canvas;
+use crate::draw::charts::axes::{Area, LABEL, Labels, Scale, header, panel_title, panels, x_axis, y_axis};
+use crate::draw::charts::canvas::{Canvas, text_width};
 use crate::draw::charts::palette::{color, ink, title};
 use crate::draw::charts::{Scene, group_title};
 use crate::results::CurveRow;
 use crate::spec::MODEL_NAMES;
+use crate::stats;
 use crate::text::score;
 
 /// Epoch and mean score per model.
@@ -39,28 +40,37 @@ pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
     Some(canvas)
 }
 
+/// A line per model, from the first epoch that all of its cells have. A cell whose training has ended stands with its last
+/// score, so that the line ends where the tables are.
 fn lines(rows: &[&CurveRow], value: impl Fn(&CurveRow) -> Option<f64>) -> Lines {
-    MODEL_NAMES
-        .iter()
-        .filter_map(|model| {
-            let mut by_epoch: BTreeMap<usize, (f64, usize)> = BTreeMap::new();
-            for row in rows.iter().filter(|r| r.model == *model) {
-                if let Some(value) = value(row) {
-                    let (sum, count) = by_epoch.entry(row.epoch).or_default();
-                    *sum += value;
-                    *count += 1;
-                }
+    let line = |model: &str| {
+        let mut cells: BTreeMap<(usize, u64), BTreeMap<usize, f64>> = BTreeMap::new();
+        for row in rows.iter().filter(|row| row.model == model) {
+            if let Some(value) = value(row) {
+                cells.entry((row.fold, row.seed)).or_default().insert(row.epoch, value);
             }
-            let points: Vec<(usize, f64)> =
-                by_epoch.into_iter().map(|(epoch, (sum, n))| (epoch, sum / n as f64)).collect();
-            (!points.is_empty()).then(|| ((*model).to_owned(), points))
-        })
-        .collect()
+        }
+        let epochs: BTreeSet<usize> = cells.values().flat_map(|cell| cell.keys().copied()).collect();
+        let mean = |epoch: usize| {
+            let so_far = cells.values().map(|cell| Some(*cell.range(..=epoch).next_back()?.1));
+            stats::mean(&so_far.collect::<Option<Vec<f64>>>()?)
+        };
+        epochs.into_iter().filter_map(|epoch| Some((epoch, mean(epoch)?))).collect::<Vec<_>>()
+    };
+    let named = MODEL_NAMES.iter().map(|model| ((*model).to_owned(), line(model)));
+    named.filter(|(_, points)| !points.is_empty()).collect()
+}
+
+/// What stands at the end of a line.
+fn label(model: &str, value: f64) -> String {
+    format!("{} {}", title(model), score(value))
 }
 
 fn panel(canvas: &mut Canvas, area: Area, lines: &Lines, last: usize, metric: &str) {
     // Room at the right for the names at the ends of the lines.
-    let x = Scale::linear((0.0, last as f64), (area.left, area.right - 108.0));
+    let ends = lines.iter().filter_map(|(model, points)| Some(label(model, points.last()?.1)));
+    let room = ends.map(|text| text_width(&text, LABEL) + 18.0).fold(108.0, f64::max);
+    let x = Scale::linear((0.0, last as f64), (area.left, area.right - room));
     let y = Scale::linear((0.0, 1.0), (area.bottom, area.top));
     let ticks: Vec<f64> = x.ticks(5).into_iter().filter(|t| t.fract() == 0.0).collect();
     x_axis(canvas, area, &x, &ticks, "epoch");
@@ -73,7 +83,7 @@ fn panel(canvas: &mut Canvas, area: Area, lines: &Lines, last: usize, metric: &s
         if let (Some(at), Some((_, value))) = (path.last(), points.last()) {
             canvas.dot(*at, 4.0, color(model), false);
             labels.avoid(*at, 5.0);
-            labels.add(*at, ink(color(model)), format!("{} {}", title(model), score(*value)));
+            labels.add(*at, ink(color(model)), label(model, *value));
         }
     }
     labels.draw(canvas);

@@ -41,14 +41,10 @@ pub fn lengths(dir: &Path, name: &str, frames: &[usize], paper: Option<&paper::D
             [(paper.min_frames as f64, "min"), (paper.mean_frames, "mean"), (paper.max_frames as f64, "max")];
         for (value, what) in marks {
             canvas.dashed((x.at(value), area.top), (x.at(value), area.bottom), INK);
+            // Of short clips in a set with long ones the first two are close together.
+            let y = area.top + if what == "mean" { 8.0 } else { -10.0 };
             let align = if what == "max" { Align::Right } else { Align::Left };
-            canvas.text(
-                (x.at(value), area.top - 10.0),
-                LABEL,
-                MUTED,
-                align,
-                &format!("paper's {what} {value}"),
-            );
+            canvas.text((x.at(value), y), LABEL, MUTED, align, &format!("paper's {what} {value}"));
         }
     }
     canvas.write(dir, "lengths")

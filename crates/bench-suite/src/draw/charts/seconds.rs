@@ -73,13 +73,7 @@ pub(super) fn lollipops(
         let y = area.top + (i as f64 + 0.5) * ROW;
         canvas.text((area.left - 10.0, y), PANEL, INK, Align::Right, &title(model));
         let Some(value) = value.filter(|v| *v > 0.0) else {
-            canvas.text(
-                (area.left + 8.0, y),
-                LABEL,
-                MUTED,
-                Align::Left,
-                "not measured: ran beside other cells",
-            );
+            canvas.text((area.left + 8.0, y), LABEL, MUTED, Align::Left, "not measured");
             continue;
         };
         let x = scale.at(value);

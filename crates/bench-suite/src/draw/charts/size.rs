@@ -30,7 +30,15 @@ pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
     let mut canvas = Canvas::new(1000.0, height);
     let table: Vec<_> = scene.tables.table.iter().collect();
     let name = format!("{} against input-to-hidden weights", capital(scene.metric()));
-    header(&mut canvas, &name, &scene.subtitle(&format!("logarithmic · {}", spread(&table))));
+    let mut without: Vec<String> =
+        groups.iter().flat_map(|(_, points)| points).filter(|p| p.1 == 0).map(|p| title(&p.0)).collect();
+    without.sort_unstable();
+    without.dedup();
+    let without = match without.join(", ") {
+        none if none.is_empty() => none,
+        names => format!(" · no input weights, so not shown: {names}"),
+    };
+    header(&mut canvas, &name, &scene.subtitle(&format!("logarithmic · {}{without}", spread(&table))));
     let all: Vec<f64> = groups.iter().flat_map(|(_, points)| points.iter().map(|p| p.1 as f64)).collect();
     for ((name, points), area) in groups.iter().zip(&areas) {
         let x = Scale::decades(all.iter().copied(), (area.left, area.right));
