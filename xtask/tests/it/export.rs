@@ -49,9 +49,7 @@ fn a_model_folder_predicts_as_its_run_does_and_says_how_it_scored() {
         }
     }
     let card = fake.read("out/tt-gru/README.md");
-    for part in
-        ["# tt-gru of folder-sample", "| this model | clips |", "models trained alike, mean of "]
-    {
+    for part in ["# tt-gru of folder-sample", "| this model | clips |", "models trained alike, mean of "] {
         assert!(card.contains(part), "{part:?} is not in {card}");
     }
 
