@@ -62,8 +62,8 @@ pub fn drawn_groups(protocol: &str, groups: Vec<String>) -> Option<Vec<String>> 
     }
 }
 
-/// 95 % bootstrap interval of the mean over folds; none where a fold has no clips, seeds differ in length, or there
-/// is a single group.
+/// 95 % bootstrap interval of the mean over folds; none where a fold has no clips or not all seeds, seeds differ in
+/// length, or there is a single group.
 pub fn interval(folds: &[Fold], purpose: &str) -> Option<Interval> {
     bootstrap(folds, None, purpose)?.interval(0.0)
 }
@@ -210,6 +210,10 @@ impl Units {
 impl Design {
     fn of(folds: &[Fold]) -> Option<Self> {
         let seeds: BTreeSet<u64> = folds.iter().flat_map(|fold| fold.seeds.keys().copied()).collect();
+        // A seed that is drawn would bring fewer folds.
+        if folds.iter().any(|fold| fold.seeds.len() < seeds.len()) {
+            return None;
+        }
         let names: Option<Vec<&Vec<String>>> = folds.iter().map(|fold| fold.groups.as_ref()).collect();
         let numbers: Option<BTreeMap<&str, usize>> = names.map(|of_fold| {
             let names: BTreeSet<&str> = of_fold.into_iter().flatten().map(String::as_str).collect();
@@ -257,10 +261,9 @@ impl Design {
     }
 
     /// Outcomes by fold and seed, in this design's units.
-    fn outcomes(&self, folds: &[Fold]) -> Vec<Vec<Option<Outcomes>>> {
+    fn outcomes(&self, folds: &[Fold]) -> Vec<Vec<Outcomes>> {
         let merged = |(fold, units): (&Fold, &Units)| {
-            let of_seed = |seed| Some(fold.seeds.get(seed)?.merged(&units.of_clip, units.sizes.len()));
-            self.seeds.iter().map(of_seed).collect()
+            fold.seeds.values().map(|seed| seed.merged(&units.of_clip, units.sizes.len())).collect()
         };
         folds.iter().zip(&self.folds).map(merged).collect()
     }
@@ -269,13 +272,13 @@ impl Design {
 /// The outcomes of one model, or of two to be subtracted, by fold and seed.
 struct Sample {
     design: Design,
-    a: Vec<Vec<Option<Outcomes>>>,
-    b: Option<Vec<Vec<Option<Outcomes>>>>,
+    a: Vec<Vec<Outcomes>>,
+    b: Option<Vec<Vec<Outcomes>>>,
 }
 
 impl Sample {
     fn is_map(&self) -> bool {
-        self.a.iter().flatten().flatten().any(Outcomes::is_map)
+        self.a.iter().flatten().any(Outcomes::is_map)
     }
 
     fn replicates(&self, sources: Sources, purpose: &str) -> Vec<f64> {
@@ -287,7 +290,7 @@ impl Sample {
     fn score(&self, weights: &Weights) -> Option<f64> {
         let (mut sum, mut shares) = (0.0, 0.0);
         for (fold, units) in weights.units.iter().enumerate() {
-            let score = |seeds: &[Option<Outcomes>]| fold_score(seeds, units, &weights.seeds);
+            let score = |seeds: &[Outcomes]| fold_score(seeds, units, &weights.seeds);
             let Some(ours) = score(&self.a[fold]) else { continue };
             let Some(theirs) = self.b.as_ref().map_or(Some(0.0), |b| score(&b[fold])) else { continue };
             let sizes = &self.design.folds[fold].sizes;
@@ -322,11 +325,11 @@ impl Sample {
     }
 }
 
-/// Mean over the drawn seeds that the fold has.
-fn fold_score(seeds: &[Option<Outcomes>], units: &[u32], times: &[u32]) -> Option<f64> {
+/// Mean over the drawn seeds.
+fn fold_score(seeds: &[Outcomes], units: &[u32], times: &[u32]) -> Option<f64> {
     let (mut sum, mut count) = (0.0, 0.0);
     for (outcomes, times) in seeds.iter().zip(times).filter(|(_, times)| **times > 0) {
-        if let Some(score) = outcomes.as_ref().and_then(|outcomes| outcomes.weighted_score(units)) {
+        if let Some(score) = outcomes.weighted_score(units) {
             sum += f64::from(*times) * score;
             count += f64::from(*times);
         }
@@ -470,5 +473,6 @@ mod tests {
         assert_eq!(interval(&[Fold { seeds: BTreeMap::new(), groups: None }], "s"), None);
         assert_eq!(interval(&[fold(0, 0)], "s"), None);
         assert_eq!(interval(&[seeds(&[(1, 2), (1, 3)])], "s"), None);
+        assert_eq!(interval(&[seeds(&[(1, 2), (1, 2)]), fold(1, 2)], "s"), None);
     }
 }

@@ -132,18 +132,18 @@ impl Digits {
     /// If the depth is beyond [`LONGEST`].
     #[inline(always)]
     pub(crate) fn take_rows(&mut self, rows: &[f32], columns: usize, centre: u8) {
-        let stride = columns;
-        self.resize(rows.len() / stride, columns);
+        self.resize(rows.len() / columns, columns);
         // As in `take_weights`, of whole rows as they lie in memory.
         self.largest.clear();
         self.largest.resize(self.tiles() * COLUMNS, 0);
-        for row in rows.chunks_exact(stride) {
+        for row in rows.chunks_exact(columns) {
             for (largest, value) in self.largest.iter_mut().zip(row) {
                 *largest = (*largest).max(value.abs().to_bits());
             }
         }
         for tile in 0..self.tiles() {
-            let (first, columns) = (tile * COLUMNS, COLUMNS.min(columns - tile * COLUMNS));
+            let first = tile * COLUMNS;
+            let here = COLUMNS.min(columns - first);
             let mut factors = [0.0_f32; COLUMNS];
             for (column, factor) in factors.iter_mut().enumerate() {
                 let largest = self.largest[first + column];
@@ -162,18 +162,18 @@ impl Digits {
             if wide::is_here() {
                 let each = self.steps() * 48;
                 let lines = &mut self.lines[tile * each..][..each];
-                let rows = (rows[first..].as_ptr(), stride, self.depth);
+                let rows = (rows[first..].as_ptr(), columns, self.depth);
                 // SAFETY: the instructions are here, and there are so many rows.
-                let totals = unsafe { wide::digits(rows, columns, &factors, lines) };
+                let totals = unsafe { wide::digits(rows, here, &factors, lines) };
                 self.finish(tile, centre, totals);
                 continue;
             }
             self.fill(tile, centre, |row| {
-                let row = &rows[row * stride + first..];
+                let row = &rows[row * columns + first..];
                 let mut values = [0.0; COLUMNS];
                 match row.first_chunk() {
-                    Some(whole) if columns == COLUMNS => values = *whole,
-                    _ => values[..columns].copy_from_slice(&row[..columns]),
+                    Some(whole) if here == COLUMNS => values = *whole,
+                    _ => values[..here].copy_from_slice(&row[..here]),
                 }
                 std::array::from_fn(|at| {
                     (values[at] * factors[at] + ROUND_F32).to_bits().wrapping_sub(ROUND_F32.to_bits())

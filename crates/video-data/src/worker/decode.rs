@@ -87,7 +87,7 @@ fn run(
     let mut input =
         open::input(path).map_err(|error| Stop::Clip(format!("not a readable video: {error}")))?;
     if job.spec.content == Content::LogMel {
-        return sound::run(job, input, out, outcome, health);
+        return sound::run(job, path, input, out, outcome, health);
     }
     let (index, streams) = open::video_stream(&input).ok_or_else(|| Stop::Clip("no video stream".into()))?;
     let stream = input.stream(index).ok_or_else(|| Stop::Clip("no video stream".into()))?;

@@ -32,6 +32,8 @@ pub(crate) struct Health {
     pub(crate) beyond_end: (u64, u64),
     /// Bytes of the file, and those that its header promises, if they are more.
     pub(crate) short: Option<(u64, u64)>,
+    /// Seconds of the sound, and those that the file's header promises.
+    pub(crate) promised_seconds: Option<(f64, f64)>,
     corrupt_frames: u64,
     interlaced: u64,
     size_changes: u64,
@@ -88,11 +90,16 @@ impl Health {
     }
 
     /// Why the clip is truncated: a tenth of the pictures, or with `strict` any, lies beyond the end of the
-    /// file.
+    /// file, or a tenth of what the header promises is missing.
     fn truncated(&self, strict: bool) -> Option<String> {
         let (missing, all) = self.beyond_end;
         if missing * 10 > all || strict && missing > 0 {
             return Some(format!("truncated: {missing} of {all} frames lie beyond the end of the file"));
+        }
+        if let Some((there, promised)) = self.promised_seconds
+            && there < 0.9 * promised
+        {
+            return Some(format!("truncated: {there:.2} of {promised:.2} seconds in the header"));
         }
         let (length, named) = self.short?;
         let (found, expected) = (self.found, self.expected);
@@ -121,13 +128,16 @@ impl Health {
     }
 }
 
-/// Bytes of the file and those that its RIFF (AVI) header promises, if those are more: the end is missing.
+/// Bytes of the file and those that its RIFF (AVI, WAV) header promises, if those are more: the end is missing.
 pub(crate) fn shorter_than_riff(path: &Path) -> Option<(u64, u64)> {
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
     let mut head = [0; 12];
     file.read_exact(&mut head).ok()?;
-    let [b'R', b'I', b'F', b'F', size @ .., b'A', b'V', b'I', b' '] = head else { return None };
-    let named = u64::from(u32::from_le_bytes(size)) + 8;
+    let (size, form) = head.strip_prefix(b"RIFF")?.split_first_chunk()?;
+    if !matches!(form, b"AVI " | b"WAVE") {
+        return None;
+    }
+    let named = u64::from(u32::from_le_bytes(*size)) + 8;
     (named > length).then_some((length, named))
 }

@@ -143,6 +143,16 @@ pub(crate) fn beyond_end(input: &Input, index: usize) -> (u64, u64) {
     }
 }
 
+/// Seconds that the header of a file of sound alone promises; none where they are a guess from the bit rate, or may be those
+/// of another stream.
+pub(crate) fn promised_seconds(input: &Input, stream: &Stream<'_>) -> Option<f64> {
+    // SAFETY: `input` owns the context and is borrowed; one number is read.
+    let from = unsafe { (*input.as_ptr()).duration_estimation_method };
+    let is_promise = from == ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM;
+    let known = is_promise && input.streams().count() == 1 && stream.duration() > 0;
+    known.then(|| stream.duration() as f64 * f64::from(stream.time_base()))
+}
+
 /// The display matrix of a picture: its own, or that of its stream.
 pub(crate) fn matrix(frame: &frame::Video) -> Option<Matrix> {
     frame.side_data(side_data::Type::DisplayMatrix).and_then(|data| parse_matrix(data.data()))

@@ -1,6 +1,7 @@
 //! The sound of a clip as rows of log-mel energies.
 
 use std::io::Write;
+use std::path::Path;
 
 use ffmpeg_next::codec::decoder;
 use ffmpeg_next::format::Sample;
@@ -11,7 +12,7 @@ use ffmpeg_next::software::resampling;
 use ffmpeg_next::{ChannelLayout, Error, Packet, codec, frame, media};
 use video_data::decode::wire::{self, Job, Outcome};
 
-use crate::health::Health;
+use crate::health::{self, Health};
 use crate::logmel::{LogMel, RATE};
 use crate::open;
 use crate::stop::Stop;
@@ -28,6 +29,7 @@ const FLOATS: Sample = Sample::F32(Type::Packed);
 /// Sends the rows of the sound of an opened clip.
 pub(crate) fn run(
     job: &Job,
+    path: &Path,
     mut input: Input,
     out: &mut impl Write,
     outcome: &mut Outcome,
@@ -36,6 +38,7 @@ pub(crate) fn run(
     let none = || Stop::Clip("no audio stream".into());
     let stream = input.streams().best(media::Type::Audio).ok_or_else(none)?;
     let index = stream.index();
+    let promised = open::promised_seconds(&input, &stream);
     let per_second = job.spec.rate.target(None).unwrap_or(1);
     outcome.fps = f64::from(per_second);
     if job.probe {
@@ -54,6 +57,16 @@ pub(crate) fn run(
     open::skip_others(&mut input, index);
     let result = sound.pump(&mut input, index);
     outcome.frames = sound.mel.rows();
+    sound.health.beyond_end = open::beyond_end(&input, index);
+    let there = outcome.frames as f64 / outcome.fps;
+    // FFmpeg makes the length of a RIFF file that was cut that of what is left.
+    let promised = match health::shorter_than_riff(path) {
+        Some((length, named)) => Some(there * named as f64 / length as f64),
+        None => promised,
+    };
+    // A header that was written before the sound was promises the largest number that it can hold.
+    let promised = promised.filter(|seconds| seconds * outcome.fps <= job.max_frames as f64);
+    sound.health.promised_seconds = promised.map(|seconds| (there, seconds));
     result
 }
 

@@ -68,6 +68,46 @@ fn the_band_of_a_sine_is_the_loudest_at_any_rate_and_in_both_channels() {
     }
 }
 
+#[test]
+fn a_sound_that_was_cut_off_is_left_out_and_one_whose_length_was_not_known_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole.wav");
+    wav(&whole, 500.0, (16_000, 1));
+    let bytes = fs::read(&whole).unwrap();
+    let reason = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        decode(&path, &spec()).0.reason
+    };
+    assert_eq!(
+        reason("half.wav", &bytes[..bytes.len() / 2]).as_deref(),
+        Some("truncated: 0.76 of 1.52 seconds in the header")
+    );
+    for size in [0x7fff_f000, u32::MAX] {
+        let mut streamed = bytes.clone();
+        for at in [4, 40] {
+            streamed[at..at + 4].copy_from_slice(&u32::to_le_bytes(size));
+        }
+        assert_eq!(reason("streamed.wav", &streamed), None, "{size:x}");
+    }
+    if !has_ffmpeg() {
+        return;
+    }
+    for name in ["sine.flac", "sine.mp3", "sine.m4a"] {
+        let path = dir.path().join(name);
+        let made = Command::new("ffmpeg")
+            .args(["-loglevel", "error", "-f", "lavfi", "-i", "sine=frequency=1000:duration=20"])
+            .args(["-movflags", "faststart"])
+            .arg(&path)
+            .status();
+        assert!(made.unwrap().success());
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(reason(name, &bytes), None, "{name}");
+        let cut = reason(name, &bytes[..bytes.len() / 2]);
+        assert!(cut.as_ref().is_some_and(|reason| reason.starts_with("truncated: ")), "{name}: {cut:?}");
+    }
+}
+
 /// A clip of pictures and a sine, as people have them.
 #[test]
 fn the_sound_of_a_clip_with_pictures_is_that_of_its_track() {

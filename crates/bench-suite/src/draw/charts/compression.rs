@@ -1,5 +1,6 @@
 //! Accuracy and relative error of factorized input matrices and kernels against the rank.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
@@ -10,15 +11,18 @@ use crate::draw::charts::palette::{Color, INK, MUTED, color, ink, title};
 use crate::results::compression::CompressionRow;
 use crate::text::score;
 
-/// A line's name, its colour, and what it shows of a row; nothing where it was not trained.
-type Line = (&'static str, Color, fn(&CompressionRow) -> Option<f64>);
+/// A line's name, its colour, and what it shows of a row.
+type Line = (&'static str, Color, fn(&CompressionRow) -> f64);
 
-fn lines() -> [Line; 4] {
+/// Lines of all rows.
+const FACTORIZED: [Line; 2] =
+    [("relative error", MUTED, |row| row.rel_error), ("factorized", INK, |row| row.acc_factorized)];
+
+/// Lines of the rows that were trained for so many epochs.
+fn trained() -> [Line; 2] {
     [
-        ("relative error", MUTED, |row| Some(row.rel_error)),
-        ("factorized", INK, |row| Some(row.acc_factorized)),
-        ("fine-tuned", color("tt-gru"), |row| (row.epochs > 0).then_some(row.acc_finetuned)),
-        ("from scratch", color("tt-lstm"), |row| (row.epochs > 0).then_some(row.acc_scratch)),
+        ("fine-tuned", color("tt-gru"), |row| row.acc_finetuned),
+        ("from scratch", color("tt-lstm"), |row| row.acc_scratch),
     ]
 }
 
@@ -68,9 +72,9 @@ fn panel(canvas: &mut Canvas, area: Area, rows: &[&CompressionRow], ranks: &[f64
         canvas.dashed(from, to, INK);
         labels.add(to, INK, format!("dense {}", score(row.acc_before)));
     }
-    for (name, shade, value) in lines() {
-        let points = rows.iter().filter_map(|row| Some((row.rank as f64, value(row)?)));
-        let path: Vec<(f64, f64)> = points.map(|(rank, value)| (x.at(rank), y.at(value))).collect();
+    let mut draw = |name: &str, (_, shade, value): Line, rows: &[&CompressionRow]| {
+        let path: Vec<(f64, f64)> =
+            rows.iter().map(|row| (x.at(row.rank as f64), y.at(value(row)))).collect();
         canvas.line(&path, 2.0, shade);
         for at in &path {
             canvas.dot(*at, 3.5, shade, false);
@@ -79,6 +83,16 @@ fn panel(canvas: &mut Canvas, area: Area, rows: &[&CompressionRow], ranks: &[f64
         labels.avoid_path(&path);
         if let Some(at) = path.last() {
             labels.add(*at, ink(shade), name.to_owned());
+        }
+    };
+    for line in FACTORIZED {
+        draw(line.0, line, rows);
+    }
+    let epochs: BTreeSet<usize> = rows.iter().map(|row| row.epochs).filter(|epochs| *epochs > 0).collect();
+    for epochs in epochs {
+        let rows: Vec<&CompressionRow> = rows.iter().copied().filter(|row| row.epochs == epochs).collect();
+        for line in trained() {
+            draw(&format!("{}, {epochs} epochs", line.0), line, &rows);
         }
     }
     labels.draw(canvas);

@@ -33,13 +33,14 @@ pub(crate) fn rates(dir: &Path, data: &str, rows: &[RateRow]) -> Result<()> {
 }
 
 fn panel(canvas: &mut Canvas, area: Area, rows: &[&RateRow], all: &[RateRow]) {
-    let low = all.iter().map(|row| row.lr).fold(f64::INFINITY, f64::min);
-    let high = all.iter().map(|row| row.lr).fold(0.0, f64::max);
+    let mut tried: Vec<f64> = all.iter().map(|row| row.lr).collect();
+    tried.sort_by(f64::total_cmp);
+    tried.dedup();
     let worst = all.iter().map(|row| row.loss).fold(0.0, f64::max);
     // Room at the right for the names at the ends of the lines.
-    let x = Scale::log((low * 0.8, high * 1.25), (area.left, area.right - 150.0));
+    let x = Scale::log((tried[0] * 0.8, tried[tried.len() - 1] * 1.25), (area.left, area.right - 150.0));
     let y = Scale::linear((0.0, worst), (area.bottom, area.top));
-    x_axis(canvas, area, &x, &x.ticks(0), "rate at a fan-in of 256");
+    x_axis(canvas, area, &x, &tried, "rate at a fan-in of 256");
     y_axis(canvas, area, &y, &y.ticks(5), "training loss");
     let mut sizes: Vec<&str> = Vec::new();
     for row in rows {
