@@ -66,6 +66,29 @@ fn study<const N: usize>(of: Population, number: usize) -> [Vec<Fold>; N] {
     models
 }
 
+/// A model whose scores of a clip's own class are a standard deviation higher, on clips of three classes; a group's
+/// clips share deviations of their scores.
+fn map_study(of: Population, number: usize) -> Vec<Fold> {
+    const CLASSES: usize = 3;
+    let mut draws = Draws::new(&format!("coverage/map/{of:?}/{number}"));
+    let fold = |fold: usize| {
+        let (mut scores, mut labels, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for group in (fold..of.groups).step_by(FOLDS) {
+            let common: [f64; CLASSES] = std::array::from_fn(|_| of.group * normal(&mut draws));
+            for _ in 0..of.clips_per_group {
+                let class = draws.below(CLASSES);
+                let score = |c: usize| common[c] + normal(&mut draws) + f64::from(u8::from(c == class));
+                scores.push((0..CLASSES).map(score).collect());
+                labels.push(vec![class]);
+                names.push(group.to_string());
+            }
+        }
+        let outcomes = Outcomes::map(&scores, &labels, CLASSES);
+        Fold { seeds: BTreeMap::from([(0, outcomes)]), groups: Some(names) }
+    };
+    (0..FOLDS).map(fold).collect()
+}
+
 /// The share of studies whose interval holds the truth, printed.
 fn coverage(name: &str, truth: f64, study: impl Fn(usize) -> Option<Interval>) -> f64 {
     let held = (0..STUDIES).filter(|number| {
@@ -115,6 +138,23 @@ fn ninety_five_percent_of_intervals_hold_the_truth() {
             let [folds] = study(alone, n);
             interval(&by_clips(&folds), &n.to_string())
         }),
+    ];
+    assert!(shares.iter().all(|share| (0.93..=0.97).contains(share)), "{shares:?}");
+}
+
+#[test]
+fn intervals_of_mean_average_precision_hold_its_mean() {
+    let share = |name: &str, of: Population, kept: fn(&[Fold]) -> Vec<Fold>| {
+        let score = |fold: &Fold| fold.seeds[&0].score().unwrap();
+        let of_study = |n: usize| map_study(of, n).iter().map(score).sum::<f64>() / FOLDS as f64;
+        let truth = (0..STUDIES).map(of_study).sum::<f64>() / STUDIES as f64;
+        coverage(&format!("MAP, {name}"), truth, |n| interval(&kept(&map_study(of, n)), &n.to_string()))
+    };
+    let groups = Population { group: 0.3, ..SPEAKERS };
+    let clips = Population { groups: 300, clips_per_group: 1, ..groups };
+    let shares = [
+        share("15 groups of 20 clips", groups, <[Fold]>::to_vec),
+        share("300 clips without groups", clips, by_clips),
     ];
     assert!(shares.iter().all(|share| (0.93..=0.97).contains(share)), "{shares:?}");
 }
