@@ -1,4 +1,4 @@
-//! Runs the cells of a plan as processes, `jobs` at a time, around failures, locks and Ctrl-C.
+//! Runs cells of plans as processes, `jobs` at a time, around failures, locks and Ctrl-C.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
@@ -34,10 +34,28 @@ impl std::error::Error for StillLocked {}
 /// Lines of a failed cell's output that are shown again at the end.
 const TAIL: usize = 12;
 
-/// How to run the cells of one run folder.
-pub(crate) struct Runner<'a> {
+/// A cell to run.
+pub(crate) struct Task<'a> {
     /// `data/runs/<digest>`.
     pub(crate) run_dir: &'a Path,
+    pub(crate) cell: &'a PlannedCell,
+    /// Its name among all that run together.
+    pub(crate) name: String,
+}
+
+impl<'a> Task<'a> {
+    /// The cells of one run.
+    pub(crate) fn of_run(run_dir: &'a Path, cells: &'a [PlannedCell]) -> Vec<Self> {
+        cells.iter().map(|cell| Self { run_dir, cell, name: cell.id() }).collect()
+    }
+
+    fn is_done(&self) -> bool {
+        is_done(self.run_dir, self.cell)
+    }
+}
+
+/// How to run cells.
+pub(crate) struct Runner<'a> {
     /// Processes at a time.
     pub(crate) jobs: usize,
     /// Starts the engine: `bench-suite cell` without arguments.
@@ -57,7 +75,7 @@ pub(crate) fn cheapest_first(cells: &mut [PlannedCell]) {
 
 /// A cell that ended badly.
 struct Failure {
-    id: String,
+    name: String,
     why: String,
 }
 
@@ -76,17 +94,17 @@ enum Outcome {
 }
 
 impl Runner<'_> {
-    /// Computes every cell that has no `cell.json` yet. Failed cells are reported together at the end.
+    /// Computes every cell that is not finished yet. Failed cells are reported together at the end.
     ///
     /// # Errors
     /// After a signal, or when cells failed: the message names each and shows the end of its output.
-    pub(crate) fn run(&self, cells: &[PlannedCell]) -> Result<()> {
-        let todo: VecDeque<&PlannedCell> = cells.iter().filter(|c| !is_done(self.run_dir, c)).collect();
-        let kept = cells.len() - todo.len();
+    pub(crate) fn run(&self, tasks: &[Task<'_>]) -> Result<()> {
+        let todo: VecDeque<&Task<'_>> = tasks.iter().filter(|task| !task.is_done()).collect();
+        let kept = tasks.len() - todo.len();
         if kept > 0 {
-            self.progress.say(&format!("{kept} of {} cells are finished already and kept", cells.len()));
+            self.progress.say(&format!("{kept} of {} cells are finished already and kept", tasks.len()));
         }
-        self.progress.start(cells.len(), kept, todo.iter().map(|c| c.expected_s).sum());
+        self.progress.start(tasks.len(), kept, todo.iter().map(|task| task.cell.expected_s).sum());
         let todo = Mutex::new(todo);
         let left = Mutex::new(Left::default());
         let ended = Mutex::new(());
@@ -99,77 +117,76 @@ impl Runner<'_> {
         self.interrupt.check()?;
         let Left { failures, locked } = left.into_inner().unwrap_or_else(PoisonError::into_inner);
         if !failures.is_empty() {
-            let list: Vec<String> = failures.iter().map(|f| format!("cell {}: {}", f.id, f.why)).collect();
-            bail!("{} of {} cells failed\n{}", failures.len(), cells.len(), list.join("\n"))
+            let list: Vec<String> = failures.iter().map(|f| format!("cell {}: {}", f.name, f.why)).collect();
+            bail!("{} of {} cells failed\n{}", failures.len(), tasks.len(), list.join("\n"))
         }
         if locked.is_empty() { Ok(()) } else { Err(StillLocked(locked).into()) }
     }
 
     /// Takes cells until none is left. A locked cell goes to the end of the queue; one that is met again when
     /// nothing but locked cells is left is waited for, and given up when it takes more than twice its time.
-    fn work(&self, todo: &Mutex<VecDeque<&PlannedCell>>, gone: &Mutex<Left>, ended: &Mutex<()>) {
+    fn work(&self, todo: &Mutex<VecDeque<&Task<'_>>>, gone: &Mutex<Left>, ended: &Mutex<()>) {
         let mut locked_in_a_row = 0;
         while !self.interrupt.raised() {
-            let (cell, left) = {
+            let (task, left) = {
                 let mut queue = lock(todo);
                 (queue.pop_front(), queue.len())
             };
-            let Some(cell) = cell else { return };
-            let wait_s = if locked_in_a_row > left { wait_s(cell) } else { 0 };
+            let Some(task) = task else { return };
+            let name = &task.name;
+            let wait_s = if locked_in_a_row > left { wait_s(task.cell) } else { 0 };
             if wait_s > 0 {
-                let id = cell.id();
-                self.progress.say(&format!("cell {id} is being computed by another run: waiting for it"));
+                self.progress.say(&format!("cell {name} is being computed by another run: waiting for it"));
             }
-            match self.cell(cell, wait_s) {
+            match self.cell(task, wait_s) {
                 Outcome::Done => {
                     locked_in_a_row = 0;
-                    self.progress.cell_done(&cell.id(), cell.expected_s);
+                    self.progress.cell_done(name, task.cell.expected_s);
                     let _one = lock(ended);
                     (self.ended)();
                 }
-                Outcome::Locked if wait_s > 0 => lock(gone).locked.push(cell.id()),
+                Outcome::Locked if wait_s > 0 => lock(gone).locked.push(name.clone()),
                 Outcome::Locked => {
-                    lock(todo).push_back(cell);
+                    lock(todo).push_back(task);
                     locked_in_a_row += 1;
                 }
                 Outcome::Failed(why) => {
                     locked_in_a_row = 0;
-                    self.progress.say(&format!("cell {} failed", cell.id()));
-                    lock(gone).failures.push(Failure { id: cell.id(), why });
+                    self.progress.say(&format!("cell {name} failed"));
+                    lock(gone).failures.push(Failure { name: name.clone(), why });
                 }
                 Outcome::Interrupted => return,
             }
         }
     }
 
-    fn cell(&self, cell: &PlannedCell, wait_s: u64) -> Outcome {
-        if is_done(self.run_dir, cell) {
+    fn cell(&self, task: &Task<'_>, wait_s: u64) -> Outcome {
+        if task.is_done() {
             return Outcome::Done;
         }
-        match self.spawn(cell, wait_s) {
+        match self.spawn(task, wait_s) {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(format!("{error:#}")),
         }
     }
 
-    fn spawn(&self, cell: &PlannedCell, wait_s: u64) -> Result<Outcome> {
-        let id = cell.id();
+    fn spawn(&self, Task { run_dir, cell, name }: &Task<'_>, wait_s: u64) -> Result<Outcome> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut command = (self.engine)();
-        engine::cell(&mut command, self.run_dir, cell, ((cores / self.jobs).max(1), wait_s));
+        engine::cell(&mut command, run_dir, cell, ((cores / self.jobs).max(1), wait_s));
         if self.jobs > 1 {
             command.arg("--shared");
         }
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let mut tail = VecDeque::new();
-        self.progress.cell_started(&id);
+        self.progress.cell_started(name);
         if let Some(stderr) = child.stderr.take() {
             thread::scope(|scope| {
                 // The child is waited for here, so that a signal reaches it while it is silent.
                 let waiter = scope.spawn(|| self.interrupt.wait(&mut child));
                 for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
                     let line = String::from_utf8_lossy(&line).into_owned();
-                    self.progress.line(&id, cell.expected_s, self.jobs > 1, &line);
+                    self.progress.line(name, cell.expected_s, self.jobs > 1, &line);
                     if tail.len() == TAIL {
                         tail.pop_front();
                     }
@@ -205,7 +222,17 @@ mod tests {
         planned_cell("tt-gru", fold)
     }
 
-    /// Runs three cells with a shell script in place of the engine. `$2` is the run folder, `$4` the cell.
+    /// Starts a shell script in place of the engine. `$2` is the run folder, `$4` the cell.
+    fn sh(script: &str) -> impl Fn() -> Command + Sync + use<> {
+        let script = format!("d=$2/cells/$4; mkdir -p $d; {script}");
+        move || {
+            let mut sh = Command::new("sh");
+            sh.args(["-c", &script, "cell"]);
+            sh
+        }
+    }
+
+    /// Runs three cells.
     fn run(script: &str, jobs: usize) -> (tempfile::TempDir, Result<()>) {
         let dir = tempfile::tempdir().unwrap();
         let result = run_in(dir.path(), script, jobs);
@@ -213,16 +240,11 @@ mod tests {
     }
 
     fn run_in(dir: &Path, script: &str, jobs: usize) -> Result<()> {
-        let engine = || {
-            let mut sh = Command::new("sh");
-            sh.args(["-c", &format!("d=$2/cells/$4; mkdir -p $d; {script}"), "cell"]);
-            sh
-        };
+        let engine = sh(script);
         let interrupt = Interrupt::install().unwrap();
         let progress = Progress::new(true, 0);
         let ended = AtomicUsize::new(0);
         let runner = Runner {
-            run_dir: dir,
             jobs,
             engine: &engine,
             interrupt: &interrupt,
@@ -232,7 +254,7 @@ mod tests {
             },
         };
         let before = done(dir);
-        let result = runner.run(&[cell(0), cell(1), cell(2)]);
+        let result = runner.run(&Task::of_run(dir, &[cell(0), cell(1), cell(2)]));
         assert_eq!(
             ended.into_inner(),
             done(dir) - before,
@@ -309,6 +331,24 @@ mod tests {
     }
 
     #[test]
+    fn cells_of_several_runs_run_together() {
+        let dirs: [tempfile::TempDir; 2] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+        // Each waits until the other one is there.
+        let [a, b] = dirs.each_ref().map(|dir| dir.path().join("cells").join(cell(0).id()));
+        let (a, b) = (a.display(), b.display());
+        let engine =
+            sh(&format!("until test -d {a} && test -d {b}; do sleep .01; done; echo {{}} > $d/cell.json"));
+        let interrupt = Interrupt::install().unwrap();
+        let progress = Progress::new(true, 0);
+        let runner =
+            Runner { jobs: 2, engine: &engine, interrupt: &interrupt, progress: &progress, ended: &|| () };
+        let cells = [cell(0)];
+        let tasks: Vec<Task<'_>> = dirs.iter().flat_map(|dir| Task::of_run(dir.path(), &cells)).collect();
+        runner.run(&tasks).unwrap();
+        assert!(tasks.iter().all(Task::is_done));
+    }
+
+    #[test]
     fn finished_cells_are_not_started() {
         let dir = tempfile::tempdir().unwrap();
         let done = dir.path().join("cells").join(cell(0).id());
@@ -318,14 +358,13 @@ mod tests {
         let interrupt = Interrupt::install().unwrap();
         let progress = Progress::new(true, 0);
         let runner = Runner {
-            run_dir: dir.path(),
             jobs: 1,
             engine: &engine,
             interrupt: &interrupt,
             progress: &progress,
             ended: &|| panic!("a cell that was finished before"),
         };
-        runner.run(&[cell(0)]).unwrap();
+        runner.run(&Task::of_run(dir.path(), &[cell(0)])).unwrap();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! and read.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use bench_suite::provenance::Provenance;
@@ -16,7 +16,7 @@ use crate::cli::flags::{Study, Verbosity};
 use crate::cli::selection::Selection;
 use crate::machine::{devices, packages};
 use crate::repo::Repo;
-use crate::run::cells::Runner;
+use crate::run::cells::{Runner, Task};
 use crate::run::interrupt::Interrupt;
 use crate::run::progress::Progress;
 use crate::run::{engine, experiments};
@@ -31,6 +31,19 @@ pub(crate) struct Trials<'a> {
     interrupt: Interrupt,
     /// What computed the cells so far: one entry unless they differ.
     computed: RefCell<Vec<Provenance>>,
+}
+
+/// Cells with the same settings.
+pub(crate) struct Trial {
+    /// What they are, for people.
+    pub(crate) what: String,
+    pub(crate) selection: Selection,
+}
+
+/// A trial's finished cells.
+pub(crate) struct Ran {
+    pub(crate) plan: Plan,
+    pub(crate) cells: Vec<Finished>,
 }
 
 /// A finished cell.
@@ -79,48 +92,59 @@ impl<'a> Trials<'a> {
         engine::prepare(self.repo, &selection.flags(self.experiment)?, self.verbosity, &self.interrupt)
     }
 
-    /// The cells of a selection, all of them finished.
+    /// The cells of trials, all of them finished.
     ///
     /// # Errors
     /// After a signal, where a cell fails, and for data whose clips have several labels.
-    pub(crate) fn run(&self, what: &str, selection: &Selection) -> Result<(Plan, Vec<Finished>)> {
-        let (plan, finished, outcome) = self.compute(what, selection)?;
+    pub(crate) fn run(&self, trials: &[Trial]) -> Result<Vec<Ran>> {
+        let (ran, outcome) = self.compute(trials)?;
         outcome?;
-        Ok((plan, finished))
+        Ok(ran)
     }
 
-    /// The cells of a selection that could be finished, and what kept the others from it.
+    /// The cells of trials that could be finished, and what kept the others from it. Cells of all trials run together: no
+    /// job waits for the last cell of a trial.
     ///
     /// # Errors
     /// After a signal, and for data whose clips have several labels.
-    pub(crate) fn compute(
-        &self,
-        what: &str,
-        selection: &Selection,
-    ) -> Result<(Plan, Vec<Finished>, Result<()>)> {
-        let flags = selection.flags(self.experiment)?;
-        let plan = self.interrupt.explain(engine::plan(self.repo, &flags, false, self.verbosity))?;
-        if plan.metric != "accuracy" {
-            bail!("this study needs exclusive classes; {} is scored by {}", self.experiment, plan.metric);
-        }
+    pub(crate) fn compute(&self, trials: &[Trial]) -> Result<(Vec<Ran>, Result<()>)> {
         let progress = Progress::new(self.verbosity.quiet, self.verbosity.verbose);
-        progress.say(&format!("{what}: {} cells", plan.cells.len()));
-        let run_dir = engine::run_dir(self.repo, &plan);
-        let start = engine::cells(self.repo, plan.device, self.verbosity)?;
+        let mut planned = Vec::with_capacity(trials.len());
+        for Trial { what, selection } in trials {
+            let flags = selection.flags(self.experiment)?;
+            let plan = self.interrupt.explain(engine::plan(self.repo, &flags, false, self.verbosity))?;
+            if plan.metric != "accuracy" {
+                bail!("this study needs exclusive classes; {} is scored by {}", self.experiment, plan.metric);
+            }
+            progress.say(&format!("{what}: {} cells", plan.cells.len()));
+            planned.push((what, engine::run_dir(self.repo, &plan), plan));
+        }
+        let Some((_, _, first)) = planned.first() else { return Ok((Vec::new(), Ok(()))) };
+        let start = engine::cells(self.repo, first.device, self.verbosity)?;
         let runner = Runner {
-            run_dir: &run_dir,
             jobs: self.jobs,
             engine: &start,
             interrupt: &self.interrupt,
             progress: &progress,
             ended: &|| (),
         };
-        let outcome = runner.run(&plan.cells);
+        let tasks: Vec<Task<'_>> = planned
+            .iter()
+            .flat_map(|(what, run_dir, plan)| {
+                let named = move |cell| Task { run_dir, cell, name: format!("{what}: {}", cell.id()) };
+                plan.cells.iter().map(named)
+            })
+            .collect();
+        let outcome = runner.run(&tasks);
         self.interrupt.check()?;
-        let done = plan.cells.iter().filter(|cell| is_done(&run_dir, cell));
-        let finished = done.map(|cell| self.read(&cell_folder(&run_dir, &cell.id())));
-        let finished = finished.collect::<Result<_>>()?;
-        Ok((plan, finished, outcome))
+        let read = |(_, run_dir, plan): (&String, PathBuf, Plan)| {
+            let done = plan.cells.iter().filter(|cell| is_done(&run_dir, cell));
+            let cells =
+                done.map(|cell| self.read(&cell_folder(&run_dir, &cell.id()))).collect::<Result<_>>()?;
+            Ok(Ran { plan, cells })
+        };
+        let ran = planned.into_iter().map(read).collect::<Result<_>>()?;
+        Ok((ran, outcome))
     }
 
     /// The cell in a folder.

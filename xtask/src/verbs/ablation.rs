@@ -17,7 +17,7 @@ use crate::machine::devices;
 use crate::repo::Repo;
 use crate::run::forecast::Part;
 use crate::run::studies::ablation::{Ablation, Variant};
-use crate::run::trials::{Finished, Trials};
+use crate::run::trials::{Finished, Ran, Trial, Trials};
 use crate::run::{engine, experiments, forecast};
 
 /// Runs an ablation and writes `results/ablation/<name>/`.
@@ -43,7 +43,9 @@ pub(crate) fn ablation(repo: &Repo, args: &studies::Ablation) -> Result<()> {
     let mut about: Option<(String, About)> = None;
     let mut cells = 0;
     for variant in &variants {
-        let (plan, finished, outcome) = trials.compute(&label(variant), &variant.selection)?;
+        let trial = Trial { what: label(variant), selection: variant.selection.clone() };
+        let (ran, outcome) = trials.compute(&[trial])?;
+        let Some(Ran { plan, cells: finished }) = ran.into_iter().next() else { continue };
         // What failed keeps nothing out of the tables.
         if finished.is_empty() {
             return outcome;

@@ -20,7 +20,7 @@ use crate::cli::runs::Compare;
 use crate::cli::selection::Selection;
 use crate::machine::{devices, packages};
 use crate::repo::Repo;
-use crate::run::cells::Runner;
+use crate::run::cells::{Runner, Task};
 use crate::run::interrupt::Interrupt;
 use crate::run::progress::Progress;
 use crate::run::{engine, experiments, summary};
@@ -110,9 +110,9 @@ fn measure(
     write_atomic(&run_dir.join("plan.json"), &serde_json::to_vec_pretty(plan)?)?;
     let progress = Progress::new(args.verbosity.quiet, args.verbosity.verbose);
     let start = engine::cells(repo, device, args.verbosity)?;
-    let runner =
-        Runner { run_dir: &run_dir, jobs: 1, engine: &start, interrupt, progress: &progress, ended: &|| () };
-    let outcome = runner.run(&plan.cells).and_then(|()| read_records(&run_dir, plan));
+    let runner = Runner { jobs: 1, engine: &start, interrupt, progress: &progress, ended: &|| () };
+    let outcome =
+        runner.run(&Task::of_run(&run_dir, &plan.cells)).and_then(|()| read_records(&run_dir, plan));
     std::fs::remove_dir_all(&run_dir).with_context(|| format!("{} cannot be removed", run_dir.display()))?;
     outcome
 }

@@ -18,7 +18,7 @@ use crate::machine::devices;
 use crate::repo::Repo;
 use crate::run::forecast::Part;
 use crate::run::studies::rates::{RateStudy, Size};
-use crate::run::trials::{Finished, Trials};
+use crate::run::trials::{Finished, Ran, Trial, Trials};
 use crate::run::{engine, forecast};
 use crate::text::short_digest;
 
@@ -57,10 +57,16 @@ pub(crate) fn rates(repo: &Repo, args: &studies::Rates) -> Result<()> {
     let first = engine::plan(repo, &all[0].flags(&study.experiment)?, false, args.study.verbosity)?;
     let dir = root.join(short_digest(&format!("{text}{}", first.run_digest)));
     let mut rows: Vec<RateRow> = Vec::new();
-    for (size, lr, selection) in &cells {
-        trials.prepare(selection)?;
-        let (plan, finished) = trials.run(&format!("{}, rate {lr:e}", size.name), selection)?;
-        rows.extend(finished.iter().map(|cell| row(cell, size, *lr, &plan)));
+    for of_size in cells.chunks(study.rates.len()) {
+        trials.prepare(&of_size[0].2)?;
+        let trial = |(size, lr, selection): &(&Size, f64, Selection)| Trial {
+            what: format!("{}, rate {lr:e}", size.name),
+            selection: selection.clone(),
+        };
+        let ran = trials.run(&of_size.iter().map(trial).collect::<Vec<_>>())?;
+        for (Ran { plan, cells }, (size, lr, _)) in ran.iter().zip(of_size) {
+            rows.extend(cells.iter().map(|cell| row(cell, size, *lr, plan)));
+        }
         let about = about(&args.name, &study, &first, trials.provenance(Vec::new()));
         let _held = hold(&dir)?;
         write_toml(&dir.join("run.toml"), &about)?;

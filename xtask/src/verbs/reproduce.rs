@@ -7,7 +7,7 @@ use crate::cli::flags::Install;
 use crate::cli::runs::Reproduce;
 use crate::machine::{devices, packages};
 use crate::repo::Repo;
-use crate::run::cells::Runner;
+use crate::run::cells::{Runner, Task};
 use crate::run::cluster::{plan, slurm};
 use crate::run::interrupt::Interrupt;
 use crate::run::prepare::prepared;
@@ -71,15 +71,9 @@ pub(crate) fn reproduce(repo: &Repo, args: &Reproduce) -> Result<()> {
             progress.say(&format!("the tables could not be written yet: {error:#}"));
         }
     };
-    let runner = Runner {
-        run_dir: &run_dir,
-        jobs: args.jobs,
-        engine: &start,
-        interrupt: &interrupt,
-        progress: &progress,
-        ended: &ended,
-    };
-    let outcome = runner.run(&plan.cells);
+    let runner =
+        Runner { jobs: args.jobs, engine: &start, interrupt: &interrupt, progress: &progress, ended: &ended };
+    let outcome = runner.run(&Task::of_run(&run_dir, &plan.cells));
     // What failed keeps nothing out of the tables; a signal leaves no time for them.
     interrupt.check()?;
     interrupt.explain(tables.write().and_then(|()| tables.report()))?;

@@ -16,7 +16,7 @@ use crate::machine::devices;
 use crate::repo::Repo;
 use crate::run::forecast::Part;
 use crate::run::studies::tune::{Rung, Tune};
-use crate::run::trials::{Finished, Trials};
+use crate::run::trials::{Finished, Ran, Trial, Trials};
 use crate::run::{engine, forecast};
 
 /// A search under way.
@@ -109,6 +109,7 @@ impl Search<'_> {
     /// Trains the draws of a step. Models and folds that share a draw share a run.
     fn rung(&self, rung: usize, rows: &mut Rows) -> Result<()> {
         let epochs = self.tune.rungs[rung].epochs;
+        let (mut draws, mut trials) = (Vec::new(), Vec::new());
         for (draw, settings) in self.draws.iter().enumerate() {
             for model in &self.tune.models {
                 let folds: Vec<usize> = self
@@ -123,9 +124,12 @@ impl Search<'_> {
                 }
                 let selection = inner(&self.base, std::slice::from_ref(model), &folds, settings, epochs);
                 let what = format!("{model}, step {}, draw {}", rung + 1, draw + 1);
-                let (plan, cells) = self.trials.run(&what, &selection)?;
-                rows.trials.extend(cells.iter().map(|cell| trial(cell, rung, draw, settings, &plan)));
+                trials.push(Trial { what, selection });
+                draws.push((draw, settings));
             }
+        }
+        for (Ran { plan, cells }, (draw, settings)) in self.trials.run(&trials)?.iter().zip(draws) {
+            rows.trials.extend(cells.iter().map(|cell| trial(cell, rung, draw, settings, plan)));
         }
         Ok(())
     }
@@ -157,12 +161,14 @@ impl Search<'_> {
 
     /// Trains every choice on its whole training fold and scores it on the test fold.
     fn finals(&self, rows: &mut Rows) -> Result<()> {
-        for choice in &rows.choices {
+        let trial = |choice: &ChoiceRow| {
             let models = std::slice::from_ref(&choice.model);
             let draw = &self.draws[choice.draw];
             let selection = outer(&self.base, models, &[choice.fold], draw, choice.epochs);
-            let what = format!("{}, fold {}, as chosen", choice.model, choice.fold);
-            let (plan, cells) = self.trials.run(&what, &selection)?;
+            Trial { what: format!("{}, fold {}, as chosen", choice.model, choice.fold), selection }
+        };
+        let trials: Vec<Trial> = rows.choices.iter().map(trial).collect();
+        for (Ran { plan, cells }, choice) in self.trials.run(&trials)?.into_iter().zip(&rows.choices) {
             rows.finals.extend(cells.into_iter().map(|cell| scored(cell, choice, &plan)));
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! `experiments/rates/<name>.toml`: models, sizes and rates.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::cli::selection::Selection;
@@ -32,7 +32,10 @@ impl RateStudy {
     /// Reads the study of that name, and its text.
     pub(crate) fn read(repo: &Repo, name: &str) -> Result<(Self, String)> {
         let (text, shown) = super::text(repo, "rates", "study of rates", name)?;
-        let study = toml::from_str(&text).with_context(|| shown)?;
+        let study: Self = toml::from_str(&text).with_context(|| shown.clone())?;
+        if study.rates.is_empty() || study.sizes.is_empty() {
+            bail!("{shown}: nothing to train without rates and sizes");
+        }
         Ok((study, text))
     }
 
