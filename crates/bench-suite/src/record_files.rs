@@ -28,12 +28,21 @@ pub fn csv_of<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Vec<u8>
     Ok(writer.into_inner()?)
 }
 
+fn damaged(path: &Path) -> String {
+    format!("{} is damaged: restore it, or remove its folder and run what made it again", path.display())
+}
+
+/// Of a file whose folder has more that is worth keeping.
+fn damaged_alone(path: &Path) -> String {
+    format!("{} is damaged: remove it, and the command that made it makes it again", path.display())
+}
+
 /// The rows of a CSV file; an error names the file and the line.
 pub fn read_csv<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let mut rows = Vec::new();
     for row in csv::Reader::from_reader(file).deserialize() {
-        rows.push(row.with_context(|| format!("{} is damaged", path.display()))?);
+        rows.push(row.with_context(|| damaged(path))?);
     }
     Ok(rows)
 }
@@ -54,9 +63,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Reads a JSON file: a plan, or the record of something computed.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| {
-        format!("{} is damaged: remove it, and the command that made it makes it again", path.display())
-    })
+    serde_json::from_slice(&bytes).with_context(|| damaged_alone(path))
 }
 
 /// Reads a file with a JSON value a line; one that is not there has none.
@@ -66,7 +73,7 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     }
     let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let values = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
-    values.with_context(|| format!("{} is damaged", path.display()))
+    values.with_context(|| damaged_alone(path))
 }
 
 /// Writes a file with a JSON value a line, whole or not at all.
@@ -78,7 +85,7 @@ pub fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
 /// Reads a TOML file.
 pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
+    toml::from_str(&text).with_context(|| damaged(path))
 }
 
 /// Writes a TOML file.

@@ -349,15 +349,6 @@ fn wrong_specifications_say_what_is_right() {
         ),
         (vec!["data.element=f32"], "is of loader rows: leave it out"),
         (vec!["data.audio=logmel"], "data.audio = logmel: is of loader folder, and ucf11 reads"),
-        (vec!["data.dataset=folder", "data.audio=mfcc"], "data.audio = mfcc: is logmel, or left out"),
-        (
-            vec!["data.dataset=folder", "data.audio=logmel"],
-            "data.width = 160: is the bands of a row of sound: 4 to 64",
-        ),
-        (
-            vec!["data.dataset=folder", "data.audio=logmel", "data.width=64", "data.height=1"],
-            "data.fps = 24: rows of sound a second must divide 16000",
-        ),
         (vec!["model.pretrained=lite1"], "model.pretrained = lite1: is lite0, or the first 12 digits"),
         (vec!["train.standardize=features"], "did you mean \"feature\"?"),
         (vec!["model.layers=0"], "model.layers = 0: must be at least 1"),
@@ -374,6 +365,17 @@ fn wrong_specifications_say_what_is_right() {
     ];
     for (set, expected) in cases {
         let text = load("ucf11", &set).unwrap_err();
+        assert!(text.contains(expected), "{set:?}: {text}");
+    }
+    for (set, expected) in [
+        (vec!["data.audio=mfcc"], "data.audio = mfcc: is logmel, or left out"),
+        (vec!["data.audio=logmel"], "data.width = 160: is the bands of a row of sound: 4 to 64"),
+        (
+            vec!["data.audio=logmel", "data.width=64", "data.height=1"],
+            "data.fps = 24: rows of sound a second must divide 16000",
+        ),
+    ] {
+        let text = load("folder", &set).unwrap_err();
         assert!(text.contains(expected), "{set:?}: {text}");
     }
     for (set, expected) in [
@@ -405,6 +407,18 @@ fn slips_that_would_run_are_refused() {
         (["model.names=[\"gru\", \"tt-gru\", \"gru\"]"], "model.names = gru: is named twice"),
         (["train.seeds=[3, 3]"], "train.seeds = 3: is named twice"),
         (["model.rank=3\nfoo=1"], "model.rank takes a value of type integer, not string"),
+        (
+            ["model.dense_hidden=9223372036854775807"],
+            "model.dense_hidden = 9223372036854775807: must be at most 65536",
+        ),
+        (["model.names=[]"], "model.names = []: leaves nothing to train"),
+        (["train.seeds=[]"], "train.seeds = []: leaves nothing to train"),
+        (["protocol.run_folds.tt-gru=[]"], "protocol.run_folds = []: leaves nothing to train"),
+        (["model.rank=-1"], "--set model.rank=-1: model.rank: invalid value: integer `-1`"),
+        (["train.seeds=[-1]"], "--set train.seeds=[-1]: train.seeds[0]: invalid value: integer `-1`"),
+        (["recipe=paper-code"], "--recipe takes another recipe"),
+        (["name=../elsewhere"], "it belongs to the experiment's file"),
+        (["data.dataset=folder"], "it belongs to the experiment's file"),
     ] {
         let text = load("ucf11", &set).unwrap_err();
         assert!(text.contains(expected), "{set:?}: {text}");
@@ -412,6 +426,31 @@ fn slips_that_would_run_are_refused() {
     let folds = Overrides { folds: vec![1, 1], ..Overrides::default() };
     let text = Spec::load(root(), "ucf11", &folds).unwrap_err().to_string();
     assert!(text.contains("protocol.run_folds = 1: is named twice"), "{text}");
+}
+
+#[test]
+fn settings_of_recipes_are_checked_whichever_is_taken() {
+    let copy = tempfile::tempdir().unwrap();
+    let (from, to) = (root().join("experiments"), copy.path().join("experiments"));
+    std::fs::create_dir_all(to.join("recipes")).unwrap();
+    for recipe in ["scaled", "paper-code"] {
+        let name = format!("recipes/{recipe}.toml");
+        std::fs::copy(from.join(&name), to.join(name)).unwrap();
+    }
+    let text = std::fs::read_to_string(from.join("folder-sample.toml")).unwrap();
+    for (more, expected) in [
+        ("[recipe_overrides.nope.train]\nlr = 3.0", "unknown recipe \"nope\""),
+        ("[recipe_overrides.paper-code.train]\nlrr = 3.0", "unknown key \"train.lrr\""),
+        ("[recipe_overrides]\nscaled = 3", "scaled is a table, not of type integer"),
+        (
+            "[train.model_lr]\ntt-gru = \"fast\"",
+            "experiments/folder-sample.toml: train.model_lr.tt-gru: invalid type",
+        ),
+    ] {
+        std::fs::write(to.join("folder-sample.toml"), format!("{text}\n{more}\n")).unwrap();
+        let error = Spec::load(copy.path(), "folder-sample", &Overrides::default()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{more}: {error}");
+    }
 }
 
 /// A model that an experiment does not name trains as long as its train there.

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use anyhow::{Result, bail};
 use bench_suite::record::{FINAL, Plan, PlannedCell, WEIGHTS, cell_folder};
 use bench_suite::results::cells::is_final;
+use bench_suite::results::read_json;
 
 use crate::cli::runs::Which;
 use crate::text;
@@ -21,16 +22,23 @@ const DEFAULT_MODEL: &str = "tt-gru";
 /// The runs below `runs` that have this name: that of their results, of their experiment, their digest, or their folder.
 ///
 /// # Errors
-/// When there is none; the message names the others. A folder without a readable plan is no run.
+/// When there is none; the message names the others, and plans that cannot be read.
 pub(crate) fn called(runs: &Path, name: &str) -> Result<Vec<(PathBuf, Plan)>> {
     let folder = Path::new(name);
     let digest = if is_run(folder) { folder.file_name().and_then(|digest| digest.to_str()) } else { None };
     let name = digest.unwrap_or(name);
-    let (mut found, mut others) = (Vec::new(), Vec::new());
+    let (mut found, mut others, mut damaged) = (Vec::new(), Vec::new(), String::new());
     for dir in fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        let text = fs::read(dir.join("plan.json")).ok();
-        let Some(mut plan) = text.and_then(|text| serde_json::from_slice::<Plan>(&text).ok()) else {
+        let path = dir.join("plan.json");
+        if !path.is_file() {
             continue;
+        }
+        let mut plan: Plan = match read_json(&path) {
+            Ok(plan) => plan,
+            Err(error) => {
+                damaged = format!(", and {error:#}");
+                continue;
+            }
         };
         // Under a name that it had before, it is the run of those results.
         if plan.other_names.iter().any(|other| other == name) {
@@ -44,7 +52,7 @@ pub(crate) fn called(runs: &Path, name: &str) -> Result<Vec<(PathBuf, Plan)>> {
     }
     if found.is_empty() {
         bail!(
-            "data/runs/ holds no run of {name:?}; runs of: {}. cargo xtask reproduce {name} makes one",
+            "data/runs/ holds no run of {name:?}; runs of: {}{damaged}. cargo xtask reproduce {name} makes one",
             text::listed(others)
         );
     }
@@ -118,6 +126,7 @@ impl<'a> Wanted<'a> {
 pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, PlannedCell)> {
     let mut cells: Vec<String> = Vec::new();
     let mut found: Vec<(SystemTime, PathBuf, PlannedCell)> = Vec::new();
+    let mut without_weights: Option<PathBuf> = None;
     for (dir, plan) in called(runs, wanted.run)? {
         for cell in plan.cells {
             let folder = cell_folder(&dir, &cell.id());
@@ -128,16 +137,24 @@ pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, Plann
                 && wanted.fold.is_none_or(|fold| fold == cell.fold)
                 && wanted.seed.is_none_or(|seed| seed == cell.seed)
                 && wanted.protocol.map_or(!is_final(&cell), |protocol| protocol == cell.protocol);
-            if fits && folder.join(WEIGHTS).is_file() {
+            if !fits {
+                cells.push(cell.id());
+            } else if folder.join(WEIGHTS).is_file() {
                 found.push((finished, dir.clone(), cell));
             } else {
-                cells.push(cell.id());
+                without_weights = Some(folder);
             }
         }
     }
     found.sort_by_key(|(finished, dir, cell)| Reverse((*finished, Reverse(cell.seed), dir.clone())));
     if let Some((_, dir, cell)) = found.into_iter().next() {
         return Ok((dir, cell));
+    }
+    if let Some(folder) = without_weights {
+        bail!(
+            "{} has no {WEIGHTS}: remove the folder, and the command that made the run trains the cell again",
+            folder.display()
+        );
     }
     if wanted.protocol == Some(FINAL) {
         let Wanted { run, model, .. } = wanted;
@@ -206,11 +223,17 @@ mod tests {
         assert_eq!(id("bbbb", 1, None).unwrap().1, "tt-gru.clips.scaled.f1.s0");
         let error = id("folder", 2, None).unwrap_err();
         assert!(error.contains("fold 2; there are: tt-gru.clips.scaled.f0.s0, "), "{error}");
+        fs::remove_file(dir.path().join("bbbb/cells/tt-gru.clips.scaled.f1.s0/weights.safetensors")).unwrap();
+        let error = id("bbbb", 1, None).unwrap_err();
+        assert!(error.contains("f1.s0 has no weights.safetensors: remove the folder"), "{error}");
         let all = Wanted { run: "folder", model: "tt-gru", fold: None, seed: None, protocol: Some(FINAL) };
         let error = choose(dir.path(), &all).unwrap_err().to_string();
         assert!(error.contains("cargo xtask reproduce folder --final --models tt-gru trains one"), "{error}");
         let error = id("ucf11", 0, None).unwrap_err();
         assert!(error.contains("no run of \"ucf11\"; runs of: folder, other."), "{error}");
+        fs::write(dir.path().join("aaaa/plan.json"), "{").unwrap();
+        let error = id("folder", 0, None).unwrap_err();
+        assert!(error.contains("runs of: other, and ") && error.contains("plan.json is damaged"), "{error}");
         let none = Wanted { run: "x", model: "tt-gru", fold: None, seed: None, protocol: None };
         let error = choose(&dir.path().join("none"), &none).unwrap_err().to_string();
         assert!(error.contains("runs of: none."), "{error}");

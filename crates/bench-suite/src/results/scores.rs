@@ -40,20 +40,24 @@ pub(crate) fn tested(records: &Records) -> Result<AllTested<'_>> {
         } else {
             Outcomes::accuracy(rows.iter().map(|r| r.label == r.predicted).collect())
         };
-        if records.run_file.metric == "accuracy"
-            && let Some(fold) = records.folds.iter().find(|f| f.key() == key)
-            && outcomes.score().is_some_and(|score| (score - fold.value).abs() > 1e-6)
-        {
-            bail!(
-                "folds.csv says {} for {} {} {} fold {} seed {}, predictions.csv gives {:?}",
-                fold.value,
-                key.0,
-                key.1,
-                key.2,
-                key.3,
-                key.4,
-                outcomes.score()
-            );
+        if let Some(fold) = records.folds.iter().find(|fold| fold.key() == key) {
+            let (model, protocol, recipe, number, seed) = key;
+            let cell = format!("{model} {protocol} {recipe} fold {number} seed {seed}");
+            let names: BTreeSet<&str> = rows.iter().map(|row| row.clip.as_str()).collect();
+            if names.len() != fold.test_clips || rows.len() != fold.test_clips {
+                bail!(
+                    "folds.csv says {} test clips for {cell}, predictions.csv has {} of {} clips",
+                    fold.test_clips,
+                    rows.len(),
+                    names.len()
+                );
+            }
+            if records.run_file.metric == "accuracy"
+                && let Some(score) = outcomes.score()
+                && (score - fold.value).abs() > 1e-6
+            {
+                bail!("folds.csv says {} for {cell}, predictions.csv gives {score}", fold.value);
+            }
         }
         tested.insert(key, Tested { outcomes, groups: drawn(records, &rows) });
     }

@@ -341,5 +341,11 @@ mod tests {
         records.folds[0].value += 0.01;
         let error = Tables::derive(&records).unwrap_err().to_string();
         assert!(error.contains("predictions.csv gives"), "{error}");
+        for change in [|rows: &mut Vec<ClipRow>| drop(rows.pop()), |rows| rows.push(rows[0].clone())] {
+            let mut records = fixture::five_models();
+            change(&mut records.predictions);
+            let error = Tables::derive(&records).unwrap_err().to_string();
+            assert!(error.contains("test clips for"), "{error}");
+        }
     }
 }

@@ -14,6 +14,8 @@ const MOST_BLOCKS: usize = 256;
 const MOST_LAYERS: usize = 64;
 /// Ranks at most: counts of numbers stay whole numbers of a machine.
 const HIGHEST_RANK: usize = 1 << 16;
+/// Units at most, for the same reason.
+const MOST_UNITS: usize = 1 << 16;
 /// Bands of a row of sound.
 const BANDS: std::ops::RangeInclusive<usize> = 4..=64;
 /// Rows of sound a second at most: of more, the lowest bands would have no bin of their own.
@@ -24,8 +26,11 @@ const SAMPLES: u32 = 16_000;
 const OF_PICTURES: [&str; 6] =
     ["stacked-frames", "pooled-gru-small", "pooled-gru", "cnn-gru", "cnn-lstm", "attention-lstm"];
 
-/// Refuses what is named twice.
+/// Refuses a list of nothing, and what is named twice.
 fn once<T: PartialEq + ToString>(key: &'static str, values: &[T]) -> Result<()> {
+    if values.is_empty() {
+        return Err(SpecError::Value { key, value: "[]".into(), reason: "leaves nothing to train".into() });
+    }
     let repeated = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value));
     match repeated {
         Some((_, value)) => {
@@ -318,6 +323,7 @@ impl Spec {
         let at_most = [
             ("model.blocks", *blocks, MOST_BLOCKS),
             ("model.layers", self.model.layers, MOST_LAYERS),
+            ("model.dense_hidden", self.model.dense_hidden, MOST_UNITS),
             ("model.rank", self.model.rank, HIGHEST_RANK),
             ("model.mlp_rank", self.model.mlp_rank, HIGHEST_RANK),
             ("model.recurrent_rank", self.model.recurrent_rank, HIGHEST_RANK),

@@ -35,10 +35,15 @@ fn rename_keys(table: &mut Table) {
     }
 }
 
-pub(super) fn take_table(table: &mut Table, key: &str) -> Table {
+/// Takes a table out, an empty one where there is none.
+pub(super) fn take_table(table: &mut Table, key: &str, path: &str) -> Result<Table> {
     match table.remove(key) {
-        Some(Value::Table(inner)) => inner,
-        _ => Table::new(),
+        None => Ok(Table::new()),
+        Some(Value::Table(inner)) => Ok(inner),
+        Some(other) => Err(SpecError::Parse {
+            path: path.to_owned(),
+            message: format!("{key} is a table, not of type {}", other.type_str()),
+        }),
     }
 }
 
@@ -61,8 +66,14 @@ pub(super) fn apply_sets(table: &mut Table, overrides: &Overrides) -> Result<()>
     for pair in &overrides.set {
         let bad = |message: &str| SpecError::Parse { path: format!("--set {pair}"), message: message.into() };
         let (key, text) = pair.split_once('=').ok_or_else(|| bad("expected key=value"))?;
-        if key.trim() == "model.rung" {
-            return Err(bad("the key is now called model.backend"));
+        match key.trim() {
+            "model.rung" => return Err(bad("the key is now called model.backend")),
+            // They choose files that lie below what is set here.
+            "recipe" => return Err(bad("--recipe takes another recipe, with its settings")),
+            "name" | "data.dataset" => {
+                return Err(bad("it belongs to the experiment's file: write another one"));
+            }
+            _ => {}
         }
         let value = format!("v = {text}")
             .parse::<Table>()
@@ -136,11 +147,18 @@ fn complete() -> Table {
     Table::try_from(Spec::example()).unwrap_or_default()
 }
 
-/// Every valid key, from the fields themselves.
-fn valid_keys() -> Vec<String> {
-    let mut keys = Vec::new();
-    flatten(&complete(), "", &mut keys);
-    keys
+/// Names the first key that no field has.
+pub(super) fn check_keys(table: &Table, path: &str) -> Result<()> {
+    let (mut valid, mut found) = (Vec::new(), Vec::new());
+    flatten(&complete(), "", &mut valid);
+    flatten(table, "", &mut found);
+    match found.into_iter().find(|key| !valid.contains(key)) {
+        Some(key) => {
+            let nearest = nearest(&key, valid.iter().map(String::as_str));
+            Err(SpecError::UnknownKey { path: path.to_owned(), key, nearest })
+        }
+        None => Ok(()),
+    }
 }
 
 fn flatten(table: &Table, prefix: &str, keys: &mut Vec<String>) {
@@ -153,16 +171,17 @@ fn flatten(table: &Table, prefix: &str, keys: &mut Vec<String>) {
     }
 }
 
-pub(super) fn parse(table: Table, path: &str) -> Result<Spec> {
-    let valid = valid_keys();
-    let mut found = Vec::new();
-    flatten(&table, "", &mut found);
-    if let Some(key) = found.iter().find(|key| !valid.contains(key)) {
-        let nearest = nearest(key, valid.iter().map(String::as_str));
-        return Err(SpecError::UnknownKey { path: path.to_owned(), key: key.clone(), nearest });
-    }
-    Value::Table(table).try_into().map_err(|error: toml::de::Error| SpecError::Parse {
-        path: path.to_owned(),
-        message: error.message().to_owned(),
+/// The specification of a table from the file `path`, in which the command line set `sets`.
+pub(super) fn parse(table: Table, path: &str, sets: &[String]) -> Result<Spec> {
+    check_keys(&table, path)?;
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let key = error.path().to_string();
+        // Of a list, the place is named behind the key.
+        let is_at_fault = |pair: &&String| pair.split('=').next().map(str::trim) == key.split('[').next();
+        let set = sets.iter().rfind(is_at_fault).map(|pair| format!("--set {pair}"));
+        SpecError::Parse {
+            path: set.unwrap_or_else(|| path.to_owned()),
+            message: format!("{key}: {}", error.inner().message()),
+        }
     })
 }

@@ -2,10 +2,10 @@
 
 use super::error::{Result, SpecError, nearest_or};
 use super::fields::{Overrides, Spec};
-use super::layers::{apply_sets, merge, parse, read, table, take_table};
+use super::layers::{apply_sets, check_keys, merge, parse, read, table, take_table};
 use std::fs::DirEntry;
 use std::path::Path;
-use toml::{Table, Value};
+use toml::Value;
 
 impl Spec {
     /// Loads `experiments/<name>.toml` below `root` with its recipe and the command line's changes.
@@ -17,22 +17,27 @@ impl Spec {
         nearest_or("experiment", name, &stems(&folder)?)?;
         let path = format!("experiments/{name}.toml");
         let mut table = read(&root.join(&path), &path)?;
-        let recipes: Table = take_table(&mut table, "recipe_overrides");
         let own = table.get("recipe").and_then(Value::as_str).unwrap_or("scaled").to_owned();
         let recipe = overrides.recipe.clone().unwrap_or(own);
-        nearest_or("recipe", &recipe, &stems(&folder.join("recipes"))?)?;
+        let known = stems(&folder.join("recipes"))?;
+        nearest_or("recipe", &recipe, &known)?;
+        let mut own_of_recipes = take_table(&mut table, "recipe_overrides", &path)?;
+        for recipe in own_of_recipes.keys() {
+            nearest_or("recipe", recipe, &known)?;
+            check_keys(&take_table(&mut own_of_recipes.clone(), recipe, &path)?, &path)?;
+        }
         let recipe_path = format!("experiments/recipes/{recipe}.toml");
         let mut merged = read(&root.join(&recipe_path), &recipe_path)?;
-        let mut by_dataset = take_table(&mut merged, "dataset");
+        let mut by_dataset = take_table(&mut merged, "dataset", &recipe_path)?;
         let dataset =
             table.get("data").and_then(|d| d.get("dataset")).and_then(Value::as_str).unwrap_or_default();
-        merge(&mut merged, take_table(&mut by_dataset, dataset));
+        merge(&mut merged, take_table(&mut by_dataset, dataset, &recipe_path)?);
         table.insert("name".into(), name.into());
         table.insert("recipe".into(), recipe.as_str().into());
         merge(&mut merged, table);
-        merge(&mut merged, recipes.get(&recipe).and_then(Value::as_table).cloned().unwrap_or_default());
+        merge(&mut merged, take_table(&mut own_of_recipes, &recipe, &path)?);
         apply_sets(&mut merged, overrides)?;
-        let spec = parse(merged, &path)?;
+        let spec = parse(merged, &path, &overrides.set)?;
         spec.check()?;
         Ok(spec)
     }
@@ -47,7 +52,7 @@ impl Spec {
     /// # Errors
     /// As [`Spec::load`].
     pub fn from_toml(text: &str, path: &str) -> Result<Self> {
-        let spec = parse(table(text, path)?, path)?;
+        let spec = parse(table(text, path)?, path, &[])?;
         spec.check()?;
         Ok(spec)
     }

@@ -35,12 +35,27 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`] if its files do not belong together.
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::read(dir).map_err(|error| match error {
+            Error::Corrupt { path, reason } => {
+                let remedy = format!("remove {}, and its clips are decoded again", dir.display());
+                Error::Corrupt { path, reason: format!("{reason}: {remedy}") }
+            }
+            other => other,
+        })
+    }
+
+    fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(INFO);
         let text = fs::read(&path).map_err(Error::io("read", &path))?;
         let info: StoreInfo =
             serde_json::from_slice(&text).map_err(|error| Error::corrupt(&path, error.to_string()))?;
         if info.format != FORMAT {
             return Err(Error::corrupt(&path, format!("format {}, expected {FORMAT}", info.format)));
+        }
+        if let Some(path) =
+            [MANIFEST, FRAMES].map(|name| dir.join(name)).into_iter().find(|path| !path.is_file())
+        {
+            return Err(Error::corrupt(&path, "it is not there"));
         }
         let path = dir.join(MANIFEST);
         let text = fs::read(&path).map_err(Error::io("read", &path))?;

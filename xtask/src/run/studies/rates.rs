@@ -33,8 +33,8 @@ impl RateStudy {
     pub(crate) fn read(repo: &Repo, name: &str) -> Result<(Self, String)> {
         let (text, shown) = super::text(repo, "rates", "study of rates", name)?;
         let study: Self = toml::from_str(&text).with_context(|| shown.clone())?;
-        if study.rates.is_empty() || study.sizes.is_empty() {
-            bail!("{shown}: nothing to train without rates and sizes");
+        if study.models.is_empty() || study.rates.is_empty() || study.sizes.is_empty() {
+            bail!("{shown}: nothing to train without models, rates and sizes");
         }
         Ok((study, text))
     }

@@ -93,6 +93,9 @@ impl Tune {
                 "each rung must have fewer draws and more epochs than the one before, and at least one of both"
             );
         }
+        if tune.models.is_empty() || tune.folds.is_empty() {
+            bail!("nothing to train without models and folds");
+        }
         if let Some(setting) = tune.settings.iter().find(|s| s.keys.is_empty() || !s.range.is_usable()) {
             bail!("setting {:?} needs keys, and a range with a low end below its high end", setting.keys);
         }

@@ -156,7 +156,18 @@ fn read(list: &Path) -> Result<Vec<Listed>> {
     }
     let bytes = fs::read(list).map_err(Error::io("read", list))?;
     let lines = parse_csv(&bytes).map_err(|reason| Error::corrupt(list, reason))?;
-    if lines.is_empty() { Err(Error::corrupt(list, "it names no clip")) } else { Ok(lines) }
+    if lines.is_empty() {
+        return Err(Error::corrupt(list, "it names no clip"));
+    }
+    // Beside clips of one label each, one of none is rather a cell that was forgotten.
+    let unlabelled = lines.iter().find(|line| line.labels.is_empty());
+    match unlabelled {
+        Some(line) if lines.iter().all(|line| line.labels.len() < 2) => {
+            let clip = name::escape(&line.clip);
+            Err(Error::corrupt(list, format!("{clip} has no label, and no other clip has several")))
+        }
+        _ => Ok(lines),
+    }
 }
 
 /// Parses `clip,label[,group][,split]`.
@@ -226,6 +237,17 @@ fn labels(text: &str) -> std::result::Result<Vec<String>, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_forgotten_label_does_not_make_clips_those_of_several() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("list.csv");
+        fs::write(&list, "clip,label\na.avi,run\nb.avi,\n").unwrap();
+        let error = read(&list).unwrap_err().to_string();
+        assert!(error.ends_with("b.avi has no label, and no other clip has several"), "{error}");
+        fs::write(&list, "clip,label\na.avi,run|fast\nb.avi,\n").unwrap();
+        assert_eq!(read(&list).unwrap().len(), 2);
+    }
 
     #[test]
     fn csv_lists_are_parsed() {
