@@ -8,14 +8,15 @@ const seen = at("seen");
 const PAST = 240;
 /** Milliseconds between two announcements to a screen reader. */
 const ANNOUNCE = 2000;
+/** Seconds that a picture may stay; what lasts longer is a jump in the clip. */
+const LONGEST_GAP = 10;
 
 /** A module of one function with one SIMD instruction: valid where wasm has SIMD. */
 const SIMD = new Uint8Array([
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
 ]);
 
-let config, session, picture, state, last, running, announced, best;
-let times = [];
+let config, session, picture, running, announced, best;
 
 function say(text) {
   at("status").textContent = text;
@@ -51,7 +52,6 @@ async function start() {
   at("about").textContent =
     `${config.model}, trained on: ${config.trained.data}. It is given ${width} × ${height} pixels ${rate} ` +
     `${config.frames.fps} frames a second, and knows ${config.classes.length} classes.`;
-  restart();
   at("file").disabled = at("camera").disabled = false;
   say("Choose a video file, or the camera.");
 }
@@ -65,12 +65,12 @@ function states() {
   return [...names.map((name) => [name, hidden]), ...read];
 }
 
-/** The beginning of a clip. */
-function restart() {
+/** A clip of which nothing was seen. */
+function beginning() {
   const zeros = (units) => new ort.Tensor("float32", new Float32Array(units), [1, units]);
-  state = Object.fromEntries(states().map(([name, units]) => [name, zeros(units)]));
-  [last, times, announced] = [-1, [], 0];
+  [announced, best] = [0, ""];
   at("history").getContext("2d").clearRect(0, 0, PAST, at("history").height);
+  return { state: Object.fromEntries(states().map(([name, units]) => [name, zeros(units)])), frames: 0, times: [] };
 }
 
 /** The bytes of a picture without its alpha: rows of pixels, red, green and blue. */
@@ -88,16 +88,16 @@ function bytes(source) {
 }
 
 /** One frame; probabilities of the clip so far. */
-async function push(frame) {
+async function push(clip, frame) {
   const begin = performance.now();
   const shape = [1, config.frames.height, config.frames.width, 3];
-  const out = await session.run({ frame: new ort.Tensor("uint8", frame, shape), ...state });
-  for (const name of Object.keys(state)) state[name] = out[`${name}_next`];
-  times.push(performance.now() - begin);
+  const out = await session.run({ frame: new ort.Tensor("uint8", frame, shape), ...clip.state });
+  for (const name of Object.keys(clip.state)) clip.state[name] = out[`${name}_next`];
+  clip.times.push(performance.now() - begin);
   return out.probabilities.data;
 }
 
-function show(probabilities) {
+function show({ times }, probabilities) {
   const first = probabilities.indexOf(Math.max(...probabilities));
   [...at("bars").children].forEach((row, i) => {
     row.children[1].firstChild.style.transform = `scaleX(${probabilities[i]})`;
@@ -122,40 +122,79 @@ function show(probabilities) {
   document.body.dataset.frames = times.length;
 }
 
-/** Frames of the playing video at the model's rate, until another run begins. */
+/** The time in the clip of the picture that comes next; nothing at the end of the clip, if a picture is held until then. */
+const next = (held) => new Promise((done) => {
+  video.requestVideoFrameCallback((_, frame) => done(frame.mediaTime));
+  // The last picture may be announced after the end.
+  const end = () => requestAnimationFrame(() => requestAnimationFrame(() => done()));
+  video.onended = held && end;
+  if (held && video.ended) end();
+});
+
+/** Frames of the playing video at the model's rate, until another run begins: those of FFmpeg's filter `fps`, as in training. */
 async function follow(run) {
   const { fps, fps_rule: rule, every, max_frames: most } = config.frames;
-  const next = () => new Promise((done) => video.requestVideoFrameCallback((_, frame) => done(frame)));
-  while (running === run) {
-    const index = Math.round((await next()).mediaTime * fps);
+  // Browsers tell whole microseconds, by which a half may be rounded down.
+  const tick = (time) => Math.round((time + 1e-6) * fps);
+  let clip = beginning();
+  for (;;) {
+    const shown = await next(clip.held);
     if (running !== run) return;
-    if (index < last) restart();
-    if (index === last) continue;
-    // A slower clip repeats its frames where the model was trained on repeated ones; at most a second's.
-    const first = rule === "exactly" && last >= 0 ? Math.max(last + 1, index - fps + 1) : index;
-    const frame = bytes(video);
+    if (shown === clip.shown) continue;
+    if (shown < clip.shown) clip = beginning();
+    const picture = shown === undefined ? undefined : bytes(video);
+    // Sound may go on after the last picture, which is thought to last as long as the one before.
+    const time = shown ?? Math.min(clip.shown + (clip.length ?? Infinity), video.duration);
+    // The picture before stays until this one; of those in one tick the last is seen. Slower clips may keep their rate.
+    let copies = clip.held ? tick(time) - tick(clip.shown) : 0;
+    if (rule === "at-most" || copies > LONGEST_GAP * fps) copies = Math.min(copies, 1);
     let answer;
-    for (last = first; last <= index; last++) {
-      if (last % every === 0 && !(most && times.length >= most)) answer = await push(frame);
+    for (; copies > 0; copies--) {
+      if (clip.frames++ % every > 0 || (most && clip.times.length >= most)) continue;
+      answer = await push(clip, clip.held);
+      if (running !== run) return;
     }
-    last = index;
-    if (answer) show(answer);
+    if (answer) show(clip, answer);
+    clip.held = picture;
+    if (picture) {
+      [clip.length, clip.shown] = [shown - clip.shown || clip.length, shown];
+    } else {
+      at("top").textContent = best;
+      say("The clip is over.");
+    }
   }
 }
 
-async function play(what) {
+/** Watches a file or a camera in place of what was watched. */
+async function watch(what, open, problem) {
+  stop();
+  URL.revokeObjectURL(video.src);
+  video.removeAttribute("src");
   const run = (running = Symbol(what));
-  restart();
   at("stop").disabled = false;
-  say(`Watching ${what}.`);
-  follow(run).catch(fail);
-  await video.play();
+  try {
+    const source = await open();
+    if (running !== run) return release(source);
+    if (source instanceof File) video.src = URL.createObjectURL(source);
+    else video.srcObject = source;
+    say(`Watching ${what}.`);
+    follow(run).catch((error) => running === run && fail(error));
+    await video.play();
+  } catch (error) {
+    // A pause or another source ends the wait for the first picture, which is no failure.
+    if (running === run && error.name !== "AbortError") fail(new Error(problem(error)));
+  }
+}
+
+/** Turns a camera off. */
+function release(source) {
+  source?.getTracks?.().forEach((track) => track.stop());
 }
 
 function stop() {
   running = undefined;
   video.pause();
-  video.srcObject?.getTracks().forEach((track) => track.stop());
+  release(video.srcObject);
   video.srcObject = null;
   at("stop").disabled = true;
 }
@@ -169,28 +208,16 @@ at("source").addEventListener("submit", (event) => event.preventDefault());
 at("file").addEventListener("change", () => {
   const [file] = at("file").files;
   if (!file) return;
-  stop();
   video.loop = false;
-  video.src = URL.createObjectURL(file);
-  play(file.name).catch(() => fail(new Error(`this browser cannot play ${file.name}: MP4 or WebM are safe choices`)));
+  watch(file.name, () => file, () => `this browser cannot play ${file.name}: MP4 or WebM are safe choices`);
 });
-at("camera").addEventListener("click", async () => {
-  try {
-    stop();
-    video.removeAttribute("src");
-    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
-    await play("the camera");
-  } catch (error) {
-    fail(new Error(`no camera: ${error.message}`));
-  }
+at("camera").addEventListener("click", () => {
+  const open = () => navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
+  watch("the camera", open, (error) => `no camera: ${error.message}`);
 });
 at("stop").addEventListener("click", () => {
   stop();
   say("Stopped.");
-});
-video.addEventListener("ended", () => {
-  at("top").textContent = best;
-  say("The clip is over.");
 });
 
 start().catch(fail);
