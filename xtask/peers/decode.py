@@ -126,6 +126,8 @@ def main(engine, rounds, folder):
                     said = subprocess.run([sys.executable, __file__, "--child", peer, path], stdout=subprocess.PIPE, check=True)
                     told = json.loads(said.stdout.splitlines()[-1])
                     frames, named, cpu_s, wall_s = told["frames"], told["version"], told["cpu_s"], told["wall_s"]
+                if frames != FRAMES:
+                    raise RuntimeError(f"{peer} decodes {frames} frames of {path}, which has {FRAMES}")
                 _, _, old_cpu, old_wall = best.get(peer, (named, frames, cpu_s, wall_s))
                 best[peer] = named, frames, min(cpu_s, old_cpu), min(wall_s, old_wall)
         for peer, (named, frames, cpu_s, wall_s) in best.items():

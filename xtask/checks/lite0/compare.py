@@ -46,9 +46,9 @@ def main(program, weights):
         found = numpy.frombuffer(answer.stdout, "<f4").reshape(2, 1280)
         for frame, features in zip(frames, found):
             expected = lite0.features(network, frame).numpy()
-            gap = float(numpy.abs(features - expected).max())
+            gap = numpy.abs(features - expected).max()
             print(f"{width}x{height}: {gap:.1e}, of features up to {expected.max():.2f}")
-            worst = max(worst, gap)
+            worst = numpy.maximum(worst, gap)
     assert worst < TOLERANCE, worst
 
 

@@ -13,6 +13,8 @@ import onnxruntime
 import openvino
 
 TOLERANCE = 1e-5
+# What OpenVINO says of a GRU or LSTM with hard sigmoids: no wrong number is computed.
+REFUSAL = "Unsupported activation function"
 
 
 def in_onnxruntime(path):
@@ -51,15 +53,15 @@ for case in sorted(path for path in Path(sys.argv[1]).iterdir() if path.is_dir()
         try:
             error = np.abs(answers(load(str(path)), model.graph, clips) - expected).max()
         except RuntimeError as reason:
-            # OpenVINO says that it has no hard sigmoid in GRU and LSTM: no wrong number is computed.
-            if runtime != "openvino" or not case.name.endswith(".operator"):
+            if runtime != "openvino" or not case.name.endswith(".operator") or REFUSAL not in str(reason):
                 raise
             rows.append((case.name, runtime, "refused"))
-            print(f"{case.name:24} {runtime:12} refused: {str(reason).strip().splitlines()[-1]}")
+            print(f"{case.name:24} {runtime:12} refused: {REFUSAL}")
             continue
         rows.append((case.name, runtime, f"{error:.1e}"))
         print(f"{case.name:24} {runtime:12} {error:.1e}", "" if error < TOLERANCE else "WRONG")
-        if error >= TOLERANCE:
+        # Written so that NaN fails.
+        if not error < TOLERANCE:
             sys.exit("a graph computes something else")
 lines = ["case,program,error", *(",".join(row) for row in rows)]
 (Path(sys.argv[1]) / "errors.csv").write_text("\n".join(lines) + "\n")

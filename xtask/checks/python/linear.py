@@ -36,7 +36,7 @@ def apart(found, expected):
 
 
 def values_and_gradients():
-    worst = 0.0
+    errors = []
     torch.manual_seed(0)
     shapes = [([4, 6], [2, 3], 2), ([5], [7], 1), ([3, 2, 6, 5], [2, 2, 2, 3], [1, 2, 4, 3, 1]), (INPUT, OUTPUT, RANK)]
     for input_modes, output_modes, rank in shapes:
@@ -55,9 +55,10 @@ def values_and_gradients():
             z = (exact / 127.5 - 1) @ matrix(layer) + layer.bias.double()
             (z * weights).sum().backward()
             expected = [z.detach(), layer.cores.grad, layer.bias.grad] + ([exact.grad] if x.requires_grad else [])
-            worst = max(worst, *(apart(a, b) for a, b in zip(found, expected, strict=True)))
-    assert worst < TOLERANCE, worst
-    print(f"values and gradients are {worst:.1e} of the largest apart from einsum's")
+            errors += [apart(a, b) for a, b in zip(found, expected, strict=True)]
+    # Each by itself: max() may lose a NaN.
+    assert all(error < TOLERANCE for error in errors), errors
+    print(f"values and gradients are {max(errors):.1e} of the largest apart from einsum's")
 
 
 def refusals():

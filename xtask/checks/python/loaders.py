@@ -77,7 +77,7 @@ for clip in range(50):
     found, expected = compiled.predict(frames), plain.predict(frames)
     stream = compiled.stream()
     live = [stream.push(frame) for frame in frames][-1]
-    worst = max(worst, np.abs(found - expected).max(), np.abs(live - expected).max())
+    worst = np.max([worst, np.abs(found - expected).max(), np.abs(live - expected).max()])
 assert worst < TOLERANCE, worst
 assert compiled.classes == plain.classes
 print(f"50 clips: the package, its stream and the loader in numpy are {worst:.1e} apart at most")
