@@ -1,6 +1,6 @@
 """The specification in NumPy f64: the train multiplied out, back-propagation by hand.
 
-Slow and obvious on purpose, and shares no code with any peer. It answers `check` only.
+Slow and obvious on purpose, and shares no arithmetic with any peer. It answers `check` only.
 """
 
 import numpy as np
