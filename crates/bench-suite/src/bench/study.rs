@@ -372,8 +372,9 @@ mod tests {
         for folder in ["experiments", "experiments/recipes"] {
             std::fs::create_dir_all(root.path().join(folder)).unwrap();
         }
-        for file in ["experiments/ucf11.toml", "experiments/recipes/scaled.toml"] {
-            std::fs::copy(here.join(file), root.path().join(file)).unwrap();
+        for file in ["ucf11.toml", "recipes/scaled.toml", "recipes/paper-code.toml"] {
+            let file = format!("experiments/{file}");
+            std::fs::copy(here.join(&file), root.path().join(&file)).unwrap();
         }
         let out = root.path().join("study.csv");
         let options = StudyOptions {

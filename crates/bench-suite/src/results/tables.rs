@@ -240,6 +240,7 @@ mod tests {
     use crate::results::csv_bytes;
     use crate::results::fixture;
     use crate::results::paired::PAIRED_HEADER;
+    use crate::results::rows::ClipRow;
 
     #[test]
     fn table_of_the_fixture() {
@@ -341,7 +342,9 @@ mod tests {
         records.folds[0].value += 0.01;
         let error = Tables::derive(&records).unwrap_err().to_string();
         assert!(error.contains("predictions.csv gives"), "{error}");
-        for change in [|rows: &mut Vec<ClipRow>| drop(rows.pop()), |rows| rows.push(rows[0].clone())] {
+        let changes: [fn(&mut Vec<ClipRow>); 2] =
+            [|rows| drop(rows.pop()), |rows| rows.push(rows[0].clone())];
+        for change in changes {
             let mut records = fixture::five_models();
             change(&mut records.predictions);
             let error = Tables::derive(&records).unwrap_err().to_string();
