@@ -1,6 +1,6 @@
 """Models that `cargo xtask export` wrote, and the Tensor-Train layer, compiled: docs/python.md of the project.
 
-`load(DIR)` needs numpy; `TTLinear` needs PyTorch, and is there where PyTorch is.
+`load(DIR)` needs numpy; `TTLinear` needs PyTorch, which is imported when it is first used: `import *` leaves it out.
 """
 
 import json
@@ -10,7 +10,7 @@ import numpy as np
 
 from ._native import ModelError, Trained
 
-__all__ = ["Model", "ModelError", "Stream", "TTLinear", "load"]
+__all__ = ["Model", "ModelError", "Stream", "load"]
 
 
 def load(folder):

@@ -4,6 +4,8 @@ python linear.py ENGINE [RECORD], with `ttrnn`, torch and tensorly-torch install
 RECORD a CSV for the times.
 """
 
+import copy
+import io
 import json
 import os
 import subprocess
@@ -63,14 +65,56 @@ def values_and_gradients():
 
 def refusals():
     layer = ttrnn.TTLinear([4, 6], [2, 3], 2)
-    for x, error in [(torch.zeros(3, 23), ValueError), (torch.zeros(3, 24, dtype=torch.float64), TypeError)]:
+    x = torch.zeros(3, 24)
+    for call, error, part in [
+        (lambda: layer(x[:, 1:]), ValueError, "rows of 24"),
+        (lambda: layer(x.double()), TypeError, "not torch.float64"),
+        (lambda: copy.deepcopy(layer).double()(x), TypeError, "cores stay float32"),
+        (lambda: layer.core(-1), IndexError, "cores 1 to 2, not -1"),
+        (lambda: layer.core(0), IndexError, "not 0"),
+        (lambda: layer.core(3), IndexError, "not 3"),
+    ]:
         try:
-            layer(x)
-        except error:
+            call()
+        except error as reason:
+            assert part in str(reason), reason
             continue
-        raise SystemExit(f"{x.shape} {x.dtype} is not refused")
+        raise SystemExit(f"what should be refused with {part!r} is not")
+
+
+def copies():
+    layer = ttrnn.TTLinear([3, 2, 6, 5], [2, 2, 2, 3], [1, 2, 4, 3, 1], scale=1 / 127.5, shift=-1.0)
+    x = torch.randint(0, 256, (7, layer.in_features), dtype=torch.uint8)
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    for other in [copy.deepcopy(layer), torch.load(file, weights_only=False)]:
+        assert torch.equal(other(x), layer(x)) and other.cores.data_ptr() != layer.cores.data_ptr()
+        other(x).sum().backward()
+        assert other.cores.grad is not None and layer.cores.grad is None
+
+
+class Watched:
+    """The compiled layer, and what it kept for the backward pass."""
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def forward(self, *arguments):
+        self.kept = self.layer.forward(*arguments)
+        return self.kept
+
+
+def graphs():
+    layer = ttrnn.TTLinear([4, 6], [2, 3], 2)
+    watched, x = Watched(layer._layer), torch.rand(5, 24)
+    layer._layer = watched
+    for mode, kept in [(torch.enable_grad, True), (torch.no_grad, False), (torch.inference_mode, False)]:
+        with mode():
+            layer(x)
+        assert (watched.kept is not None) == kept, mode.__name__
+    layer._layer = watched.layer
     # Several uses in one graph, with a graph of the first that is still needed.
-    x = torch.rand(5, 24)
     one, two = layer(x), layer(2 * x)
     (one.sum() + two.sum()).backward()
     both = layer.cores.grad.clone()
@@ -135,4 +179,6 @@ def speed(program, record=None):
 
 values_and_gradients()
 refusals()
+copies()
+graphs()
 speed(*sys.argv[1:])
