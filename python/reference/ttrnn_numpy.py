@@ -5,6 +5,7 @@ numpy and safetensors and nothing else, and may be copied. The package `ttrnn` c
 """
 
 import json
+from itertools import chain
 from math import prod
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 FORMATS = (1, 2)
+# The most pixels, frames and steps of a kind.
+LARGEST = 65536
 GATES = {
     "rnn": ["h"],
     "gru": ["update", "reset", "candidate"],
@@ -21,6 +24,25 @@ KINDS = {"": "dense", "tt-": "train"}
 KINDS |= {f"{name}-": name for name in ["tr", "tr-split", "cp", "cp-split", "tucker", "bt", "ht"]}
 MODELS = {f"{kind}{cell}": (cell, KINDS[kind]) for kind in KINDS for cell in GATES}
 MODELS |= {f"{kind}mlp": (None, KINDS[kind]) for kind in KINDS if kind}
+
+# What config.json holds, by key: types, lists of one, and further objects; `?` marks what may be null or not there.
+MATRIX = {
+    "dense": object,
+    "train": {"kind": str, "input_modes": [int], "output_modes": [int], "ranks": [int], "trains": int},
+    "network": {
+        "kind": str, "format": str, "input_modes": [int], "output_modes": [int], "ranks": dict, "blocks?": int,
+        "tree?": str, "networks": int, "cores": [str],
+    },
+}
+CONFIG = {
+    "format": int, "model": str, "classes": [str], "multi_label": bool, "input": MATRIX, "trained": object,
+    "frames": {
+        "width": int, "height": int, "fps": int, "fps_rule": str, "every": int, "max_frames": int, "window?": str,
+        "take?": int, "scaler": str, "scale": float, "shift": float, "warm_up_to": int,
+    },
+    "steps?": {"cell": str, "hidden": int, "gates": [str], "gate_activation": str, "recurrent?": MATRIX},
+    "layers?": {"above": [MATRIX], "bidirectional": bool, "readout": str},
+}
 
 
 class ModelError(ValueError):
@@ -35,8 +57,16 @@ class Model:
         path = Path(folder) / "model.safetensors"
         if not path.is_file():
             raise ModelError(f"{path} is not there: a model folder is what `cargo xtask export` writes")
-        self.weights = _floats(path, load_file(path))
-        for name, shape in _shapes(self.config).items():
+        try:
+            tensors = load_file(path)
+        # A file that is cut off, and a type that numpy does not have, end in errors of many kinds.
+        except Exception as error:
+            raise ModelError(f"{path}: {error}") from error
+        self.weights = _floats(path, tensors)
+        shapes = _shapes(self.config)
+        for name in sorted(self.weights.keys() - shapes.keys()):
+            raise ModelError(f"{path}: tensor {name!r} belongs to no part of {self.config['model']}")
+        for name, shape in shapes.items():
             if name not in self.weights:
                 raise ModelError(f"{path}: tensor {name!r} is missing")
             if self.weights[name].shape != shape:
@@ -144,31 +174,68 @@ def _floats(path, tensors):
     """All tensors in f32: halves, and whole numbers times the scale of their column."""
     weights = {}
     for name, value in tensors.items():
-        if value.dtype == np.int8:
-            if f"{name}.scale" not in tensors:
-                raise ModelError(f"{path}: tensor {name + '.scale'!r} is missing")
-            weights[name] = value.astype(np.float32) * tensors[f"{name}.scale"]
-        elif not name.endswith(".scale"):
-            weights[name] = value.astype(np.float32)
-        if name in weights and not np.isfinite(weights[name]).all():
+        if value.dtype not in (np.float32, np.float16, np.int8):
+            raise ModelError(f"{path}: tensor {name!r} is of type {value.dtype}; f32, f16 and int8 are known")
+        weights[name] = value.astype(np.float32)
+    for name in [name for name, value in tensors.items() if value.dtype == np.int8]:
+        scale = weights.pop(f"{name}.scale", None)
+        if scale is None:
+            raise ModelError(f"{path}: tensor {name + '.scale'!r} is missing")
+        if scale.shape != weights[name].shape[-1:]:
+            raise ModelError(f"{path}: tensor {name + '.scale'!r} is {scale.shape}, one for each column is asked for")
+        weights[name] *= scale
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
             raise ModelError(f"{path}: tensor {name!r} holds NaN or infinity")
     return weights
 
 
 def _read_config(path):
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {error}: a model folder is what `cargo xtask export` writes") from error
     try:
         if config["format"] not in FORMATS:
             raise ModelError(f"{path} is of format {config['format']}, this loader reads {FORMATS}")
-        for reason in _misfits(config):
+        for reason in chain(_unlike(config, CONFIG, ""), _misfits(config)):
             raise ModelError(f"{path}: {reason}")
         _shapes(config)
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path} is not whole: {error!r}") from error
     return config
+
+
+def _object(pairs):
+    """An object of JSON, whose keys must differ: readers would take different ones."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(f"a key is there twice among {[key for key, _ in pairs]}")
+    return dict(pairs)
+
+
+def _unlike(value, form, key):
+    """What in a value is not as its form has it, in words; nothing of one that is."""
+    if form is MATRIX and type(value) is dict:
+        form = MATRIX.get(value.get("kind"), {"kind": None})
+    if type(form) is list and type(value) is list:
+        for at, part in enumerate(value):
+            yield from _unlike(part, form[0], f"{key}{at}.")
+    elif type(form) is dict and type(value) is dict:
+        for name, part in form.items():
+            name, needed = name.rstrip("?"), not name.endswith("?")
+            if name in value and (needed or value[name] is not None):
+                yield from _unlike(value[name], part, f"{key}{name}.")
+            elif needed:
+                yield f"{key}{name} is missing"
+        yield from (f"{key}{name} is not known" for name in value if not {name, f"{name}?"} & form.keys())
+    elif not _is(value, form):
+        yield f"{key[:-1]} is {value!r}"
+
+
+def _is(value, form):
+    if form is float:
+        return type(value) in (int, float) and abs(value) < np.inf
+    return form is object or type(value) is form and (form is not int or value >= 0)
 
 
 def _middles(parts, total):
@@ -190,29 +257,36 @@ def _cores(given):
     sizes = {f"m{k}": size for k, size in enumerate(given["input_modes"], 1)}
     if given["kind"] == "train":
         return {str(k): [f"m{k}", f"r{k}", f"r{k - 1}", f"n{k}"] for k in range(len(sizes), 0, -1)}, sizes
-    split = [core.rstrip("]").split("[") for core in given["cores"]]
-    return {name: indices.split(",") for name, indices in split}, sizes
+    split = [core.rstrip("]").partition("[") for core in given["cores"]]
+    return {name: indices.split(",") for name, _, indices in split}, sizes
 
 
 def _misfits(config):
     """What does not fit in a configuration, in words; nothing of one that does."""
     frames, given, steps, classes = (config[key] for key in ["frames", "input", "steps", "classes"])
     kind = given["kind"]
-    least = {"width": 1, "height": 1, "fps": 1, "every": 1, "max_frames": 0, "warm_up_to": 0}
-    least.update(scale=-np.inf, shift=-np.inf)
-    yield from (f"frames.{key} is {frames[key]}" for key in least if not frames[key] >= least[key])
+    least = {"width": 1, "height": 1, "fps": 1, "every": 1, "warm_up_to": 0}
+    least |= {} if frames["take"] is None else {"take": 1}
+    yield from (f"frames.{key} is {frames[key]}" for key in least if not least[key] <= frames[key] <= LARGEST)
+    if frames["fps_rule"] not in ("exactly", "at-most"):
+        yield f"frames.fps_rule is {frames['fps_rule']!r}"
     window = frames.get("window", "first")
     if window not in ("first", "even", "middle") or (window != "first" and not frames["max_frames"]):
         yield f"frames.window is {window!r}, frames.max_frames {frames['max_frames']}"
-    if not classes or len(set(classes)) < len(classes) or config["multi_label"] not in (False, True):
+    if not classes or len(set(classes)) < len(classes):
         yield f"classes {classes} are none, or one is there twice"
     cell, beyond = steps and steps["cell"], config.get("layers")
-    if MODELS.get(config["model"]) != (cell, given.get("format", kind)) or (cell is None) != bool(frames["take"]):
+    forms = [matrix.get("format", matrix["kind"]) for matrix in [given, *(beyond["above"] if beyond else [])]]
+    if MODELS.get(config["model"]) != (cell, forms[0]) or (cell is None) != bool(frames["take"]):
         yield f"input.kind {kind!r}, steps.cell {cell!r}, frames.take {frames['take']} do not fit {config['model']!r}"
     if steps and (steps["gates"] != GATES[cell] or steps["gate_activation"] not in ("hard-sigmoid", "sigmoid")):
         yield f"steps.gates {steps['gates']} or gate_activation {steps['gate_activation']!r} are not those of {cell!r}"
     if beyond and (not steps or beyond["readout"] not in ("last", "mean", "max")):
         yield f"layers.readout {beyond['readout']!r} is none, or there are layers without steps"
+    if len(set(forms)) > 1:
+        yield f"layers.above are of forms {forms[1:]}, and input is of {forms[0]!r}"
+    if ((steps or {}).get("recurrent") or {}).get("kind") == "dense":
+        yield "steps.recurrent is dense: then the key is left out"
     news = beyond or kind == "network" or (steps or {}).get("recurrent") or window != "first"
     if config["format"] == 1 and news:
         yield "format is 1, and what it says is of format 2"
@@ -242,6 +316,23 @@ def _misfit(name, given, rows, width, steps):
     fits = prod(m) == rows and prod(n) * gates == width and count in (1, gates)
     if not fits or given["kind"] == "train" and not len(m) == len(n) == len(given["ranks"]) - 1:
         yield f"{name}: modes, ranks, trains or networks of {given} do not fit rows of {rows} or steps {steps}"
+    cores, sizes = _cores(given)
+    if given["kind"] == "train":
+        sides = [inputs * outputs for inputs, outputs in zip(m, n)]
+        sides[0] *= gates // count
+        most = [min(prod(sides[:k]), prod(sides[k:])) for k in range(len(sides) + 1)]
+        if not all(1 <= rank <= largest for rank, largest in zip(given["ranks"], most)):
+            yield f"{name}.ranks {given['ranks']} are not from 1 to {most}"
+        return
+    # Whether these are the cores of the format is not asked: what is summed stands in them.
+    ranks, indices = given["ranks"], [index for core in cores.values() for index in core]
+    ends = [*sizes, *(f"n{k}" for k in range(1, len(n) + 1))]
+    if not all(_is(rank, int) and rank for rank in ranks.values()):
+        yield f"{name}.ranks are {ranks}"
+    if len(cores) < len(given["cores"]) or sorted(i for i in indices if i not in {"b", *ranks}) != sorted(ends):
+        yield f"{name}.cores {given['cores']} do not have each of {ends} once"
+    if ranks.keys() - indices:
+        yield f"{name}.ranks {ranks} are not all of {given['cores']}"
 
 
 def _shapes(config):

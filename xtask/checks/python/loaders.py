@@ -10,6 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+# A package that is not there: none of this, nor all names of `ttrnn`, needs it.
+sys.modules["torch"] = None
+
 import numpy as np
 import ttrnn
 import ttrnn_numpy
@@ -38,6 +41,32 @@ DAMAGE = [
     ("model", "gru", "gru"),
     ("format", 3, "format 3"),
     ("steps", None, "tt-gru"),
+    ("frames.width", 160.0, "160.0"),
+    ("frames.height", 65537, "65537"),
+    ("frames.warm_up_to", 65537, "65537"),
+    ("frames.windows", "even", "windows"),
+    ("frames.fps_rule", "about", "about"),
+    ("frames.scaler", None, "scaler"),
+    ("input.tree", "(1 2)", "tree"),
+    ("input.ranks", [1, 4, 4, 4, 2], "[1, 4, 4, 4, 2]"),
+    ("input.ranks", [1, 4, 4, 73, 1], "[1, 4, 4, 73, 1]"),
+    ("steps.bias", True, "bias"),
+    ("classes", [1, 2], "1"),
+    ("multi_label", 0, "0"),
+    ("layers", {}, "above"),
+    ("format", 1.0, "1.0"),
+    ("trained", None, "trained"),
+    ("author", "nobody", "author"),
+]
+# The same of models of other forms.
+DAMAGE_OF_CASES = [
+    ("tt-gru-layers.scan", "steps.recurrent", {"kind": "dense"}, "steps.recurrent is dense"),
+    ("tt-gru-layers.scan", "layers.above.0", {"kind": "dense"}, "layers.above"),
+    ("tr-gru.scan", "input.ranks.r9", 2, "ranks"),
+    ("tr-gru.scan", "input.ranks.r1", 0, "input"),
+    ("tr-gru.scan", "input.cores.1", "A1[r1,m2,n2,r2]", "cores"),
+    ("tr-gru.scan", "input.cores.1", "A2[r1,m1,n2,r2]", "cores"),
+    ("tr-gru.scan", "input.cores.1", "A2", "cores"),
 ]
 
 
@@ -54,9 +83,9 @@ def refused(folder):
     return said
 
 
-def damaged(folder, place, value):
-    config = json.loads((MODEL / "config.json").read_text())
-    *outer, key = place.split(".")
+def damaged(folder, model, place, value):
+    config = json.loads((model / "config.json").read_text())
+    *outer, key = [int(name) if name.isdigit() else name for name in place.split(".")]
     inner = config
     for name in outer:
         inner = inner[name]
@@ -68,6 +97,7 @@ def damaged(folder, place, value):
     (folder / "config.json").write_text(json.dumps(config))
 
 
+exec("from ttrnn import *", {})
 draws = np.random.default_rng(1)
 compiled, plain = ttrnn.load(MODEL), ttrnn_numpy.load(MODEL)
 worst = 0.0
@@ -98,18 +128,36 @@ print(f"{len(cases)} small models of every form: {worst:.1e} apart from Rust at 
 with tempfile.TemporaryDirectory() as folder:
     folder = Path(folder) / "model"
     shutil.copytree(MODEL, folder)
-    for place, value, part in DAMAGE:
-        damaged(folder, place, value)
+    damage = [(MODEL, *one) for one in DAMAGE]
+    damage += [(Path(sys.argv[1]) / case / "model", *one) for case, *one in DAMAGE_OF_CASES]
+    for model, place, value, part in damage:
+        damaged(folder, model, place, value)
         for said in refused(folder):
             assert part in said and "config.json" in said, (place, value, said)
-    shutil.copy(MODEL / "config.json", folder)
-    weights = load_file(MODEL / "model.safetensors")
-    for value in [np.nan, np.inf]:
-        bad = weights | {"recurrent.bias": np.full_like(weights["recurrent.bias"], value)}
-        save_file(bad, folder / "model.safetensors")
+    text = (MODEL / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"every": 1,', '"every": 1, "every": 2,'))
+    for said in refused(folder):
+        assert "every" in said and "config.json" in said, said
+    (folder / "config.json").write_text(text)
+    file, weights = folder / "model.safetensors", load_file(MODEL / "model.safetensors")
+    bias = weights["recurrent.bias"]
+    whole = {"recurrent.bias": bias.astype(np.int8)}
+    for change, part in [
+        ({"recurrent.bias": np.full_like(bias, np.nan)}, "NaN or infinity"),
+        ({"recurrent.bias": np.full_like(bias, np.inf)}, "NaN or infinity"),
+        ({"recurrent.bias": bias.astype(np.float64)}, "recurrent.bias"),
+        ({"recurrent.bias.scale": bias}, "recurrent.bias.scale"),
+        (whole, "recurrent.bias.scale"),
+        (whole | {"recurrent.bias.scale": bias[:2]}, "model.safetensors"),
+        ({"other": bias}, "other"),
+    ]:
+        save_file(weights | change, file)
         for said in refused(folder):
-            assert "recurrent.bias" in said and "NaN or infinity" in said, said
-    (folder / "model.safetensors").unlink()
+            assert part in said and "model.safetensors" in said, said
+    file.write_bytes(file.read_bytes()[:-1])
     for said in refused(folder):
         assert "model.safetensors" in said, said
-print(f"{len(DAMAGE) + 3} folders are refused by both")
+    file.unlink()
+    for said in refused(folder):
+        assert "model.safetensors" in said, said
+print(f"{len(damage) + 10} folders are refused by both")
