@@ -152,4 +152,5 @@ try {
   console.log(`the page is right; ${page.requests.length} requests, all to ${origin}; pictures in ${home}/shots`);
 } finally {
   await page.close();
+  server.kill();
 }
