@@ -37,10 +37,14 @@ fn rename_keys(table: &mut Table) {
 
 /// Takes a table out, an empty one where there is none.
 pub(super) fn take_table(table: &mut Table, key: &str, path: &str) -> Result<Table> {
-    match table.remove(key) {
-        None => Ok(Table::new()),
-        Some(Value::Table(inner)) => Ok(inner),
-        Some(other) => Err(SpecError::Parse {
+    table.remove(key).map_or_else(|| Ok(Table::new()), |value| as_table(key, value, path))
+}
+
+/// The table that a key of the file `path` is to hold.
+pub(super) fn as_table(key: &str, value: Value, path: &str) -> Result<Table> {
+    match value {
+        Value::Table(table) => Ok(table),
+        other => Err(SpecError::Parse {
             path: path.to_owned(),
             message: format!("{key} is a table, not of type {}", other.type_str()),
         }),

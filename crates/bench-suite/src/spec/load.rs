@@ -2,10 +2,10 @@
 
 use super::error::{Result, SpecError, nearest_or};
 use super::fields::{Overrides, Spec};
-use super::layers::{apply_sets, check_keys, merge, parse, read, table, take_table};
+use super::layers::{apply_sets, as_table, check_keys, merge, parse, read, table, take_table};
 use std::fs::DirEntry;
 use std::path::Path;
-use toml::Value;
+use toml::{Table, Value};
 
 impl Spec {
     /// Loads `experiments/<name>.toml` below `root` with its recipe and the command line's changes.
@@ -21,10 +21,14 @@ impl Spec {
         let recipe = overrides.recipe.clone().unwrap_or(own);
         let known = stems(&folder.join("recipes"))?;
         nearest_or("recipe", &recipe, &known)?;
-        let mut own_of_recipes = take_table(&mut table, "recipe_overrides", &path)?;
-        for recipe in own_of_recipes.keys() {
-            nearest_or("recipe", recipe, &known)?;
-            check_keys(&take_table(&mut own_of_recipes.clone(), recipe, &path)?, &path)?;
+        let mut own_of_recipe = Table::new();
+        for (of, settings) in take_table(&mut table, "recipe_overrides", &path)? {
+            nearest_or("recipe", &of, &known)?;
+            let settings = as_table(&of, settings, &path)?;
+            check_keys(&settings, &path)?;
+            if of == recipe {
+                own_of_recipe = settings;
+            }
         }
         let recipe_path = format!("experiments/recipes/{recipe}.toml");
         let mut merged = read(&root.join(&recipe_path), &recipe_path)?;
@@ -35,7 +39,7 @@ impl Spec {
         table.insert("name".into(), name.into());
         table.insert("recipe".into(), recipe.as_str().into());
         merge(&mut merged, table);
-        merge(&mut merged, take_table(&mut own_of_recipes, &recipe, &path)?);
+        merge(&mut merged, own_of_recipe);
         apply_sets(&mut merged, overrides)?;
         let spec = parse(merged, &path, &overrides.set)?;
         spec.check()?;
