@@ -235,6 +235,12 @@ fn put_together(runs: &[(String, Records)], shown: &[(usize, Group<'_>)]) -> Opt
             }
         }
     }
+    // What one run planned and another has is not missing.
+    let cells = page.run_file.runs.iter().flat_map(|run| &run.cells);
+    let done: BTreeSet<String> = cells.map(CellMeta::id).collect();
+    for run in &mut page.run_file.runs {
+        run.missing.retain(|id| !done.contains(id));
+    }
     page.sort();
     Some(page)
 }
@@ -280,6 +286,16 @@ mod tests {
         let keys: Vec<CellKey<'_>> = page.records.folds.iter().map(OfCell::key).collect();
         assert!(page.records.curves.iter().all(|row| keys.contains(&row.key())));
         assert!(page.records.predictions.iter().all(|row| keys.contains(&row.key())));
+    }
+
+    #[test]
+    fn a_cell_that_another_run_has_is_not_missing() {
+        let full = fixture::records("a", &[("gru", "clips", &[0, 1], 0.5)]);
+        let mut part = fixture::records("b", &[("lstm", "clips", &[0, 1], 0.75)]);
+        let id = |model: &str, fold: usize| format!("{model}.clips.scaled.f{fold}.s0");
+        part.run_file.runs[0].missing = vec![id("gru", 0), id("gru", 1), id("tt-gru", 0)];
+        let page = page(vec![("full", full), ("part", part)]);
+        assert_eq!(page.records.run_file.missing().collect::<Vec<_>>(), [id("tt-gru", 0)]);
     }
 
     #[test]
