@@ -1,7 +1,7 @@
-//! Prints what a training step of a dense model costs on UCF11's frames: forward, backward, Adam, and their floors.
+//! Prints what a training step of a model costs on UCF11's frames: forward, backward, Adam, and floors.
 //!
-//! `cargo run --release -p tt-rnn --example training_step [model] [frames] [rounds]`: `gru` or `lstm`, 16 clips of so many
-//! frames; one thread, minimum process CPU time. The last line has a digest of all weights after the steps: the same on
+//! `cargo run --release -p tt-rnn --example training_step [model] [frames] [rounds] [backend]`: any model, 16 clips of so
+//! many frames; one thread, minimum process CPU time. Backend `ops` is candle's operators. The last line has a digest of all weights after the steps: the same on
 //! two builds of this program means the same bits.
 #![expect(clippy::print_stdout, reason = "a table for people")]
 
@@ -62,12 +62,13 @@ fn main() -> Result<()> {
     let model = arguments.next().unwrap_or_else(|| "gru".into());
     let frames = arguments.next().map_or(Ok(10), |text| text.parse())?;
     let rounds = arguments.next().map_or(Ok(10), |text| text.parse())?;
+    let backend = arguments.next().map_or(Ok(Backend::Fused), |text| text.parse())?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    pool.install(|| steps(&model, frames, rounds))
+    pool.install(|| steps(&model, frames, rounds, backend))
 }
 
-fn steps(name: &str, frames: usize, rounds: usize) -> Result<()> {
-    let config = ucf11();
+fn steps(name: &str, frames: usize, rounds: usize, backend: Backend) -> Result<()> {
+    let config = ModelConfig { backend, ..ucf11() };
     let model = find(name)?.build(&config, &Device::Cpu, 1)?;
     let mut stream = rng::stream(1, "example/training_step");
     let rows = CLIPS * frames;
@@ -94,15 +95,17 @@ fn steps(name: &str, frames: usize, rounds: usize) -> Result<()> {
     }
     let [forward, backward, adam, step] = best.map(|seconds| 1e3 * seconds);
     println!(
-        "{name}, 16 clips of {frames} frames: {step:.1} ms = forward {forward:.1}, backward {backward:.1}, Adam {adam:.1}"
+        "{name} ({backend}), 16 clips of {frames} frames: {step:.1} ms = forward {forward:.1}, backward {backward:.1}, Adam {adam:.1}"
     );
     let weights: usize = model.parameters().iter().map(|p| p.var.elem_count()).sum();
-    let products = 2.0 * (CLIPS * frames * config.features * 256 * if name == "lstm" { 4 } else { 3 }) as f64;
-    println!(
-        "floors: {:.1} ms a product of frames and matrix, {:.1} ms a reading of parameters and moments",
-        products / bench::fma_peak_gflops() / 1e6,
-        12.0 * weights as f64 / bench::read_bandwidth_gbs() / 1e6,
-    );
+    let reading = 12.0 * weights as f64 / bench::read_bandwidth_gbs() / 1e6;
+    println!("floors: {reading:.1} ms a reading of parameters and moments");
+    if let Some(gates) =
+        [("gru", 3), ("lstm", 4)].iter().find(|(dense, _)| *dense == name).map(|(_, gates)| gates)
+    {
+        let products = 2.0 * (CLIPS * frames * config.features * 256 * gates) as f64;
+        println!("{:.1} ms a product of frames and matrix", products / bench::fma_peak_gflops() / 1e6);
+    }
     let mut digest = Sha256::new();
     for parameter in optimizer.parameters() {
         for value in parameter.var.flatten_all()?.to_vec1::<f32>()? {
