@@ -203,9 +203,9 @@ fn stacks_are_named_where_they_are_unusual_and_only_there() {
 #[test]
 fn names_are_those_of_the_models() {
     let models: Vec<&str> = tt_rnn::models::MODELS.iter().map(|entry| entry.name).collect();
-    assert_eq!(bench_suite::spec::MODEL_NAMES.as_slice(), models);
+    assert_eq!(bench_suite::spec::MODEL_NAMES, models);
     let formats: Vec<&str> = tt_core::network::FORMATS.iter().map(|format| format.name()).collect();
-    assert_eq!(bench_suite::spec::FORMAT_NAMES.as_slice(), formats);
+    assert_eq!(bench_suite::spec::FORMAT_NAMES, formats);
 }
 
 #[test]
@@ -217,6 +217,7 @@ fn ranks_of_formats_are_settings_and_a_run_without_them_does_not_name_them() {
     for set in [
         "model.input_weights=3360",
         "model.ranks.tr=[3, 3, 4, 3]",
+        "model.ranks.tt=[4, 5, 4]",
         "model.blocks=3",
         "model.tree=((1 2) (3 4))",
     ] {
@@ -224,12 +225,27 @@ fn ranks_of_formats_are_settings_and_a_run_without_them_does_not_name_them() {
         assert_ne!(digest(&spec), digest(&plain), "{set}");
         assert_eq!(Spec::from_toml(&spec.to_toml(), "text").unwrap(), spec, "{set}");
     }
-    let error = load("folder", &["model.ranks.tt=[3]"]).unwrap_err();
-    assert!(error.contains("the nearest valid key is \"model.ranks.bt\""), "{error}");
+    let error = load("folder", &["model.ranks.tp=[3]"]).unwrap_err();
+    assert!(error.contains("the nearest valid key is \"model.ranks."), "{error}");
     assert!(load("folder", &["model.blocks=0"]).unwrap_err().contains("must be at least 1"));
     assert!(load("folder", &["model.blocks=1000000000"]).unwrap_err().contains("must be at most 256"));
     let error = load("folder", &["model.names=[\"cp-gru\"]", "model.input_weights=44236801"]).unwrap_err();
     assert!(error.contains("cp-gru has 44236800 in a full matrix: ask for fewer"), "{error}");
+}
+
+/// The published ring has eight input and five output modes; what pairs them says so.
+#[test]
+fn a_ring_that_is_split_has_other_numbers_of_modes_on_both_sides() {
+    let sides = ["model.input_modes=[4,2,5,8,6,5,3,2]", "model.output_modes=[4,4,2,4,2]"];
+    let ranks = "model.ranks.tr-split=[10,5,5,5,5,5,5,5,5,5,5,5,5]";
+    let config = model_config(&load("ucf11", &[sides[0], sides[1], ranks]).unwrap(), 11).unwrap();
+    for (model, count) in [("tr-split-gru", 1_625), ("tr-split-lstm", 1_725)] {
+        assert_eq!(size(&config, model).unwrap().params_input, count);
+    }
+    for model in ["tt-gru", "tr-gru", "bt-lstm"] {
+        let error = size(&config, model).unwrap_err().to_string();
+        assert!(error.contains("needs an output mode for every input mode, found 8 and 5"), "{error}");
+    }
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! The one error type of this crate.
 
-/// What can go wrong with a Tensor Train.
+/// What can go wrong with a Tensor Train or another tensor network.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A shape that no Tensor Train can have; the text names the offending list.
-    #[error("invalid tensor-train shape: {0}")]
+    /// A shape that no train or network can have; the text names the offending list.
+    #[error("invalid shape: {0}")]
     Shape(String),
     /// A buffer or tensor whose size does not fit the shape.
     #[error("{what}: expected {expected}, found {found}")]

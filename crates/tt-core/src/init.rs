@@ -160,18 +160,50 @@ mod tests {
         assert!((std - 0.1326).abs() < 0.004, "{std}");
     }
 
+    /// `W[i, j] = G_1[i_1, j_1] … G_d[i_d, j_d]` of cores `[m_k, r_k, r_{k-1}, n_k]`.
+    fn entry(shape: &TtShape, cores: &[f32], i: &[usize], j: &[usize]) -> f64 {
+        let mut row = vec![1.0];
+        for k in 0..shape.order() {
+            let (left, right, n) = (shape.ranks()[k], shape.ranks()[k + 1], shape.output_mode(k));
+            let core = &cores[shape.core_offset(k)..][..shape.core_len(k)];
+            let at = |a: usize, b: usize| f64::from(core[((i[k] * right + b) * left + a) * n + j[k]]);
+            row = (0..right).map(|b| (0..left).map(|a| row[a] * at(a, b)).sum()).collect();
+        }
+        row[0]
+    }
+
+    /// Entries of the paper's matrix, some of each of many draws.
     #[test]
     fn variance_matches_dense_glorot() {
-        let shape = TtShape::new(&[6, 8, 5], &[4, 5, 4], &[1, 5, 6, 1], 3).unwrap();
-        let target = 2.0 / (240.0 + 240.0);
-        let mut mean = 0.0;
-        for seed in 0..40 {
-            let drawn = cores(&shape, CoreInit::VarianceMatched, &mut rng::stream(seed, "tests/init"));
-            let wide: Vec<f64> = drawn.iter().map(|&v| f64::from(v)).collect();
-            let w = reference::dense(&shape, &wide).unwrap();
-            mean += w.iter().map(|v| v * v).sum::<f64>() / w.len() as f64 / 40.0;
+        let shape = TtShape::uniform(&[8, 20, 20, 18], &[4; 4], 4, 1).unwrap();
+        let target = 2.0 / (57_600.0 + 256.0);
+        let (draws, each) = (20_000, 10);
+        let mut sum = 0.0;
+        for seed in 0..draws {
+            let mut stream = rng::stream(seed, "tests/init");
+            let drawn = cores(&shape, CoreInit::VarianceMatched, &mut stream);
+            for _ in 0..each {
+                let mut index = |sizes: &[usize]| -> Vec<usize> {
+                    sizes.iter().map(|size| stream.random_range(0..*size)).collect()
+                };
+                let (i, j) = (index(shape.input_modes()), index(shape.output_modes()));
+                sum += entry(&shape, &drawn, &i, &j).powi(2);
+            }
         }
-        assert!((mean / target - 1.0).abs() < 0.1, "{mean} against {target}");
+        let found = sum / (draws * each) as f64 / target;
+        assert!((found - 1.0).abs() < 0.02, "{found} of the target");
+    }
+
+    #[test]
+    fn entries_are_those_of_the_matrix() {
+        let shape = TtShape::new(&[3, 4, 5], &[2, 3, 4], &[1, 4, 6, 1], 2).unwrap();
+        let drawn = cores(&shape, CoreInit::Glorot1d, &mut rng::stream(1, "tests/init"));
+        let wide: Vec<f64> = drawn.iter().map(|&v| f64::from(v)).collect();
+        let w = reference::dense(&shape, &wide).unwrap();
+        // W[(1, 2, 3), (3, 1, 2)], the gates being in the first output mode.
+        let (row, column) = ((4 + 2) * 5 + 3, (3 * 3 + 1) * 4 + 2);
+        let found = entry(&shape, &drawn, &[1, 2, 3], &[3, 1, 2]);
+        assert!((found - w[row * shape.out_features() + column]).abs() < 1e-12, "{found}");
     }
 
     #[test]

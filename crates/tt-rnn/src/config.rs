@@ -1,5 +1,6 @@
 //! Everything that fixes a model but its weights.
 
+use crate::projection::NetworkProjection;
 use crate::recurrence::GateActivation;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use tt_core::TtShape;
 use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::network::Options;
+use tt_core::network::format::Train;
 
 /// How the gates of a TT projection share cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -286,7 +288,7 @@ pub struct ModelConfig {
 /// Ranks and options of input matrices that are tensor networks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormatSettings {
-    /// Input weights of a model at most: ranks are planned as large as that allows, those of trains too. 0 where the
+    /// Weights of each input matrix at most: ranks are planned as large as that allows, those of trains too. 0 where the
     /// ranks are given.
     pub input_weights: usize,
     /// Ranks by format, one for all of a format's or all of them; [`ModelConfig::rank`] for a format without.
@@ -379,34 +381,15 @@ impl ModelConfig {
         }
     }
 
-    /// The rank of the trains of a cell with so many gates: [`ModelConfig::rank`], or the largest whose weights are
-    /// within the budget.
+    /// The shape of the trains of a cell with so many gates, with [`ModelConfig::rank`], or ranks of their own or as large as
+    /// the budget allows, as other formats have them.
     ///
     /// # Errors
     /// Shapes that no train can have; a budget below the weights of rank 1.
-    pub fn train_rank(&self, gates: usize) -> Result<usize> {
-        let budget = self.formats.input_weights;
-        if budget == 0 {
-            return Ok(self.rank);
-        }
-        let (trains, gates) = self.gates.deal(gates);
-        let shape = |rank| TtShape::uniform(&self.input_modes, &self.output_modes, rank, gates);
-        let (mut rank, mut before) = (0, None);
-        loop {
-            let next = shape(rank + 1)?;
-            // Ranks end where they are clamped.
-            if next.params() * trains > budget || before.as_ref() == Some(&next) {
-                break;
-            }
-            (rank, before) = (rank + 1, Some(next));
-        }
-        if rank == 0 {
-            return Err(Error::Unsupported(format!(
-                "{budget} input weights are asked for, and the smallest train of these modes has {}",
-                shape(1)?.params() * trains
-            )));
-        }
-        Ok(rank)
+    pub fn train_shape(&self, gates: usize) -> Result<TtShape> {
+        let (shape, _) = NetworkProjection::shape_of_model(&Train, self, gates)?;
+        let ranks = [&[1], shape.ranks(), &[1]].concat();
+        Ok(TtShape::new(&self.input_modes, &self.output_modes, &ranks, gates)?)
     }
 }
 

@@ -62,6 +62,8 @@ fn render(template: &str, studies: Arc<Studies>) -> Result<String> {
         of.comparisons(study, &pairs, &kwargs)
     });
     let of = studies.clone();
+    environment.add_function("frames", move |study: &str| of.frames(study));
+    let of = studies.clone();
     environment.add_function("csv", move |path: &str| of.csv(path));
     environment.add_filter("score", score);
     environment.add_filter("signed", signed);
@@ -180,6 +182,12 @@ impl Studies {
         let wanted = Wanted::of(kwargs)?;
         let is_there = self.results.join(study).join(RUNS).is_dir();
         Ok(is_there && self.find(study, model, &wanted)?.is_some())
+    }
+
+    /// Frames of all clips of a study.
+    fn frames(&self, study: &str) -> Answer<usize> {
+        let page = Wanted { protocol: String::new(), recipe: String::new(), run: None };
+        Ok(self.tables(study, &page)?.0.run_file.frames)
     }
 
     fn pair(&self, study: &str, model: &str, kwargs: &Kwargs) -> Answer<Value> {

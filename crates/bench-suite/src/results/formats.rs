@@ -60,7 +60,7 @@ pub(crate) fn formats(dir: &Path, records: &Records, tables: &Tables) -> Result<
 }
 
 fn rows_of(records: &Records, tables: &Tables) -> Vec<FormatRow> {
-    let formats = || std::iter::once("tt").chain(FORMAT_NAMES);
+    let formats = || ["tt"].into_iter().chain(FORMAT_NAMES.iter().copied());
     let row = |row: &TableRow| {
         let cell = |format: &str| row.model.strip_prefix(format).and_then(|rest| rest.strip_prefix('-'));
         let cells = ["rnn", "gru", "lstm", "mlp"];

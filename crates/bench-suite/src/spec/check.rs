@@ -44,7 +44,7 @@ impl Spec {
     pub(super) fn check(&self) -> Result<()> {
         let names = self.model.names.iter().chain(self.train.epochs.keys()).chain(self.train.model_lr.keys());
         for name in names {
-            nearest_or("model", name, &MODEL_NAMES)?;
+            nearest_or("model", name, MODEL_NAMES)?;
         }
         once("model.names", &self.model.names)?;
         once("train.seeds", &self.train.seeds)?;
@@ -66,11 +66,7 @@ impl Spec {
         )?;
         let backends = ["fused", "fused-f32", "vnni", "amx", "ops", "reference"];
         nearest_or("model.backend", &self.model.backend, &backends)?;
-        nearest_or(
-            "model.recurrent",
-            &self.model.recurrent,
-            &[&["dense", "tt"], &FORMAT_NAMES[..]].concat(),
-        )?;
+        nearest_or("model.recurrent", &self.model.recurrent, &[&["dense", "tt"], FORMAT_NAMES].concat())?;
         nearest_or("model.cnn", &self.model.cnn, &["small", "large"])?;
         nearest_or("model.cnn_kernels", &self.model.cnn_kernels, &["dense", "tt", "cp"])?;
         nearest_or("model.readout", &self.model.readout, &["last", "mean", "max"])?;
@@ -281,15 +277,6 @@ impl Spec {
         let frames = self.model.mlp_frames;
         let of = format!("{frames} frames of {size}");
         product("model.mlp_input_modes", &self.model.mlp_input_modes, frames * frame, &of)?;
-        for modes in [&self.model.input_modes, &self.model.mlp_input_modes] {
-            if !modes.is_empty() && modes.len() != self.model.output_modes.len() {
-                return Err(SpecError::Value {
-                    key: "model.output_modes",
-                    value: format!("{:?}", self.model.output_modes),
-                    reason: format!("there must be as many as input modes ({})", modes.len()),
-                });
-            }
-        }
         Ok(())
     }
 

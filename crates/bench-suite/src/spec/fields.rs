@@ -117,7 +117,7 @@ pub struct ModelSpec {
     pub mlp_input_modes: Vec<usize>,
     /// Inner rank of the MLPs.
     pub mlp_rank: usize,
-    /// Input weights of a factorized model at most: its ranks, a train's too, are then the largest that fit. 0: the
+    /// Weights of each factorized input matrix at most: its ranks, a train's too, are then the largest that fit. 0: the
     /// ranks are those given.
     #[serde(default, skip_serializing_if = "is_none")]
     pub input_weights: usize,
@@ -445,7 +445,7 @@ impl Spec {
                 blocks: 1,
                 tree: "1".into(),
                 pretrained: String::new(),
-                ranks: FORMAT_NAMES.iter().map(|name| ((*name).to_owned(), vec![])).collect(),
+                ranks: ["tt"].iter().chain(FORMAT_NAMES).map(|name| ((*name).to_owned(), vec![])).collect(),
                 cnn: String::new(),
                 cnn_kernels: String::new(),
                 cnn_rank: 1,

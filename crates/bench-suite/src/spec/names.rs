@@ -1,11 +1,26 @@
 //! Names of models and formats.
 
-/// Names of the formats of input matrices beside dense and `tt`.
-pub const FORMAT_NAMES: [&str; 7] = ["tr", "tr-split", "cp", "cp-split", "tucker", "bt", "ht"];
+/// Makes the two lists: names of models, and formats that every cell and the MLP have.
+macro_rules! names {
+    ($($model:literal,)* formats: $($format:literal,)*) => {
+        /// Names of the formats of input matrices beside dense and `tt`.
+        pub const FORMAT_NAMES: &[&str] = &[$($format),*];
 
-/// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls, cells on what
-/// a CNN sees, and every cell and the MLP with every other format.
-pub const MODEL_NAMES: [&str; 45] = [
+        /// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls, cells on what
+        /// a CNN sees, and every cell and the MLP with every other format.
+        pub const MODEL_NAMES: &[&str] = &[
+            $($model,)*
+            $(
+                concat!($format, "-rnn"),
+                concat!($format, "-gru"),
+                concat!($format, "-lstm"),
+                concat!($format, "-mlp"),
+            )*
+        ];
+    };
+}
+
+names! {
     "tt-mlp",
     "gru",
     "lstm",
@@ -23,35 +38,15 @@ pub const MODEL_NAMES: [&str; 45] = [
     "cnn-gru",
     "cnn-lstm",
     "attention-lstm",
-    "tr-rnn",
-    "tr-gru",
-    "tr-lstm",
-    "tr-mlp",
-    "tr-split-rnn",
-    "tr-split-gru",
-    "tr-split-lstm",
-    "tr-split-mlp",
-    "cp-rnn",
-    "cp-gru",
-    "cp-lstm",
-    "cp-mlp",
-    "cp-split-rnn",
-    "cp-split-gru",
-    "cp-split-lstm",
-    "cp-split-mlp",
-    "tucker-rnn",
-    "tucker-gru",
-    "tucker-lstm",
-    "tucker-mlp",
-    "bt-rnn",
-    "bt-gru",
-    "bt-lstm",
-    "bt-mlp",
-    "ht-rnn",
-    "ht-gru",
-    "ht-lstm",
-    "ht-mlp",
-];
+    formats:
+    "tr",
+    "tr-split",
+    "cp",
+    "cp-split",
+    "tucker",
+    "bt",
+    "ht",
+}
 
 /// Of `train.augment`: left and right change places.
 pub const MIRROR: &str = "mirror";

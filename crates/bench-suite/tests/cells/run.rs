@@ -21,7 +21,8 @@ use video_data::store::{FORMAT, Row, StoreInfo, Writer};
 pub(crate) fn models() -> Vec<&'static str> {
     let format = |name: &str| FORMAT_NAMES.iter().any(|format| name.starts_with(&format!("{format}-")));
     MODEL_NAMES
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|name| *name != ON_FEATURES)
         .filter(|name| !format(name) || ["bt-lstm", "ht-gru", "cp-mlp"].contains(name))
         .collect()

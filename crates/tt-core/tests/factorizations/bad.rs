@@ -57,7 +57,7 @@ fn text<T: std::fmt::Debug>(result: tt_core::Result<T>) -> String {
 fn ranks_above_the_possible_are_named() {
     let values = draw(60, 1);
     let ranks = |ranks: &[usize]| Truncation::Ranks(ranks.to_vec());
-    let shape = "invalid tensor-train shape: ";
+    let shape = "invalid shape: ";
     let expect = |found: String, wanted: &str| assert_eq!(found.strip_prefix(shape), Some(wanted));
     expect(
         text(hosvd(&values, &MODES, &ranks(&[3, 5, 5]))),

@@ -11,8 +11,8 @@ use crate::rates::Kind;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
+use tt_core::init;
 use tt_core::rng::stream;
-use tt_core::{TtShape, init};
 
 /// `tanh([x_1 … x_f] W + b)`, then the classifier.
 #[derive(Debug)]
@@ -37,9 +37,7 @@ impl Mlp {
         let projection = (input.new)(&of_mlp, 1)?;
         // TT-MLP's stream has had a name of its own since its first records.
         let values = if input == TRAIN {
-            let rank = of_mlp.train_rank(1)?;
-            let shape = TtShape::uniform(&of_mlp.input_modes, &of_mlp.output_modes, rank, 1)?;
-            init::cores(&shape, config.core_init, &mut stream(seed, "init/cores/mlp"))
+            init::cores(&of_mlp.train_shape(1)?, config.core_init, &mut stream(seed, "init/cores/mlp"))
         } else {
             projection.initial(seed)
         };

@@ -134,12 +134,12 @@ impl Matrix {
                 Some(Factors::Train(shape))
             }
             Self::Network { format, input_modes, output_modes, ranks, blocks, tree, cores, .. } => {
-                let name = || Error::Unknown {
-                    what: "format",
-                    name: format.clone(),
-                    choices: "tr, tr-split, cp, cp-split, tucker, bt, ht",
+                let unknown = || {
+                    let choices: Vec<&str> = FORMATS.iter().map(|known| known.name()).collect();
+                    let choices = choices.join(", ");
+                    Error::Unsupported(format!("unknown format {format:?}: choose one of {choices}"))
                 };
-                let format = FORMATS.into_iter().find(|known| known.name() == format).ok_or_else(name)?;
+                let format = FORMATS.into_iter().find(|known| known.name() == format).ok_or_else(unknown)?;
                 let modes = Modes { inputs: input_modes.clone(), outputs: output_modes.clone(), gates };
                 let tree = tree.as_deref().map(str::parse).transpose()?;
                 let options = Options { blocks: blocks.unwrap_or(Options::default().blocks), tree };

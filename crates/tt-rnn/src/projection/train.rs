@@ -75,8 +75,7 @@ fn train_of_model(config: &ModelConfig, gates: usize) -> Result<TtProjection> {
     if let Some(path) = config.backend.path() {
         path.check()?;
     }
-    let rank = config.train_rank(gates)?;
-    let shape = TtShape::uniform(&config.input_modes, &config.output_modes, rank, gates)?;
+    let shape = config.train_shape(gates)?;
     let projection = TtProjection::new(&shape, config.gates, config.affine)?;
     Ok(projection.on(config.backend, config.precision).starting(config.core_init))
 }

@@ -67,9 +67,10 @@ fn settings_choose_the_ranks_of_a_format() {
     assert_eq!(count("cp-gru", within(170), each), (2 * 3 * 26).to_string());
     assert_eq!(count("tt-gru", within(170), one), (4 * 42).to_string(), "trains too");
     assert_eq!(count("tt-gru", within(170), each), (2 * 3 * 26).to_string());
+    assert_eq!(count("tt-gru", ranks("tt", &[3]), one), (3 * 42).to_string(), "its own");
     for (name, settings, said) in [
         ("tr-gru", within(41), "the smallest tr of these modes has 42"),
-        ("tt-gru", within(41), "the smallest train of these modes has 42"),
+        ("tt-gru", within(41), "the smallest tt of these modes has 42"),
         ("tucker-gru", ranks("tucker", &[25]), "rank r1 is above 24"),
         ("ht-gru", FormatSettings { tree: "(1 3)".into(), ..plain() }, "misses mode 2"),
         ("bt-gru", FormatSettings { blocks: 0, ..plain() }, "has at least 1"),

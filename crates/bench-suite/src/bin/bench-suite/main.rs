@@ -146,7 +146,7 @@ enum Verb {
         /// Name of the cell.
         #[arg(long)]
         cell: String,
-        /// What it becomes: tt, tr, tr-split, cp, cp-split, tucker, bt or ht; of kernels tt or cp.
+        /// What it becomes: tt or another format; of kernels tt or cp.
         #[arg(long, default_value = "tt")]
         to: String,
         /// concatenated or separate; of a CNN kernels.
