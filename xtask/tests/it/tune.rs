@@ -41,6 +41,17 @@ fn a_fold_is_scored_when_its_choice_is_written_and_once() {
     {
         assert!(folder.join(name).is_file(), "{name}");
     }
+    // The same again keeps every cell, and writes the same tables.
+    let cells = |calls: &str| calls.lines().filter(|line| line.starts_with("cell ")).count();
+    let trained = cells(&calls);
+    assert!(trained > 0, "{calls}");
+    let tables = ["trials.csv", "choices.csv", "finals.csv", "tuning.csv"];
+    let read = || tables.map(|name| fs::read_to_string(folder.join(name)).unwrap());
+    let first = read();
+    let again = fake.xtask("tune small");
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert_eq!(cells(&fake.read("fake/calls")), trained, "nothing is trained twice");
+    assert_eq!(read(), first);
     let text = stderr(&fake.xtask("tune small --models lstm"));
     assert!(text.contains("the search has no model \"lstm\"; it has gru"), "{text}");
 }
