@@ -1,7 +1,7 @@
 //! Prints what a training step of a model costs on UCF11's frames: forward, backward, Adam, and floors.
 //!
-//! `cargo run --release -p tt-rnn --example training_step [model] [frames] [rounds] [backend]`: any model, 16 clips of so
-//! many frames; one thread, minimum process CPU time. Backend `ops` is candle's operators. The last line has a digest of all weights after the steps: the same on
+//! `cargo run --release -p tt-rnn --example training_step [model] [frames] [rounds] [backend]`: any model of frames, 16 clips of so
+//! many; one thread, minimum process CPU time. Backend `ops` is candle's operators. The last line has a digest of all weights after the steps: the same on
 //! two builds of this program means the same bits.
 #![expect(clippy::print_stdout, reason = "a table for people")]
 

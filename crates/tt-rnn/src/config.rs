@@ -1,17 +1,14 @@
 //! Everything that fixes a model but its weights.
 
-use crate::projection::NetworkProjection;
 use crate::recurrence::GateActivation;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use tt_core::TtShape;
 use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
 use tt_core::network::Options;
-use tt_core::network::format::Train;
 
 /// How the gates of a TT projection share cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -379,17 +376,6 @@ impl ModelConfig {
             gates: GateLayout::Concatenated,
             ..self.clone()
         }
-    }
-
-    /// The shape of the trains of a cell with so many gates, with [`ModelConfig::rank`], or ranks of their own or as large as
-    /// the budget allows, as other formats have them.
-    ///
-    /// # Errors
-    /// Shapes that no train can have; a budget below the weights of rank 1.
-    pub fn train_shape(&self, gates: usize) -> Result<TtShape> {
-        let (shape, _) = NetworkProjection::shape_of_model(&Train, self, gates)?;
-        let ranks = [&[1], shape.ranks(), &[1]].concat();
-        Ok(TtShape::new(&self.input_modes, &self.output_modes, &ranks, gates)?)
     }
 }
 

@@ -324,8 +324,11 @@ fn interval(low: Option<f64>, high: Option<f64>, format: fn(f64) -> String) -> S
 }
 
 fn signed(value: f64) -> String {
-    // A minus sign as wide as the plus.
-    format!("{value:+.3}").replace('-', "−")
+    // A minus sign as wide as the plus; none of nothing.
+    match format!("{value:+.3}").as_str() {
+        "+0.000" | "-0.000" => "0.000".to_owned(),
+        text => text.replace('-', "−"),
+    }
 }
 
 fn verdict(row: &PairedRow) -> &'static str {

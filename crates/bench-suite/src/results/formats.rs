@@ -67,9 +67,11 @@ fn rows_of(records: &Records, tables: &Tables) -> Vec<FormatRow> {
         let (format, cell) =
             formats().find_map(|f| Some((f, cell(f).filter(|cell| cells.contains(cell))?)))?;
         let of_row = |key: (&str, &str, &str)| key == (&row.model, &row.protocol, &row.recipe);
+        // How clips were dealt changes no product, and early records do not have them.
         let macs = records.run_file.runs.iter().flat_map(|run| &run.cells).find_map(|meta| {
-            let same = of_row((&meta.model, &meta.protocol, &meta.recipe)) && meta.macs_per_frame > 0;
-            same.then_some(meta.macs_per_frame)
+            let same =
+                (&meta.model, &meta.recipe, meta.params_input) == (&row.model, &row.recipe, row.params_input);
+            (same && meta.macs_per_frame > 0).then_some(meta.macs_per_frame)
         });
         let frames = records.folds.iter().find(|fold| of_row((&fold.model, &fold.protocol, &fold.recipe)));
         let frames = frames.map(|fold| {

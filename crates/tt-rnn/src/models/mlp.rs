@@ -6,7 +6,7 @@
 
 use super::{Classifier, FrameChoice, Mode, Model, ModelConfig, PackedFrames};
 use crate::parameters::Parameter;
-use crate::projection::{Alone, Factorization, Projection, TRAIN};
+use crate::projection::{self, Alone, Factorization, Projection, TRAIN};
 use crate::rates::Kind;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -37,7 +37,11 @@ impl Mlp {
         let projection = (input.new)(&of_mlp, 1)?;
         // TT-MLP's stream has had a name of its own since its first records.
         let values = if input == TRAIN {
-            init::cores(&of_mlp.train_shape(1)?, config.core_init, &mut stream(seed, "init/cores/mlp"))
+            init::cores(
+                &projection::shape_of_train(&of_mlp, 1)?,
+                config.core_init,
+                &mut stream(seed, "init/cores/mlp"),
+            )
         } else {
             projection.initial(seed)
         };

@@ -1,8 +1,8 @@
 //! The input projection of a recurrent layer: a linear map from rows to pre-activations, the only difference between
 //! a model and its twin.
 //!
-//! A further factorization that is a tensor network is one file in `tt_core::network::format` and a line in its table and in
-//! that of `models/mod.rs`: [`NetworkProjection`] is the projection of all of them. Anything else is one file that implements
+//! A further factorization that is a tensor network is one file in `tt_core::network::format`, listed beside it, and a line in
+//! the table of `models/mod.rs`: [`NetworkProjection`] is the projection of all of them. Anything else is one file that implements
 //! [`Projection`] and one line beside [`DENSE`] and [`TRAIN`].
 
 mod alone;
@@ -28,6 +28,7 @@ pub use network::NetworkProjection;
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
+pub(crate) use train::shape_of_model as shape_of_train;
 pub use train::{TtProjection, kernels_for_frames};
 use tt_core::apply::{Affine, Rows};
 use tt_core::decomposition::balanced_modes;

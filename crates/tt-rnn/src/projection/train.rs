@@ -1,6 +1,7 @@
 //! A Tensor Train for all gates, or one train per gate, their cores one after the other in the weights.
 
 use super::gates::{Beside, ByGate};
+use super::network::NetworkProjection;
 use super::{Fixed, GateLayout, Kernel, Matrix, Projection, Weights};
 use crate::Result;
 use crate::call::LayerCall;
@@ -11,6 +12,8 @@ use candle_core::{Device, Tensor};
 use std::sync::Arc;
 use tt_core::apply::{Affine, Backend, Fused, Path, Precision, halves};
 use tt_core::init::CoreInit;
+use tt_core::network::Format;
+use tt_core::network::format::Train;
 use tt_core::rng::stream;
 use tt_core::{TtOperator, TtShape, init};
 
@@ -71,11 +74,26 @@ pub(super) fn of_model(config: &ModelConfig, gates: usize) -> Result<Arc<dyn Pro
     Ok(Arc::new(train_of_model(config, gates)?))
 }
 
+/// The shape of the trains of a model whose cell has so many gates: [`ModelConfig::rank`] everywhere, or ranks of its own, or
+/// as large as the budget allows, found as for all other formats.
+///
+/// # Errors
+/// Shapes that no train can have; a budget below the weights of rank 1.
+pub(crate) fn shape_of_model(config: &ModelConfig, gates: usize) -> Result<TtShape> {
+    let ModelConfig { input_modes, output_modes, rank, formats, .. } = config;
+    if formats.input_weights == 0 && !formats.ranks.contains_key(Train.name()) {
+        return Ok(TtShape::uniform(input_modes, output_modes, *rank, gates)?);
+    }
+    let (shape, _) = NetworkProjection::shape_of_model(&Train, config, gates)?;
+    let ranks = [&[1], shape.ranks(), &[1]].concat();
+    Ok(TtShape::new(input_modes, output_modes, &ranks, gates)?)
+}
+
 fn train_of_model(config: &ModelConfig, gates: usize) -> Result<TtProjection> {
     if let Some(path) = config.backend.path() {
         path.check()?;
     }
-    let shape = config.train_shape(gates)?;
+    let shape = shape_of_model(config, gates)?;
     let projection = TtProjection::new(&shape, config.gates, config.affine)?;
     Ok(projection.on(config.backend, config.precision).starting(config.core_init))
 }

@@ -1,37 +1,33 @@
 //! The factorizations that the literature names, one a file: which cores with which indices, the definition,
 //! and the decomposition of a matrix.
 
+mod bt;
+mod cp;
+mod cp_split;
 mod fit;
+mod ht;
 mod ranks;
+mod tr;
+mod tr_split;
 mod tt;
+mod tucker;
 
 use super::Network;
 pub use crate::decomposition::Tree;
 use crate::decomposition::{Alternating, Fit};
 use crate::{Error, Result};
+pub use bt::BlockTerm;
+pub use cp::Canonical;
+pub use cp_split::SplitCanonical;
+pub use ht::Hierarchical;
+pub use tr::Ring;
+pub use tr_split::SplitRing;
 pub use tt::Train;
+pub use tucker::Tucker;
 
-/// The file of each format, its type, and the list of all.
-macro_rules! formats {
-    ($($file:ident => $format:ident,)*) => {
-        $(
-            mod $file;
-            pub use $file::$format;
-        )*
-        /// Every format, in the order of tables.
-        pub const FORMATS: [&dyn Format; [$(stringify!($format)),*].len()] = [$(&$format),*];
-    };
-}
-
-formats! {
-    tr => Ring,
-    tr_split => SplitRing,
-    cp => Canonical,
-    cp_split => SplitCanonical,
-    tucker => Tucker,
-    bt => BlockTerm,
-    ht => Hierarchical,
-}
+/// Every format, in the order of tables.
+pub const FORMATS: [&dyn Format; 7] =
+    [&Ring, &SplitRing, &Canonical, &SplitCanonical, &Tucker, &BlockTerm, &Hierarchical];
 
 /// A factorization: from modes, options and ranks to a network, and what an entry of its matrix is.
 pub trait Format: std::fmt::Debug + Send + Sync {
