@@ -179,7 +179,7 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let split = split.of_taken(taken, spec.train.batch);
     let pace = Pace::assumed(&size);
     let of = |format: &str| model.strip_prefix(format).is_some_and(|cell| cell.starts_with('-'));
-    let factorized = of("tt") || FORMAT_NAMES.iter().copied().any(of);
+    let factorized = FORMAT_NAMES.iter().copied().any(of);
     let gradient = if spec.train.clip_norm > 0.0 {
         size.params_total
     } else {

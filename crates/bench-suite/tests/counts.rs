@@ -204,7 +204,8 @@ fn stacks_are_named_where_they_are_unusual_and_only_there() {
 fn names_are_those_of_the_models() {
     let models: Vec<&str> = tt_rnn::models::MODELS.iter().map(|entry| entry.name).collect();
     assert_eq!(bench_suite::spec::MODEL_NAMES, models);
-    let formats: Vec<&str> = tt_core::network::FORMATS.iter().map(|format| format.name()).collect();
+    let formats = tt_core::network::FORMATS.iter().map(|format| format.name());
+    let formats: Vec<&str> = ["tt"].into_iter().chain(formats).collect();
     assert_eq!(bench_suite::spec::FORMAT_NAMES, formats);
 }
 

@@ -176,7 +176,7 @@ pub(crate) struct Predict {
 
 /// Names of what an input matrix can be factorized into.
 fn formats() -> PossibleValuesParser {
-    ["tt"].iter().chain(FORMAT_NAMES).copied().into()
+    FORMAT_NAMES.iter().copied().into()
 }
 
 /// What `cargo xtask compress` may be told.

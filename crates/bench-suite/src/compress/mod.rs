@@ -34,7 +34,7 @@ pub struct CompressOptions {
     pub run_dir: PathBuf,
     /// A finished cell: of a dense GRU, LSTM or RNN, or of a model that reads what a CNN sees.
     pub id: String,
-    /// What an input matrix becomes: `tt`, or one of [`crate::spec::FORMAT_NAMES`]. What kernels become: `tt` or `cp`.
+    /// What an input matrix becomes: one of [`crate::spec::FORMAT_NAMES`]. What kernels become: `tt` or `cp`.
     pub to: String,
     /// Of an input matrix `concatenated`, one network of cores for all gates, or `separate`, one per gate; of a CNN `kernels`.
     pub form: String,

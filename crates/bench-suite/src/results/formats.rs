@@ -14,7 +14,7 @@ use crate::spec::FORMAT_NAMES;
 /// A model whose input matrix has a format.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FormatRow {
-    /// `tt`, or one of [`FORMAT_NAMES`].
+    /// One of [`FORMAT_NAMES`].
     pub(crate) format: &'static str,
     /// `gru`, `lstm`, `rnn` or `mlp`.
     pub(crate) cell: String,
@@ -60,12 +60,11 @@ pub(crate) fn formats(dir: &Path, records: &Records, tables: &Tables) -> Result<
 }
 
 fn rows_of(records: &Records, tables: &Tables) -> Vec<FormatRow> {
-    let formats = || ["tt"].into_iter().chain(FORMAT_NAMES.iter().copied());
     let row = |row: &TableRow| {
         let cell = |format: &str| row.model.strip_prefix(format).and_then(|rest| rest.strip_prefix('-'));
         let cells = ["rnn", "gru", "lstm", "mlp"];
         let (format, cell) =
-            formats().find_map(|f| Some((f, cell(f).filter(|cell| cells.contains(cell))?)))?;
+            FORMAT_NAMES.iter().find_map(|f| Some((*f, cell(f).filter(|cell| cells.contains(cell))?)))?;
         let of_row = |key: (&str, &str, &str)| key == (&row.model, &row.protocol, &row.recipe);
         // How clips were dealt changes no product, and early records do not have them.
         let macs = records.run_file.runs.iter().flat_map(|run| &run.cells).find_map(|meta| {
@@ -91,8 +90,8 @@ fn rows_of(records: &Records, tables: &Tables) -> Vec<FormatRow> {
 
 impl FormatRow {
     /// What their order follows from.
-    fn key(&self) -> (&str, &str, &str, usize, usize) {
-        let place = FORMAT_NAMES.iter().position(|name| *name == self.format).map_or(0, |place| place + 1);
+    fn key(&self) -> (&str, &str, &str, Option<usize>, usize) {
+        let place = FORMAT_NAMES.iter().position(|name| *name == self.format);
         (&self.row.protocol, &self.row.recipe, &self.cell, place, self.row.params_input)
     }
 }

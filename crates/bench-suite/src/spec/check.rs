@@ -66,7 +66,7 @@ impl Spec {
         )?;
         let backends = ["fused", "fused-f32", "vnni", "amx", "ops", "reference"];
         nearest_or("model.backend", &self.model.backend, &backends)?;
-        nearest_or("model.recurrent", &self.model.recurrent, &[&["dense", "tt"], FORMAT_NAMES].concat())?;
+        nearest_or("model.recurrent", &self.model.recurrent, &[&["dense"], FORMAT_NAMES].concat())?;
         nearest_or("model.cnn", &self.model.cnn, &["small", "large"])?;
         nearest_or("model.cnn_kernels", &self.model.cnn_kernels, &["dense", "tt", "cp"])?;
         nearest_or("model.readout", &self.model.readout, &["last", "mean", "max"])?;
@@ -326,7 +326,7 @@ impl Spec {
         let columns: usize = output_modes.iter().product();
         for name in names {
             let times = match name.rsplit_once('-') {
-                Some((format, _)) if format != "tt" && !FORMAT_NAMES.contains(&format) => continue,
+                Some((format, _)) if !FORMAT_NAMES.contains(&format) => continue,
                 Some((_, "rnn")) => 1,
                 Some((_, "gru")) => 3,
                 Some((_, "lstm")) => 4,

@@ -445,7 +445,7 @@ impl Spec {
                 blocks: 1,
                 tree: "1".into(),
                 pretrained: String::new(),
-                ranks: ["tt"].iter().chain(FORMAT_NAMES).map(|name| ((*name).to_owned(), vec![])).collect(),
+                ranks: FORMAT_NAMES.iter().map(|name| ((*name).to_owned(), vec![])).collect(),
                 cnn: String::new(),
                 cnn_kernels: String::new(),
                 cnn_rank: 1,

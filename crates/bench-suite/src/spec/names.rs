@@ -3,8 +3,8 @@
 /// Makes the two lists: names of models, and formats that every cell and the MLP have.
 macro_rules! names {
     ($($model:literal,)* formats: $($format:literal,)*) => {
-        /// Names of the formats of input matrices beside dense and `tt`.
-        pub const FORMAT_NAMES: &[&str] = &[$($format),*];
+        /// Names of the formats of input matrices that are not dense, the train first.
+        pub const FORMAT_NAMES: &[&str] = &["tt", $($format),*];
 
         /// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls, cells on what
         /// a CNN sees, and every cell and the MLP with every other format.

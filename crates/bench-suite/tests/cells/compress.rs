@@ -110,7 +110,7 @@ fn every_format_takes_the_place_of_a_trained_matrix() {
         let path = run.dir().join(format!("compress/{GRU}.{to}-{form}.r{rank}.e1/case.json"));
         serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
     };
-    for to in FORMAT_NAMES.iter().copied() {
+    for to in FORMAT_NAMES[1..].iter().copied() {
         let found = case(to, "concatenated", "2");
         assert_eq!((found.form, found.rank), (format!("{to}-concatenated"), 2));
         assert!(found.rel_error > 0.1 && found.rel_error < 1.0, "{to}: {}", found.rel_error);

@@ -19,7 +19,7 @@ use video_data::store::{FORMAT, Row, StoreInfo, Writer};
 
 /// Every model of frames, but of the formats, which share all code above the kernel, three.
 pub(crate) fn models() -> Vec<&'static str> {
-    let format = |name: &str| FORMAT_NAMES.iter().any(|format| name.starts_with(&format!("{format}-")));
+    let format = |name: &str| FORMAT_NAMES[1..].iter().any(|format| name.starts_with(&format!("{format}-")));
     MODEL_NAMES
         .iter()
         .copied()
