@@ -20,10 +20,6 @@ GATES = {
     "gru": ["update", "reset", "candidate"],
     "lstm": ["input", "forget", "candidate", "output"],
 }
-KINDS = {"": "dense", "tt-": "train"}
-KINDS |= {f"{name}-": name for name in ["tr", "tr-split", "cp", "cp-split", "tucker", "bt", "ht"]}
-MODELS = {f"{kind}{cell}": (cell, KINDS[kind]) for kind in KINDS for cell in GATES}
-MODELS |= {f"{kind}mlp": (None, KINDS[kind]) for kind in KINDS if kind}
 
 # What config.json holds, by key: types, lists of one, and further objects; `?` marks what may be null or not there.
 MATRIX = {
@@ -270,6 +266,8 @@ def _misfits(config):
     yield from (f"frames.{key} is {frames[key]}" for key in least if not least[key] <= frames[key] <= LARGEST)
     if frames["fps_rule"] not in ("exactly", "at-most"):
         yield f"frames.fps_rule is {frames['fps_rule']!r}"
+    if steps and not 1 <= steps["hidden"] <= LARGEST:
+        yield f"steps.hidden is {steps['hidden']}"
     window = frames.get("window", "first")
     if window not in ("first", "even", "middle") or (window != "first" and not frames["max_frames"]):
         yield f"frames.window is {window!r}, frames.max_frames {frames['max_frames']}"
@@ -277,7 +275,8 @@ def _misfits(config):
         yield f"classes {classes} are none, or one is there twice"
     cell, beyond = steps and steps["cell"], config.get("layers")
     forms = [matrix.get("format", matrix["kind"]) for matrix in [given, *(beyond["above"] if beyond else [])]]
-    if MODELS.get(config["model"]) != (cell, forms[0]) or (cell is None) != bool(frames["take"]):
+    prefix = {"dense": "", "train": "tt-"}.get(forms[0], f"{forms[0]}-")
+    if config["model"] != f"{prefix}{cell or 'mlp'}" or (cell is None) != bool(frames["take"]):
         yield f"input.kind {kind!r}, steps.cell {cell!r}, frames.take {frames['take']} do not fit {config['model']!r}"
     if steps and (steps["gates"] != GATES[cell] or steps["gate_activation"] not in ("hard-sigmoid", "sigmoid")):
         yield f"steps.gates {steps['gates']} or gate_activation {steps['gate_activation']!r} are not those of {cell!r}"

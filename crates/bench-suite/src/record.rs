@@ -17,7 +17,7 @@ pub struct CellRecord {
     pub model: String,
     /// `clips`, `groups` or `official`.
     pub protocol: String,
-    /// `scaled` or `paper-code`.
+    /// `scaled`, `scaled-single` or `paper-code`.
     pub recipe: String,
     /// Fold index from 0.
     pub fold: usize,
@@ -174,7 +174,7 @@ impl Lease {
     pub const STALE_S: u64 = 60;
 }
 
-/// A cell compressed at one rank: `case.json`, and a row of `results/compression/<experiment>/cases.csv`.
+/// A cell compressed at one rank: `case.json`, and a row of `results/compression/<experiment>/runs/<run>/cases.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CompressionCase {
@@ -215,7 +215,7 @@ pub struct CompressionCase {
     pub peak_rss_bytes: u64,
 }
 
-/// A factorized kernel of a compressed CNN: a row of `results/compression/<experiment>/kernels.csv`.
+/// A factorized kernel of a compressed CNN: a row of `results/compression/<experiment>/runs/<run>/kernels.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelCase {
@@ -244,7 +244,7 @@ pub struct KernelCase {
 }
 
 /// A singular value of an unfolding of a dense cell's input matrix: a row of
-/// `results/compression/<experiment>/singular_values.csv`.
+/// `results/compression/<experiment>/runs/<run>/singular_values.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SingularValue {

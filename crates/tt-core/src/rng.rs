@@ -1,7 +1,7 @@
-//! Named random streams: every random number of this project comes from one.
+//! Named random streams: every random number of training comes from one.
 //!
 //! candle's CPU generator cannot be seeded, so parameters, masks and shuffles are drawn here. A stream is
-//! identified by a seed and a purpose (`"init/gru/recurrent"`, `"shuffle/fold0/epoch3"`); the same pair
+//! identified by a seed and a purpose (`"init/recurrent"`, `"shuffle/fold0/epoch3"`); the same pair
 //! gives the same numbers on every machine, whatever was drawn elsewhere before.
 
 use rand::SeedableRng;

@@ -81,7 +81,11 @@ pub fn glorot_uniform(fan_in: usize, fan_out: usize, columns: usize, stream: &mu
 ///
 /// # Paper
 /// Saxe et al. 2014; Keras initialises the whole `H × G·H` recurrent kernel this way.
+///
+/// # Panics
+/// For more rows than columns.
 pub fn orthogonal(rows: usize, columns: usize, stream: &mut Stream) -> Vec<f32> {
+    assert!(rows <= columns, "{rows} orthogonal rows of {columns} numbers");
     let mut basis: Vec<Vec<f64>> = Vec::with_capacity(rows);
     for _ in 0..rows {
         let mut row: Vec<f64> = (0..columns).map(|_| StandardNormal.sample(stream)).collect();
@@ -195,10 +199,14 @@ impl Optimizer {
     /// One update from the gradients of one backward pass.
     ///
     /// # Errors
-    /// [`Error::NoGradient`] names a parameter that the loss did not depend on.
+    /// [`Error::NoGradient`] names a parameter that the loss did not depend on; nothing is changed then.
     pub fn step(&mut self, grads: &GradStore) -> Result<()> {
-        for parameter in self.parameters.iter().filter(|parameter| parameter.sink.is_none()) {
-            gradient(parameter, grads)?;
+        for parameter in &self.parameters {
+            match &parameter.sink {
+                None => drop(gradient(parameter, grads)?),
+                Some(sink) if sink.is_waiting() => {}
+                Some(_) => return Err(Error::NoGradient(parameter.name.clone())),
+            }
         }
         self.step += 1;
         if self.moments.iter().any(|moments| matches!(moments, Moments::Device(..))) {

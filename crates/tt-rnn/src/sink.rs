@@ -72,6 +72,12 @@ impl GradientSink {
         Ok(Some(use_gradient(&slot.values)))
     }
 
+    /// Whether a backward pass left a gradient that nobody has taken.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !matches!(slot.waiting, Waiting::Nothing)
+    }
+
     /// The same without the whole where a backward pass left its factors only.
     ///
     /// # Errors

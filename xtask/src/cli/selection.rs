@@ -4,8 +4,17 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use bench_suite::device::{DeviceName, Precision};
-use bench_suite::spec::Overrides;
+use bench_suite::spec::{FORMAT_PREFIXES, Overrides};
 use clap::Args;
+
+fn models_help() -> String {
+    format!(
+        "Models to train: tt-mlp, gru, lstm, rnn; behind {FORMAT_PREFIXES} gru, lstm, rnn or mlp with a factorized \
+         input matrix; controls: mean-frame, stacked-frames, pooled-gru-small, pooled-gru, projected-gru, \
+         tt-gru-frozen; on features of a network trained on ImageNet: frozen-cnn-gru; on what a CNN sees, trained \
+         with it: cnn-gru, cnn-lstm, attention-lstm"
+    )
+}
 
 /// What selects data, cells and settings; passed on to `bench-suite` word for word.
 #[derive(Debug, Args, Clone, Default)]
@@ -13,7 +22,7 @@ pub(crate) struct Selection {
     /// The dataset's folder or its parent [default: data/<experiment>/, else a rendered sample]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Folder under results/ [default: the experiment's name; for `folder`, the name of the --data folder]
+    /// Folder under results/ [default: the experiment's name; for `folder`, `rows` and `sound` the name of the --data folder]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// List of the clips to use with labels, groups and split: a CSV, or the official lists of UCF101 and HMDB51
@@ -22,11 +31,7 @@ pub(crate) struct Selection {
     /// Use the rendered sample, even where data/ holds clips
     #[arg(long, conflicts_with_all = ["data", "split", "allow_partial"])]
     pub(crate) sample: bool,
-    /// Models to train: tt-mlp, gru, lstm, rnn; behind tt-, tr-, tr-split-, cp-, cp-split-, tucker-, bt- or ht- gru, lstm,
-    /// rnn or mlp with a factorized input matrix; controls: mean-frame, stacked-frames, pooled-gru-small, pooled-gru,
-    /// projected-gru, tt-gru-frozen; on features of a network trained on ImageNet: frozen-cnn-gru; on what a
-    /// CNN sees, trained with it: cnn-gru, cnn-lstm, attention-lstm
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', help = models_help())]
     pub(crate) models: Vec<String>,
     /// Folds to run, counted from 0
     #[arg(long, value_name = "0,1", value_delimiter = ',')]

@@ -9,9 +9,8 @@ use crate::machine::libraries::{self, DRIVER, Places};
 use crate::repo::Repo;
 
 /// The branches before CUDA 13, with the newest CUDA of each: a driver compiles candle's kernels from text, and refuses that
-/// of a newer compiler.
-const BRANCHES: [(u32, (u32, u32)); 10] = [
-    (525, (12, 0)),
+/// of a newer compiler. CUDA 12.0 has no instruction for what blocks of a cluster send each other.
+const BRANCHES: [(u32, (u32, u32)); 9] = [
     (530, (12, 1)),
     (535, (12, 2)),
     (545, (12, 3)),
@@ -24,6 +23,8 @@ const BRANCHES: [(u32, (u32, u32)); 10] = [
 ];
 /// The first branch that takes CUDA 13.
 const CUDA_13: u32 = 580;
+/// The file beside a program that says which CUDA it was built with.
+pub(crate) const BUILT_WITH: &str = "cuda-version";
 
 /// The driver of this machine.
 #[derive(Debug)]
@@ -87,11 +88,15 @@ impl Driver {
 /// Refuses a program that was built with a newer CUDA than this machine's driver takes.
 pub(crate) fn check(program: &Path, repo: &Repo) -> Result<()> {
     let Some(driver) = Driver::here(repo) else { return Ok(()) };
-    let libraries = libraries::needed(program)?;
-    let major = libraries.iter().find_map(|name| name.strip_prefix("libcublas.so."));
-    let Some(Err(error)) = major.map(|major| driver.takes(&format!("{major}.0"))) else {
-        return driver.check();
+    let built_with = match fs::read_to_string(program.with_file_name(BUILT_WITH)) {
+        Ok(version) => Some(version),
+        // Built by other means: the libraries say the first number.
+        Err(_) => {
+            let libraries = libraries::needed(program)?;
+            libraries.iter().find_map(|name| Some(format!("{}.0", name.strip_prefix("libcublas.so.")?)))
+        }
     };
+    let Some(Err(error)) = built_with.map(|version| driver.takes(&version)) else { return driver.check() };
     let program = repo.show(program);
     bail!(
         "{error}; {program} is built with CUDA, and `cargo xtask setup --cuda` builds it with one for this driver"
@@ -115,13 +120,13 @@ mod tests {
     fn a_driver_takes_no_newer_cuda() {
         let takes = |driver: &str, cuda: &str| Driver::parse(driver).unwrap().takes(cuda).is_ok();
         assert!(takes("580.65.06", "13.0") && takes("590.10", "13.2") && takes("580.65.06", "12.4"));
-        assert!(takes("550.54.15", "12.4") && takes("553.1", "12.0") && takes("579.9", "12.9"));
-        assert!(!takes("550.54.15", "12.5") && !takes("579.9", "13.0") && !takes("525.60.13", "12.1"));
+        assert!(takes("550.54.15", "12.4") && takes("553.1", "12.1") && takes("579.9", "12.9"));
+        assert!(!takes("550.54.15", "12.5") && !takes("579.9", "13.0") && !takes("530.30.02", "12.2"));
         let error = |driver: &str| Driver::parse(driver).unwrap().takes("13.0").unwrap_err().to_string();
         assert_eq!(
             error("550.54.15"),
             "NVIDIA's driver 550.54.15 takes CUDA up to 12.4, not 13.0: update it to 580 or later"
         );
-        assert!(error("470.256.02").contains("is too old: CUDA 13 needs 580 or later, CUDA 12 525 or later"));
+        assert!(error("525.60.13").contains("is too old: CUDA 13 needs 580 or later, CUDA 12 530 or later"));
     }
 }

@@ -11,7 +11,7 @@ use bench_suite::device::DeviceName;
 use bench_suite::files;
 
 use crate::machine::devices;
-use crate::machine::driver::Driver;
+use crate::machine::driver::{BUILT_WITH, Driver};
 use crate::machine::toolkit;
 use crate::repo::{self, Repo};
 use crate::text;
@@ -52,6 +52,7 @@ pub(crate) fn cuda(repo: &Repo, compute_cap: u32) -> Result<()> {
     );
     timed(&mut cargo)?;
     finish(repo, "cuda")?;
+    files::write(&devices::program(repo, "cuda").with_file_name(BUILT_WITH), toolkit.version.as_bytes())?;
     if devices::has_driver(repo) {
         return starts(devices::device_program(repo, DeviceName::Cuda(0))?, "it starts");
     }

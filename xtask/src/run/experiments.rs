@@ -10,8 +10,8 @@ use crate::cli::selection::Selection;
 use crate::machine::devices;
 use crate::repo::Repo;
 
-/// The experiments for clips and for rows of one's own.
-const ANY_FOLDER: [&str; 2] = ["folder", "rows"];
+/// The experiments for clips, rows and sound of one's own.
+const ANY_FOLDER: [&str; 3] = ["folder", "rows", "sound"];
 
 /// An experiment that will run.
 #[derive(Debug)]
@@ -162,6 +162,7 @@ mod tests {
         assert_eq!((of("My clips (2)"), of("b")), ("my-clips-2".to_owned(), "b".to_owned()));
         assert_eq!((of("ucf11"), of("devices")), ("folder-ucf11".to_owned(), "folder-devices".to_owned()));
         assert_eq!(name("rows", "ucf11", None).unwrap(), "rows-ucf11");
+        assert_eq!(name("sound", "b", None).unwrap(), "b");
         assert_eq!(name("ut-interaction", "b", None).unwrap(), "");
         assert_eq!(name("folder", "b", Some("mine")).unwrap(), "mine");
         for (bad, words) in

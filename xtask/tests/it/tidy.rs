@@ -9,10 +9,6 @@ use crate::fake::repo;
 /// Longest file of Rust: beyond it, a file has more than one subject.
 const MAX_LINES: usize = 500;
 
-/// Files above [`MAX_LINES`] and why they stay whole.
-const LONG: [(&str, &str); 1] =
-    [("crates/bench-suite/src/spec.rs", "the schema, its checks and their tests")];
-
 /// Text files that git knows, with their text.
 fn tracked() -> Vec<(String, String)> {
     let list = Command::new("git").args(["ls-files", "-z"]).current_dir(repo()).output();
@@ -32,8 +28,7 @@ fn is_rust(name: &str) -> bool {
 fn files_of_rust_are_short() {
     for (name, text) in tracked().iter().filter(|(name, _)| is_rust(name)) {
         let lines = text.lines().count();
-        let excused = LONG.iter().any(|(long, _)| long == name);
-        assert!(lines <= MAX_LINES || excused, "{name} has {lines} lines: split it by subject");
+        assert!(lines <= MAX_LINES, "{name} has {lines} lines: split it by subject");
     }
 }
 

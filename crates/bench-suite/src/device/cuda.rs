@@ -212,6 +212,13 @@ impl fmt::Debug for Uploader {
     }
 }
 
+impl Drop for Uploader {
+    fn drop(&mut self) {
+        // The buffers go with it, and copies may still read them. Where the card is lost there is nothing to wait for.
+        let _ = self.stream.synchronize();
+    }
+}
+
 impl Uploader {
     /// Starts the copy of the frames of `features` bytes that begin at `starts`, to u8 `[n, features]`. What is computed from the
     /// tensor waits for it on the card.
@@ -230,11 +237,10 @@ impl Uploader {
             *place = Some(Slot { buffer, sent: None });
         }
         let slot = place.as_mut().context("a pinned buffer")?;
-        // The memory is candle's stream's, on which everything that reads or frees it is ordered.
+        // Memory of this stream: on candle's, the copy would wait for the step that is being computed. Its events order the copy
+        // before what reads it, and its release after that.
         // SAFETY: written whole by the copies that follow.
-        let mut there = unsafe { self.device.alloc::<u8>(bytes)? };
-        // Wait for earlier uses of that memory.
-        self.stream.join(&self.device.cuda_stream())?;
+        let mut there = unsafe { self.stream.alloc::<u8>(bytes)? };
         let each = PIECE.div_ceil(features);
         for (part, starts) in starts.chunks(each).enumerate() {
             let first = part * each * features;

@@ -122,7 +122,7 @@ impl Opened {
 
     /// Tells a card that nothing will be copied beside its work.
     #[cfg(feature = "cuda")]
-    pub(super) fn use_one_stream(&self) {
+    pub(crate) fn use_one_stream(&self) {
         if let Some(card) = &self.card {
             card.use_one_stream();
         }

@@ -77,7 +77,7 @@ pub struct Run {
     /// Cells that were planned and are not finished: while there are any, tables and charts say that they are partial.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
-    /// SHA-256 of `strips.csv`; none where no frames are shown.
+    /// SHA-256 of `strips-<digest>.csv`; none where no frames are shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strips: Option<String>,
     /// The cells of `folds.csv` that it computed.

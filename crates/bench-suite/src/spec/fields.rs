@@ -14,7 +14,7 @@ pub struct Spec {
     pub name: String,
     /// What tables and charts call the dataset.
     pub title: String,
-    /// `scaled` or `paper-code`.
+    /// `scaled`, `scaled-single` or `paper-code`.
     pub recipe: String,
     /// Where frames come from.
     pub data: DataSpec,
@@ -38,7 +38,7 @@ pub struct DataSpec {
     pub folder: String,
     /// Experiment to run instead if there is no data and no `--data`; empty for none.
     pub fallback: String,
-    /// Layout in which the program renders the folder itself: a loader's name, or empty for real clips.
+    /// Layout in which the program renders the folder itself, or empty for real clips.
     pub render: String,
     /// Frames per second after resampling; with loader `folder` an upper bound, never up-sampled.
     pub fps: u32,

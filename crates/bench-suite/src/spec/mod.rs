@@ -15,4 +15,4 @@ mod names;
 pub use error::{Result, SpecError, nearest_or};
 pub use fields::{DataSpec, DecodeSpec, ModelSpec, Overrides, ProtocolSpec, Spec, TrainSpec};
 pub use load::stems;
-pub use names::{ATTENTION, CROP, FORMAT_NAMES, MIRROR, MODEL_NAMES, ON_FEATURES};
+pub use names::{ATTENTION, CROP, FORMAT_NAMES, FORMAT_PREFIXES, MIRROR, MODEL_NAMES, ON_FEATURES};

@@ -6,6 +6,9 @@ macro_rules! names {
         /// Names of the formats of input matrices that are not dense, the train first.
         pub const FORMAT_NAMES: &[&str] = &["tt", $($format),*];
 
+        /// What stands before the name of a cell or of the MLP where its input matrix is factorized, for people to read.
+        pub const FORMAT_PREFIXES: &str = concat!("tt-", $(", ", $format, "-",)*);
+
         /// Names of all models, in the order of tables and charts: the paper's five, the plain cells, controls, cells on what
         /// a CNN sees, and every cell and the MLP with every other format.
         pub const MODEL_NAMES: &[&str] = &[

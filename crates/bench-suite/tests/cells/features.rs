@@ -10,6 +10,7 @@ use rand::RngExt;
 use tt_core::rng::stream;
 
 use crate::compress::{compress_to, of_kernels};
+use crate::resume::check;
 use crate::run::{Run, engine, stderr};
 
 const SETTINGS: [&str; 5] = [
@@ -123,14 +124,31 @@ fn features_are_computed_once_and_trained_on_beside_frames() {
     assert_eq!(run.plan().run_digest, digest);
 }
 
+/// A planned run of the model on features, which are there, of so many epochs.
+fn on_features(epochs: usize) -> Run {
+    let mut run = Run::unplanned(["a", "b", "c", "d"], (40, 32));
+    let (setting, epochs) = (take(&run, 1), format!("train.epochs.frozen-cnn-gru={epochs}"));
+    let settings = with("model.names=[\"frozen-cnn-gru\"]", &[&setting, &epochs]);
+    assert!(run.command_of("prepare", &settings).status().unwrap().success());
+    run.make_plan(&settings);
+    run
+}
+
+#[test]
+fn a_cell_on_features_is_the_same_at_any_number_of_threads_and_after_a_kill() {
+    let run = on_features(40);
+    let cell = &run.cells()[0];
+    run.finish(cell, "--threads 8");
+    let at_eight = run.outcome(cell);
+    run.clear();
+    check(&run);
+    assert!(run.outcome(cell) == at_eight);
+}
+
 /// Other kernels make other features, which are computed once for all cases of the form and rank.
 #[test]
 fn features_are_computed_again_for_factorized_kernels() {
-    let mut run = Run::unplanned(["a", "b", "c", "d"], (40, 32));
-    let setting = take(&run, 1);
-    let settings = with("model.names=[\"frozen-cnn-gru\"]", &[&setting, "train.epochs.frozen-cnn-gru=15"]);
-    assert!(run.command_of("prepare", &settings).status().unwrap().success());
-    run.make_plan(&settings);
+    let run = on_features(15);
     let cell = run.cells()[0].clone();
     run.finish(&cell, "");
     for to in ["tt", "cp"] {

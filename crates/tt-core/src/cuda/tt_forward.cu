@@ -32,6 +32,12 @@ struct Pixels {
 DEVICE unsigned load_word(const unsigned char* at, const unsigned char* end) {
     if (M_RIGHT % 4 == 0) return load_once(reinterpret_cast<const unsigned*>(at));
     int ahead = static_cast<int>(reinterpret_cast<size_t>(at) & 3);
+    if (at - ahead + 4 > end) {
+        // The last word of all frames is not whole.
+        unsigned pixels = 0;
+        for (int k = 0; at + k < end; ++k) pixels |= static_cast<unsigned>(at[k]) << 8 * k;
+        return pixels;
+    }
     const unsigned* words = reinterpret_cast<const unsigned*>(at - ahead);
     unsigned low = words[0], high = 0;
     if (ahead != 0 && at - ahead + 4 < end) high = words[1];

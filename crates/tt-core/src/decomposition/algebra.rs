@@ -55,7 +55,7 @@ impl<T: Scalar> TtTensor<T> {
         self.add(&other.scale(T::from_f64(-1.0)))
     }
 
-    /// `factor · A`.
+    /// `factor · A`; a number of the first core that has no place in the type becomes infinite.
     ///
     /// # Panics
     /// For a factor that is no number.

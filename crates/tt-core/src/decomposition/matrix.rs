@@ -124,7 +124,7 @@ impl<T: Scalar> TtMatrix<T> {
     /// # Errors
     /// [`Error::Size`] where the length of X is not a multiple of M.
     pub fn apply(&self, x: &[T]) -> Result<Vec<T>> {
-        let features: usize = self.inputs.iter().product();
+        let features = count("input modes", &self.inputs)?;
         if x.is_empty() || !x.len().is_multiple_of(features) {
             return Err(Error::Size {
                 what: "input",
@@ -254,26 +254,6 @@ pub fn pair_modes<T: Scalar>(values: &[T], inputs: &[usize], outputs: &[usize]) 
         line.iter().zip(&places.columns).for_each(|(value, at)| paired[base + at] = *value);
     }
     Ok(paired)
-}
-
-/// The row-major matrix `W [M, N]` whose paired modes a tensor `[m_1 n_1, …, m_d n_d]` has: the way back of
-/// [`pair_modes`].
-///
-/// # Cost
-/// One copy.
-///
-/// # Errors
-/// As [`pair_modes`].
-pub fn unpair_modes<T: Scalar>(values: &[T], inputs: &[usize], outputs: &[usize]) -> Result<Vec<T>> {
-    let numbers = count("tensor", &[count("input modes", inputs)?, count("output modes", outputs)?])?;
-    if inputs.len() != outputs.len() || values.len() != numbers {
-        return Err(Error::Size {
-            what: "tensor",
-            expected: format!("{numbers} numbers for modes {inputs:?} and {outputs:?}"),
-            found: values.len().to_string(),
-        });
-    }
-    Ok(unpaired(values, inputs, outputs))
 }
 
 fn unpaired<T: Scalar>(paired: &[T], inputs: &[usize], outputs: &[usize]) -> Vec<T> {

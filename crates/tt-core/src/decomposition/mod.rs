@@ -48,7 +48,7 @@ pub use canonical::{Canonical, canonical};
 pub use cross::{Cross, tt_cross};
 pub use full::{Decomposed, Fit};
 pub use hierarchical::{Hierarchical, hierarchical_svd};
-pub use matrix::{TtMatrix, pair_modes, unpair_modes};
+pub use matrix::{TtMatrix, pair_modes};
 pub use plan::{Plan, balanced_modes, plan};
 pub use ring::{Ring, ring_als, ring_svd};
 pub use scalar::Scalar;

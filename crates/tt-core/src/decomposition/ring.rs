@@ -6,6 +6,7 @@ use super::alternating::{Alternating, Model, best};
 use super::full::{Decomposed, Fit, Full};
 use super::scale::{norm_or_infinite, restore, shift, tame_all};
 use super::{Core, Scalar, Truncation, linear};
+use crate::error::count;
 use crate::rng::{Stream, stream};
 use crate::{Error, Result};
 
@@ -131,6 +132,9 @@ fn draw(count: usize, random: &mut Stream) -> Vec<f64> {
     (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
 }
 
+/// Numbers of a core, at most: the bonds of a ring bound each other in a circle, so that their sizes alone bound nothing.
+const MOST: usize = 1 << 28;
+
 /// Refuses ranks that the mode and the other rank of a core cannot carry.
 fn check(ranks: &[usize], modes: &[usize]) -> Result<()> {
     let d = modes.len();
@@ -140,6 +144,12 @@ fn check(ranks: &[usize], modes: &[usize]) -> Result<()> {
         )));
     }
     for k in 0..d {
+        let size = count("core of the ring", &[ranks[k], modes[k], ranks[(k + 1) % d]])?;
+        if size > MOST {
+            return Err(Error::Shape(format!(
+                "ranks {ranks:?}: core {k} would have {size} numbers, and {MOST} is the most"
+            )));
+        }
         let before = (k + d - 1) % d;
         let (left, right) =
             (modes[before].checked_mul(ranks[before]), modes[k].checked_mul(ranks[(k + 1) % d]));

@@ -117,7 +117,7 @@ impl Tree {
         for node in &nodes {
             below.push(match node {
                 Node::Leaf(mode) => modes[*mode],
-                Node::Inner(left, right) => below[*left] * below[*right],
+                Node::Inner(left, right) => count("tensor", &[below[*left], below[*right]])?,
             });
         }
         below.pop();

@@ -101,7 +101,7 @@ pub fn hosvd<T: Scalar>(values: &[T], modes: &[usize], truncation: &Truncation) 
 }
 
 /// As [`hosvd`], followed by sweeps that choose each factor anew for what the others leave of the tensor: higher-order
-/// orthogonal iteration. The error never grows, so the bound of [`hosvd`] holds; the starts and the seed are not used.
+/// orthogonal iteration. The error never grows, so the bound of [`hosvd`] holds; there is one start, and no seed.
 ///
 /// Where a relative error is asked for, [`hosvd`] chooses the ranks, and the sweeps lower the error at these.
 ///
@@ -109,7 +109,7 @@ pub fn hosvd<T: Scalar>(values: &[T], modes: &[usize], truncation: &Truncation) 
 /// `O(d r · prod n_k)` a sweep.
 ///
 /// # Errors
-/// As [`hosvd`]; [`Error::Shape`] for no sweeps.
+/// As [`hosvd`]; [`Error::Shape`] for no sweeps or starts.
 ///
 /// # Paper
 /// De Lathauwer, De Moor and Vandewalle, "On the Best Rank-1 and Rank-(R1, R2, …, RN) Approximation of Higher-Order
@@ -199,6 +199,6 @@ pub(super) fn sweep(tensor: &Full, tucker: &mut Tucker) -> Result<()> {
 }
 
 /// The Frobenius norm of a difference.
-pub(super) fn distance(a: &Full, b: &Full) -> f64 {
+fn distance(a: &Full, b: &Full) -> f64 {
     a.values.iter().zip(&b.values).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
 }

@@ -130,6 +130,9 @@ impl Contracted {
     }
 
     /// The network in a given order, on vectors of this instruction set.
+    ///
+    /// # Panics
+    /// For the order of another network.
     pub fn with_plan(network: &Network, affine: Affine, plan: Plan, isa: Isa) -> Self {
         let shown = |core: &Core| -> Vec<usize> {
             core.labels.iter().copied().filter(|label| network.labels()[*label].size > 1).collect()

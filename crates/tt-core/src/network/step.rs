@@ -74,9 +74,17 @@ impl Step {
         }
     }
 
+    /// Numbers behind an operand that whole vectors may read.
+    fn read_beyond(&self) -> usize {
+        match &self.form {
+            Form::Panels(_) => 0,
+            Form::Lanes(_) => SLACK,
+        }
+    }
+
     /// `out = left · right`.
     pub(super) fn forward(&self, left: &[f32], packed: &[f32], out: &mut [f32]) {
-        assert!(left.len() >= self.left_len && out.len() >= self.out_len + SLACK);
+        assert!(left.len() >= self.left_len + self.read_beyond() && out.len() >= self.out_len + SLACK);
         assert!(packed.len() >= self.packed_len() + SLACK);
         match &self.form {
             Form::Panels(panels) => panels.forward(left, packed, out),
@@ -86,7 +94,7 @@ impl Step {
 
     /// Adds to the gradient of the packed right.
     pub(super) fn right_gradient(&self, left: &[f32], dout: &[f32], dright: &mut [f32]) {
-        assert!(left.len() >= self.left_len && dout.len() >= self.out_len + SLACK);
+        assert!(left.len() >= self.left_len + self.read_beyond() && dout.len() >= self.out_len + SLACK);
         assert!(dright.len() >= self.packed_len() + SLACK);
         match &self.form {
             Form::Panels(panels) => panels.right_gradient(left, dout, dright),
@@ -96,10 +104,13 @@ impl Step {
 
     /// The gradient of the left, `back` being packed by [`Step::pack_back`].
     pub(super) fn left_gradient(&self, dout: &[f32], back: &[f32], dleft: &mut [f32], room: &mut Buffer) {
-        assert!(dout.len() >= self.out_len && dleft.len() >= self.left_len + SLACK);
+        assert!(dout.len() >= self.out_len + self.read_beyond() && dleft.len() >= self.left_len + SLACK);
         match &self.form {
             Form::Panels(panels) => panels.left_gradient(dout, back, dleft, room),
-            Form::Lanes(lanes) => lanes.left_gradient(dout, back, dleft),
+            Form::Lanes(lanes) => {
+                assert!(back.len() >= self.packed_len());
+                lanes.left_gradient(dout, back, dleft);
+            }
         }
     }
 }

@@ -24,7 +24,9 @@ mod control {
 
     pub(super) fn write(word: u64) {
         let word = word as u32;
-        // SAFETY: the word is MXCSR as read, with the two flush bits possibly set: no exception is unmasked.
+        // SAFETY: the word is MXCSR as read, with the two flush bits possibly set: no exception is unmasked. Rust lets nobody
+        // rely on arithmetic with these bits; what runs under the guard are kernels of vector instructions, and a number that
+        // is flushed earlier or later than written is as good.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack, preserves_flags, readonly)) };
     }
 }

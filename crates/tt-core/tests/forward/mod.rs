@@ -95,14 +95,18 @@ impl Pass {
         emulate(&forward.source, &forward.prepare, arguments).unwrap();
         let outputs = self.frames * self.cut.outputs();
         let mut y = vec![f32::NAN; forward.parts * outputs];
-        let arguments = &mut [
+        let (frames, mut report) = (Argument::Int(self.frames as i32), [0; 2]);
+        let mut arguments = vec![
             Argument::U8(&mut self.x),
             Argument::U32(&mut halves),
             Argument::F32(&mut y),
             between,
-            Argument::Int(self.frames as i32),
+            frames,
         ];
-        emulate(&forward.source, &forward.launch, arguments).unwrap();
+        if forward.waits {
+            arguments.push(Argument::U32(&mut report));
+        }
+        emulate(&forward.source, &forward.launch, &mut arguments).unwrap();
         if forward.parts == 1 {
             return y;
         }

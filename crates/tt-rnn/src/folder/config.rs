@@ -162,7 +162,7 @@ impl Frames {
 
     /// Which of a clip's `total` frames, at the model's rate, the model is to see; none of none.
     pub fn kept(&self, total: usize) -> Vec<usize> {
-        let all = total.div_ceil(self.every);
+        let all = total.div_ceil(self.every.max(1));
         let count = if self.max_frames > 0 { all.min(self.max_frames) } else { all };
         let kept = |at: usize| match self.window {
             FrameWindow::First => at,
@@ -361,6 +361,9 @@ impl Config {
             if !(1..=LARGEST).contains(&value) {
                 return Err(format!("frames.{key} is {value}: from 1 to {LARGEST}"));
             }
+        }
+        if let Some(steps) = self.steps.as_ref().filter(|steps| !(1..=LARGEST).contains(&steps.hidden)) {
+            return Err(format!("steps.hidden is {}: from 1 to {LARGEST}", steps.hidden));
         }
         if frames.warm_up_to > LARGEST {
             return Err(format!("frames.warm_up_to is {}: at most {LARGEST}", frames.warm_up_to));

@@ -146,6 +146,12 @@ pub(super) fn read(bytes: &[u8]) -> std::result::Result<super::Weights, String> 
         let scale = tensors.remove(&format!("{name}{SCALE}"));
         let scale = scale.ok_or_else(|| format!("tensor \"{name}{SCALE}\" is missing"))?;
         if let Some(tensor) = tensors.get_mut(&name) {
+            if tensor.dims().last() != Some(&scale.elem_count()) || scale.rank() != 1 {
+                let (kernel, found) = (tensor.dims(), scale.dims());
+                return Err(format!(
+                    "tensor \"{name}{SCALE}\" is {found:?}: one number for each column of {kernel:?}"
+                ));
+            }
             *tensor = tensor.broadcast_mul(&scale).map_err(|error| error.to_string())?;
         }
     }
@@ -155,6 +161,25 @@ pub(super) fn read(bytes: &[u8]) -> std::result::Result<super::Weights, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scales_are_one_a_column() {
+        let stored = |dtype, shape: &[usize], bytes| Stored { dtype, shape: shape.to_vec(), bytes };
+        let file = |scales: &[usize]| {
+            let count: usize = scales.iter().product();
+            let tensors = [
+                ("a.kernel".to_owned(), stored(Dtype::I8, &[2, 3], vec![1; 6])),
+                (format!("a.kernel{SCALE}"), stored(Dtype::F32, scales, vec![0; 4 * count])),
+            ];
+            let views = tensors.iter().map(|(name, stored)| (name.as_str(), stored));
+            read(&safetensors::serialize(views, None).unwrap()).map(|read| read.len())
+        };
+        assert_eq!(file(&[3]), Ok(1));
+        for wrong in [&[9, 1][..], &[1, 3], &[2], &[]] {
+            let error = file(wrong).unwrap_err();
+            assert!(error.contains("one number for each column of [2, 3]"), "{error}");
+        }
+    }
 
     #[test]
     fn whole_numbers_are_off_by_half_a_step_at_most() {

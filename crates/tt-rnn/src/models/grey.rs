@@ -2,6 +2,7 @@
 
 use super::{ModelConfig, PackedFrames};
 use crate::Result;
+use crate::error::check_size;
 use candle_core::{DType, Device, Tensor};
 
 /// Shares of red, green and blue in the grey value: the luma of ITU-R BT.601.
@@ -54,6 +55,7 @@ impl Grey {
         let (pixels, columns) = (self.along.dim(0)?, self.grid.width);
         let mut clips = Vec::with_capacity(frames.lengths.len());
         let (rows, mut start) = (frames.rows.tensor()?, 0);
+        check_size("frames of all clips", frames.lengths.iter().sum(), rows.dim(0)?)?;
         for length in &frames.lengths {
             let clip = rows.narrow(0, start, *length)?.to_dtype(DType::F32)?;
             let short = clip.reshape(((), pixels))?.matmul(&self.along)?; // [T·H, w]

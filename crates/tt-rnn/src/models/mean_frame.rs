@@ -3,6 +3,7 @@
 use super::linear::Linear;
 use super::{Mode, Model, ModelConfig, PackedFrames};
 use crate::Result;
+use crate::error::check_size;
 use crate::parameters::Parameter;
 use candle_core::{DType, Device, Tensor};
 
@@ -20,6 +21,7 @@ impl Model for MeanFrame {
     fn logits(&self, frames: &PackedFrames, _mode: Mode<'_>) -> Result<Tensor> {
         let mut means = Vec::with_capacity(frames.lengths.len());
         let (rows, mut start) = (frames.rows.tensor()?, 0);
+        check_size("frames of all clips", frames.lengths.iter().sum(), rows.dim(0)?)?;
         for length in &frames.lengths {
             let clip = rows.narrow(0, start, *length)?.to_dtype(DType::F32)?;
             // Sums of bytes are exact in f32, in whatever order, up to 65,793 frames.

@@ -126,7 +126,7 @@ macro_rules! models {
     };
 }
 
-models! {
+tt_core::for_formats!(models! {
     "tt-mlp" => Form::Mlp { input: TRAIN },
     "gru" => recurrent(Cell::Gru, DENSE, false),
     "lstm" => recurrent(Cell::Lstm, DENSE, false),
@@ -146,14 +146,7 @@ models! {
     "cnn-lstm" => Form::Cnn { cell: Cell::Lstm },
     "attention-lstm" => Form::Attention,
     formats:
-    "tr" => Ring,
-    "tr-split" => SplitRing,
-    "cp" => Canonical,
-    "cp-split" => SplitCanonical,
-    "tucker" => Tucker,
-    "bt" => BlockTerm,
-    "ht" => Hierarchical,
-}
+});
 
 const fn recurrent(cell: Cell, input: Factorization, frozen: bool) -> Form {
     Form::Recurrent { cell, input, frozen }

@@ -25,7 +25,7 @@ pub enum Matrix {
     },
     /// Tensor networks of another format.
     Network {
-        /// `tr`, `tr-split`, `cp`, `cp-split`, `tucker`, `bt` or `ht`.
+        /// Its name, one of [`FORMATS`].
         format: String,
         /// m_1 … m_d.
         input_modes: Vec<usize>,

@@ -1,8 +1,8 @@
 //! The input projection of a recurrent layer: a linear map from rows to pre-activations, the only difference between
 //! a model and its twin.
 //!
-//! A further factorization that is a tensor network is one file in `tt_core::network::format`, listed beside it, and a line in
-//! the table of `models/mod.rs`: [`NetworkProjection`] is the projection of all of them. Anything else is one file that implements
+//! A further factorization that is a tensor network is one file in `tt_core::network::format` and a line in the list beside
+//! it: [`NetworkProjection`] is the projection of all of them. Anything else is one file that implements
 //! [`Projection`] and one line beside [`DENSE`] and [`TRAIN`].
 
 mod alone;

@@ -238,11 +238,6 @@ impl Recurrence {
         self.layout.hidden
     }
 
-    /// Length of the weight slice, `(H + 1)·G·H`.
-    pub fn weight_count(&self) -> usize {
-        self.layout.weights()
-    }
-
     /// Runs all clips from a zero state and writes the last state of each to `states`, `[B, H]`, or all of them,
     /// `[sum T_b, H]`: see [`Batch::output`].
     ///

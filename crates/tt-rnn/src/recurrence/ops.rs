@@ -268,7 +268,11 @@ impl Steps {
 
     fn squash(&self, x: &Tensor) -> Result<Tensor> {
         Ok(match self.ops.gate_activation {
-            GateActivation::HardSigmoid => x.affine(0.2, 0.5)?.clamp(0.0, 1.0)?,
+            GateActivation::HardSigmoid => {
+                // NaN stays NaN, which the minimum of a card would not leave.
+                let gate = x.affine(0.2, 0.5)?;
+                gate.eq(&gate)?.where_cond(&gate.clamp(0.0, 1.0)?, &gate)?
+            }
             GateActivation::Sigmoid => (x.neg()?.exp()? + 1.0)?.recip()?,
         })
     }

@@ -312,7 +312,7 @@ fn the_longest_clip_of_the_paper_in_a_small_stack() {
 #[test]
 fn wrong_sizes_are_refused() {
     let recurrence = Recurrence::new(Cell::Gru, GateActivation::Sigmoid, 4);
-    let weights = vec![0.0; recurrence.weight_count()];
+    let weights = vec![0.0; (4 + 1) * 3 * 4];
     let run = |lengths: &[usize], x: usize, last: usize| {
         let batch = Batch::new(lengths);
         recurrence.forward(&mut vec![0.0; x], &batch, &weights, &mut vec![0.0; last], None)

@@ -5,7 +5,7 @@ use rand::RngExt;
 use std::collections::HashMap;
 use tt_core::apply::{Affine, Backend, Precision};
 use tt_core::init::CoreInit;
-use tt_core::network::FORMATS;
+use tt_core::network::{FORMATS, Format};
 use tt_core::rng::stream;
 use tt_rnn::folder::{Config, FpsRule, FrameWindow, Frames, Numbers, from_checkpoint, save};
 use tt_rnn::models::{
@@ -107,10 +107,8 @@ pub(crate) fn beyond_the_paper() -> Vec<(&'static str, Kind)> {
         multi_label: true,
         ..plain(model)
     };
-    let mut kinds: Vec<(&str, Kind)> =
-        ["tr-gru", "tr-split-gru", "cp-gru", "cp-split-gru", "tucker-gru", "bt-gru", "ht-gru"]
-            .map(|model| ("", plain(model)))
-            .to_vec();
+    let gru = |format: &dyn Format| find(&format!("{}-gru", format.name())).unwrap().name;
+    let mut kinds: Vec<(&str, Kind)> = FORMATS.map(|format| ("", plain(gru(format)))).to_vec();
     kinds.extend(["tr-mlp", "cp-split-mlp", "ht-mlp"].map(|model| ("", plain(model))));
     kinds.push(("-other", separate("tr-lstm")));
     let budget = FormatSettings { input_weights: 90, blocks: 3, ..FormatSettings::default() };

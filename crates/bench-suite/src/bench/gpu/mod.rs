@@ -157,6 +157,9 @@ pub fn gpu(options: &GpuOptions) -> Result<()> {
 /// The cases of a part from `options.from` on, until one costs this process its card.
 fn one_part(options: &GpuOptions, part: Part) -> Result<()> {
     let device = open(options.device, Precision::F32)?;
+    // As in trainings whose frames are on the card.
+    #[cfg(feature = "cuda")]
+    device.use_one_stream();
     let precisions = match options.device {
         DeviceName::Cuda(_) => vec![Precision::F32, Precision::Tf32, Precision::Bf16],
         _ => vec![Precision::F32],

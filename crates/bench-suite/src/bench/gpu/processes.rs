@@ -109,7 +109,7 @@ fn run_part(
         let output = child.stdout.take().context("a part's output")?;
         let heard = listen(output, &mut next, found, save);
         let status = child.wait()?;
-        let heard = heard.with_context(|| format!("{} says what is no message", part.name()))?;
+        let heard = heard.with_context(|| format!("the output of {}", part.name()))?;
         let Some(cases) = heard.cases else {
             found.lost(part, "all cases", &format!("its process ended before the first ({status})"))?;
             return save(found);
@@ -141,9 +141,12 @@ fn listen(
 ) -> Result<Heard> {
     let (mut heard, mut card) = (Heard::default(), None);
     for line in BufReader::new(output).lines() {
-        match serde_json::from_str(&line?)? {
-            Message::Cases(names) => heard.cases = Some(names),
-            Message::Done(mut done) => {
+        let line = line?;
+        match serde_json::from_str(&line) {
+            // Of a library that prints to standard output.
+            Err(_) => tracing::info!("{line}"),
+            Ok(Message::Cases(names)) => heard.cases = Some(names),
+            Ok(Message::Done(mut done)) => {
                 *next = done.case + 1;
                 heard.lost = done.lost;
                 card = done.card.take().or(card);
@@ -190,7 +193,7 @@ mod tests {
                 2 => (vec![cases.clone()], "kill -9 $$"),
                 _ => (vec![cases.clone(), done(3, false)], "exit 0"),
             };
-            let script = format!("cat <<'END'\n{}\nEND\n{end}", says.join("\n"));
+            let script = format!("cat <<'END'\na library's word\n{}\nEND\n{end}", says.join("\n"));
             let mut command = Command::new("sh");
             command.args(["-c", &script]);
             Ok(command)

@@ -122,6 +122,7 @@ impl Digits {
             prepare: Launch::new("prepare", (columns + cut.left_columns()).div_ceil(8), 256, 0),
             halves: cut.left_words(Precision::F32) + across * self.right_bytes() / 4 + 3 * columns,
             launch,
+            waits: true,
             parts,
             alignment: if cut.right_inputs.is_multiple_of(8) { 8 } else { 1 },
         }
@@ -226,6 +227,7 @@ mod tests {
             Argument::F32(&mut y),
             Argument::F32(&mut t),
             Argument::Int(frames as i32),
+            Argument::U32(&mut [0; 2]),
         ];
         emulate(&forward.source, &forward.launch, arguments).unwrap();
 

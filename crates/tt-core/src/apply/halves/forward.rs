@@ -13,6 +13,8 @@ pub struct Forward {
     pub halves: usize,
     /// Takes frames, those words, `y [parts, n, N]`, T `[n, N_R, r, M_L]` or null, and the number of frames.
     pub launch: Launch,
+    /// Whether it waits for what it copies, and takes last a word where it reports that it waited in vain.
+    pub waits: bool,
     /// Parts that y comes in, to be added where there are several.
     pub parts: usize,
     /// Bytes that the address of the frames must be a multiple of.

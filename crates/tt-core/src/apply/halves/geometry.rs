@@ -18,6 +18,21 @@ const LEFT_WIDTH: usize = 256;
 /// Bytes of the operand of one tensor-core product, `[16, 16]` in f16.
 const FRAGMENT: usize = 512;
 
+/// The largest count that kernels take: their loops may step past the end by less than a million.
+#[cfg(any(feature = "cuda", test))]
+const LARGEST: usize = i32::MAX as usize - (1 << 20);
+
+/// A count as the kernels take it.
+#[cfg(any(feature = "cuda", test))]
+pub(super) fn counted(count: usize) -> crate::Result<i32> {
+    if count > LARGEST {
+        return Err(crate::Error::Shape(format!(
+            "{count} numbers in one launch, but kernels count to {LARGEST}: pass fewer rows at once"
+        )));
+    }
+    Ok(count as i32)
+}
+
 /// The geometry of one cut, precision and device.
 ///
 /// # Cost
@@ -156,6 +171,7 @@ impl Geometry {
             prepare: Launch::new("prepare", (columns + self.cut.left_columns()).div_ceil(8), 256, 0),
             halves: self.cut.left_words(self.precision) + across * self.right_words() + columns,
             launch,
+            waits: false,
             parts,
             alignment: self.alignment(),
         }
@@ -226,6 +242,13 @@ mod tests {
         // A desktop card, with 99 KiB of shared memory, has room for half of the ranks.
         let geometry = Geometry::new(Cut::cheapest(&shape), Precision::F32, 99 << 10).unwrap();
         assert_eq!((geometry.tiles, geometry.parts()), (2, 2));
+    }
+
+    #[test]
+    fn more_than_kernels_count_is_refused() {
+        assert_eq!(counted(LARGEST).unwrap(), 2_146_435_071);
+        let error = counted(1 << 31).unwrap_err().to_string();
+        assert!(error.contains("2147483648 numbers in one launch"), "{error}");
     }
 
     #[test]

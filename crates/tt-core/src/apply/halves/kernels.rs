@@ -8,7 +8,7 @@ use candle_core::cuda_backend::DeviceId;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, PushKernelArg as _};
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, bail};
 
-use super::{Cut, Digits, Forward, Geometry, proof};
+use super::{Cut, Digits, Forward, Geometry, geometry, proof};
 use crate::apply::Precision;
 use crate::cuda::Launch;
 use crate::cuda::launch::{
@@ -91,6 +91,10 @@ impl<'a> Kernels<'a> {
                 None => arguments.arg(&null),
             };
             arguments.arg(&number);
+            let report = pass.waits.then(|| kernel.report()).transpose()?;
+            if let Some(report) = &report {
+                arguments.arg(report);
+            }
             // SAFETY: the arguments are those of a forward kernel, and the tensors have the sizes of the cut.
             unsafe { kernel.launch(&mut arguments)? };
         }
@@ -230,25 +234,6 @@ fn aligned_to(tensor: &Tensor, numbers: usize) -> Result<Tensor> {
     }
 }
 
-/// The largest count that kernels take: their loops may step past the end by less than a million.
-const LARGEST: usize = i32::MAX as usize - (1 << 20);
-
-/// A count as the kernels take it.
 fn counted(count: usize) -> Result<i32> {
-    if count > LARGEST {
-        bail!("{count} numbers in one launch, but kernels count to {LARGEST}: pass fewer rows at once")
-    }
-    Ok(count as i32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_than_kernels_count_is_refused() {
-        assert_eq!(counted(LARGEST).unwrap(), 2_146_435_071);
-        let error = counted(1 << 31).unwrap_err().to_string();
-        assert!(error.contains("2147483648 numbers in one launch"), "{error}");
-    }
+    geometry::counted(count).map_err(candle_core::Error::wrap)
 }

@@ -25,9 +25,32 @@ pub use tr_split::SplitRing;
 pub use tt::Train;
 pub use tucker::Tucker;
 
-/// Every format, in the order of tables.
-pub const FORMATS: [&dyn Format; 7] =
-    [&Ring, &SplitRing, &Canonical, &SplitCanonical, &Tucker, &BlockTerm, &Hierarchical];
+/// Gives a macro every format but the train as `"name" => Type,`, in the order of tables, behind what is in its braces.
+/// [`FORMATS`] and the models that other crates make of each follow from this list.
+#[macro_export]
+macro_rules! for_formats {
+    ($macro:ident! { $($before:tt)* }) => {
+        $macro! {
+            $($before)*
+            "tr" => Ring,
+            "tr-split" => SplitRing,
+            "cp" => Canonical,
+            "cp-split" => SplitCanonical,
+            "tucker" => Tucker,
+            "bt" => BlockTerm,
+            "ht" => Hierarchical,
+        }
+    };
+}
+
+macro_rules! formats {
+    ($($name:literal => $of:ident,)*) => {
+        /// Every format, in the order of tables.
+        pub const FORMATS: [&dyn Format; [$($name),*].len()] = [$(&$of),*];
+    };
+}
+
+for_formats!(formats! {});
 
 /// A factorization: from modes, options and ranks to a network, and what an entry of its matrix is.
 pub trait Format: std::fmt::Debug + Send + Sync {

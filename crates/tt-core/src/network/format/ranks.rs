@@ -99,12 +99,16 @@ impl FormatShape {
                 best.network.params()
             )));
         }
-        for rank in 2.. {
-            let next = Self::uniform(format, modes, options, rank)?;
-            if next.network.params() > budget || next.ranks == best.ranks {
-                break;
+        let fits = |shape: &Self| shape.network.params() <= budget;
+        let (mut rank, mut above) = (1, usize::MAX);
+        while above - rank > 1 {
+            let next = if above == usize::MAX { 2 * rank } else { rank.midpoint(above) };
+            match Self::uniform(format, modes, options, next).ok().filter(fits) {
+                // All of them are as large as their neighbours allow.
+                Some(shape) if shape.ranks == best.ranks => break,
+                Some(shape) => (rank, best) = (next, shape),
+                None => above = next,
             }
-            best = next;
         }
         loop {
             let raise = |places: &[usize]| {

@@ -92,7 +92,7 @@ struct Block {
 
     // `d` times the slope of a gate with value `a`.
     METHOD float through_gate(float a, float d) const {
-        return HARD ? (a > 0.0f && a < 1.0f ? 0.2f * d : 0.0f) : d * a * (1.0f - a);
+        return HARD ? d * (a > 0.0f && a < 1.0f ? 0.2f : 0.0f) : d * a * (1.0f - a);
     }
 };
 
