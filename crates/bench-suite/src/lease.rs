@@ -167,10 +167,10 @@ fn is_ours(path: &Path, lease: &Lease) -> bool {
 
 /// Nobody holds an empty or damaged lease.
 fn read(file: &mut File) -> std::io::Result<Lease> {
-    let mut text = String::new();
+    let mut text = Vec::new();
     file.rewind()?;
-    file.read_to_string(&mut text)?;
-    Ok(serde_json::from_str(&text).unwrap_or_default())
+    file.read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text).unwrap_or_default())
 }
 
 fn put(file: &mut File, lease: &Lease) -> std::io::Result<()> {

@@ -90,6 +90,9 @@ pub fn load(path: &Path, device: &Device) -> Result<(About, Spec, Box<dyn Model>
         serde_json::from_str(&header)
             .with_context(|| format!("{} is not a model of this version of the program", name()))?
     };
+    if about.format != FORMAT {
+        bail!("{} is of format {}, and this program reads {FORMAT}", name(), about.format);
+    }
     let spec = Spec::from_toml(&about.config, &name())?;
     let config = model_config(&spec, about.classes.len())?;
     let model = tt_rnn::models::find(&about.model)?.build(&config, device, about.seed)?;

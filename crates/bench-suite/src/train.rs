@@ -156,7 +156,8 @@ impl Run<'_> {
             self.epoch(&mut progress, &snapshot, &mut last_save)?;
             let done = progress.curve.len();
             let left = started.elapsed() * (epochs - done) as u32 / (done - first) as u32;
-            report(self.cell.label, epochs, &progress.curve, left);
+            let held_out = if self.cell.spec.protocol.inner { "inner" } else { "test" };
+            report((self.cell.label, held_out), epochs, &progress.curve, left);
             if let Some(point) = progress.curve.last() {
                 events.epoch(point).with_context(written)?;
             }
@@ -364,9 +365,9 @@ fn losses(curve: &[CurvePoint]) -> Vec<f64> {
     curve.iter().map(|point| point.train_loss).collect()
 }
 
-fn report(label: &str, epochs: usize, curve: &[CurvePoint], left: Duration) {
+fn report((label, held_out): (&str, &str), epochs: usize, curve: &[CurvePoint], left: Duration) {
     let Some(point) = curve.last() else { return };
-    let test = point.test_value.map_or(String::new(), |value| format!(", test {:.1} %", value * 100.0));
+    let test = point.test_value.map_or(String::new(), |value| format!(", {held_out} {:.1} %", value * 100.0));
     tracing::info!(
         "{label}: epoch {}/{epochs}, loss {:.4}, train {:.1} %{test}, {:.2} s, {} s left",
         point.epoch,

@@ -36,12 +36,12 @@ pub enum Error {
     #[error("no gradient for {0}: run the forward pass in training mode and one backward pass first")]
     NoGradient(String),
     /// A file that cannot be written or read.
-    #[error("cannot use file {path}: {source}")]
+    #[error("cannot use file {}: {reason}{}", path.display(), remedy(reason))]
     File {
         /// The file.
         path: PathBuf,
         /// The reason.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A model folder that is not whole, or whose parts do not fit each other.
     #[error("cannot use the model in {path}: {reason}")]
@@ -65,4 +65,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Refuses a buffer of the wrong size.
 pub(crate) fn check_size(what: &'static str, expected: usize, found: usize) -> Result<()> {
     if expected == found { Ok(()) } else { Err(Error::Size { what, expected, found }) }
+}
+
+fn remedy(reason: &std::io::Error) -> &'static str {
+    match reason.kind() {
+        std::io::ErrorKind::StorageFull => {
+            ": free some space, and the same command goes on from what is finished"
+        }
+        _ => "",
+    }
 }

@@ -64,7 +64,10 @@ pub enum Error {
         waited_s: u64,
     },
     /// The disk is too full for the frames.
-    #[error("not enough disk space at {}: about {need_bytes} bytes needed, {free_bytes} free", path.display())]
+    #[error(
+        "not enough disk space at {}: about {} MB needed, {} MB free: free some, and the same command goes on",
+        path.display(), need_bytes.div_ceil(1_000_000), free_bytes / 1_000_000
+    )]
     Space {
         /// The folder to be written to.
         path: PathBuf,

@@ -162,12 +162,14 @@ pub fn split_digest<'a>(names: impl Fn(usize) -> &'a str, folds: &[Vec<usize>]) 
 
 fn check(k: usize, n: usize, what: &str) -> Result<()> {
     if (2..=n).contains(&k) {
-        Ok(())
-    } else {
-        Err(Error::Invalid(format!(
-            "{k} folds of {n} {what}: at least 2 folds, and no more than {what}, are needed (protocol.folds)"
-        )))
+        return Ok(());
     }
+    let possible = if n < 2 {
+        "at least 2 are needed".to_owned()
+    } else {
+        format!("from 2 to {n} are possible (--set protocol.folds={n})")
+    };
+    Err(Error::Invalid(format!("{k} folds of {n} {what}: {possible}")))
 }
 
 #[cfg(test)]

@@ -187,7 +187,7 @@ pub(crate) struct Compress {
     /// Formats that the input matrix is factorized into; of the kernels of a CNN tt and cp
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "tt", value_parser = formats())]
     pub(crate) to: Vec<String>,
-    /// Inner ranks; larger ones than possible are clamped
+    /// Inner ranks; larger ones than a bond can have are lowered to what it can
     #[arg(long, value_name = "4,8", value_delimiter = ',', required = true, value_parser = at_least_one)]
     pub(crate) rank: Vec<usize>,
     /// One network of cores for all gates, or one per gate; kernels have none

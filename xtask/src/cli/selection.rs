@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use bench_suite::device::{DeviceName, Precision};
+use bench_suite::record::FINAL;
 use bench_suite::spec::{FORMAT_PREFIXES, Overrides};
 use clap::Args;
 
@@ -124,12 +125,18 @@ impl Selection {
     /// The command line that repeats a run, for a POSIX shell; a folder of clips is `DIR`, their list `FILE`.
     pub(crate) fn command_line(&self, experiment: &str) -> String {
         let mut line = format!("cargo xtask reproduce {experiment}");
-        let rest = Self { data: None, split: None, ..self.clone() }.flags(experiment).unwrap_or_default();
+        let is_final = self.protocol.as_deref() == Some(FINAL);
+        let protocol = self.protocol.clone().filter(|_| !is_final);
+        let rest =
+            Self { data: None, split: None, protocol, ..self.clone() }.flags(experiment).unwrap_or_default();
         // The first two say which experiment.
         let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.,=/:".contains(c));
         for word in rest.iter().skip(2).map(|word| word.to_string_lossy()) {
             let quote = if plain(&word) { "" } else { "'" };
             line.extend([" ", quote, &word.replace('\'', r"'\''"), quote]);
+        }
+        if is_final {
+            line.push_str(" --final");
         }
         if self.data.is_some() {
             line.push_str(" --data DIR");

@@ -51,8 +51,11 @@ pub(crate) fn called(runs: &Path, name: &str) -> Result<Vec<(PathBuf, Plan)>> {
         }
     }
     if found.is_empty() {
+        let root = runs.ancestors().nth(2).unwrap_or(runs);
+        let is_experiment = root.join("experiments").join(name).with_extension("toml").is_file();
+        let which = if is_experiment { name } else { "EXPERIMENT" };
         bail!(
-            "data/runs/ holds no run of {name:?}; runs of: {}{damaged}. cargo xtask reproduce {name} makes one",
+            "data/runs/ holds no run of {name:?}; runs of: {}{damaged}. cargo xtask reproduce {which} makes one",
             text::listed(others)
         );
     }
@@ -159,7 +162,7 @@ pub(crate) fn choose(runs: &Path, wanted: &Wanted<'_>) -> Result<(PathBuf, Plann
     if wanted.protocol == Some(FINAL) {
         let Wanted { run, model, .. } = wanted;
         bail!(
-            "no {model} of {run:?} was trained on all clips: cargo xtask reproduce {run} --final --models {model} trains one"
+            "no {model} of {run:?} was trained on all clips: the command that made the run trains one, with --final --models {model}"
         );
     }
     bail!(
@@ -228,7 +231,7 @@ mod tests {
         assert!(error.contains("f1.s0 has no weights.safetensors: remove the folder"), "{error}");
         let all = Wanted { run: "folder", model: "tt-gru", fold: None, seed: None, protocol: Some(FINAL) };
         let error = choose(dir.path(), &all).unwrap_err().to_string();
-        assert!(error.contains("cargo xtask reproduce folder --final --models tt-gru trains one"), "{error}");
+        assert!(error.contains("trains one, with --final --models tt-gru"), "{error}");
         let error = id("ucf11", 0, None).unwrap_err();
         assert!(error.contains("no run of \"ucf11\"; runs of: folder, other."), "{error}");
         fs::write(dir.path().join("aaaa/plan.json"), "{").unwrap();

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result};
 use bench_suite::draw::page;
 use bench_suite::record::{ParamsRow, Plan};
-use bench_suite::results::cells::is_done;
+use bench_suite::results::cells::{final_file, is_done, is_final};
 use bench_suite::results::collect::collect;
 use bench_suite::results::{Page, Records, classes, hold};
 
@@ -70,7 +70,7 @@ impl<'a> Tables<'a> {
     /// The last lines: clips left out, where the results are, which data it was.
     pub(crate) fn report(&self) -> Result<()> {
         const SHOWN: usize = 10;
-        let Self { repo, plan, dir, .. } = self;
+        let Self { repo, run_dir, plan, dir, .. } = self;
         for clip in plan.left_out.iter().take(SHOWN) {
             eprintln!("left out: {} ({})", visible(&clip.clip), visible(&clip.reason));
         }
@@ -85,8 +85,19 @@ impl<'a> Tables<'a> {
         }
         if let Some((_, run)) = &*self.written.lock().unwrap_or_else(PoisonError::into_inner) {
             eprintln!("records in {}", repo.show(run));
-            for row in Page::read(dir)?.hidden.iter().filter(|row| run.ends_with(&row.run)) {
+            let page = Page::read(dir)?;
+            let own: Vec<_> = page.hidden.iter().filter(|row| run.ends_with(&row.run)).collect();
+            for row in &own {
                 eprintln!("not on the page, {}: {row}", row.why);
+            }
+            if !own.is_empty() {
+                eprintln!("the page shows, of all runs in {}:", repo.show(dir));
+            }
+            for cell in plan.cells.iter().filter(|cell| is_final(cell) && is_done(run_dir, cell)) {
+                let file = final_file(plan, cell);
+                eprintln!(
+                    "trained on all clips: {file}, for `cargo xtask predict --model-file {file} CLIP...`"
+                );
             }
             summary::print_table(dir)?;
             eprintln!("{}; results in {}", engine::data_line(plan), repo.show(dir));

@@ -20,7 +20,9 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
     let (model, clips) = match (&args.model_file, args.words.split_first()) {
         (Some(file), _) => (file.clone(), args.words.as_slice()),
         (None, Some((model, clips))) if !clips.is_empty() => (find(repo, args, Path::new(model))?, clips),
-        _ => bail!("no clip was given: cargo xtask predict RUN CLIP..., or --model-file FILE CLIP..."),
+        _ => bail!(
+            "a run and its clips are needed: cargo xtask predict RUN CLIP..., or --model-file FILE CLIP..."
+        ),
     };
     if !model.exists() {
         bail!(

@@ -16,13 +16,41 @@ use crate::text;
 /// Runs a verb.
 pub(crate) fn results(repo: &Repo, verb: &Results) -> Result<()> {
     match verb {
-        Results::List { experiment, out } => list(&folder(repo, &repo.results(out.as_deref())?, experiment)?),
+        Results::List { experiment, out } => {
+            let dir = folder(repo, &repo.results(out.as_deref())?, experiment)?;
+            match study(experiment) {
+                Some(_) => text::print(&lines(&holding(&runs(&dir, experiment), "")?)),
+                None => list(&dir),
+            }
+        }
         Results::Remove { experiment, run, yes, out } => {
             let root = repo.results(out.as_deref())?;
             folder(repo, &root, experiment)?;
             remove(repo, (&root, experiment), run, *yes)
         }
     }
+}
+
+/// Folders of `results/` that are no experiment's page.
+const STUDIES: [&str; 7] = ["ablation", "bench", "compression", "devices", "models", "rates", "tuning"];
+
+/// Of an experiment, or of a study such as `compression/ucf11`, the study.
+fn study(experiment: &str) -> Option<&str> {
+    experiment.split('/').next().filter(|first| STUDIES.contains(first))
+}
+
+/// Where its runs are: beside the page of several, or pages themselves.
+fn runs(dir: &Path, experiment: &str) -> PathBuf {
+    let of_several = match study(experiment) {
+        Some("ablation" | "compression") => experiment.contains('/'),
+        Some(_) => false,
+        None => true,
+    };
+    if of_several { dir.join(RUNS) } else { dir.to_owned() }
+}
+
+fn lines(names: &[String]) -> String {
+    names.iter().map(|name| format!("{name}\n")).collect()
 }
 
 /// The folder of an experiment's results.
@@ -50,10 +78,12 @@ fn list(dir: &Path) -> Result<()> {
 
 fn remove(repo: &Repo, (root, experiment): (&Path, &str), run: &str, yes: bool) -> Result<()> {
     let dir = root.join(experiment);
-    // Comparisons and measurements are pages themselves.
-    let parent = if ["devices", "bench"].contains(&experiment) { dir.clone() } else { dir.join(RUNS) };
+    let parent = runs(&dir, experiment);
     let folder = parent.join(run);
     let plain = Path::new(run).components().count() == 1 && !run.starts_with('.');
+    if ["ablation", "compression", "models", "rates", "tuning"].contains(&experiment) {
+        bail!("{experiment} holds studies: name one, as {experiment}/NAME");
+    }
     if !plain || !folder.is_dir() {
         let known = holding(&parent, "")?.join(", ");
         bail!("{} holds no run {run:?}; there are: {known}", repo.show(&parent));
@@ -75,12 +105,12 @@ fn remove(repo: &Repo, (root, experiment): (&Path, &str), run: &str, yes: bool) 
     if last {
         remove_page(repo, &dir)?;
     }
-    match experiment.split('/').next() {
+    match study(experiment) {
         _ if last => Ok(()),
-        Some("devices" | "bench") => Ok(()),
         Some("compression") => compression::derive(&dir),
         Some("ablation") => ablation::derive(&dir),
-        _ => page::derive(&dir),
+        Some(_) => Ok(()),
+        None => page::derive(&dir),
     }
 }
 

@@ -49,7 +49,7 @@ fn bad_input_is_refused_before_anything_is_built() {
         ("reproduce ucf11 --max-parallel 2", vec!["--on <ENGINE>"]),
         ("status ucf11", vec!["no run of \"ucf11\"", "cargo xtask reproduce ucf11"]),
         ("predict --model-file nothing clip.mp4", vec!["nothing is not a file", "data/models/"]),
-        ("predict ucf11", vec!["no clip was given", "--model-file FILE"]),
+        ("predict ucf11", vec!["a run and its clips are needed", "--model-file FILE"]),
         ("figures nothing", vec!["nothing holds no records"]),
         ("figures --out empty", vec!["empty holds no records"]),
         (

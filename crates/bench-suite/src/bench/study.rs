@@ -184,6 +184,7 @@ fn generated(dir: &Path, spec: &Spec, lengths: &[usize]) -> Result<Store> {
         writer.commit(ClipRow {
             clip,
             labels: vec![at % CLASSES],
+            classes: class(at % CLASSES),
             fps: 24.0,
             frame_digest,
             ..ClipRow::default()
@@ -193,7 +194,7 @@ fn generated(dir: &Path, spec: &Spec, lengths: &[usize]) -> Result<Store> {
         format: FORMAT,
         name: "bench-study".into(),
         spec: frame_spec(spec)?,
-        classes: (0..CLASSES).map(|class| format!("class {class}")).collect(),
+        classes: (0..CLASSES).map(class).collect(),
         metric: Metric::Accuracy,
         multi_label: false,
         differences: Vec::new(),
@@ -206,6 +207,10 @@ fn generated(dir: &Path, spec: &Spec, lengths: &[usize]) -> Result<Store> {
         data_digest: String::new(),
     };
     Ok(writer.finish(info, Vec::new())?)
+}
+
+fn class(number: usize) -> String {
+    format!("class {number}")
 }
 
 /// Measures a model's steps, then trains it for an epoch.

@@ -105,7 +105,7 @@ fn run(root: &Path, verb: &Data, jobs: usize) -> Result<()> {
             match (paths.is_empty(), yes) {
                 (true, _) => println!("{name} has no files here"),
                 (false, true) => catalog::remove(&paths)?,
-                (false, false) => anyhow::bail!("nothing was removed: repeat with --yes to remove the above"),
+                (false, false) => eprintln!("nothing was removed: repeat with --yes to remove the above"),
             }
         }
     }

@@ -64,7 +64,8 @@ pub(super) fn twin(cell: &Cell, options: &CompressOptions) -> Result<Twin> {
     let (mut packed, mut errors) = (Vec::new(), Errors::default());
     for from in (0..width).step_by(block) {
         let values = kernel.narrow(1, from, block)?.flatten_all()?.to_vec1::<f32>()?; // [M, block]
-        let (weights, relative) = small.weights(&values, record.seed)?;
+        let of = || format!("--to {} --rank {}", options.to, options.rank);
+        let (weights, relative) = small.weights(&values, record.seed).with_context(of)?;
         errors.add(&values, relative);
         packed.extend(weights);
     }

@@ -15,7 +15,7 @@ use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
 
 use crate::paper;
-use crate::results::paired::PairedRow;
+use crate::results::paired::{PairedRow, split};
 use crate::results::tables::{TableRow, Tables};
 use crate::results::{CurveRow, Page, RUNS, Records, read_csv, write_atomic};
 use crate::stats;
@@ -61,6 +61,13 @@ fn render(template: &str, studies: Arc<Studies>) -> Result<String> {
     environment.add_function("comparisons", move |study: &str, pairs: Vec<Vec<String>>, kwargs: Kwargs| {
         of.comparisons(study, &pairs, &kwargs)
     });
+    let of = studies.clone();
+    environment.add_function(
+        "after",
+        move |epoch: usize, one: Vec<String>, other: Vec<String>, kwargs: Kwargs| {
+            of.after(epoch, [&one, &other], &kwargs)
+        },
+    );
     let of = studies.clone();
     environment.add_function("frames", move |study: &str| of.frames(study));
     let of = studies.clone();
@@ -212,6 +219,46 @@ impl Studies {
             .ok_or_else(|| missing(&format!("{study}, {} and {}, {}", models.0, models.1, wanted.protocol)))
     }
 
+    /// Two models, each of a study, after so many epochs of their trainings, wherever these ended; on the same folds.
+    fn after(&self, epoch: usize, sides: [&[String]; 2], kwargs: &Kwargs) -> Answer<Value> {
+        let wanted = Wanted::of(kwargs)?;
+        let mut scores = Vec::with_capacity(sides.len());
+        for side in sides {
+            let [study, model] = side else { return Err(missing("a side that is no study and model")) };
+            let scored = self.tables(study, &wanted)?;
+            let records = &scored.0;
+            let is_asked = |row: &&CurveRow| {
+                row.epoch == epoch && row.model == *model && wanted.fits(&row.protocol, &row.recipe)
+            };
+            let by_fold: BTreeMap<_, f64> = records
+                .curves
+                .iter()
+                .filter(is_asked)
+                .filter_map(|row| {
+                    Some(((row.fold, row.seed, split(records, row)?.to_owned()), row.test_value?))
+                })
+                .collect();
+            scores.push(by_fold);
+        }
+        let [one, other] = [&scores[0], &scores[1]];
+        if one.is_empty() || !one.keys().eq(other.keys()) {
+            return Err(missing(&format!("{sides:?} after {epoch} epochs on the same folds")));
+        }
+        let differences: Vec<f64> = one.values().zip(other.values()).map(|(a, b)| a - b).collect();
+        let [center, low, high] =
+            stats::of_few(&differences).ok_or_else(|| missing(&format!("{sides:?} on two folds")))?;
+        let mean = |side: &BTreeMap<_, f64>| {
+            stats::mean(&side.values().copied().collect::<Vec<_>>()).map_or_else(String::new, score)
+        };
+        Ok(context! {
+            one => mean(one),
+            other => mean(other),
+            difference => format!("{} {}", signed(center), interval(Some(low), Some(high), signed)),
+            verdict => told(Some(low), Some(high)),
+            folds => differences.len(),
+        })
+    }
+
     /// Pairs of models of one table, their p-values adjusted for the number of pairs.
     fn comparisons(&self, study: &str, pairs: &[Vec<String>], kwargs: &Kwargs) -> Answer<Vec<Value>> {
         let wanted = Wanted::of(kwargs)?;
@@ -332,7 +379,11 @@ fn signed(value: f64) -> String {
 }
 
 fn verdict(row: &PairedRow) -> &'static str {
-    match (row.ci_low, row.ci_high) {
+    told(row.ci_low, row.ci_high)
+}
+
+fn told(low: Option<f64>, high: Option<f64>) -> &'static str {
+    match (low, high) {
         (Some(low), _) if low > 0.0 => "above",
         (_, Some(high)) if high < 0.0 => "below",
         _ => "not to be told from",
@@ -402,6 +453,14 @@ mod tests {
                 .unwrap_err()
                 .contains("tt-gru and rnn")
         );
+        let after = |other: &str, epoch: usize| {
+            render(&format!(
+                "{{% set d = after({epoch}, ['a', 'tt-gru'], ['a', '{other}']) %}}{{{{ d.difference }}}} {{{{ d.verdict }}}}"
+            ))
+        };
+        assert_eq!(after("tt-gru", 1).unwrap(), "0.000 [0.000, 0.000] not to be told from");
+        assert!(after("gru", 1).unwrap().starts_with('+'));
+        assert!(after("gru", 999).unwrap_err().contains("after 999 epochs on the same folds"));
         let compared = |pairs: &str| {
             render(&format!(
                 "{{% for c in comparisons('a', {pairs}) %}}{{{{ c.difference }}}} p {{{{ c.p }}}};{{% endfor %}}"

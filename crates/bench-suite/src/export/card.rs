@@ -6,7 +6,7 @@ use crate::record::{DataKind, FINAL};
 use crate::text::thousands;
 use candle_core::Tensor;
 use std::fmt::Write as _;
-use tt_rnn::folder::{Config, FpsRule};
+use tt_rnn::folder::{Config, FpsRule, Frames};
 
 /// The card of a model, Markdown.
 pub(super) fn card(config: &Config, about: &About, weights: &[(String, Tensor)]) -> String {
@@ -33,12 +33,13 @@ pub(super) fn card(config: &Config, about: &About, weights: &[(String, Tensor)])
     let _ = write!(
         text,
         "- **Input**: frames of {} × {} pixels {rule} {} a second, red, green and blue as bytes, stretched to that \
-         size ({} scaling).\n- **Output**: {} {}.\n- **Files**: `model.safetensors` (weights), `config.json` (all \
+         size ({} scaling){}.\n- **Output**: {} {}.\n- **Files**: `model.safetensors` (weights), `config.json` (all \
          that is needed to use them); names and shapes are in `docs/export.md` of the project.\n\n",
         frames.width,
         frames.height,
         frames.fps,
         frames.scaler,
+        sampling(frames),
         if config.multi_label { "a probability for each of" } else { "probabilities that sum to 1, of" },
         classes(&config.classes)
     );
@@ -53,9 +54,10 @@ pub(super) fn card(config: &Config, about: &About, weights: &[(String, Tensor)])
     };
     let _ = write!(
         text,
-        " {} clips, {} epochs, recipe `{}`, seed {}; {held_back}. Data {}, commit {}.\n\n",
+        " {} clips, {} epoch{}, recipe `{}`, seed {}; {held_back}. Data {}, commit {}.\n\n",
         thousands(about.clips),
         about.epochs,
+        if about.epochs == 1 { "" } else { "s" },
         about.recipe,
         about.seed,
         short(&about.data_digest),
@@ -65,6 +67,15 @@ pub(super) fn card(config: &Config, about: &About, weights: &[(String, Tensor)])
     text.push_str(&scores(about));
     let _ = write!(text, "\n## Use\n\n{}\n", usage(about));
     text
+}
+
+/// Which of a clip's frames are read, where it is not all of them.
+fn sampling(frames: &Frames) -> String {
+    let every = if frames.every > 1 { format!("; one frame of {}", frames.every) } else { String::new() };
+    match frames.max_frames {
+        0 => every,
+        most => format!("{every}; of a longer clip {} {most} frames", frames.window),
+    }
 }
 
 fn scores(about: &About) -> String {

@@ -112,6 +112,19 @@ fn read_cell(dir: &Path, planned: &PlannedCell, records: &mut Records, run: &mut
             cell.test_clips
         );
     }
+    if cell.metric == "accuracy" {
+        let right = predictions.iter().filter(|row| row.label == row.predicted).count();
+        let score = right as f64 / cell.test_clips as f64;
+        let is_near = (score - cell.value).abs() <= 1e-6;
+        if !is_near {
+            bail!(
+                "{}: cell.json says {}, predictions.csv gives {score}: remove this folder, and the same command trains \
+                 the cell again",
+                dir.display(),
+                cell.value
+            );
+        }
+    }
     records.predictions.extend(predictions.into_iter().map(|row| ClipRow {
         model: model.clone(),
         protocol: protocol.clone(),

@@ -110,7 +110,7 @@ pub(crate) fn between(
 }
 
 /// The digest of a cell's fold.
-fn split<'a>(records: &'a Records, row: &FoldRow) -> Option<&'a str> {
+pub(crate) fn split<'a>(records: &'a Records, row: &impl OfCell) -> Option<&'a str> {
     let mut cells = records.run_file.runs.iter().flat_map(|run| &run.cells);
     cells.find(|cell| cell.key() == row.key()).map(|cell| cell.split_digest.as_str())
 }

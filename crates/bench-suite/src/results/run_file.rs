@@ -241,6 +241,11 @@ impl Run {
 }
 
 impl RunFile {
+    /// Whether Table 1 and Figure 1 of the paper, which count weights for frames of UCF11, are of such data.
+    pub(crate) fn is_of_table_1(&self) -> bool {
+        self.dataset == "ucf11"
+    }
+
     /// Reads a `run.toml`.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         read_toml(path)

@@ -35,8 +35,9 @@ pub(crate) fn tested(records: &Records) -> Result<AllTested<'_>> {
     }
     let mut tested = BTreeMap::new();
     for (key, rows) in clips {
+        let probabilities = scores(&records.run_file.classes, &rows)?;
         let outcomes = if records.run_file.metric == "map" {
-            map_outcomes(&records.run_file.classes, &rows)?
+            map_outcomes(&records.run_file.classes, &rows, &probabilities)
         } else {
             Outcomes::accuracy(rows.iter().map(|r| r.label == r.predicted).collect())
         };
@@ -52,9 +53,11 @@ pub(crate) fn tested(records: &Records) -> Result<AllTested<'_>> {
                     names.len()
                 );
             }
+            // NaN is near nothing.
+            let is_near = |score: f64| (score - fold.value).abs() <= 1e-6;
             if records.run_file.metric == "accuracy"
                 && let Some(score) = outcomes.score()
-                && (score - fold.value).abs() > 1e-6
+                && !is_near(score)
             {
                 bail!("folds.csv says {} for {cell}, predictions.csv gives {score}", fold.value);
             }
@@ -85,7 +88,7 @@ pub(crate) fn scores(classes: &[String], rows: &[&ClipRow]) -> Result<Vec<Vec<f6
     for row in rows {
         let probabilities: Result<Vec<f64>, _> = row.probabilities.split(';').map(str::parse).collect();
         match probabilities {
-            Ok(p) if p.len() == classes.len() => scores.push(p),
+            Ok(p) if p.len() == classes.len() && p.iter().all(|p| p.is_finite()) => scores.push(p),
             _ => bail!(
                 "predictions.csv: {:?} has no probability for each of {} classes",
                 row.clip,
@@ -96,7 +99,7 @@ pub(crate) fn scores(classes: &[String], rows: &[&ClipRow]) -> Result<Vec<Vec<f6
     Ok(scores)
 }
 
-fn map_outcomes(classes: &[String], rows: &[&ClipRow]) -> Result<Outcomes> {
+fn map_outcomes(classes: &[String], rows: &[&ClipRow], probabilities: &[Vec<f64>]) -> Outcomes {
     let labels: Vec<Vec<usize>> = rows
         .iter()
         .map(|row| {
@@ -104,7 +107,7 @@ fn map_outcomes(classes: &[String], rows: &[&ClipRow]) -> Result<Outcomes> {
             (0..classes.len()).filter(has).collect()
         })
         .collect();
-    Ok(Outcomes::map(&scores(classes, rows)?, &labels, classes.len()))
+    Outcomes::map(probabilities, &labels, classes.len())
 }
 
 /// Scores and test clips fold by fold; no clips where a cell has no predictions.
@@ -144,8 +147,20 @@ mod tests {
         };
         let rows = [row("walking;biking", "0.9;0.8"), row("biking", "0.2;0.9"), row("", "0.1;0.1")];
         let refs: Vec<&ClipRow> = rows.iter().collect();
-        assert_eq!(map_outcomes(&records.run_file.classes, &refs).unwrap().score(), Some(1.0));
-        let short = row("", "0.1");
-        assert!(map_outcomes(&records.run_file.classes, &[&short]).is_err());
+        let classes = &records.run_file.classes;
+        let probabilities = scores(classes, &refs).unwrap();
+        assert_eq!(map_outcomes(classes, &refs, &probabilities).score(), Some(1.0));
+        for wrong in ["0.1", "0.1;NaN", "0.1;x", "0.1;0.2;0.7"] {
+            assert!(scores(classes, &[&row("", wrong)]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_score_that_is_no_number_is_refused() {
+        let mut records = fixture::five_models();
+        assert!(tested(&records).is_ok());
+        records.folds[0].value = f64::NAN;
+        let error = tested(&records).map(drop).unwrap_err().to_string();
+        assert!(error.contains("folds.csv says NaN"), "{error}");
     }
 }

@@ -177,15 +177,20 @@ fn flatten(table: &Table, prefix: &str, keys: &mut Vec<String>) {
 
 /// The specification of a table from the file `path`, in which the command line set `sets`.
 pub(super) fn parse(table: Table, path: &str, sets: &[String]) -> Result<Spec> {
-    check_keys(&table, path)?;
-    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
-        let key = error.path().to_string();
-        // Of a list, the place is named behind the key.
+    // The flag that set a key, else the file. Of a list, the place is named behind the key.
+    let source = |key: &str| {
         let is_at_fault = |pair: &&String| pair.split('=').next().map(str::trim) == key.split('[').next();
         let set = sets.iter().rfind(is_at_fault).map(|pair| format!("--set {pair}"));
-        SpecError::Parse {
-            path: set.unwrap_or_else(|| path.to_owned()),
-            message: format!("{key}: {}", error.inner().message()),
+        set.unwrap_or_else(|| path.to_owned())
+    };
+    check_keys(&table, path).map_err(|error| match error {
+        SpecError::UnknownKey { key, nearest, .. } => {
+            SpecError::UnknownKey { path: source(&key), key, nearest }
         }
+        other => other,
+    })?;
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let key = error.path().to_string();
+        SpecError::Parse { path: source(&key), message: format!("{key}: {}", error.inner().message()) }
     })
 }

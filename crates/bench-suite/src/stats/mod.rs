@@ -14,7 +14,7 @@ mod moments;
 mod outcomes;
 mod settling;
 
-pub use bootstrap::{Difference, Draws, Fold, Interval, REPLICATES, drawn_groups, interval, paired};
+pub use bootstrap::{Difference, Draws, Fold, Interval, REPLICATES, drawn_groups, interval, of_few, paired};
 pub use holm::holm;
 pub use moments::{mean, population_std, sample_std};
 pub use outcomes::{Outcomes, average_precision};

@@ -84,7 +84,7 @@ pub fn read(dir: &Path) -> Result<(Config, Weights)> {
     if !path.is_file() {
         return Err(misfit(&path, "it is not there: a model folder is what cargo xtask export writes"));
     }
-    let bytes = std::fs::read(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+    let bytes = std::fs::read(&path).map_err(|reason| Error::File { path: path.clone(), reason })?;
     let weights = numbers::read(&bytes).map_err(|reason| misfit(&path, reason))?;
     tensors::to_checkpoint(&config, &weights).map_err(|reason| misfit(&path, reason))?;
     Ok((config, weights))
@@ -98,7 +98,7 @@ pub fn save(dir: &Path, config: &Config, weights: &[(String, Tensor)], kept: Num
     let named = weights.iter().cloned().collect();
     let fits = config.check().and_then(|()| tensors::to_checkpoint(config, &named));
     fits.map_err(|reason| misfit(dir, reason))?;
-    std::fs::create_dir_all(dir).map_err(|source| Error::File { path: dir.to_owned(), source })?;
+    std::fs::create_dir_all(dir).map_err(|reason| Error::File { path: dir.to_owned(), reason })?;
     let mut stored = Vec::new();
     for (name, tensor) in weights {
         stored.extend(numbers::store(name, tensor, kept)?);
@@ -111,7 +111,7 @@ pub fn save(dir: &Path, config: &Config, weights: &[(String, Tensor)], kept: Num
         let path = dir.join(name);
         let written =
             bytes.and_then(|bytes| checkpoint::settle(&path, |temporary| std::fs::write(temporary, bytes)));
-        written.map_err(|source| Error::File { path, source })?;
+        written.map_err(|reason| Error::File { path, reason })?;
     }
     Ok(())
 }

@@ -63,6 +63,19 @@ impl Store {
             return Err(Error::corrupt(&path, "its SHA-256 is not the one in store.json"));
         }
         let rows = manifest::read(&text).map_err(|reason| Error::corrupt(&path, reason))?;
+        if manifest::data_digest(&rows, &info.spec) != info.data_digest {
+            let reason = "its data_digest is not that of manifest.csv";
+            return Err(Error::corrupt(&dir.join(INFO), reason));
+        }
+        let named = |row: &Row| {
+            let names: Option<Vec<&str>> =
+                row.labels.iter().map(|label| info.classes.get(*label).map(String::as_str)).collect();
+            names.is_none_or(|names| names.join(" + ") == row.classes)
+        };
+        if let Some(row) = rows.iter().find(|row| !named(row)) {
+            let reason = format!("its classes are not those of {:?} in manifest.csv", row.clip);
+            return Err(Error::corrupt(&dir.join(INFO), reason));
+        }
         let path = dir.join(FRAMES);
         let map = map(&path)?;
         let frame_bytes = info.spec.frame_bytes() as u64;

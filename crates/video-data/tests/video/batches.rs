@@ -30,6 +30,7 @@ fn store_of(dir: &Path, byte: fn(usize, usize, usize) -> usize) -> Store {
         let row = Row {
             clip: format!("clip {clip}"),
             labels: vec![clip % 2],
+            classes: ["even", "odd"][clip % 2].into(),
             split,
             fps: 24.0,
             frame_digest: digest::of_bytes(&frames),

@@ -1,5 +1,7 @@
 //! `experiments/tune/<name>.toml`: an experiment, the space of its settings, and what may be spent on each model.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail};
 use bench_suite::stats::Draws;
 use serde::Deserialize;
@@ -38,15 +40,42 @@ pub(crate) struct Rung {
 
 /// One coordinate of the space.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "Written")]
 struct Setting {
     /// Keys of the experiment that get the drawn value.
     keys: Vec<String>,
-    #[serde(flatten)]
     range: Range,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// A coordinate as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    keys: Vec<String>,
+    log: Option<[f64; 2]>,
+    linear: Option<[f64; 2]>,
+    choices: Option<Vec<String>>,
+}
+
+impl TryFrom<Written> for Setting {
+    type Error = String;
+
+    fn try_from(written: Written) -> std::result::Result<Self, String> {
+        let Written { keys, log, linear, choices } = written;
+        let range = match (log, linear, choices) {
+            (Some(ends), None, None) => Range::Log(ends),
+            (None, Some(ends), None) => Range::Linear(ends),
+            (None, None, Some(names)) => Range::Choices(names),
+            _ => return Err(format!("setting {keys:?} needs one of log, linear and choices")),
+        };
+        Ok(Self { keys, range })
+    }
+}
+
+/// What a search itself chooses, or what must be the same for all that it compares.
+const NOT_DRAWN: [&str; 5] = ["protocol.", "train.epochs", "train.model_lr", "train.seeds", "train.settled"];
+
+#[derive(Debug, Clone)]
 enum Range {
     /// Uniform in the logarithm.
     Log([f64; 2]),
@@ -98,6 +127,15 @@ impl Tune {
         }
         if let Some(setting) = tune.settings.iter().find(|s| s.keys.is_empty() || !s.range.is_usable()) {
             bail!("setting {:?} needs keys, and a range with a low end below its high end", setting.keys);
+        }
+        let mut keys = BTreeSet::new();
+        for key in tune.settings.iter().flat_map(|setting| &setting.keys) {
+            if NOT_DRAWN.iter().any(|start| key.starts_with(start)) {
+                bail!("{key} cannot be drawn: a search sets it itself, or compares what is alike in it");
+            }
+            if !keys.insert(key) {
+                bail!("{key} is in two settings");
+            }
         }
         tune.text = text;
         Ok(tune)
@@ -180,7 +218,16 @@ mod tests {
         {
             assert!(Tune::parse(TEXT.replace(from, to)).is_err(), "{to}");
         }
-        assert!(Tune::parse(TEXT.replace("log =", "lot =")).is_err());
+        for (from, to, words) in [
+            ("log =", "lot =", "unknown field `lot`"),
+            ("log =", "linear = [0.0, 1.0]\nlog =", "one of log, linear and choices"),
+            ("\"c\"", "\"a\"", "a is in two settings"),
+            ("\"c\"", "\"protocol.folds\"", "protocol.folds cannot be drawn"),
+            ("\"c\"", "\"train.model_lr.gru\"", "train.model_lr.gru cannot be drawn"),
+        ] {
+            let error = format!("{:#}", Tune::parse(TEXT.replace(from, to)).unwrap_err());
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -196,7 +196,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let names: Vec<&str> =
             draw(dir.path(), &records, &tables, &[]).unwrap().iter().map(|d| d.name).collect();
-        assert_eq!(names, ["params-rank", "accuracy", "params-accuracy", "epoch-seconds", "curves"]);
+        assert_eq!(names, ["accuracy", "params-accuracy", "epoch-seconds", "curves"]);
         let svg = fs::read_to_string(dir.path().join("charts/accuracy.svg")).unwrap();
         assert!(!svg.contains("the paper") && svg.contains("my &lt;clips&gt; &amp;"), "escaped");
     }

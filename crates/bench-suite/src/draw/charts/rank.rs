@@ -15,6 +15,9 @@ use crate::record::ParamsRow;
 use crate::text::thousands;
 
 pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
+    if !scene.records.run_file.is_of_table_1() {
+        return None;
+    }
     let rows = &scene.records.params;
     let ranks: BTreeSet<usize> = rows.iter().map(|r| r.rank).collect();
     let (&first, &last) = (ranks.first()?, ranks.last()?);

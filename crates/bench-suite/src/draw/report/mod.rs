@@ -54,10 +54,12 @@ fn page(
     let run = &records.run_file;
     let charts = Charts { dir, drawn, note: if run.is_sample() { " (rendered sample)" } else { "" } };
     let mut sections = vec![Section::new(2, "data", "Data", vec![data(run)])];
-    let mut rank = vec![rank_table(records)];
-    rank.extend(charts.block("params-rank")?);
-    let title = "Weights against the TT rank (Table 1 and Figure 1)";
-    sections.push(Section::new(2, "rank", title, rank));
+    if run.is_of_table_1() {
+        let mut rank = vec![rank_table(records)];
+        rank.extend(charts.block("params-rank")?);
+        let title = "Weights against the TT rank (Table 1 and Figure 1)";
+        sections.push(Section::new(2, "rank", title, rank));
+    }
     let mut results = results(run, &tables.table);
     results.extend(charts.block("accuracy")?);
     results.extend(protocols(&tables.table));
@@ -227,7 +229,7 @@ fn results(run: &RunFile, rows: &[TableRow]) -> Vec<Block> {
          by bootstrap ({} draws) over test clips within folds, under protocol `groups` over whole groups, and over \
          seeds where there are several. The test folds choose nothing. Settled are trainings that ended \
          because their loss had, and not at the most epochs allowed. Seconds per epoch are empty where two cells of \
-         the run were trained at once.",
+         the run were trained at once, and after a single epoch.",
         metric(run),
         thousands(stats::REPLICATES)
     );

@@ -58,7 +58,10 @@ fn one((name, file): (&str, &RunFile), run: &Run, base: Option<&BTreeMap<String,
         items.push(words("what computed it is not known"));
     }
     for (at, provenance) in run.provenance.iter().enumerate() {
-        let of = |index: usize| run.cells.iter().filter(|cell| cell.provenance == Some(index)).count();
+        let of = |index: usize| {
+            let finals = run.finals.iter().filter(|model| model.provenance == index).count();
+            finals + run.cells.iter().filter(|cell| cell.provenance == Some(index)).count()
+        };
         let share = if run.provenance.len() > 1 { format!("{} cells: ", of(at)) } else { String::new() };
         items.push(words(&(share.clone() + &commit(provenance))));
         let versions: Vec<String> =
