@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use bench_suite::device::DeviceName;
 use bench_suite::paper;
 use bench_suite::record::{DataKind, ParamsRow, Plan, PlannedCell, strip_file};
@@ -116,7 +116,7 @@ pub(crate) fn prepare(
         Some(0) => Ok(()),
         Some(BAD_DATA) => bail!("the data cannot be used (see above)"),
         Some(LOCKED) => bail!("another run is making the same clips or frame store: try again later"),
-        _ => bail!("bench-suite prepare failed ({status})"),
+        _ => Err(ended("bench-suite prepare", status)),
     }
 }
 
@@ -158,6 +158,14 @@ pub(crate) fn strips(repo: &Repo, run_dir: &Path, clips: &BTreeSet<&str>) -> Res
     clips.iter().map(read).collect()
 }
 
+/// What is said of a program of ours that ended early: it has said why itself, unless a signal ended it.
+pub(crate) fn ended(name: &str, status: ExitStatus) -> anyhow::Error {
+    match status.code() {
+        Some(_) => anyhow!("stopped for the reason above"),
+        None => anyhow!("{name} failed ({status})"),
+    }
+}
+
 fn json<T: serde::de::DeserializeOwned>(command: &mut Command) -> Result<T> {
     let name = repo::line(command);
     let out = command
@@ -166,7 +174,7 @@ fn json<T: serde::de::DeserializeOwned>(command: &mut Command) -> Result<T> {
         .output()
         .with_context(|| format!("failed to start {name}"))?;
     if !out.status.success() {
-        bail!("{name} failed ({})", out.status);
+        return Err(ended(&name, out.status));
     }
     serde_json::from_slice(&out.stdout).with_context(|| format!("{name} printed something unexpected"))
 }

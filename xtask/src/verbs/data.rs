@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result, bail};
 use bench_suite::draw::charts;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::cli::data::Data;
 use crate::machine::packages;
 use crate::repo::{self, Repo};
-use crate::run::engine::{BAD_DATA, BadInput};
+use crate::run::engine::{self, BAD_DATA, BadInput};
 
 /// The list of addresses.
 const SOURCES: &str = "data/sources.toml";
@@ -56,14 +56,14 @@ pub(crate) fn data(repo: &Repo, verb: &Data) -> Result<()> {
         Data::Remove { name, yes } => command.args(["remove", name]).args(yes.then_some("--yes")),
     };
     let status = command.status().with_context(|| format!("failed to start {}", repo::line(&command)))?;
-    finish(status.code(), &command)
+    finish(status, &command)
 }
 
-fn finish(code: Option<i32>, command: &Command) -> Result<()> {
-    match code {
+fn finish(status: ExitStatus, command: &Command) -> Result<()> {
+    match status.code() {
         Some(0) => Ok(()),
         Some(BAD_DATA) => Err(BadInput("the data cannot be used as it is (see above)").into()),
-        _ => bail!("{} failed (see above)", repo::line(command)),
+        _ => Err(engine::ended(&repo::line(command), status)),
     }
 }
 
@@ -197,7 +197,7 @@ struct Length {
 fn stats(repo: &Repo, name: &str, command: &mut Command) -> Result<()> {
     command.stdout(std::process::Stdio::piped());
     let output = command.spawn()?.wait_with_output()?;
-    finish(output.status.code(), command)?;
+    finish(output.status, command)?;
     let dir = repo.path(String::from_utf8_lossy(&output.stdout).trim());
     let clips: Vec<Length> = read_csv(&dir.join("clips.csv"))?;
     let lengths: Vec<usize> = clips.iter().map(|clip| clip.frames).collect();

@@ -44,7 +44,7 @@ pub(crate) fn predict(repo: &Repo, args: &Predict) -> Result<()> {
     match status.code() {
         Some(0) => Ok(()),
         Some(BAD_DATA) => Err(BadInput("some clips cannot be used; they are named above").into()),
-        _ => bail!("bench-suite predict failed ({status})"),
+        _ => Err(engine::ended("bench-suite predict", status)),
     }
 }
 
@@ -72,7 +72,7 @@ fn live(repo: &Repo, args: &Predict) -> Result<()> {
     }
     let status = command.status().context("failed to start bench-suite live")?;
     if !status.success() {
-        bail!("bench-suite live failed ({status})");
+        return Err(engine::ended("bench-suite live", status));
     }
     Ok(())
 }
