@@ -276,7 +276,8 @@ def _misfits(config):
     cell, beyond = steps and steps["cell"], config.get("layers")
     forms = [matrix.get("format", matrix["kind"]) for matrix in [given, *(beyond["above"] if beyond else [])]]
     prefix = {"dense": "", "train": "tt-"}.get(forms[0], f"{forms[0]}-")
-    if config["model"] != f"{prefix}{cell or 'mlp'}" or (cell is None) != bool(frames["take"]):
+    is_dense_mlp = not cell and kind == "dense"
+    if is_dense_mlp or config["model"] != f"{prefix}{cell or 'mlp'}" or (cell is None) != bool(frames["take"]):
         yield f"input.kind {kind!r}, steps.cell {cell!r}, frames.take {frames['take']} do not fit {config['model']!r}"
     if steps and (steps["gates"] != GATES[cell] or steps["gate_activation"] not in ("hard-sigmoid", "sigmoid")):
         yield f"steps.gates {steps['gates']} or gate_activation {steps['gate_activation']!r} are not those of {cell!r}"

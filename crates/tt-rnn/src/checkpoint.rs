@@ -110,7 +110,7 @@ mod tests {
     use candle_core::DType;
 
     #[test]
-    fn a_flipped_bit_is_noticed_wherever_it_is() {
+    fn a_flipped_bit_of_text_or_numbers_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("weights.safetensors");
         let values = Tensor::arange(0_f32, 24.0, &Device::Cpu).unwrap();

@@ -23,7 +23,7 @@ pub(crate) struct Selection {
     /// The dataset's folder or its parent [default: data/<experiment>/, else a rendered sample]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Folder under results/ [default: the experiment's name; for `folder`, `rows` and `sound` the name of the --data folder]
+    /// Folder under results/ [default: the experiment's name; for `folder` and `rows` the name of the --data folder, for `sound` that behind `sound-`]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// List of the clips to use with labels, groups and split: a CSV, or the official lists of UCF101 and HMDB51

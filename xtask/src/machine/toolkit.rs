@@ -39,11 +39,19 @@ impl Toolkit {
         Self { home, version: String::new() }
     }
 
+    fn numbers(&self) -> Option<(u32, u32)> {
+        let mut numbers = self.version.split('.').map(|part| part.parse().unwrap_or_default());
+        Some((numbers.next()?, numbers.next()?))
+    }
+
+    /// Whether it knows all instructions of the kernels: since 12.1 those by which blocks of a cluster send each other numbers.
+    fn is_enough(&self) -> bool {
+        self.numbers().is_none_or(|version| version >= (12, 1))
+    }
+
     /// nvcc's option for the smallest code, which it has since 12.8: a third of the program is kernels.
     pub(crate) fn smallest(&self) -> Option<&'static str> {
-        let mut numbers = self.version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
-        let version = (numbers.next()?, numbers.next()?);
-        (version >= (12, 8)).then_some("--compress-mode=size")
+        (self.numbers()? >= (12, 8)).then_some("--compress-mode=size")
     }
 
     /// Lets cargo's build scripts see this toolkit and no other.
@@ -70,7 +78,7 @@ fn all(repo: &Repo) -> impl Iterator<Item = Toolkit> {
     });
     let wheels = wheels::are_there(repo, &wheels::ALL).then(|| repo.path(TOOLKIT));
     let homes = named.chain(in_path).chain(["/usr/local/cuda".into()]).chain(wheels);
-    homes.filter_map(|home| Toolkit::at(&home))
+    homes.filter_map(|home| Toolkit::at(&home)).filter(Toolkit::is_enough)
 }
 
 /// The first toolkit that this machine's driver takes.

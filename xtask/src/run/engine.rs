@@ -148,7 +148,7 @@ pub(crate) fn strips(repo: &Repo, run_dir: &Path, clips: &BTreeSet<&str>) -> Res
     }
     let status = child.wait()?;
     if !status.success() {
-        bail!("{name} failed ({status})");
+        return Err(ended(&name, status));
     }
     let read = |clip: &&str| {
         let path = dir.join(strip_file(clip));

@@ -10,8 +10,9 @@ use crate::cli::selection::Selection;
 use crate::machine::devices;
 use crate::repo::Repo;
 
-/// The experiments for clips, rows and sound of one's own.
-const ANY_FOLDER: [&str; 3] = ["folder", "rows", "sound"];
+/// The experiments for clips, rows and sound of one's own, and what stands before the folder's name: sound is that of clips, which
+/// have results of their own.
+const ANY_FOLDER: [(&str, &str); 3] = [("folder", ""), ("rows", ""), ("sound", "sound-")];
 
 /// An experiment that will run.
 #[derive(Debug)]
@@ -108,7 +109,10 @@ pub(crate) fn named(repo: &Repo, experiment: &str, selection: Selection) -> Resu
             }
             name.clone()
         }
-        (None, Some(dir)) if ANY_FOLDER.contains(&experiment) => {
+        (None, Some(dir)) => {
+            let Some((_, before)) = ANY_FOLDER.iter().find(|(own, _)| *own == experiment) else {
+                return Ok(selection);
+            };
             let whole =
                 fs::canonicalize(dir).with_context(|| format!("--data {} cannot be read", dir.display()))?;
             let name = whole.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -116,8 +120,8 @@ pub(crate) fn named(repo: &Repo, experiment: &str, selection: Selection) -> Resu
                 name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
             match words.collect::<Vec<_>>().join("-") {
                 name if name.is_empty() => return Ok(selection),
-                name if is_taken(&name) => format!("{experiment}-{name}"),
-                name => name,
+                name if before.is_empty() && is_taken(&name) => format!("{experiment}-{name}"),
+                name => format!("{before}{name}"),
             }
         }
         _ => return Ok(selection),
@@ -162,7 +166,7 @@ mod tests {
         assert_eq!((of("My clips (2)"), of("b")), ("my-clips-2".to_owned(), "b".to_owned()));
         assert_eq!((of("ucf11"), of("devices")), ("folder-ucf11".to_owned(), "folder-devices".to_owned()));
         assert_eq!(name("rows", "ucf11", None).unwrap(), "rows-ucf11");
-        assert_eq!(name("sound", "b", None).unwrap(), "b");
+        assert_eq!(name("sound", "b", None).unwrap(), "sound-b");
         assert_eq!(name("ut-interaction", "b", None).unwrap(), "");
         assert_eq!(name("folder", "b", Some("mine")).unwrap(), "mine");
         for (bad, words) in

@@ -81,7 +81,7 @@ fn remove(repo: &Repo, (root, experiment): (&Path, &str), run: &str, yes: bool) 
     let parent = runs(&dir, experiment);
     let folder = parent.join(run);
     let plain = Path::new(run).components().count() == 1 && !run.starts_with('.');
-    if ["ablation", "compression", "models", "rates", "tuning"].contains(&experiment) {
+    if ["ablation", "compression", "rates", "tuning"].contains(&experiment) {
         bail!("{experiment} holds studies: name one, as {experiment}/NAME");
     }
     if !plain || !folder.is_dir() {

@@ -237,8 +237,7 @@ impl Uploader {
             *place = Some(Slot { buffer, sent: None });
         }
         let slot = place.as_mut().context("a pinned buffer")?;
-        // Memory of this stream: on candle's, the copy would wait for the step that is being computed. Its events order the copy
-        // before what reads it, and its release after that.
+        // Memory of this stream: on candle's, the copy would wait for the step that is being computed.
         // SAFETY: written whole by the copies that follow.
         let mut there = unsafe { self.stream.alloc::<u8>(bytes)? };
         let each = PIECE.div_ceil(features);
@@ -249,6 +248,9 @@ impl Uploader {
             self.stream.memcpy_htod(&slot.buffer.as_slice()?[place.clone()], &mut there.slice_mut(place))?;
         }
         slot.sent = Some(self.stream.record_event(None)?);
+        // candle takes memory to be of its own stream, and orders what it does with it by nothing else: there it is copied once
+        // more, when the step is done.
+        let there = self.device.cuda_stream().clone_dtod(&there)?;
         let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(there, self.device.clone()));
         let op = candle_core::op::BackpropOp::none();
         Ok(Tensor::from_storage(storage, (starts.len(), features), op, false))

@@ -235,7 +235,7 @@ impl Studies {
                 .iter()
                 .filter(is_asked)
                 .filter_map(|row| {
-                    Some(((row.fold, row.seed, split(records, row)?.to_owned()), row.test_value?))
+                    Some(((row.fold, row.seed, split(records, row).map(str::to_owned)), row.test_value?))
                 })
                 .collect();
             scores.push(by_fold);

@@ -67,6 +67,20 @@ pub fn collect(run_dir: &Path, plan: &Plan, params: Vec<ParamsRow>) -> Result<Re
     Ok(records)
 }
 
+/// Refuses a score that is not that of the predictions, before it is in `results/`.
+fn check_score(dir: &Path, (metric, value): (&str, f64), predictions: &[PredictionRow]) -> Result<()> {
+    let right = predictions.iter().filter(|row| row.label == row.predicted).count();
+    let score = right as f64 / predictions.len() as f64;
+    if value.is_finite() && (metric != "accuracy" || (score - value).abs() <= 1e-6) {
+        return Ok(());
+    }
+    bail!(
+        "{}: cell.json says {value}, which is not the {metric} of predictions.csv: remove this folder, and the same command \
+         trains the cell again",
+        dir.display()
+    )
+}
+
 fn read_cell(dir: &Path, planned: &PlannedCell, records: &mut Records, run: &mut Run) -> Result<()> {
     let path = dir.join("cell.json");
     let cell: CellRecord = read_json(&path)?;
@@ -112,19 +126,7 @@ fn read_cell(dir: &Path, planned: &PlannedCell, records: &mut Records, run: &mut
             cell.test_clips
         );
     }
-    if cell.metric == "accuracy" {
-        let right = predictions.iter().filter(|row| row.label == row.predicted).count();
-        let score = right as f64 / cell.test_clips as f64;
-        let is_near = (score - cell.value).abs() <= 1e-6;
-        if !is_near {
-            bail!(
-                "{}: cell.json says {}, predictions.csv gives {score}: remove this folder, and the same command trains \
-                 the cell again",
-                dir.display(),
-                cell.value
-            );
-        }
-    }
+    check_score(dir, (&cell.metric, cell.value), &predictions)?;
     records.predictions.extend(predictions.into_iter().map(|row| ClipRow {
         model: model.clone(),
         protocol: protocol.clone(),

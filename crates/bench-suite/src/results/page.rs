@@ -1,9 +1,9 @@
 //! What an experiment's page shows of its runs.
 //!
 //! The rule: one page has one data, that of the most cells. Of each model, protocol and recipe it shows one run, the
-//! one with the most folds; where several have as many, the one of the most seeds, then the one finished last. So no row mixes data, configurations or
-//! devices. A row of fewer folds than another run has of other models is not shown beside them. Whatever is not shown is
-//! listed.
+//! one with the most folds; where several have as many, the one of the most seeds, then the one finished last. So no row
+//! mixes data, configurations or devices. A row of fewer folds than another run has of other models is not shown beside
+//! them. Whatever is not shown is listed.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

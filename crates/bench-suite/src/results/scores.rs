@@ -53,7 +53,9 @@ pub(crate) fn tested(records: &Records) -> Result<AllTested<'_>> {
                     names.len()
                 );
             }
-            // NaN is near nothing.
+            if !fold.value.is_finite() {
+                bail!("folds.csv says {} for {cell}", fold.value);
+            }
             let is_near = |score: f64| (score - fold.value).abs() <= 1e-6;
             if records.run_file.metric == "accuracy"
                 && let Some(score) = outcomes.score()

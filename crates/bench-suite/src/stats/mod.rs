@@ -13,9 +13,11 @@ mod holm;
 mod moments;
 mod outcomes;
 mod settling;
+mod student;
 
-pub use bootstrap::{Difference, Draws, Fold, Interval, REPLICATES, drawn_groups, interval, of_few, paired};
+pub use bootstrap::{Difference, Draws, Fold, Interval, REPLICATES, drawn_groups, interval, paired};
 pub use holm::holm;
 pub use moments::{mean, population_std, sample_std};
 pub use outcomes::{Outcomes, average_precision};
 pub use settling::has_settled;
+pub use student::of_few;

@@ -192,7 +192,7 @@ DEVICE void mma_bf16(float d[4], const unsigned a[4], const unsigned b[2]) {
 DEVICE float low_bf16(unsigned both) { return __uint_as_float(both << 16); }
 DEVICE float high_bf16(unsigned both) { return __uint_as_float(both & 0xffff0000u); }
 
-// Cycles that a wait for another block may last, 15 to 25 seconds: what takes longer never ends.
+// Cycles that a wait for another block or a copy may last, 15 to 25 seconds: what takes longer never ends.
 constexpr long long PATIENCE = 1ll << 35;
 
 // Gives up a wait without an end: leaves block and step in `report`, a word of the host's memory, and traps.

@@ -161,6 +161,6 @@ impl Stall {
 
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "block {} waited in vain for the others of its group in step {}", self.block, self.step)
+        write!(f, "block {} waited in vain in step {}", self.block, self.step)
     }
 }

@@ -86,12 +86,12 @@ DEVICE void fetch(unsigned char* to, unsigned long long* arrivals, const unsigne
 }
 
 // Waits for phase `phase` of arrivals.
-DEVICE void wait_for(unsigned long long* arrivals, unsigned phase, unsigned long long* report) {
+DEVICE void wait_for(unsigned long long* arrivals, unsigned phase, unsigned long long* report, unsigned what) {
     long long start = 0;
     while (!have_arrived(arrivals, phase)) {
         if (start == 0) start = clock64();
         spin();
-        if (clock64() - start > PATIENCE) give_up(report, phase);
+        if (clock64() - start > PATIENCE) give_up(report, what);
     }
     __syncwarp();
 }
@@ -142,7 +142,7 @@ DEVICE float combine(int high, int middle, int low, float unit) {
 
 // y `[PARTS, frames, N_LEFT * N_RIGHT]`, to be summed over the parts, and T `[frames, N_RIGHT, RANK, M_LEFT]` unless `saved` is
 // null, from what `prepare` left. Grid: (any, parts of N_RIGHT by 16 times PARTS). In `report` a block says which of its turns
-// it waited for in vain.
+// it waited for in vain, counted from 1; 0 are the digits.
 KERNEL_OF(tt_digits, GROUPS * 128, 1)
 (const unsigned char* x, const unsigned* halves, float* y, float* saved, int frames, unsigned long long* report) {
     static_assert(PASSES == 1, "all sums of y stay in registers");
@@ -188,7 +188,7 @@ KERNEL_OF(tt_digits, GROUPS * 128, 1)
         copy_bulk(digits, halves + blockIdx.y * RIGHT_WORDS, RIGHT_BYTES, digits_arrivals);
     }
     for (int turn = 0; turn < BUFFERS; ++turn) bring(turn);
-    wait_for(digits_arrivals, 0, report);
+    wait_for(digits_arrivals, 0, report, 0);
 
     int turn = 0;
     for (int item = first; item * 4 < frames; item += apart) {
@@ -201,7 +201,7 @@ KERNEL_OF(tt_digits, GROUPS * 128, 1)
                 int row = min(lane / 4 + k * 8, M_LEFT - 1 - slice * 16);
                 rows[k] = buffer + (reinterpret_cast<size_t>(slice_of(item, slice)) & 15) + row * M_RIGHT + lane % 4 * 8;
             }
-            wait_for(arrivals + turn % BUFFERS, turn / BUFFERS, report);
+            wait_for(arrivals + turn % BUFFERS, turn / BUFFERS, report, turn + 1);
             int sums[DIGITS / 2];
             unsigned a[2][AT_ONCE][4];
             start_sums(sums, a, rows, digits);
