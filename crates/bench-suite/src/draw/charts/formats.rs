@@ -32,9 +32,13 @@ pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
     let weights = || scene.formats.iter().map(|row| row.row.params_input.max(1) as f64);
     let least = weights().fold(f64::INFINITY, f64::min);
     let ticks = round_steps(least, weights().fold(0.0, f64::max));
-    let ends = scene.formats.iter().map(interval);
-    let (low, high) = ends.fold((1.0_f64, 0.0_f64), |(low, high), (l, h)| (low.min(l), high.max(h)));
     for ((name, rows), area) in groups.iter().zip(areas) {
+        // Cells of one protocol are to be compared, protocols are not.
+        let beside = |row: &&FormatRow| {
+            (&row.row.protocol, &row.row.recipe) == (&rows[0].row.protocol, &rows[0].row.recipe)
+        };
+        let ends = scene.formats.iter().filter(beside).map(interval);
+        let (low, high) = ends.fold((1.0_f64, 0.0_f64), |(low, high), (l, h)| (low.min(l), high.max(h)));
         // Room at the right for names at the ends of the lines.
         let x = Scale::log((ticks[0], ticks[ticks.len() - 1]), (area.left, area.right - 96.0));
         let y = Scale::linear(((low - 0.01).max(0.0), (high + 0.01).min(1.0)), (area.bottom, area.top));
