@@ -46,7 +46,7 @@ fn digest<V: View>(tensors: BTreeMap<&str, V>, state: &str) -> String {
         hash.update(tensor.data());
     }
     hash.update(state);
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Writes a file under a name that is nobody else's, syncs it, gives it its own name and syncs the folder.

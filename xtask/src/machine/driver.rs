@@ -88,13 +88,12 @@ impl Driver {
 /// Refuses a program that was built with a newer CUDA than this machine's driver takes.
 pub(crate) fn check(program: &Path, repo: &Repo) -> Result<()> {
     let Some(driver) = Driver::here(repo) else { return Ok(()) };
-    let built_with = match fs::read_to_string(program.with_file_name(BUILT_WITH)) {
-        Ok(version) => Some(version),
+    let built_with = if let Ok(version) = fs::read_to_string(program.with_file_name(BUILT_WITH)) {
+        Some(version)
+    } else {
         // Built by other means: the libraries say the first number.
-        Err(_) => {
-            let libraries = libraries::needed(program)?;
-            libraries.iter().find_map(|name| Some(format!("{}.0", name.strip_prefix("libcublas.so.")?)))
-        }
+        let libraries = libraries::needed(program)?;
+        libraries.iter().find_map(|name| Some(format!("{}.0", name.strip_prefix("libcublas.so.")?)))
     };
     let Some(Err(error)) = built_with.map(|version| driver.takes(&version)) else { return driver.check() };
     let program = repo.show(program);

@@ -50,7 +50,7 @@ fn runs(dir: &Path, experiment: &str) -> PathBuf {
 }
 
 fn lines(names: &[String]) -> String {
-    names.iter().map(|name| format!("{name}\n")).collect()
+    names.iter().fold(String::new(), |text, name| text + name + "\n")
 }
 
 /// The folder of an experiment's results.
