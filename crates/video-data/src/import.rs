@@ -18,7 +18,7 @@ use crate::digest;
 use crate::error::{Error, Result};
 use crate::kind::{FrameSpec, Split};
 use crate::seen::Contents;
-use crate::store::{self, FORMAT, Row, Store, StoreInfo, Writer, store_dirs};
+use crate::store::{self, FORMAT, Row, Store, StoreInfo, Writer, class_names, store_dirs};
 
 /// Number of clips whose headers are read to estimate the size of the store.
 const PROBED: usize = 32;
@@ -354,12 +354,10 @@ impl Pool<'_> {
 
     fn clip(&self, index: usize, decoder: &mut Decoder) -> Result<()> {
         let clip = &self.dataset.clips[index];
-        let classes: Vec<&str> =
-            clip.labels.iter().map(|label| self.dataset.classes[*label].as_str()).collect();
         let mut row = Row {
             clip: clip.name.clone(),
             labels: clip.labels.clone(),
-            classes: classes.join(" + "),
+            classes: class_names(&clip.labels, &self.dataset.classes).unwrap_or_default(),
             group: clip.group.clone(),
             split: clip.split,
             ..Row::default()

@@ -70,8 +70,7 @@ impl Driver {
     /// Refuses a version of CUDA, such as `13.0`, that is newer than this driver takes.
     pub(crate) fn takes(&self, cuda: &str) -> Result<()> {
         self.check()?;
-        let mut numbers = cuda.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
-        let asked = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+        let asked = numbers(cuda);
         let newest = BRANCHES.iter().rev().find(|(branch, _)| *branch <= self.branch);
         if let Some((_, (major, minor))) = newest.filter(|_| self.branch < CUDA_13)
             && asked > (*major, *minor)
@@ -83,6 +82,12 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// The first two numbers of a version of CUDA, 0 where there is none.
+pub(crate) fn numbers(cuda: &str) -> (u32, u32) {
+    let mut numbers = cuda.split('.').map(|part| part.parse().unwrap_or_default());
+    (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
 }
 
 /// Refuses a program that was built with a newer CUDA than this machine's driver takes.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::machine::driver::Driver;
+use crate::machine::driver::{Driver, numbers};
 use crate::machine::libraries::TOOLKIT;
 use crate::machine::wheels;
 use crate::repo::{self, Repo};
@@ -39,19 +39,14 @@ impl Toolkit {
         Self { home, version: String::new() }
     }
 
-    fn numbers(&self) -> Option<(u32, u32)> {
-        let mut numbers = self.version.split('.').map(|part| part.parse().unwrap_or_default());
-        Some((numbers.next()?, numbers.next()?))
-    }
-
     /// Whether it knows all instructions of the kernels: since 12.1 those by which blocks of a cluster send each other numbers.
     fn is_enough(&self) -> bool {
-        self.numbers().is_none_or(|version| version >= (12, 1))
+        numbers(&self.version) >= (12, 1)
     }
 
     /// nvcc's option for the smallest code, which it has since 12.8: a third of the program is kernels.
     pub(crate) fn smallest(&self) -> Option<&'static str> {
-        (self.numbers()? >= (12, 8)).then_some("--compress-mode=size")
+        (numbers(&self.version) >= (12, 8)).then_some("--compress-mode=size")
     }
 
     /// Lets cargo's build scripts see this toolkit and no other.

@@ -15,6 +15,8 @@ use crate::results::{
 use anyhow::{Context, Result, bail};
 
 use crate::results::cells::{final_file, is_done, is_final};
+use crate::results::scores::is_score;
+use crate::stats::Outcomes;
 
 /// Reads the finished cells of a plan, and names the others.
 pub fn collect(run_dir: &Path, plan: &Plan, params: Vec<ParamsRow>) -> Result<Records> {
@@ -69,9 +71,8 @@ pub fn collect(run_dir: &Path, plan: &Plan, params: Vec<ParamsRow>) -> Result<Re
 
 /// Refuses a score that is not that of the predictions, before it is in `results/`.
 fn check_score(dir: &Path, (metric, value): (&str, f64), predictions: &[PredictionRow]) -> Result<()> {
-    let right = predictions.iter().filter(|row| row.label == row.predicted).count();
-    let score = right as f64 / predictions.len() as f64;
-    if value.is_finite() && (metric != "accuracy" || (score - value).abs() <= 1e-6) {
+    let outcomes = Outcomes::accuracy(predictions.iter().map(|row| row.label == row.predicted).collect());
+    if is_score(metric, value, &outcomes) {
         return Ok(());
     }
     bail!(

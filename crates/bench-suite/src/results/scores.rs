@@ -53,20 +53,21 @@ pub(crate) fn tested(records: &Records) -> Result<AllTested<'_>> {
                     names.len()
                 );
             }
-            if !fold.value.is_finite() {
-                bail!("folds.csv says {} for {cell}", fold.value);
-            }
-            let is_near = |score: f64| (score - fold.value).abs() <= 1e-6;
-            if records.run_file.metric == "accuracy"
-                && let Some(score) = outcomes.score()
-                && !is_near(score)
-            {
-                bail!("folds.csv says {} for {cell}, predictions.csv gives {score}", fold.value);
+            if !is_score(&records.run_file.metric, fold.value, &outcomes) {
+                let found = outcomes.score().unwrap_or(f64::NAN);
+                bail!("folds.csv says {} for {cell}, predictions.csv gives {found}", fold.value);
             }
         }
         tested.insert(key, Tested { outcomes, groups: drawn(records, &rows) });
     }
     Ok(tested)
+}
+
+/// Whether a cell's score is that of its predictions; of a mean average precision, for which these are rounded, whether it is a
+/// number.
+pub(crate) fn is_score(metric: &str, value: f64, outcomes: &Outcomes) -> bool {
+    let is_near = |score: f64| (score - value).abs() <= 1e-6;
+    value.is_finite() && (metric != "accuracy" || outcomes.score().is_some_and(is_near))
 }
 
 fn drawn(records: &Records, rows: &[&ClipRow]) -> Option<Vec<String>> {

@@ -90,7 +90,7 @@ pub struct ModelSpec {
     pub gates: String,
     /// `glorot1d`, `orthogonal` or `variance-matched`.
     pub core_init: String,
-    /// `fused`, `ops` or `reference`.
+    /// `fused`, `fused-f32`, `vnni`, `amx`, `ops` or `reference`.
     pub backend: String,
     /// Hidden units of the dense models.
     pub dense_hidden: usize,

@@ -141,6 +141,13 @@ mod exact {
     }
 }
 
+/// The names of some labels as a row has them; none where a label has no class.
+pub(crate) fn class_names(labels: &[usize], classes: &[String]) -> Option<String> {
+    let names: Option<Vec<&str>> =
+        labels.iter().map(|label| classes.get(*label).map(String::as_str)).collect();
+    Some(names?.join(" + "))
+}
+
 fn join(labels: &[usize]) -> String {
     labels.iter().map(usize::to_string).collect::<Vec<_>>().join(" ")
 }

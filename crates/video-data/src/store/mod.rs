@@ -16,6 +16,7 @@ mod writer;
 
 pub(crate) use disk::{free_bytes, lock, temporary, write_whole};
 pub use format::{Derived, FORMAT, StoreInfo, StoredClip};
+pub(crate) use manifest::class_names;
 pub use manifest::{COLUMNS, Row, read as parse_manifest};
 pub use places::{find_store, store_dirs, store_files};
 pub use reader::Store;

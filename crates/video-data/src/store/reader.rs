@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use memmap2::{Advice, Mmap};
 
 use super::format::{FORMAT, FRAMES, INFO, MANIFEST, StoreInfo, StoredClip};
-use super::manifest::{self, Row};
+use super::manifest::{self, Row, class_names};
 use crate::digest;
 use crate::error::{Error, Result};
 
@@ -67,11 +67,8 @@ impl Store {
             let reason = "its data_digest is not that of manifest.csv";
             return Err(Error::corrupt(&dir.join(INFO), reason));
         }
-        let named = |row: &Row| {
-            let names: Option<Vec<&str>> =
-                row.labels.iter().map(|label| info.classes.get(*label).map(String::as_str)).collect();
-            names.is_none_or(|names| names.join(" + ") == row.classes)
-        };
+        let named =
+            |row: &Row| class_names(&row.labels, &info.classes).is_none_or(|names| names == row.classes);
         if let Some(row) = rows.iter().find(|row| !named(row)) {
             let reason = format!("its classes are not those of {:?} in manifest.csv", row.clip);
             return Err(Error::corrupt(&dir.join(INFO), reason));
