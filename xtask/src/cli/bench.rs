@@ -39,6 +39,9 @@ pub(crate) enum Bench {
     Inference(Inference),
 }
 
+/// Seconds that a case may take on a card: many times what the slowest one does.
+pub(crate) const CASE_LIMIT_S: u64 = 600;
+
 /// What `cargo xtask bench gpu` may be told.
 #[derive(Debug, Args)]
 pub(crate) struct Gpu {
@@ -51,6 +54,9 @@ pub(crate) struct Gpu {
     /// Timed runs of each case, after one that is not timed
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
     pub(crate) rounds: usize,
+    /// Seconds after which a case that is not done is given up; those after it still run
+    #[arg(long, value_name = "N", default_value_t = CASE_LIMIT_S)]
+    pub(crate) case_limit: u64,
     /// Use small sizes; the times mean nothing
     #[arg(long)]
     pub(crate) quick: bool,

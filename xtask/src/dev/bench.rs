@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use bench_suite::device::DeviceName;
 use serde::Serialize;
 
-use crate::cli::bench::{Bench, Gpu, Kernels, Study};
+use crate::cli::bench::{Bench, CASE_LIMIT_S, Gpu, Kernels, Study};
 use crate::dev::decode;
 use crate::dev::inference;
 use crate::dev::measured::{self, load};
@@ -35,7 +35,8 @@ pub(crate) fn bench(repo: &Repo, what: &Bench) -> Result<()> {
             if !only.is_empty() {
                 bail!("--only names cases of the CPU; a card's are parts: bench gpu --sections");
             }
-            gpu(repo, &Gpu { device, sections: KERNELS.into(), rounds, quick: false, python, out })
+            let (sections, case_limit) = (KERNELS.into(), CASE_LIMIT_S);
+            gpu(repo, &Gpu { device, sections, rounds, case_limit, quick: false, python, out })
         }
         Bench::Kernels(options) => kernels(repo, options),
         Bench::Study(options) => study(repo, options),
@@ -87,7 +88,8 @@ fn gpu(repo: &Repo, options: &Gpu) -> Result<()> {
     let out = machine.folder(repo.root(), "gpu", options.out.as_deref())?;
     let load_start = load();
     engine.args(["bench-gpu", "--device", &device.to_string(), "--sections", &options.sections]);
-    engine.args(["--rounds", &options.rounds.to_string()]).arg("--out").arg(&out);
+    engine.args(["--rounds", &options.rounds.to_string()]);
+    engine.args(["--case-limit", &options.case_limit.to_string()]).arg("--out").arg(&out);
     engine.arg("--python").arg(&options.python);
     if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
         engine.arg("--python-libraries").arg(path);

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use bench_suite::draw;
@@ -22,6 +23,7 @@ use crate::repo::Repo;
 use crate::run::engine;
 use crate::run::interrupt::{Interrupt, Interrupted};
 use crate::run::runs::{Wanted, choose};
+use crate::text;
 
 /// Models whose kernels are compressed.
 const OF_CNNS: [&str; 3] = ["cnn-gru", "cnn-lstm", "frozen-cnn-gru"];
@@ -40,7 +42,6 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
     let (run_dir, _) = found.first().context("no model was asked for")?.clone();
     found.retain(|(dir, _)| *dir == run_dir);
     let plan: Plan = read_json(&run_dir.join("plan.json"))?;
-    let of_cnn = |cell: &PlannedCell| OF_CNNS.contains(&cell.model.as_str());
     if let Some((_, cell)) = found.iter().find(|(_, cell)| of_cnn(cell))
         && let Some(to) = args.to.iter().find(|to| !["tt", "cp"].contains(&to.as_str()))
     {
@@ -58,33 +59,67 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
     repo.build(&["bench-suite"], "the training engine", args.verbosity.quiet)?;
     let interrupt = Interrupt::install()?;
     eprintln!("{}; {}", repo.show(&run_dir), engine::data_line(&plan));
-    for (_, first) in &found {
-        let kernels = of_cnn(first);
+    let wanted: Vec<_> =
+        found.iter().map(|(_, first)| (first, cases(args, &plan, &run_dir, first))).collect();
+    let total: usize = wanted.iter().map(|(_, cases)| cases.len()).sum();
+    let (mut done, started) = (0_u32, Instant::now());
+    for (first, cases) in &wanted {
         let values =
-            if kernels { Vec::new() } else { unfoldings(repo, args, &interrupt, (&run_dir, first))? };
-        let forms = if kernels { vec!["kernels"] } else { args.forms.iter().map(String::as_str).collect() };
-        for cell in plan.cells.iter().filter(|cell| is_twin(cell, first) && is_done(&run_dir, cell)) {
-            let forms = args.to.iter().flat_map(|to| forms.iter().map(move |form| (to.as_str(), *form)));
-            for ((to, form), rank) in forms.flat_map(|form| args.rank.iter().map(move |rank| (form, *rank))) {
-                let Case { record, kernels, computed } =
-                    case(repo, args, &interrupt, (&run_dir, cell, (to, form), rank))?;
-                let _held = hold(&dir)?;
-                let name =
-                    format!("{}-{}", args.device.kind(), &plan.run_digest[..8.min(plan.run_digest.len())]);
-                let folder = keep(&dir, &name, record)?;
-                if !values.is_empty() {
-                    keep_values(&folder, &first.model, &values)?;
-                }
-                if !kernels.is_empty() {
-                    keep_kernels(&folder, &kernels)?;
-                }
-                keep_about(&folder, about(&plan, computed))?;
-                draw::compression::derive(&dir)?;
+            if of_cnn(first) { Vec::new() } else { unfoldings(repo, args, &interrupt, (&run_dir, first))? };
+        for wanted in cases {
+            let pace = started.elapsed().as_secs_f64() / f64::from(done.max(1));
+            let left = text::seconds(pace * (total as f64 - f64::from(done)));
+            let left = if done == 0 { String::new() } else { format!(", {left} left at the pace so far") };
+            done += 1;
+            eprintln!("case {done} of {total}: {}{left}", wanted.text());
+            let Case { record, kernels, computed } = case(repo, args, &interrupt, &run_dir, wanted)?;
+            let _held = hold(&dir)?;
+            let name = format!("{}-{}", args.device.kind(), &plan.run_digest[..8.min(plan.run_digest.len())]);
+            let folder = keep(&dir, &name, record)?;
+            if !values.is_empty() {
+                keep_values(&folder, &first.model, &values)?;
             }
+            if !kernels.is_empty() {
+                keep_kernels(&folder, &kernels)?;
+            }
+            keep_about(&folder, about(&plan, computed))?;
+            draw::compression::derive(&dir)?;
         }
     }
     eprintln!("results in {}", repo.show(&dir));
     Ok(())
+}
+
+fn of_cnn(cell: &PlannedCell) -> bool {
+    OF_CNNS.contains(&cell.model.as_str())
+}
+
+/// What is to become of a cell.
+struct WantedCase<'a> {
+    cell: &'a PlannedCell,
+    to: &'a str,
+    form: &'a str,
+    rank: usize,
+}
+
+impl WantedCase<'_> {
+    fn text(&self) -> String {
+        format!("{} as {} at rank {}", self.cell.id(), self.to, self.rank)
+    }
+}
+
+/// Every finished fold of a model in every format, form and rank asked for.
+fn cases<'a>(args: &'a Compress, plan: &'a Plan, run_dir: &Path, first: &PlannedCell) -> Vec<WantedCase<'a>> {
+    let forms = if of_cnn(first) { vec!["kernels"] } else { args.forms.iter().map(String::as_str).collect() };
+    let mut cases = Vec::new();
+    for cell in plan.cells.iter().filter(|cell| is_twin(cell, first) && is_done(run_dir, cell)) {
+        for to in &args.to {
+            for &form in &forms {
+                cases.extend(args.rank.iter().map(|&rank| WantedCase { cell, to, form, rank }));
+            }
+        }
+    }
+    cases
 }
 
 /// The same model, protocol, recipe and seed; any fold.
@@ -104,13 +139,15 @@ fn case(
     repo: &Repo,
     args: &Compress,
     interrupt: &Interrupt,
-    (run_dir, cell, (to, form), rank): (&Path, &PlannedCell, (&str, &str), usize),
+    run_dir: &Path,
+    wanted: &WantedCase<'_>,
 ) -> Result<Case> {
+    let WantedCase { cell, to, form, rank } = *wanted;
     let (id, epochs) = (cell.id(), args.epochs);
     let mut command = engine::on(repo, "compress", args.device, args.verbosity)?;
     command.arg("--run-dir").arg(run_dir).args(["--cell", &id, "--to", to, "--form", form]);
     command.args(["--rank", &rank.to_string(), "--epochs", &epochs.to_string()]);
-    finish(command, interrupt, &format!("{id} as {to} at rank {rank}"))?;
+    finish(command, interrupt, &wanted.text())?;
     let form = if to == "tt" && form != "kernels" { form.to_owned() } else { format!("{to}-{form}") };
     let folder = run_dir.join(format!("compress/{id}.{form}.r{rank}.e{epochs}"));
     let computed = folder.join("computed.json");

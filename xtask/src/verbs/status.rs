@@ -37,7 +37,7 @@ pub(crate) fn status(repo: &Repo, name: &str) -> Result<()> {
                 logs.iter().rev().find(|array| at >= array.base && array.tasks.contains(&(at - array.base)));
             match log.map(|array| last_line(&slurm::log(&run.dir, array, &(at - array.base).to_string()))) {
                 Some(line) => ("failed", line),
-                None => ("not submitted", String::new()),
+                None => ("not started", String::new()),
             }
         };
         *counts.entry(state).or_default() += 1;
@@ -45,7 +45,7 @@ pub(crate) fn status(repo: &Repo, name: &str) -> Result<()> {
             lines.push(format!("{state:13}  {id}  {}", detail.trim_end()));
         }
     }
-    let states = ["done", "running", "waiting", "failed", "not submitted"];
+    let states = ["done", "running", "waiting", "failed", "not started"];
     let counted = states.iter().filter_map(|state| Some(format!("{} {state}", counts.get(state)?)));
     let counted = counted.collect::<Vec<_>>().join(", ");
     let mut answer = format!("{}: {} cells: {counted}\n", run.plan.experiment, run.plan.cells.len());

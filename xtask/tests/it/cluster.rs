@@ -12,7 +12,7 @@ fn lines_of_the_plan_are_commands_that_finish_the_run() {
     assert_eq!(lines.lines().count(), 4, "{}", stderr(&planned));
     let status = fake.xtask("status ucf11-sample");
     let text = String::from_utf8_lossy(&status.stdout).into_owned();
-    assert!(text.starts_with("ucf11-sample: 4 cells: 4 not submitted\n"), "{text}{}", stderr(&status));
+    assert!(text.starts_with("ucf11-sample: 4 cells: 4 not started\n"), "{text}{}", stderr(&status));
 
     let shell = |script: &str| {
         let mut shell = Command::new("sh");

@@ -34,7 +34,7 @@ fn a_cell_goes_to_the_kind_of_device_that_it_was_planned_for() {
 fn the_measurement_of_cards_works_without_one() {
     let dir = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_bench-suite"))
-        .args(["bench-gpu", "--device", "cpu", "--quick", "--rounds", "1", "--out"])
+        .args(["bench-gpu", "--device", "cpu", "--quick", "--rounds", "1", "--case-limit", "600", "--out"])
         .arg(dir.path())
         .output()
         .unwrap();

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::runs::Batch;
 use crate::machine::devices;
+use crate::machine::driver::BUILT_WITH;
 use crate::repo::{self, Repo};
 use crate::run::cluster::plan;
 
@@ -211,7 +212,7 @@ fn remember(dir: &Path, submission: &Submission, again: bool) -> Result<()> {
     write_lines(&submissions_file(dir), &all)
 }
 
-/// Copies of the programs, so that building anew changes nothing under a job that waits.
+/// Copies of the programs, and of what says which CUDA the engine was built with, so that building anew changes nothing under a job that waits.
 fn programs(repo: &Repo, dir: &Path, device: DeviceName) -> Result<PathBuf> {
     let engine = devices::built(repo, device)?;
     let own = env::current_exe().context("this program's file is not known")?;
@@ -219,9 +220,10 @@ fn programs(repo: &Repo, dir: &Path, device: DeviceName) -> Result<PathBuf> {
         |path: &Path| files::digest(path).with_context(|| format!("{} cannot be read", path.display()));
     let name = format!("{}-{}", &digest(&engine)?[..16], &digest(&own)?[..16]);
     let folder = dir.join("slurm/bin").join(name);
-    for (from, to) in [(&engine, "bench-suite"), (&own, "xtask")] {
+    let version = engine.with_file_name(BUILT_WITH);
+    for (from, to) in [(&engine, "bench-suite"), (&own, "xtask"), (&version, BUILT_WITH)] {
         let to = folder.join(to);
-        if to.is_file() {
+        if to.is_file() || (*from == version && !from.is_file()) {
             continue;
         }
         let copied = fs::create_dir_all(&folder)

@@ -99,6 +99,9 @@ pub struct GpuOptions {
     /// Small sizes, for a test of this verb.
     #[arg(long)]
     quick: bool,
+    /// Seconds after which a case that is not done is given up, and its process killed.
+    #[arg(long)]
+    case_limit: u64,
     /// A Python that may have PyTorch; without it PyTorch is not measured.
     #[arg(long)]
     python: Option<PathBuf>,

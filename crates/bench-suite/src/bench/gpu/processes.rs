@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 /// What a part's process says, a line of JSON each on its standard output.
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,7 +86,8 @@ pub(super) fn run_all(options: &GpuOptions) -> Result<()> {
             command.args(["--part", part.name(), "--from", &from.to_string()]);
             Ok(command)
         };
-        run_part(*part, &start, &mut found, &|found| found.tables.save(&options.out))?;
+        let limit = Duration::from_secs(options.case_limit);
+        run_part(*part, &start, limit, &mut found, &|found| found.tables.save(&options.out))?;
         tracing::info!("{}: {:.0} s", part.name(), started.elapsed().as_secs_f64());
     }
     if let Some(card) = &found.card {
@@ -96,26 +98,36 @@ pub(super) fn run_all(options: &GpuOptions) -> Result<()> {
     Ok(())
 }
 
-/// Runs a part; where its process ends early, another one goes on with the case after.
+/// Runs a part; where its process ends early, or is silent for `limit` and is killed, another one goes on with the case
+/// after.
 fn run_part(
     part: Part,
     start: &dyn Fn(usize) -> Result<Command>,
+    limit: Duration,
     found: &mut Found,
     save: &dyn Fn(&Found) -> Result<()>,
 ) -> Result<()> {
     let mut next = 0;
     loop {
         let mut child = start(next)?.stdout(Stdio::piped()).spawn().context("failed to start a part")?;
-        let output = child.stdout.take().context("a part's output")?;
-        let heard = listen(output, &mut next, found, save);
+        let output = lines(child.stdout.take().context("a part's output")?);
+        let heard = listen(&output, limit, &mut next, found, save);
+        if !matches!(&heard, Ok(heard) if !heard.silent) {
+            child.kill()?;
+        }
         let status = child.wait()?;
         let heard = heard.with_context(|| format!("the output of {}", part.name()))?;
+        let end = if heard.silent {
+            format!("its process was silent for {} s and was killed", limit.as_secs())
+        } else {
+            format!("its process ended ({status})")
+        };
         let Some(cases) = heard.cases else {
-            found.lost(part, "all cases", &format!("its process ended before the first ({status})"))?;
+            found.lost(part, "all cases", &format!("{end}, before the first"))?;
             return save(found);
         };
         if next < cases.len() && !heard.lost {
-            found.lost(part, &cases[next], &format!("its process ended ({status})"))?;
+            found.lost(part, &cases[next], &end)?;
             save(found)?;
             next += 1;
         }
@@ -130,18 +142,34 @@ fn run_part(
 struct Heard {
     cases: Option<Vec<String>>,
     lost: bool,
+    silent: bool,
 }
 
-/// Takes the messages of a process until it ends; `next` is the case that it did not do.
+/// A process's lines as they come, read by a thread of its own: a kernel that hangs must not hang its listener.
+fn lines(output: impl Read + Send + 'static) -> Receiver<std::io::Result<String>> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || BufReader::new(output).lines().try_for_each(|line| sender.send(line)));
+    lines
+}
+
+/// Takes the messages of a process until it ends or is silent for `limit`; `next` is the case that it did not do.
 fn listen(
-    output: impl Read,
+    lines: &Receiver<std::io::Result<String>>,
+    limit: Duration,
     next: &mut usize,
     found: &mut Found,
     save: &dyn Fn(&Found) -> Result<()>,
 ) -> Result<Heard> {
     let (mut heard, mut card) = (Heard::default(), None);
-    for line in BufReader::new(output).lines() {
-        let line = line?;
+    loop {
+        let line = match lines.recv_timeout(limit) {
+            Ok(line) => line?,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                heard.silent = true;
+                break;
+            }
+        };
         match serde_json::from_str(&line) {
             // Of a library that prints to standard output.
             Err(_) => tracing::info!("{line}"),
@@ -162,6 +190,8 @@ fn listen(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
 
     fn message(message: &Message) -> String {
         serde_json::to_string(message).unwrap()
@@ -204,7 +234,7 @@ mod tests {
             saved.set(saved.get() + 1);
             Ok(())
         };
-        run_part(Part::Recurrence, &start, &mut found, &save).unwrap();
+        run_part(Part::Recurrence, &start, LONG, &mut found, &save).unwrap();
         assert_eq!(*started.borrow(), [0, 2, 3]);
         assert_eq!(saved.get(), 4);
         let text = found.tables.text("checks.csv");
@@ -227,8 +257,27 @@ mod tests {
             Ok(command)
         };
         let mut found = Found::default();
-        run_part(Part::Layer, &start, &mut found, &|_| Ok(())).unwrap();
+        run_part(Part::Layer, &start, LONG, &mut found, &|_| Ok(())).unwrap();
         assert!(found.failed[0].starts_with("layer all cases: its process ended"), "{:?}", found.failed);
         assert!(found.tables.text("gpu.csv").contains("exit status: 3"));
+    }
+
+    /// The first case hangs, and so does its child, which has the pipe; the second is done.
+    #[test]
+    fn a_process_that_hangs_costs_one_row() {
+        let cases = message(&Message::Cases(vec!["case 0".into(), "case 1".into()]));
+        let start = |from: usize| {
+            let script = match from {
+                0 => format!("echo '{cases}'; sleep 30"),
+                _ => format!("cat <<'END'\n{cases}\n{}\nEND", done(1, false)),
+            };
+            let mut command = Command::new("sh");
+            command.args(["-c", &script]);
+            Ok(command)
+        };
+        let mut found = Found::default();
+        run_part(Part::Epoch, &start, Duration::from_secs(2), &mut found, &|_| Ok(())).unwrap();
+        assert_eq!(found.failed, ["epoch case 0: its process was silent for 2 s and was killed"]);
+        assert!(found.card.is_some());
     }
 }
