@@ -40,6 +40,31 @@ class TensorlyTorch(TorchRecurrent):
         return super().versions() | {name: importlib.metadata.version(name) for name in names}
 
 
+class Torchtt(TorchRecurrent):
+    """torchtt.nn.LinearLayerTT, whose bias stays 0."""
+
+    def make(self, case):
+        import torchtt
+
+        self.modes = list(case.input_modes)
+        self.net = torchtt.nn.LinearLayerTT(self.modes, list(case.output_modes), list(case.ranks))
+        self.net.bias.requires_grad_(False)
+        # Its cores are [r_{k-1}, n_k, m_k, r_k].
+        self.cores = list(self.net.cores)
+        with torch.no_grad():
+            for own, core in zip(self.cores, case.cores(), strict=True):
+                own.copy_(torch.from_numpy(core).transpose(1, 2))
+
+    def layer(self, x):
+        return self.net(x.unflatten(-1, self.modes)).flatten(-len(self.modes))
+
+    def core_gradients(self):
+        return [core.grad.transpose(1, 2).numpy() for core in self.cores]
+
+    def versions(self):
+        return super().versions() | {"torchtt": importlib.metadata.version("torchtt")}
+
+
 class Tednet(TorchRecurrent):
     """tednet.tnn.tensor_train.TTLinear."""
 

@@ -21,6 +21,7 @@ PEERS = {
     "torch_dense_gru": ("torch_written", "Dense"),
     "torch_dense_lstm": ("torch_written", "Dense"),
     "tensorly_torch": ("torch_libraries", "TensorlyTorch"),
+    "torchtt": ("torch_libraries", "Torchtt"),
     "tednet": ("torch_libraries", "Tednet"),
     "tednet_tr": ("torch_libraries", "TednetRing"),
     "tednet_bt": ("torch_libraries", "TednetBlocks"),

@@ -62,7 +62,7 @@ pub fn plan(
         let spec = &spec.seen_by(model);
         let size = size(&model_config(spec, classes.len())?, model).map_err(|error| SpecError::Model {
             model: model.clone(),
-            keys: "modes, rank, ranks, input_weights, blocks, tree, backend",
+            keys: "modes, rank, ranks, mlp_rank, input_weights, blocks, tree, gates, layers, recurrent, recurrent_rank, backend",
             reason: format!("{error:#}"),
         })?;
         for seed in &spec.train.seeds {

@@ -41,6 +41,11 @@ pub fn score(value: f64) -> String {
     format!("{value:.3}")
 }
 
+/// A p-value with three decimals.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+}
+
 /// A number of weights short enough for a chart: `3,232`, `44.2 M`.
 pub fn short_count(n: usize) -> String {
     if n < 1_000_000 { thousands(n) } else { format!("{:.1} M", n as f64 / 1e6) }

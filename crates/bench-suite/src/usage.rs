@@ -9,6 +9,17 @@ pub fn cpu_s() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
+/// Seconds for which threads of this process could run and waited, since others had the cores; none where the system does
+/// not count them.
+pub fn waited_s() -> Option<f64> {
+    let of = |task: std::io::Result<std::fs::DirEntry>| -> Option<f64> {
+        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().nth(1)?.parse().ok()
+    };
+    let waited: Vec<f64> = std::fs::read_dir("/proc/self/task").ok()?.filter_map(of).collect();
+    (!waited.is_empty()).then(|| waited.iter().sum::<f64>() * 1e-9)
+}
+
 /// Current resident set if the system reports it, otherwise the peak.
 pub fn current_rss_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm")

@@ -118,14 +118,17 @@ fn orders_are_the_cheapest_of_all() {
         {
             for (rank, rows) in [(2, 1_u32), (3, 50)] {
                 let modes = modes(&inputs, &outputs, 3);
-                let shape = FormatShape::uniform(format, &modes, &Options::default(), rank).unwrap();
-                let network = shape.network();
-                let plan = Plan::new(network, Objective::Products { rows: rows as usize });
-                let parts = (0..=network.cores().len()).map(|k| 1 << k).collect();
-                let best = exhaustive(network, &parts, f64::from(rows), &mut HashMap::new());
-                assert!((plan.cost / best - 1.0).abs() < 1e-12, "{shape}: {} not {best}", plan.cost);
-                let found = plan.macs_per_row as f64 + plan.macs_per_call as f64 / f64::from(rows);
-                assert!((found / best - 1.0).abs() < 1e-12, "{shape}: {found} reported");
+                let others = if inputs.len() == 4 { other_options(format.name()) } else { Vec::new() };
+                for options in others.iter().chain([&Options::default()]) {
+                    let shape = FormatShape::uniform(format, &modes, options, rank).unwrap();
+                    let network = shape.network();
+                    let plan = Plan::new(network, Objective::Products { rows: rows as usize });
+                    let parts = (0..=network.cores().len()).map(|k| 1 << k).collect();
+                    let best = exhaustive(network, &parts, f64::from(rows), &mut HashMap::new());
+                    assert!((plan.cost / best - 1.0).abs() < 1e-12, "{shape}: {} not {best}", plan.cost);
+                    let found = plan.macs_per_row as f64 + plan.macs_per_call as f64 / f64::from(rows);
+                    assert!((found / best - 1.0).abs() < 1e-12, "{shape}: {found} reported");
+                }
             }
         }
     }
@@ -201,9 +204,23 @@ fn edge_shapes(format: &'static dyn Format) -> Vec<FormatShape> {
     if ["tr-split", "cp-split"].contains(&format.name()) {
         all.extend([(modes(&[3, 2, 4], &[3], 2), 3), (modes(&[9], &[2, 2, 3], 1), 2)]);
     }
-    all.iter()
-        .map(|(modes, rank)| FormatShape::uniform(format, modes, &Options::default(), *rank).unwrap())
-        .collect()
+    let of =
+        |modes: &Modes, options: &Options, rank| FormatShape::uniform(format, modes, options, rank).unwrap();
+    let mut shapes: Vec<FormatShape> =
+        all.iter().map(|(modes, rank)| of(modes, &Options::default(), *rank)).collect();
+    let four = modes(&[3, 2, 4, 2], &[2, 1, 2, 3], 2);
+    shapes.extend(other_options(format.name()).iter().map(|options| of(&four, options, 2)));
+    shapes
+}
+
+/// Trees over four modes that are not the balanced one, and numbers of blocks.
+fn other_options(format: &str) -> Vec<Options> {
+    let tree = |text: &str| Options { tree: Some(text.parse().unwrap()), ..Options::default() };
+    match format {
+        "ht" => ["(((1 2) 3) 4)", "(1 (2 (3 4)))", "((3 1) (4 2))", "(4 ((1 3) 2))"].map(tree).to_vec(),
+        "bt" => [1, 3].map(|blocks| Options { blocks, ..Options::default() }).to_vec(),
+        _ => Vec::new(),
+    }
 }
 
 #[test]
@@ -267,9 +284,14 @@ fn matrices_are_multiplied_out_with_the_gradient_of_the_definition() {
 
 #[test]
 fn bytes_are_numbers_and_threads_change_nothing() {
-    for format in FORMATS {
-        let modes = modes(&[4, 5, 6], &[2, 3, 2], 3);
-        let shape = FormatShape::uniform(format, &modes, &Options::default(), 3).unwrap();
+    let shapes = FORMATS.into_iter().flat_map(|format| {
+        let of = |modes: &Modes, options: &Options| FormatShape::uniform(format, modes, options, 3).unwrap();
+        let usual = of(&modes(&[4, 5, 6], &[2, 3, 2], 3), &Options::default());
+        let four = modes(&[4, 5, 3, 2], &[2, 3, 2, 1], 3);
+        let others = other_options(format.name());
+        [vec![usual], others.iter().map(|options| of(&four, options)).collect()].concat()
+    });
+    for shape in shapes {
         let network = shape.network();
         let mut stream = stream(2, "tests/network/bytes");
         let bytes: Vec<u8> = (0..300 * 120).map(|_| stream.random()).collect();

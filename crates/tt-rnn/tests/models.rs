@@ -248,7 +248,7 @@ fn mlps_are_the_same_by_kernels_and_by_operators() {
             assert!(scale > 0.0 && worst <= 300.0 * f32::EPSILON * scale, "{name}: {worst} of {scale}");
         }
     }
-    assert_eq!(mlps.count(), 8);
+    assert_eq!(mlps.count(), tt_core::network::FORMATS.len() + 1);
 }
 
 /// A budget is that of the layer, of whatever format; without one `mlp_rank` counts, not `rank`.

@@ -99,9 +99,10 @@ pub(crate) enum Cell {
 }
 
 /// Names of the peers.
-pub(crate) const PEERS: [&str; 20] = [
+pub(crate) const PEERS: [&str; 21] = [
     "t3f",
     "tensorly_torch",
+    "torchtt",
     "torch_merged",
     "torch_right_to_left",
     "torch_per_step",

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
-use tt_core::decomposition::{Alternating, Truncation, TtMatrix};
+use tt_core::decomposition::{Alternating, Fit, Truncation, TtMatrix};
 use tt_core::network::{FORMATS, FormatShape};
 use tt_core::{Error, TtShape};
 use tt_rnn::projection::{GateLayout, NetworkProjection};
@@ -83,6 +83,13 @@ pub(super) fn input_kernel(path: &Path) -> Result<(Tensor, HashMap<String, Tenso
     Ok((kernel.with_context(|| format!("{}: no \"input.kernel\"", path.display()))?, weights))
 }
 
+/// Ranks that cannot be as large as asked for are as large as they can be.
+fn say_lowered(options: &CompressOptions, ranks: &[usize]) {
+    if ranks.iter().any(|rank| *rank < options.rank) {
+        tracing::info!("{}: rank {} lowered to {ranks:?}", options.id, options.rank);
+    }
+}
+
 /// What the input matrix of all gates, or that of one, becomes.
 enum Small {
     Train(TtShape),
@@ -99,14 +106,14 @@ impl Small {
             let gates = if config.gates == GateLayout::Concatenated { all } else { 1 };
             let (inputs, outputs) = (&spec.model.input_modes, &spec.model.output_modes);
             let shape = TtShape::uniform(inputs, outputs, options.rank, gates)?;
-            if shape.ranks().iter().skip(1).rev().skip(1).any(|rank| *rank < options.rank) {
-                tracing::info!("{}: rank {} clamped to {:?}", options.id, options.rank, shape.ranks());
-            }
+            say_lowered(options, &shape.ranks()[1..shape.order()]);
             return Ok(Self::Train(shape));
         }
         let format = FORMATS.into_iter().find(|format| format.name() == options.to);
         let format = format.with_context(|| format!("there is no format {:?}", options.to))?;
-        Ok(Self::Network(NetworkProjection::shape_of_model(format, &config, all)?.0))
+        let shape = NetworkProjection::shape_of_model(format, &config, all)?.0;
+        say_lowered(options, shape.ranks());
+        Ok(Self::Network(shape))
     }
 
     fn features(&self) -> usize {
@@ -129,6 +136,12 @@ impl Small {
             Self::Train(shape) => shape,
             Self::Network(shape) => {
                 let fit = shape.decompose(values, &Alternating { seed, ..Alternating::default() })?;
+                if !fit.converged {
+                    let Fit { sweeps, relative_error, .. } = fit;
+                    tracing::warn!(
+                        "{shape}: still nearing after {sweeps} sweeps; its error of {relative_error:.3e} may not be the least"
+                    );
+                }
                 return Ok((fit.found, fit.relative_error));
             }
         };

@@ -19,7 +19,7 @@ use crate::results::paired::{PairedRow, split};
 use crate::results::tables::{TableRow, Tables};
 use crate::results::{CurveRow, Page, RUNS, Records, read_csv, write_atomic};
 use crate::stats;
-use crate::text::{bytes, md_table, score, thousands};
+use crate::text::{bytes, md_table, p_value, score, thousands};
 
 const TEMPLATE: &str = "docs/findings.md.jinja";
 const PAGE: &str = "docs/findings.md";
@@ -58,9 +58,8 @@ fn render(template: &str, studies: Arc<Studies>) -> Result<String> {
         of.difference(study, (model, other), &kwargs)
     });
     let of = studies.clone();
-    environment.add_function("comparisons", move |study: &str, pairs: Vec<Vec<String>>, kwargs: Kwargs| {
-        of.comparisons(study, &pairs, &kwargs)
-    });
+    environment
+        .add_function("comparisons", move |study: &str, kwargs: Kwargs| of.comparisons(study, &kwargs));
     let of = studies.clone();
     environment.add_function(
         "after",
@@ -259,29 +258,23 @@ impl Studies {
         })
     }
 
-    /// Pairs of models of one table, their p-values adjusted for the number of pairs.
-    fn comparisons(&self, study: &str, pairs: &[Vec<String>], kwargs: &Kwargs) -> Answer<Vec<Value>> {
+    /// Other formats and the train, their p-values adjusted for the number of pairs.
+    fn comparisons(&self, study: &str, kwargs: &Kwargs) -> Answer<Vec<Value>> {
         let wanted = Wanted::of(kwargs)?;
-        let mut rows = Vec::with_capacity(pairs.len());
-        for pair in pairs {
-            let [model, baseline] = &pair[..] else {
-                return Err(missing(&format!("{study}: a comparison of {} models", pair.len())));
-            };
-            let row = self.between(study, (model, baseline), &wanted)?;
-            let p = row.p.ok_or_else(|| missing(&format!("{study}: a p-value of {model} and {baseline}")))?;
-            rows.push((row, p));
-        }
-        let adjusted = stats::holm(&rows.iter().map(|(_, p)| *p).collect::<Vec<_>>());
-        let value = |((row, _), p): (&(PairedRow, f64), f64)| {
-            let p_text = if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") };
+        let scored = self.tables(study, &wanted)?;
+        let rows = scored.1.paired.iter().filter(|row| wanted.fits(&row.protocol, &row.recipe));
+        let value = |row: &PairedRow| {
+            let p = row.p?;
             let verdict = match row.mean_difference {
                 _ if p >= 0.05 => "not to be told from",
                 difference if difference > 0.0 => "above",
                 _ => "below",
             };
-            context! { model => &row.model, baseline => &row.baseline, p => p_text, verdict, ..pair(row) }
+            Some(
+                context! { model => &row.model, baseline => &row.baseline, p => p_value(p), verdict, ..pair(row) },
+            )
         };
-        Ok(rows.iter().zip(adjusted).map(value).collect())
+        Ok(rows.filter_map(value).collect())
     }
 
     /// The rows of a table under `results/`, by the names of its columns; numbers are numbers.
@@ -461,18 +454,19 @@ mod tests {
         assert_eq!(after("tt-gru", 1).unwrap(), "0.000 [0.000, 0.000] not to be told from");
         assert!(after("gru", 1).unwrap().starts_with('+'));
         assert!(after("gru", 999).unwrap_err().contains("after 999 epochs on the same folds"));
-        let compared = |pairs: &str| {
+        let folds: &[usize] = &[0, 1];
+        let formats =
+            fixture::records("f", &[("tt-gru", "clips", folds, 0.45), ("cp-gru", "clips", folds, 0.6)]);
+        formats.keep_alone(&dir.path().join("f")).unwrap();
+        let compared = |study: &str| {
             render(&format!(
-                "{{% for c in comparisons('a', {pairs}) %}}{{{{ c.difference }}}} p {{{{ c.p }}}};{{% endfor %}}"
+                "{{% for c in comparisons('{study}') %}}{{{{ c.model }}}} {{{{ c.difference }}}} p {{{{ c.p }}}} {{{{ c.verdict }}}};{{% endfor %}}"
             ))
         };
-        let one = compared("[['tt-gru', 'gru']]").unwrap();
-        assert!(one.starts_with(&format!("{own} p ")), "{one}");
-        let p =
-            |text: &str| text.rsplit(' ').next().and_then(|p| p.trim_end_matches(';').parse::<f64>().ok());
-        let two = compared("[['tt-gru', 'gru'], ['gru', 'tt-gru']]").unwrap();
-        assert_eq!(p(&two).unwrap(), (2.0 * p(&one).unwrap()).min(1.0), "{one} {two}");
-        assert!(compared("[['tt-gru']]").unwrap_err().contains("1 models"));
+        let pair = render("{{ difference('f', 'cp-gru', 'tt-gru').difference }}").unwrap();
+        let said = compared("f").unwrap();
+        assert!(said.starts_with(&format!("cp-gru {pair} p ")) && said.ends_with(" above;"), "{said}");
+        assert_eq!(compared("a").unwrap(), "", "dense twins are no other formats");
         fs::write(dir.path().join("t.csv"), "model,value\ngru,0.5\n").unwrap();
         assert_eq!(
             render("{% for r in csv('t.csv') %}{{ r.model }} {{ r.value|score }}{% endfor %}").unwrap(),

@@ -9,7 +9,7 @@ use crate::results::folders::{RUNS, holding};
 use crate::results::page::Page;
 use crate::results::records::Records;
 use crate::results::tables::{TableRow, Tables};
-use crate::spec::FORMAT_NAMES;
+use crate::spec::{FORMAT_NAMES, format_of};
 
 /// A model whose input matrix has a format.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,10 +61,7 @@ pub(crate) fn formats(dir: &Path, records: &Records, tables: &Tables) -> Result<
 
 fn rows_of(records: &Records, tables: &Tables) -> Vec<FormatRow> {
     let row = |row: &TableRow| {
-        let cell = |format: &str| row.model.strip_prefix(format).and_then(|rest| rest.strip_prefix('-'));
-        let cells = ["rnn", "gru", "lstm", "mlp"];
-        let (format, cell) =
-            FORMAT_NAMES.iter().find_map(|f| Some((*f, cell(f).filter(|cell| cells.contains(cell))?)))?;
+        let (format, cell) = format_of(&row.model)?;
         let of_row = |key: (&str, &str, &str)| key == (&row.model, &row.protocol, &row.recipe);
         // How clips were dealt changes no product, and early records do not have them.
         let macs = records.run_file.runs.iter().flat_map(|run| &run.cells).find_map(|meta| {

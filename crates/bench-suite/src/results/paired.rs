@@ -1,4 +1,4 @@
-//! `paired.csv`: a TT model minus its dense twin, and how each of the two was trained.
+//! `paired.csv`: a TT model minus its dense twin, another format minus the train, and how each of the two was trained.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,14 @@ use crate::paper;
 use crate::results::records::Records;
 use crate::results::rows::{FoldRow, OfCell};
 use crate::results::scores::{AllTested, by_fold, tidy};
+use crate::spec::format_of;
 use crate::stats;
 
 /// Header of `paired.csv`.
 pub(crate) const PAIRED_HEADER: &str = "model,baseline,protocol,recipe,metric,mean_difference,std,ci_low,ci_high,\
-folds,epochs_min,epochs_max,settled,rate,baseline_epochs_min,baseline_epochs_max,baseline_settled,baseline_rate";
+p,folds,epochs_min,epochs_max,settled,rate,baseline_epochs_min,baseline_epochs_max,baseline_settled,baseline_rate";
 
-/// A row of `paired.csv`: a TT model minus its dense twin on the folds and seeds that both have.
+/// A row of `paired.csv`: a model minus another on the folds and seeds that both have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PairedRow {
     pub(crate) model: String,
@@ -26,8 +27,8 @@ pub(crate) struct PairedRow {
     pub(crate) std: Option<f64>,
     pub(crate) ci_low: Option<f64>,
     pub(crate) ci_high: Option<f64>,
-    /// Of "no difference", for tables of several; no column of `paired.csv`, whose intervals say it.
-    #[serde(skip)]
+    /// Of "no difference"; in `paired.csv` adjusted for all formats that are compared with the train under the protocol and
+    /// the recipe (Holm 1979), and empty for a pair with a dense twin, whose interval says it.
     pub(crate) p: Option<f64>,
     pub(crate) folds: usize,
     /// Epochs trained: the fewest and the most of a cell.
@@ -56,10 +57,27 @@ pub(crate) struct Training {
     rate: String,
 }
 
-/// The pair of a TT model's rows with its twin's; none where the twin has no fold or seed of them.
-pub(crate) fn row(records: &Records, rows: &[&FoldRow], tested: &AllTested<'_>) -> Option<PairedRow> {
-    let (_, twin) = paper::TWINS.iter().find(|(tt, _)| *tt == rows[0].model)?;
-    between(records, rows, twin, tested)
+/// All pairs of a table: TT models and their dense twins, then other formats and the train.
+pub(crate) fn rows(records: &Records, groups: &[Vec<&FoldRow>], tested: &AllTested<'_>) -> Vec<PairedRow> {
+    let twin = |rows: &Vec<&FoldRow>| {
+        let (_, twin) = paper::TWINS.iter().find(|(tt, _)| *tt == rows[0].model)?;
+        Some(PairedRow { p: None, ..between(records, rows, twin, tested)? })
+    };
+    let train = |rows: &Vec<&FoldRow>| {
+        let (_, cell) = format_of(&rows[0].model).filter(|(format, _)| *format != "tt")?;
+        between(records, rows, &format!("tt-{cell}"), tested).filter(|row| row.p.is_some())
+    };
+    let mut pairs: Vec<PairedRow> = groups.iter().filter_map(twin).collect();
+    let mut compared: Vec<PairedRow> = groups.iter().filter_map(train).collect();
+    compared.sort_by(|a, b| a.table().cmp(&b.table()));
+    for table in compared.chunk_by_mut(|a, b| a.table() == b.table()) {
+        let adjusted = stats::holm(&table.iter().filter_map(|row| row.p).collect::<Vec<_>>());
+        for (row, p) in table.iter_mut().zip(adjusted) {
+            row.p = Some(tidy(p));
+        }
+    }
+    pairs.extend(compared);
+    pairs
 }
 
 /// The pair of a model's rows with those of any other; none where they share no fold and seed.
@@ -160,6 +178,11 @@ fn number(table: &toml::Table, key: &str) -> Option<f64> {
 }
 
 impl PairedRow {
+    /// The comparisons among which it is one.
+    fn table(&self) -> (&str, &str) {
+        (&self.protocol, &self.recipe)
+    }
+
     /// Epochs of both sides, `30 against 8`.
     pub(crate) fn epochs(&self) -> String {
         let (ours, theirs) = self.both_epochs();
@@ -264,5 +287,28 @@ mod tests {
         assert_eq!(pair(&own, 20).rates(), "1e-3 by fan-in against 3e-5 by fan-in");
         assert_eq!(pair("", 20).rates(), "");
         assert_eq!(pair("", 20).caveat(), None, "what is not known is not said to differ");
+    }
+
+    #[test]
+    fn formats_are_compared_with_the_train_and_their_p_values_adjusted_for_their_number() {
+        let folds: &[usize] = &[0, 1];
+        let of = |models: &[(&str, &str, &[usize], f64)]| {
+            let records = fixture::records("a", models);
+            let pairs = Tables::derive(&records).unwrap().paired;
+            pairs.into_iter().map(|row| (row.model, row.baseline, row.p)).collect::<Vec<_>>()
+        };
+        let train = ("tt-gru", "clips", folds, 0.45);
+        let near = ("cp-gru", "clips", folds, 0.6);
+        let models = [train, ("gru", "clips", folds, 0.3), near, ("ht-gru", "clips", folds, 0.8)];
+        let found = of(&models);
+        let named: Vec<_> = found.iter().map(|(a, b, p)| (&**a, &**b, p.is_some())).collect();
+        assert_eq!(named, [("tt-gru", "gru", false), ("cp-gru", "tt-gru", true), ("ht-gru", "tt-gru", true)]);
+        let alone = of(&[train, near])[0].2.unwrap();
+        // The larger of two keeps its value, or has twice the smaller.
+        assert!(alone > 0.0 && found[1].2.unwrap() >= alone, "{found:?}");
+        assert!(found[2].2.unwrap() <= found[1].2.unwrap());
+        let other = of(&[train, near, ("ht-gru", "groups", folds, 0.6), ("ht-lstm", "clips", folds, 0.6)]);
+        assert_eq!(other.len(), 1, "no train under that protocol, none with that cell: {other:?}");
+        assert_eq!(other[0].2, Some(alone));
     }
 }

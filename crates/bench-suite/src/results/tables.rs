@@ -113,8 +113,9 @@ impl Tables {
     /// When `folds.csv` and `predictions.csv` disagree.
     pub(crate) fn derive(records: &Records) -> Result<Self> {
         let tested = tested(records)?;
-        let table = groups(records).iter().map(|rows| table_row(records, rows, &tested)).collect::<Vec<_>>();
-        let paired = groups(records).iter().filter_map(|rows| paired::row(records, rows, &tested)).collect();
+        let groups = groups(records);
+        let table = groups.iter().map(|rows| table_row(records, rows, &tested)).collect::<Vec<_>>();
+        let paired = paired::rows(records, &groups, &tested);
         let sota = sota_rows(records, &table);
         Ok(Self { table, paired, sota })
     }

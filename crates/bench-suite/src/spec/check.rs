@@ -2,7 +2,7 @@
 
 use super::error::{Result, SpecError, nearest_or};
 use super::fields::{DataSpec, ModelSpec, Spec};
-use super::names::{CROP, FORMAT_NAMES, MIRROR, MODEL_NAMES, ON_FEATURES};
+use super::names::{CROP, FORMAT_NAMES, MIRROR, MODEL_NAMES, ON_FEATURES, format_of};
 use crate::pretrained;
 use crate::record::FINAL;
 
@@ -325,8 +325,7 @@ impl Spec {
         }
         let columns: usize = output_modes.iter().product();
         for name in names {
-            let times = match name.rsplit_once('-') {
-                Some((format, _)) if !FORMAT_NAMES.contains(&format) => continue,
+            let times = match format_of(name) {
                 Some((_, "rnn")) => 1,
                 Some((_, "gru")) => 3,
                 Some((_, "lstm")) => 4,

@@ -15,4 +15,6 @@ mod names;
 pub use error::{Result, SpecError, nearest_or};
 pub use fields::{DataSpec, DecodeSpec, ModelSpec, Overrides, ProtocolSpec, Spec, TrainSpec};
 pub use load::stems;
-pub use names::{ATTENTION, CROP, FORMAT_NAMES, FORMAT_PREFIXES, MIRROR, MODEL_NAMES, ON_FEATURES};
+pub use names::{
+    ATTENTION, CROP, FORMAT_NAMES, FORMAT_PREFIXES, MIRROR, MODEL_NAMES, ON_FEATURES, format_of,
+};

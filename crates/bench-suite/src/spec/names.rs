@@ -51,6 +51,14 @@ names! {
     "ht",
 }
 
+/// The format of a model's input matrix, one of [`FORMAT_NAMES`], and its cell or `mlp`; none of a model that has no such
+/// matrix.
+pub fn format_of(model: &str) -> Option<(&'static str, &str)> {
+    let cell = |format: &str| model.strip_prefix(format)?.strip_prefix('-');
+    let cells = ["rnn", "gru", "lstm", "mlp"];
+    FORMAT_NAMES.iter().find_map(|format| Some((*format, cell(format).filter(|cell| cells.contains(cell))?)))
+}
+
 /// Of `train.augment`: left and right change places.
 pub const MIRROR: &str = "mirror";
 /// Of `train.augment`: a window of each frame in its place.

@@ -222,3 +222,64 @@ fn tree(merged: &[(f64, usize)], set: usize) -> Merge {
     let left = merged[set].1;
     Merge::Pair(Box::new(tree(merged, left)), Box::new(tree(merged, set & !left)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{FORMATS, FormatShape, Modes, Options};
+
+    /// The least cost of bringing what is left of the cores into the row, every order and every merge of each tried.
+    fn least(indices: &Indices, vectors: Option<Vectors>, rows: f64, before: usize) -> f64 {
+        let all = indices.all as usize;
+        let rest = all & !before;
+        if rest == 0 {
+            return 0.0;
+        }
+        let with = |part: usize| {
+            let labels = (
+                indices.of_row(before as Set),
+                indices.of_cores(part as Set),
+                indices.of_row((before | part) as Set),
+            );
+            let step = indices.cost(vectors, labels, before == 0);
+            step + merges(indices, vectors, part) / rows + least(indices, vectors, rows, before | part)
+        };
+        (1..=all).filter(|part| part & !rest == 0).map(with).fold(f64::INFINITY, f64::min)
+    }
+
+    /// The least cost of merging some cores, every way to halve them tried.
+    fn merges(indices: &Indices, vectors: Option<Vectors>, set: usize) -> f64 {
+        if set.is_power_of_two() {
+            return 0.0;
+        }
+        if vectors.is_some() && indices.size(indices.of_cores(set as Set)) > MERGED {
+            return f64::INFINITY;
+        }
+        let halves = (1..set).filter(|half| half & !set == 0);
+        let cost = halves.map(|half| {
+            let both = indices.of_cores(half as Set) | indices.of_cores((set & !half) as Set);
+            let below = merges(indices, vectors, half) + merges(indices, vectors, set & !half);
+            below + indices.size(both)
+        });
+        cost.fold(f64::INFINITY, f64::min)
+    }
+
+    /// What is carried out is the cheapest in time by the planner's own costs; `tests/networks.rs` counts products.
+    #[test]
+    fn no_order_is_cheaper() {
+        for format in FORMATS {
+            for (inputs, outputs) in [(vec![40, 30], vec![2, 9]), (vec![3, 8, 2], vec![2, 5, 1])] {
+                for (rank, gates) in [(2, 3), (5, 4)] {
+                    let modes = Modes { inputs: inputs.clone(), outputs: outputs.clone(), gates };
+                    let shape = FormatShape::uniform(format, &modes, &Options::default(), rank).unwrap();
+                    let indices = Indices::new(shape.network());
+                    for isa in Isa::available() {
+                        let plan = Plan::new(shape.network(), Objective::Time { isa });
+                        let best = least(&indices, Some(Vectors::of(isa)), ROWS, 0);
+                        assert!((plan.cost / best - 1.0).abs() < 1e-12, "{shape}: {} not {best}", plan.cost);
+                    }
+                }
+            }
+        }
+    }
+}

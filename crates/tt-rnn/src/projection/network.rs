@@ -48,7 +48,8 @@ impl NetworkProjection {
         let shape = match (settings.input_weights, settings.ranks.get(format.name())) {
             (0, Some(ranks)) => FormatShape::with_ranks(format, &modes, &options, ranks)?,
             (0, None) => FormatShape::uniform(format, &modes, &options, config.rank)?,
-            (budget, _) => FormatShape::within(format, &modes, &options, budget / networks)?,
+            (budget, _) => FormatShape::within(format, &modes, &options, budget / networks)
+                .map_err(|error| of_each(error, budget, networks))?,
         };
         Ok((shape, networks))
     }
@@ -57,6 +58,16 @@ impl NetworkProjection {
     pub fn shape(&self) -> &FormatShape {
         &self.shape
     }
+}
+
+/// An error of one network, where a budget is dealt to as many.
+fn of_each(error: tt_core::Error, budget: usize, networks: usize) -> tt_core::Error {
+    if networks == 1 {
+        return error;
+    }
+    tt_core::Error::Shape(format!(
+        "{error}, for each of {networks} gates: input_weights = {budget} is for all"
+    ))
 }
 
 /// The projection of a model. Whatever `core_init` is for trains, an entry of W starts with the variance of dense Glorot.

@@ -34,7 +34,7 @@ const RECIPES: [Recipe; 3] = [
     Recipe {
         home: Home::Torch,
         name: "torch",
-        pins: &["torch-libraries.txt", "torch.txt", "torch-shared-objects.txt"],
+        pins: &["torch-libraries.txt", "torch.txt", "torch-shared-objects.txt", "torch-from-source.txt"],
         import: "torch",
         gib: 4.3,
     },
@@ -186,12 +186,23 @@ impl Installer {
         Ok(self.python())
     }
 
-    /// The CPU build where its index is reachable, else the ordinary wheel and as little CUDA as it needs.
+    /// The CPU build where its index is reachable, else the ordinary wheel and as little CUDA as it needs; then what is built
+    /// with it.
     fn torch(&self) -> Result<()> {
-        let [libraries, torch, shared_objects] = self.recipe.pins else {
-            bail!("the torch environment has three requirement files");
+        let [libraries, torch, shared_objects, from_source] = self.recipe.pins else {
+            bail!("the torch environment has four requirement files");
         };
         self.pip(&[libraries], &[])?;
+        self.torch_itself(torch, shared_objects)?;
+        // Its setup asks for PyTorch, and goes on without the C++ that no layer of it uses.
+        let mut pip = self.pip_install(&[from_source], &["--no-build-isolation"]);
+        if let Err(reason) = self.logged(pip.env("CC", "false").env("CXX", "false")) {
+            eprintln!("left out of the torch environment: {reason:#}");
+        }
+        Ok(())
+    }
+
+    fn torch_itself(&self, torch: &str, shared_objects: &str) -> Result<()> {
         let cpu = ["--index-url", TORCH_CPU_INDEX, "--retries", "0", "--timeout", "15"];
         if self.pip(&[torch], &cpu).is_ok() && self.imports() {
             return Ok(());
@@ -202,12 +213,16 @@ impl Installer {
     }
 
     fn pip(&self, files: &[&str], options: &[&str]) -> Result<()> {
+        self.logged(&mut self.pip_install(files, options))
+    }
+
+    fn pip_install(&self, files: &[&str], options: &[&str]) -> Command {
         let mut pip = Command::new(self.python());
         pip.args(["-m", "pip", "install", "--no-deps", "--disable-pip-version-check"]).args(options);
         for file in files {
             pip.arg("-r").arg(self.requirements.join(file));
         }
-        self.logged(&mut pip)
+        pip
     }
 
     fn imports(&self) -> bool {

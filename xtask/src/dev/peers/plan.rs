@@ -116,9 +116,10 @@ const fn reduced(peer: Peer) -> Peer {
 }
 
 /// Every peer, in the order of the table.
-pub(super) const PEERS: [Peer; 20] = [
+pub(super) const PEERS: [Peer; 21] = [
     peer("t3f", Home::Tensorflow, Function::Tt, None, When::Always),
     peer("tensorly_torch", Home::Torch, Function::Tt, None, When::Gru),
+    peer("torchtt", Home::Torch, Function::Tt, None, When::Gru),
     peer("torch_merged", Home::Torch, Function::Tt, None, When::Always),
     peer("torch_right_to_left", Home::Torch, Function::Tt, None, When::GruOneThread),
     peer("torch_per_step", Home::Torch, Function::Tt, None, When::GruOneThread),
@@ -249,7 +250,7 @@ mod tests {
             let round = Round::new(&[], Cell::Gru, frames, threads);
             round.peers.iter().map(|peer| peer.name).collect::<Vec<_>>()
         };
-        assert_eq!(names(16, 1).len(), 19);
+        assert_eq!(names(16, 1).len(), 20);
         assert!(
             !names(64, 1).iter().any(|name| name.starts_with("tednet"))
                 && !names(64, 1).contains(&"torch_dense_gru")

@@ -16,13 +16,14 @@ pub(super) const ROW: f64 = 38.0;
 /// Model and its value; none where it was not measured.
 pub(super) type Mark = (String, Option<f64>);
 
+/// The chart; none where no model was alone on the cores, so that none has seconds.
 pub(super) fn chart(scene: &Scene<'_>) -> Option<Canvas> {
     let mut groups: Vec<(String, Vec<Mark>)> = scene
         .groups()
         .into_iter()
         .map(|(name, rows)| (name, rows.iter().map(|r| (r.model.clone(), r.epoch_s)).collect()))
         .collect();
-    if groups.is_empty() {
+    if !groups.iter().flat_map(|(_, marks)| marks).any(|(_, seconds)| seconds.is_some()) {
         return None;
     }
     if let Some(panel) = scene.paper_panel() {

@@ -4,17 +4,19 @@ use crate::draw::report::blocks::{Block, words};
 use crate::draw::report::{interval, metric, plus_minus, table};
 use crate::results::RunFile;
 use crate::results::formats::FormatRow;
-use crate::text::thousands;
+use crate::results::paired::PairedRow;
+use crate::text::{p_value, thousands};
 
-/// What is shown, then a table; none unless there are formats to compare.
-pub(super) fn blocks(run: &RunFile, rows: &[FormatRow]) -> Option<Vec<Block>> {
+/// What is shown, then a table, and the differences from the train of this experiment's own; none unless there are formats
+/// to compare.
+pub(super) fn blocks(run: &RunFile, rows: &[FormatRow], pairs: &[PairedRow]) -> Option<Vec<Block>> {
     if rows.is_empty() {
         return None;
     }
     let text = "One row a format, cell and budget, from this experiment and from those beside it whose name differs in \
                 a number at the end, the budget. Mflop is what input matrix and recurrence do for a frame, forwards; \
                 µs is the training of a frame, seconds of an epoch over its frames. Both are empty where they were \
-                not recorded, seconds where cells ran side by side.";
+                not recorded, seconds where cells did not have the cores for themselves.";
     let head = [
         "model",
         "protocol",
@@ -41,5 +43,27 @@ pub(super) fn blocks(run: &RunFile, rows: &[FormatRow]) -> Option<Vec<Block>> {
             row.epoch_s.map_or_else(String::new, |s| format!("{s:.2}")),
         ]
     };
-    Some(vec![Block::Text { text: words(text) }, table(&head, 3, rows.iter().map(row).collect())])
+    let mut blocks = vec![Block::Text { text: words(text) }, table(&head, 3, rows.iter().map(row).collect())];
+    let pairs: Vec<_> = pairs.iter().filter_map(|row| Some(compared(row, row.p?))).collect();
+    if !pairs.is_empty() {
+        let text = "Other formats less the train at this experiment's budget, on the same folds: the interval draws the same \
+                    test clips, groups and seeds for both, and p is of no difference, adjusted (Holm 1979) for all \
+                    comparisons of a protocol and a recipe.";
+        let head = ["pair", "protocol", "recipe", "difference", "95 % interval", "p", "folds", "epochs"];
+        blocks.extend([Block::Text { text: words(text) }, table(&head, 3, pairs)]);
+    }
+    Some(blocks)
+}
+
+fn compared(row: &PairedRow, p: f64) -> Vec<String> {
+    vec![
+        format!("{} − {}", row.model, row.baseline),
+        row.protocol.clone(),
+        row.recipe.clone(),
+        plus_minus(Some(row.mean_difference), row.std),
+        interval(row.ci_low, row.ci_high),
+        p_value(p),
+        row.folds.to_string(),
+        row.epochs(),
+    ]
 }

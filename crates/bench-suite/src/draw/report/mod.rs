@@ -66,7 +66,7 @@ fn page(
     results.extend(pretrained(&tables.table));
     sections.push(Section::new(2, "results", "Results", results));
     sections.extend(beside_the_paper(run, &tables.table));
-    if let Some(mut blocks) = formats::blocks(run, formats) {
+    if let Some(mut blocks) = formats::blocks(run, formats, &tables.paired) {
         blocks.splice(1..1, charts.block("formats")?);
         sections.push(Section::new(3, "formats", "Formats of the input matrix", blocks));
     }
@@ -79,7 +79,8 @@ fn page(
             sections.push(Section::new(3, name, title, vec![chart]));
         }
     }
-    sections.extend(paired(&tables.paired));
+    let twins: Vec<&PairedRow> = tables.paired.iter().filter(|row| row.p.is_none()).collect();
+    sections.extend(paired(&twins));
     if let Some((title, mut blocks)) = sota(run, tables) {
         blocks.extend(charts.block("sota")?);
         sections.push(Section::new(2, "sota", &title, blocks));
@@ -306,10 +307,10 @@ fn beside_the_paper(run: &RunFile, rows: &[TableRow]) -> Option<Section> {
     Some(Section::new(2, "paper", "The paper beside ours", blocks))
 }
 
-fn paired(rows: &[PairedRow]) -> Option<Section> {
+fn paired(rows: &[&PairedRow]) -> Option<Section> {
     let text = "Difference of the scores fold by fold; the interval draws the same test clips, groups and seeds for \
                 both.";
-    let row = |row: &PairedRow| {
+    let row = |row: &&PairedRow| {
         vec![
             format!("{} − {}", row.model, row.baseline),
             row.protocol.clone(),
@@ -323,7 +324,7 @@ fn paired(rows: &[PairedRow]) -> Option<Section> {
     };
     let head = ["pair", "protocol", "recipe", "difference", "95 % interval", "folds", "epochs", "rate"];
     let mut blocks = vec![Block::Text { text: words(text) }, table(&head, 3, rows.iter().map(row).collect())];
-    let items: Vec<_> = rows.iter().filter_map(PairedRow::caveat).map(|said| words(&said)).collect();
+    let items: Vec<_> = rows.iter().filter_map(|row| row.caveat()).map(|said| words(&said)).collect();
     if !items.is_empty() {
         blocks.push(Block::List { items });
     }

@@ -1,4 +1,4 @@
-//! Memory that training a CNN takes: counted by the allocator, so this program has one test and no other threads of its own.
+//! Memory that a training step takes: counted by the allocator, so this program has one test and no other threads of its own.
 #![expect(unsafe_code, reason = "an allocator that counts")]
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tt_core::rng::stream;
 use tt_rnn::encoder;
-use tt_rnn::models::{CnnSize, Mode, ModelConfig, PackedFrames, find};
+use tt_rnn::models::{CnnSize, Mode, ModelConfig, PackedFrames, Readout, Stack, find};
 
 /// The system's allocator, what it has given out, and the most that that ever was.
 struct Counting;
@@ -42,7 +42,12 @@ fn taken(model: &str, side: usize, lengths: &[usize]) -> usize {
     let features = 3 * side * side;
     let config =
         ModelConfig { features, width: side, dense_hidden: 4, ..ModelConfig::new(&[features], &[4], 1, 3) };
-    let model = find(model).unwrap().build(&config, &Device::Cpu, 1).unwrap();
+    taken_by(model, &config, lengths)
+}
+
+fn taken_by(model: &str, config: &ModelConfig, lengths: &[usize]) -> usize {
+    let features = config.features;
+    let model = find(model).unwrap().build(config, &Device::Cpu, 1).unwrap();
     let n: usize = lengths.iter().sum();
     let rows = Tensor::from_vec(vec![90_u8; n * features], (n, features), &Device::Cpu).unwrap();
     let frames = PackedFrames::new(rows, lengths.to_vec());
@@ -73,6 +78,20 @@ fn a_long_batch_takes_no_more_than_the_plan_says_and_features() {
     let more = found - taken("cnn-gru", SIDE, &LENGTHS[..8]);
     assert!(more < of_frames, "{more} of {of_frames}");
     with_attention();
+    of_layers_and_directions();
+}
+
+/// Twice the frames take twice the memory and no more, however many layers read them in either direction.
+fn of_layers_and_directions() {
+    let stack = Stack { layers: 3, bidirectional: true, readout: Readout::Mean };
+    for model in ["tt-gru", "tr-lstm", "gru"] {
+        let config = ModelConfig { stack, ..ModelConfig::new(&[8, 12], &[4, 4], 2, 3) };
+        let taken = |frames: usize| taken_by(model, &config, &[frames; 4]) as f64;
+        // The first one warms up what is used again.
+        let [_, short, long, longer] = [400, 400, 800, 1_200].map(taken);
+        let (first, second) = (long - short, longer - long);
+        assert!(first > 0.0 && (second / first - 1.0).abs() < 0.05, "{model}: {first} then {second}");
+    }
 }
 
 /// Frames of 40 × 40 pixels, maps of 2 × 2 places: the map of every frame is kept, and nothing else of its size but the map's
