@@ -14,8 +14,9 @@ use crate::record::{
 use crate::record_files::{csv_of, read_json};
 use crate::spec::Spec;
 use crate::state::Snapshot;
+use crate::stats::mean;
 use crate::train::{Training, final_value, predictions, train};
-use crate::usage::{cpu_s, peak_rss_bytes, waited_s};
+use crate::usage::peak_rss_bytes;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -120,8 +121,14 @@ fn compute(
         return finish(folder, &options.id, &record, held);
     }
     write_predictions(&cell, &outcome.probabilities)?;
-    let timed = &outcome.curve[1.min(outcome.curve.len())..];
-    let mean = timed.iter().map(|point| point.wall_s).sum::<f64>() / timed.len() as f64;
+    let alone = &outcome.alone_s;
+    if !options.shared && alone.is_empty() && outcome.curve.len() > 1 {
+        tracing::warn!(
+            "{}: its threads waited for cores in every epoch, so no seconds of it are recorded: other programs run, or there \
+             are fewer cores than --threads",
+            options.id
+        );
+    }
     let record = CellRecord {
         model: planned.model.clone(),
         protocol: planned.protocol.clone(),
@@ -133,7 +140,7 @@ fn compute(
         epochs: outcome.curve.len(),
         train_clips: fold.train.len(),
         test_clips: fold.test.len(),
-        epoch_s: (!timed.is_empty() && was_alone(options)).then_some(mean),
+        epoch_s: mean(alone).filter(|_| !options.shared),
         peak_rss_bytes: peak_rss_bytes(),
         params_input: planned.params_input,
         params_total: planned.params_total,
@@ -148,21 +155,6 @@ fn compute(
         card: outcome.card,
     };
     finish(folder, &options.id, &record, held)
-}
-
-/// Whether a cell had its cores for itself, so that its seconds say what it costs.
-fn was_alone(options: &CellOptions) -> bool {
-    /// Share of its processor time that a cell may have waited for a core; some is its own threads'.
-    const WAITED: f64 = 0.1;
-    let waited = waited_s().map_or(0.0, |waited| waited / cpu_s());
-    if !options.shared && waited > WAITED {
-        tracing::warn!(
-            "{}: seconds of its epochs are not recorded, since other programs had the cores ({:.0} % of its processor time)",
-            options.id,
-            100.0 * waited
-        );
-    }
-    !options.shared && waited <= WAITED
 }
 
 fn write_predictions(cell: &Training<'_>, probabilities: &[Vec<f64>]) -> Result<()> {

@@ -27,6 +27,17 @@ fn origin<'a>(frames: &'a Store, by: &'a str) -> Origin<'a> {
     Origin { frames, by, width: FEATURES as u32 }
 }
 
+/// Whether the weights are there that a model of the experiment needs.
+///
+/// # Errors
+/// Weights that are missing, or are not those that the experiment names.
+pub fn check(places: &Places, spec: &Spec) -> Result<()> {
+    if spec.reads_features() {
+        weights(places, &spec.model.pretrained)?;
+    }
+    Ok(())
+}
+
 /// Computes the features of these frames where a model of the experiment reads them and they are not there yet.
 ///
 /// # Errors

@@ -59,12 +59,8 @@ pub fn plan(
     };
     let mut cells = Vec::new();
     for model in &spec.model.names {
+        let size = size_of(spec, model, classes.len())?;
         let spec = &spec.seen_by(model);
-        let size = size(&model_config(spec, classes.len())?, model).map_err(|error| SpecError::Model {
-            model: model.clone(),
-            keys: "modes, rank, ranks, mlp_rank, input_weights, blocks, tree, gates, layers, recurrent, recurrent_rank, backend",
-            reason: format!("{error:#}"),
-        })?;
         for seed in &spec.train.seeds {
             for fold in spec.folds(model) {
                 let split = match frames {
@@ -99,6 +95,25 @@ pub fn plan(
         code: Code::default(),
         other_names: Vec::new(),
     })
+}
+
+/// Whether all models can be built, which needs no clip.
+///
+/// # Errors
+/// The first that cannot, and the keys that decide it.
+pub fn check_models(spec: &Spec) -> Result<()> {
+    spec.model.names.iter().try_for_each(|model| size_of(spec, model, 2).map(drop))
+}
+
+fn size_of(spec: &Spec, model: &str, classes: usize) -> Result<Size> {
+    let of_model = |error: anyhow::Error| SpecError::Model {
+        model: model.to_owned(),
+        keys: "modes, rank, ranks, mlp_rank, input_weights, blocks, tree, gates, layers, recurrent, recurrent_rank, cnn, cnn_kernels, \
+               cnn_rank, backend, data.width, data.height",
+        reason: format!("{error:#}"),
+    };
+    let config = model_config(&spec.seen_by(model), classes)?;
+    Ok(size(&config, model).map_err(of_model)?)
 }
 
 /// A bound that no clip reaches would give the run of all frames a second name.

@@ -11,7 +11,7 @@ use crate::standard::Fitted;
 use crate::state::{Progress, Snapshot};
 use crate::stats::has_settled;
 use crate::stop::{STOP, Stopped};
-use crate::usage::SystemWork;
+use crate::usage::{CoreUse, SystemWork};
 use anyhow::{Context, Result, bail};
 use candle_core::{D, Tensor};
 use rand::seq::SliceRandom;
@@ -62,6 +62,8 @@ pub struct Outcome {
     pub probabilities: Vec<Vec<f64>>,
     /// See [`crate::record::CellRecord::saturated_gates`].
     pub saturated_gates: Option<f64>,
+    /// Wall seconds of the epochs that had the cores for themselves, the first one of this process left out.
+    pub alone_s: Vec<f64>,
     /// See [`crate::record::CellRecord::frames_wait`].
     pub frames_wait: Option<f64>,
     /// See [`crate::record::CellRecord::system`].
@@ -73,6 +75,9 @@ pub struct Outcome {
     /// Use of a graphics card, if any.
     pub card: Option<CardUse>,
 }
+
+/// Share of its time that a thread may wait for a core in an epoch that counts as alone: some is its own loader's.
+const CROWDED: f64 = 0.1;
 
 struct Run<'a> {
     cell: &'a Training<'a>,
@@ -86,6 +91,8 @@ struct Run<'a> {
     waited: Duration,
     /// What the system did in the training parts of epochs after the first, and their steps.
     system: (SystemWork, usize),
+    /// See [`Outcome::alone_s`].
+    alone_s: Vec<f64>,
     /// Probabilities of the test clips after the last epoch, if it was evaluated.
     tested: Option<Vec<Vec<f64>>>,
 }
@@ -128,6 +135,7 @@ pub fn train(cell: &Training<'_>) -> Result<Outcome> {
         trained,
         waited,
         system,
+        alone_s: Vec::new(),
         tested: None,
     };
     Ok(Outcome { standard, ..run.run()? })
@@ -179,6 +187,7 @@ impl Run<'_> {
             curve: progress.curve,
             probabilities,
             saturated_gates,
+            alone_s: std::mem::take(&mut self.alone_s),
             frames_wait,
             system,
             standard: None,
@@ -207,7 +216,7 @@ impl Run<'_> {
         let pick = FramePick { choice: self.model.frames(), drawn: Some((self.cell.seed, &frames)) };
         let mut pass = self.feed.pass(&order[done..], &pick);
         let (started, before) = (Instant::now(), progress.wall_s);
-        let (system, first_step) = (SystemWork::so_far(), progress.step);
+        let (system, first_step, cores) = (SystemWork::so_far(), progress.step, CoreUse::so_far());
         let mut step: Option<Step> = None;
         while let Some((frames, clips)) = pass.next()? {
             let mut masks = stream(self.cell.seed, &format!("{}/step{}", name("masks"), progress.step));
@@ -238,6 +247,10 @@ impl Run<'_> {
         if !self.trained.is_zero() {
             self.system.0 += SystemWork::so_far().since(system);
             self.system.1 += progress.step - first_step;
+            let waited = CoreUse::so_far().zip(cores).map(|(now, before)| now.waited_since(&before));
+            if waited.is_none_or(|share| share < CROWDED) {
+                self.alone_s.push(progress.wall_s);
+            }
         }
         self.trained += started.elapsed();
         self.waited += pass.waited();

@@ -1,5 +1,9 @@
 //! Time and memory used by this process.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::DirEntry;
+
 /// CPU seconds of this process so far, all threads together.
 #[expect(unsafe_code, reason = "clock_gettime fills a C struct, which has no safe form in std")]
 pub fn cpu_s() -> f64 {
@@ -9,15 +13,37 @@ pub fn cpu_s() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-/// Seconds for which threads of this process could run and waited, since others had the cores; none where the system does
-/// not count them.
-pub fn waited_s() -> Option<f64> {
-    let of = |task: std::io::Result<std::fs::DirEntry>| -> Option<f64> {
-        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        text.split_whitespace().nth(1)?.parse().ok()
-    };
-    let waited: Vec<f64> = std::fs::read_dir("/proc/self/task").ok()?.filter_map(of).collect();
-    (!waited.is_empty()).then(|| waited.iter().sum::<f64>() * 1e-9)
+/// For how long each thread of this process has run, and has waited for a core that others had, in nanoseconds.
+#[derive(Debug, Clone)]
+pub struct CoreUse(BTreeMap<OsString, (u64, u64)>);
+
+impl CoreUse {
+    /// So far; none where the system does not count it.
+    pub fn so_far() -> Option<Self> {
+        let of = |task: std::io::Result<DirEntry>| {
+            let task = task.ok()?;
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            let mut counts = text.split_whitespace().map_while(|count| count.parse::<u64>().ok());
+            Some((task.file_name(), (counts.next()?, counts.next()?)))
+        };
+        let threads: BTreeMap<_, _> = std::fs::read_dir("/proc/self/task").ok()?.filter_map(of).collect();
+        (!threads.is_empty()).then_some(Self(threads))
+    }
+
+    /// The largest share of its time that a thread of both moments has waited since the earlier one. One thread that waits
+    /// holds up all others of a parallel loop; those that hardly ran hold up nobody.
+    pub fn waited_since(&self, earlier: &Self) -> f64 {
+        let since = |(thread, (run, waited)): (&OsString, &(u64, u64))| {
+            let (run_before, waited_before) = earlier.0.get(thread)?;
+            Some((run.saturating_sub(*run_before) as f64, waited.saturating_sub(*waited_before) as f64))
+        };
+        let threads: Vec<(f64, f64)> = self.0.iter().filter_map(since).collect();
+        let busiest = threads.iter().map(|(run, waited)| run + waited).fold(0.0, f64::max);
+        let share = |(run, waited): &(f64, f64)| {
+            if run + waited > 0.1 * busiest { waited / (run + waited) } else { 0.0 }
+        };
+        threads.iter().map(share).fold(0.0, f64::max)
+    }
 }
 
 /// Current resident set if the system reports it, otherwise the peak.
@@ -95,5 +121,24 @@ fn of_this_process() -> libc::rusage {
     unsafe {
         libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
         usage.assume_init()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn use_of(threads: &[(&str, u64, u64)]) -> CoreUse {
+        CoreUse(threads.iter().map(|(name, run, waited)| (OsString::from(name), (*run, *waited))).collect())
+    }
+
+    #[test]
+    fn a_thread_that_waits_is_seen_whatever_others_do() {
+        let before = use_of(&[("1", 100, 50), ("2", 100, 0), ("3", 0, 0)]);
+        // 2 waited for a fifth of its time; 3 hardly ran, and 4 is new.
+        let after = use_of(&[("1", 1_100, 50), ("2", 900, 200), ("3", 10, 40), ("4", 0, 900)]);
+        assert!((after.waited_since(&before) - 0.2).abs() < 1e-12);
+        assert_eq!(before.waited_since(&before), 0.0);
+        assert_eq!(use_of(&[("5", 1, 9)]).waited_since(&before), 0.0, "no thread of both moments");
     }
 }

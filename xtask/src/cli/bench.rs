@@ -55,7 +55,7 @@ pub(crate) struct Gpu {
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
     pub(crate) rounds: usize,
     /// Seconds after which a case that is not done is given up; those after it still run
-    #[arg(long, value_name = "N", default_value_t = CASE_LIMIT_S)]
+    #[arg(long, value_name = "N", default_value_t = CASE_LIMIT_S, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) case_limit: u64,
     /// Use small sizes; the times mean nothing
     #[arg(long)]

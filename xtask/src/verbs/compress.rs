@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bench_suite::draw;
@@ -24,6 +24,9 @@ use crate::run::engine;
 use crate::run::interrupt::{Interrupt, Interrupted};
 use crate::run::runs::{Wanted, choose};
 use crate::text;
+
+/// Longer than a case takes that is done already.
+const READ: Duration = Duration::from_secs(2);
 
 /// Models whose kernels are compressed.
 const OF_CNNS: [&str; 3] = ["cnn-gru", "cnn-lstm", "frozen-cnn-gru"];
@@ -62,17 +65,23 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
     let wanted: Vec<_> =
         found.iter().map(|(_, first)| (first, cases(args, &plan, &run_dir, first))).collect();
     let total: usize = wanted.iter().map(|(_, cases)| cases.len()).sum();
-    let (mut done, started) = (0_u32, Instant::now());
+    // Cases that are done already are read and cost nothing.
+    let (mut done, mut computed, mut spent) = (0, 0_u32, 0.0);
     for (first, cases) in &wanted {
         let values =
             if of_cnn(first) { Vec::new() } else { unfoldings(repo, args, &interrupt, (&run_dir, first))? };
         for wanted in cases {
-            let pace = started.elapsed().as_secs_f64() / f64::from(done.max(1));
-            let left = text::seconds(pace * (total as f64 - f64::from(done)));
-            let left = if done == 0 { String::new() } else { format!(", {left} left at the pace so far") };
+            let left = text::seconds(spent / f64::from(computed.max(1)) * (total - done) as f64);
+            let left =
+                if computed == 0 { String::new() } else { format!(", {left} left at the pace so far") };
             done += 1;
             eprintln!("case {done} of {total}: {}{left}", wanted.text());
-            let Case { record, kernels, computed } = case(repo, args, &interrupt, &run_dir, wanted)?;
+            let started = Instant::now();
+            let Case { record, kernels, computed: by } = case(repo, args, &interrupt, &run_dir, wanted)?;
+            if started.elapsed() > READ {
+                computed += 1;
+                spent += started.elapsed().as_secs_f64();
+            }
             let _held = hold(&dir)?;
             let name = format!("{}-{}", args.device.kind(), &plan.run_digest[..8.min(plan.run_digest.len())]);
             let folder = keep(&dir, &name, record)?;
@@ -82,7 +91,7 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
             if !kernels.is_empty() {
                 keep_kernels(&folder, &kernels)?;
             }
-            keep_about(&folder, about(&plan, computed))?;
+            keep_about(&folder, about(&plan, by))?;
             draw::compression::derive(&dir)?;
         }
     }

@@ -24,7 +24,7 @@ pub fn derive(dir: &Path) -> Result<()> {
 
 fn page(Shown { about, table, run, others }: &Shown) -> String {
     let mut text = format!(
-        "# What the paper leaves open: {}\n\nOne factor at a time from recipe `scaled`, protocol `{}`, final \
+        "# What the paper leaves open: {}\n\nOne factor at a time from recipe `{}`, protocol `{}`, final \
          epoch. Mean ± sample standard deviation over folds; 95 % intervals by bootstrap over the scored clips \
          within folds. `difference` is against the default on the same folds, clips drawn alike for both. Gates \
          saturated: share of the gates' activations below 0.01 or above 0.99 at the initial weights, over the \
@@ -32,6 +32,7 @@ fn page(Shown { about, table, run, others }: &Shown) -> String {
          chosen by; `test` is the test fold, and chooses nothing.\n\n- {}\n- {} clips, {} frames; data digest \
          `{}`\n- {}\n- machine: {}\n\n![scores per level](ablation.svg)\n",
         about.ablation,
+        about.recipe(),
         about.protocol,
         about.data,
         about.clips,

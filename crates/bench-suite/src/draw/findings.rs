@@ -201,7 +201,7 @@ impl Studies {
         let scored = self.tables(study, &wanted)?;
         let mut rows = scored.1.paired.iter();
         let row = rows
-            .find(|row| row.model == model && wanted.fits(&row.protocol, &row.recipe))
+            .find(|row| row.model == model && row.of_twins() && wanted.fits(&row.protocol, &row.recipe))
             .ok_or_else(|| missing(&format!("{study}, {model} and its dense twin, {}", wanted.protocol)))?;
         Ok(pair(row))
     }

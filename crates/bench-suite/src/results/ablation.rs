@@ -158,6 +158,12 @@ impl About {
         }
         note(&mut self.provenance, by);
     }
+
+    /// The base's recipe.
+    pub(crate) fn recipe(&self) -> String {
+        let config: Option<toml::Table> = toml::from_str(&self.config).ok();
+        config.and_then(|config| Some(config.get("recipe")?.as_str()?.to_owned())).unwrap_or_default()
+    }
 }
 
 /// What the page of a folder shows.

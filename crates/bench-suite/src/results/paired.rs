@@ -65,14 +65,14 @@ pub(crate) fn rows(records: &Records, groups: &[Vec<&FoldRow>], tested: &AllTest
     };
     let train = |rows: &Vec<&FoldRow>| {
         let (_, cell) = format_of(&rows[0].model).filter(|(format, _)| *format != "tt")?;
-        between(records, rows, &format!("tt-{cell}"), tested).filter(|row| row.p.is_some())
+        between(records, rows, &format!("tt-{cell}"), tested)
     };
     let mut pairs: Vec<PairedRow> = groups.iter().filter_map(twin).collect();
     let mut compared: Vec<PairedRow> = groups.iter().filter_map(train).collect();
     compared.sort_by(|a, b| a.table().cmp(&b.table()));
     for table in compared.chunk_by_mut(|a, b| a.table() == b.table()) {
         let adjusted = stats::holm(&table.iter().filter_map(|row| row.p).collect::<Vec<_>>());
-        for (row, p) in table.iter_mut().zip(adjusted) {
+        for (row, p) in table.iter_mut().filter(|row| row.p.is_some()).zip(adjusted) {
             row.p = Some(tidy(p));
         }
     }
@@ -178,6 +178,11 @@ fn number(table: &toml::Table, key: &str) -> Option<f64> {
 }
 
 impl PairedRow {
+    /// Whether it is of a dense twin, and not of a format and the train.
+    pub(crate) fn of_twins(&self) -> bool {
+        paper::TWINS.iter().any(|(tt, dense)| (*tt, *dense) == (self.model.as_str(), self.baseline.as_str()))
+    }
+
     /// The comparisons among which it is one.
     fn table(&self) -> (&str, &str) {
         (&self.protocol, &self.recipe)

@@ -197,7 +197,10 @@ impl Installer {
         // Its setup asks for PyTorch, and goes on without the C++ that no layer of it uses.
         let mut pip = self.pip_install(&[from_source], &["--no-build-isolation"]);
         if let Err(reason) = self.logged(pip.env("CC", "false").env("CXX", "false")) {
-            eprintln!("left out of the torch environment: {reason:#}");
+            eprintln!(
+                "left out of the torch environment, until {} is removed: {reason:#}",
+                self.folder.display()
+            );
         }
         Ok(())
     }

@@ -58,6 +58,9 @@ pub(crate) struct Ablation {
     folds: Vec<usize>,
     epochs: usize,
     dense: Option<Size>,
+    /// Settings of the base and of every level.
+    #[serde(default)]
+    set: Vec<String>,
     #[serde(rename = "factor")]
     pub(crate) factors: Vec<Factor>,
     /// The file's text.
@@ -116,7 +119,7 @@ impl Ablation {
                 if models.is_empty() {
                     return;
                 }
-                let mut set = set.to_vec();
+                let mut set = [&self.set[..], set].concat();
                 if inner {
                     set.push("protocol.inner=true".into());
                 }

@@ -98,8 +98,8 @@ pub(super) fn run_all(options: &GpuOptions) -> Result<()> {
     Ok(())
 }
 
-/// Runs a part; where its process ends early, or is silent for `limit` and is killed, another one goes on with the case
-/// after.
+/// Runs a part; where its process ends early, or is killed since a case takes longer than `limit`, another one goes on with
+/// the case after.
 fn run_part(
     part: Part,
     start: &dyn Fn(usize) -> Result<Command>,
@@ -118,12 +118,14 @@ fn run_part(
         let status = child.wait()?;
         let heard = heard.with_context(|| format!("the output of {}", part.name()))?;
         let end = if heard.silent {
-            format!("its process was silent for {} s and was killed", limit.as_secs())
+            format!("not done after {} s; its process was killed", limit.as_secs())
         } else {
             format!("its process ended ({status})")
         };
         let Some(cases) = heard.cases else {
-            found.lost(part, "all cases", &format!("{end}, before the first"))?;
+            let which =
+                if next == 0 { "all cases".to_owned() } else { format!("cases from {} on", next + 1) };
+            found.lost(part, &which, &format!("{end}, before it named them"))?;
             return save(found);
         };
         if next < cases.len() && !heard.lost {
@@ -152,7 +154,7 @@ fn lines(output: impl Read + Send + 'static) -> Receiver<std::io::Result<String>
     lines
 }
 
-/// Takes the messages of a process until it ends or is silent for `limit`; `next` is the case that it did not do.
+/// Takes the messages of a process until it ends or says nothing of a case for `limit`; `next` is the case that it did not do.
 fn listen(
     lines: &Receiver<std::io::Result<String>>,
     limit: Duration,
@@ -160,9 +162,10 @@ fn listen(
     found: &mut Found,
     save: &dyn Fn(&Found) -> Result<()>,
 ) -> Result<Heard> {
-    let (mut heard, mut card) = (Heard::default(), None);
+    let (mut heard, mut card, mut last) = (Heard::default(), None, Instant::now());
     loop {
-        let line = match lines.recv_timeout(limit) {
+        // What a library prints is no sign of a case.
+        let line = match lines.recv_timeout(limit.saturating_sub(last.elapsed())) {
             Ok(line) => line?,
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
@@ -173,8 +176,9 @@ fn listen(
         match serde_json::from_str(&line) {
             // Of a library that prints to standard output.
             Err(_) => tracing::info!("{line}"),
-            Ok(Message::Cases(names)) => heard.cases = Some(names),
+            Ok(Message::Cases(names)) => (heard.cases, last) = (Some(names), Instant::now()),
             Ok(Message::Done(mut done)) => {
+                last = Instant::now();
                 *next = done.case + 1;
                 heard.lost = done.lost;
                 card = done.card.take().or(card);
@@ -262,22 +266,23 @@ mod tests {
         assert!(found.tables.text("gpu.csv").contains("exit status: 3"));
     }
 
-    /// The first case hangs, and so does its child, which has the pipe; the second is done.
+    /// The first case hangs, and so does its child, which has the pipe and prints to it; the second is done.
     #[test]
     fn a_process_that_hangs_costs_one_row() {
         let cases = message(&Message::Cases(vec!["case 0".into(), "case 1".into()]));
         let start = |from: usize| {
             let script = match from {
-                0 => format!("echo '{cases}'; sleep 30"),
+                0 => format!("echo '{cases}'; (while sleep 1; do echo noise; done) & sleep 60"),
                 _ => format!("cat <<'END'\n{cases}\n{}\nEND", done(1, false)),
             };
             let mut command = Command::new("sh");
             command.args(["-c", &script]);
             Ok(command)
         };
-        let mut found = Found::default();
-        run_part(Part::Epoch, &start, Duration::from_secs(2), &mut found, &|_| Ok(())).unwrap();
-        assert_eq!(found.failed, ["epoch case 0: its process was silent for 2 s and was killed"]);
+        let (mut found, started) = (Found::default(), Instant::now());
+        run_part(Part::Epoch, &start, Duration::from_secs(5), &mut found, &|_| Ok(())).unwrap();
+        assert_eq!(found.failed, ["epoch case 0: not done after 5 s; its process was killed"]);
+        assert!(started.elapsed() < Duration::from_secs(45), "it was not killed");
         assert!(found.card.is_some());
     }
 }

@@ -372,6 +372,11 @@ fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {
         tracing::warn!("{remark}");
     }
     let places = Places::of_root(&cli.root);
+    // What cannot be trained is said before hours of decoding.
+    bench_suite::plan::check_models(&resolved.spec)?;
+    if bench_suite::resolve::built_store(&places, &resolved, dataset.as_ref())?.is_none() {
+        features::check(&places, &resolved.spec)?;
+    }
     let store = prepare(&places, &resolved, dataset, jobs)?;
     for row in store.left_out() {
         tracing::warn!("left out: {}: {}", row.clip, row.reason);

@@ -44,7 +44,7 @@ pub(super) fn blocks(run: &RunFile, rows: &[FormatRow], pairs: &[PairedRow]) -> 
         ]
     };
     let mut blocks = vec![Block::Text { text: words(text) }, table(&head, 3, rows.iter().map(row).collect())];
-    let pairs: Vec<_> = pairs.iter().filter_map(|row| Some(compared(row, row.p?))).collect();
+    let pairs: Vec<_> = pairs.iter().filter(|row| !row.of_twins()).map(compared).collect();
     if !pairs.is_empty() {
         let text = "Other formats less the train at this experiment's budget, on the same folds: the interval draws the same \
                     test clips, groups and seeds for both, and p is of no difference, adjusted (Holm 1979) for all \
@@ -55,14 +55,14 @@ pub(super) fn blocks(run: &RunFile, rows: &[FormatRow], pairs: &[PairedRow]) -> 
     Some(blocks)
 }
 
-fn compared(row: &PairedRow, p: f64) -> Vec<String> {
+fn compared(row: &PairedRow) -> Vec<String> {
     vec![
         format!("{} − {}", row.model, row.baseline),
         row.protocol.clone(),
         row.recipe.clone(),
         plus_minus(Some(row.mean_difference), row.std),
         interval(row.ci_low, row.ci_high),
-        p_value(p),
+        row.p.map_or_else(String::new, p_value),
         row.folds.to_string(),
         row.epochs(),
     ]

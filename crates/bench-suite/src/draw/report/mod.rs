@@ -79,7 +79,7 @@ fn page(
             sections.push(Section::new(3, name, title, vec![chart]));
         }
     }
-    let twins: Vec<&PairedRow> = tables.paired.iter().filter(|row| row.p.is_none()).collect();
+    let twins: Vec<&PairedRow> = tables.paired.iter().filter(|row| row.of_twins()).collect();
     sections.extend(paired(&twins));
     if let Some((title, mut blocks)) = sota(run, tables) {
         blocks.extend(charts.block("sota")?);
@@ -229,8 +229,9 @@ fn results(run: &RunFile, rows: &[TableRow]) -> Vec<Block> {
         "The {} of the final epoch on the test folds: mean ± sample standard deviation over folds, and a 95 % interval \
          by bootstrap ({} draws) over test clips within folds, under protocol `groups` over whole groups, and over \
          seeds where there are several. The test folds choose nothing. Settled are trainings that ended \
-         because their loss had, and not at the most epochs allowed. Seconds per epoch are empty where two cells of \
-         the run were trained at once, and after a single epoch.",
+         because their loss had, and not at the most epochs allowed. Seconds per epoch are those of epochs that had the \
+         cores for themselves: empty where two cells of the run were trained at once or other programs ran beside, and after \
+         a single epoch.",
         metric(run),
         thousands(stats::REPLICATES)
     );
