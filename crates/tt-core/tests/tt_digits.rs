@@ -6,7 +6,8 @@
 )]
 
 use tt_core::TtShape;
-use tt_core::apply::halves::{Cut, Digits};
+use tt_core::apply::halves::{Cut, Digits, Forward};
+use tt_core::cuda::Stall;
 use tt_core::cuda::emulation::Argument;
 #[cfg(unix)]
 use tt_core::cuda::nvrtc::Nvrtc;
@@ -164,6 +165,22 @@ fn neither_blocks_nor_buffers_nor_saving_change_a_bit() {
     assert_eq!(run(15 << 10, 4), first, "one buffer");
     let forward = Digits::new(cut, SHARED).unwrap().forward(30, 4);
     assert_eq!(bits(Pass::new(cut, 30).run(&forward, Argument::Null)), first[1]);
+}
+
+/// A block that waits for a copy which never arrives gives up, and says which of its turns it was: 0 is that of the digits.
+#[test]
+fn a_copy_that_never_arrives_is_reported() {
+    if skipped() {
+        return;
+    }
+    let cut = cut(&[17, 33], &[7, 17], &[1, 3, 1], 2, 1);
+    let whole = Digits::new(cut, SHARED).unwrap().forward(3, 1);
+    for (lost, step) in [(0, 0), (1, 1), (17, 2)] {
+        let forward = Forward { source: whole.source.clone().define("LOST_COPY", lost), ..whole.clone() };
+        let (error, word) = Pass::new(cut, 3).launch(&forward, Argument::Null).unwrap_err();
+        assert!(error.contains("the kernel gave up"), "{lost}: {error}");
+        assert_eq!(Stall::from_word(word), Some(Stall { block: 0, step }), "{lost}");
+    }
 }
 
 /// NVRTC compiles for a GPU what the emulation runs, where `TT_NVRTC` is the path of `libnvrtc.so`: no register spills,

@@ -12,6 +12,10 @@ inline void copy_bulk(void* shared, const void* global, unsigned bytes, unsigned
     if (bytes == 0 || to < block.shared || to + bytes > block.shared + emulator::shared_size)
         emulator::fail("a bulk copy outside of shared memory");
     emulator::Arrivals& ours = emulator::arrivals_at(block, arrivals);
+#ifdef LOST_COPY // for tests: this one of a program's copies never arrives
+    static int copies = 0;
+    if (copies++ == LOST_COPY) return;
+#endif
     ours.copies.push_back({shared, global, bytes});
     if (emulator::early) emulator::arrive(ours);
 }

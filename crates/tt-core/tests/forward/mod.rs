@@ -89,6 +89,15 @@ impl Pass {
 
     /// The kernels' y, its parts added, with T left where `between` says.
     pub(crate) fn run(&mut self, forward: &Forward, between: Argument<'_>) -> Vec<f32> {
+        self.launch(forward, between).unwrap()
+    }
+
+    /// The same; where the kernel fails, why, and the word that it left.
+    pub(crate) fn launch(
+        &mut self,
+        forward: &Forward,
+        between: Argument<'_>,
+    ) -> Result<Vec<f32>, (String, u64)> {
         let mut halves = vec![u32::MAX; forward.halves];
         let arguments =
             &mut [Argument::F32(&mut self.right), Argument::F32(&mut self.left), Argument::U32(&mut halves)];
@@ -106,12 +115,13 @@ impl Pass {
         if forward.waits {
             arguments.push(Argument::U32(&mut report));
         }
-        emulate(&forward.source, &forward.launch, &mut arguments).unwrap();
+        let failed = emulate(&forward.source, &forward.launch, &mut arguments);
+        failed.map_err(|error| (error.to_string(), u64::from(report[1]) << 32 | u64::from(report[0])))?;
         if forward.parts == 1 {
-            return y;
+            return Ok(y);
         }
         let geometry = Geometry::new(self.cut, Precision::F32, SHARED).unwrap();
-        sum(&geometry.source(), &mut y, outputs)
+        Ok(sum(&geometry.source(), &mut y, outputs))
     }
 }
 
