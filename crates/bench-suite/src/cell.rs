@@ -15,7 +15,7 @@ use crate::record_files::{csv_of, read_json};
 use crate::spec::Spec;
 use crate::state::Snapshot;
 use crate::stats::mean;
-use crate::train::{Training, final_value, predictions, train};
+use crate::train::{Outcome, Training, final_value, predictions, train};
 use crate::usage::peak_rss_bytes;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -121,14 +121,6 @@ fn compute(
         return finish(folder, &options.id, &record, held);
     }
     write_predictions(&cell, &outcome.probabilities)?;
-    let alone = &outcome.alone_s;
-    if !options.shared && alone.is_empty() && outcome.curve.len() > 1 {
-        tracing::warn!(
-            "{}: its threads waited for cores in every epoch, so no seconds of it are recorded: other programs run, or there \
-             are fewer cores than --threads",
-            options.id
-        );
-    }
     let record = CellRecord {
         model: planned.model.clone(),
         protocol: planned.protocol.clone(),
@@ -140,7 +132,7 @@ fn compute(
         epochs: outcome.curve.len(),
         train_clips: fold.train.len(),
         test_clips: fold.test.len(),
-        epoch_s: mean(alone).filter(|_| !options.shared),
+        epoch_s: epoch_s(options, &outcome),
         peak_rss_bytes: peak_rss_bytes(),
         params_input: planned.params_input,
         params_total: planned.params_total,
@@ -155,6 +147,21 @@ fn compute(
         card: outcome.card,
     };
     finish(folder, &options.id, &record, held)
+}
+
+/// Mean seconds of the epochs that had the cores for themselves.
+fn epoch_s(options: &CellOptions, outcome: &Outcome) -> Option<f64> {
+    if options.shared {
+        return None;
+    }
+    if outcome.alone_s.is_empty() && outcome.curve.len() > 1 {
+        tracing::warn!(
+            "{}: its threads waited for cores in every epoch, so no seconds of it are recorded: other programs run, or there \
+             are fewer cores than --threads",
+            options.id
+        );
+    }
+    mean(&outcome.alone_s)
 }
 
 fn write_predictions(cell: &Training<'_>, probabilities: &[Vec<f64>]) -> Result<()> {

@@ -6,7 +6,7 @@ use rand::RngExt;
 use std::collections::HashMap;
 use tt_core::TtShape;
 use tt_core::apply::{Affine, reference};
-use tt_core::network::FORMATS;
+use tt_core::network::{FORMATS, Format};
 use tt_core::rng::stream;
 use tt_rnn::adam::AdamConfig;
 use tt_rnn::layer::LayerCall;
@@ -217,7 +217,7 @@ fn a_factorized_u_has_the_gradients_of_plain_loops_in_f64() {
 /// that U through the projection.
 #[test]
 fn u_in_any_format_is_its_matrix() {
-    for format in ["tt"].into_iter().chain(FORMATS.map(|format| format.name())) {
+    for format in ["tt"].into_iter().chain(FORMATS.map(Format::name)) {
         let config = ModelConfig { recurrent: of_rank_2(format), ..square() };
         let projection = of_states(&config, 3, 64).unwrap().unwrap();
         let model = build("tt-gru", &config);

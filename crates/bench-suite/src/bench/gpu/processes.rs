@@ -195,7 +195,7 @@ fn listen(
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(600);
+    const LONG: Duration = Duration::from_mins(10);
 
     fn message(message: &Message) -> String {
         serde_json::to_string(message).unwrap()
