@@ -178,12 +178,12 @@ fn what_is_missing_or_wrong_is_named() {
     };
     let none = said("prepare", &with(BOTH, &[]));
     assert!(none.contains("cargo xtask setup --pretrained lite0 puts them there"), "{none}");
-    let thin = said("prepare", &["model.names=[\"cnn-gru\"]", "data.height=12"]);
+    // What cannot be built is said before anything is decoded.
+    let deep = said("prepare", &["model.names=[\"attention-lstm\"]", "model.layers=2"]);
     assert!(
-        thin.contains("cnn-gru cannot be built") && thin.contains("both sides must have at least 16"),
-        "{thin}"
+        deep.contains("attention-lstm cannot be built") && deep.contains("leave model.layers out"),
+        "{deep}"
     );
-    assert!(!run.root().join("data/stores").exists(), "decoded for models that cannot be trained");
     let small = said("prepare", &with(BOTH, &["data.height=31"]));
     assert!(small.contains("data.height") && small.contains("must be at least 32"), "{small}");
     let name = said("prepare", &with(BOTH, &["model.pretrained=resnet"]));
