@@ -212,7 +212,8 @@ fn remember(dir: &Path, submission: &Submission, again: bool) -> Result<()> {
     write_lines(&submissions_file(dir), &all)
 }
 
-/// Copies of the programs, and of what says which CUDA the engine was built with, so that building anew changes nothing under a job that waits.
+/// Copies of the programs, and of what says which CUDA the engine was built with, so that building anew changes nothing
+/// under a job that waits.
 fn programs(repo: &Repo, dir: &Path, device: DeviceName) -> Result<PathBuf> {
     let engine = devices::built(repo, device)?;
     let own = env::current_exe().context("this program's file is not known")?;
@@ -220,10 +221,11 @@ fn programs(repo: &Repo, dir: &Path, device: DeviceName) -> Result<PathBuf> {
         |path: &Path| files::digest(path).with_context(|| format!("{} cannot be read", path.display()));
     let name = format!("{}-{}", &digest(&engine)?[..16], &digest(&own)?[..16]);
     let folder = dir.join("slurm/bin").join(name);
-    let version = engine.with_file_name(BUILT_WITH);
-    for (from, to) in [(&engine, "bench-suite"), (&own, "xtask"), (&version, BUILT_WITH)] {
+    let version = Some(engine.with_file_name(BUILT_WITH)).filter(|file| file.is_file());
+    let version = version.iter().map(|file| (file, BUILT_WITH));
+    for (from, to) in [(&engine, "bench-suite"), (&own, "xtask")].into_iter().chain(version) {
         let to = folder.join(to);
-        if to.is_file() || (*from == version && !from.is_file()) {
+        if to.is_file() {
             continue;
         }
         let copied = fs::create_dir_all(&folder)

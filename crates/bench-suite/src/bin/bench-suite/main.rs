@@ -374,7 +374,9 @@ fn run_prepare(cli: &Cli, selection: &Selection, jobs: usize) -> Result<()> {
     let places = Places::of_root(&cli.root);
     // What cannot be trained is said before hours of decoding.
     bench_suite::plan::check_models(&resolved.spec)?;
-    if bench_suite::resolve::built_store(&places, &resolved, dataset.as_ref())?.is_none() {
+    if resolved.spec.reads_features()
+        && bench_suite::resolve::built_store(&places, &resolved, dataset.as_ref())?.is_none()
+    {
         features::check(&places, &resolved.spec)?;
     }
     let store = prepare(&places, &resolved, dataset, jobs)?;
