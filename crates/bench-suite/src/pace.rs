@@ -2,7 +2,7 @@
 
 use crate::build::{Size, threads};
 use crate::spec::Spec;
-use tt_rnn::models::STACKED;
+use tt_rnn::models::{Form, STACKED, find};
 
 /// Seconds of one core that a multiply-accumulate of each kind takes, for estimates only: TT kernels and
 /// dense products run at about half and two thirds of an AVX-512 core's peak.
@@ -31,9 +31,9 @@ pub struct Pace {
 
 /// Frames taken of every clip, for models that do not take all.
 pub(crate) fn taken(spec: &Spec, model: &str) -> Option<usize> {
-    match model {
-        mlp if mlp.ends_with("-mlp") => Some(spec.model.mlp_frames),
-        "stacked-frames" => Some(STACKED),
+    match find(model).ok()?.form {
+        Form::Mlp { .. } => Some(spec.model.mlp_frames),
+        Form::StackedFrames => Some(STACKED),
         _ => None,
     }
 }

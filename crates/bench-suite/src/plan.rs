@@ -10,13 +10,14 @@ use crate::record::{FINAL, LeftOut, Plan, PlannedCell};
 use crate::record_files::read_json;
 use crate::resolve::Resolved;
 use crate::sound;
-use crate::spec::{DataSpec, FORMAT_NAMES, ModelSpec, ProtocolSpec, Spec, SpecError, TrainSpec};
+use crate::spec::{DataSpec, ModelSpec, ProtocolSpec, Spec, SpecError, TrainSpec};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
+use tt_rnn::models::find;
 
 /// Resident memory of a process that has trained nothing yet.
 const BASE_BYTES: u64 = 60 << 20;
@@ -193,8 +194,7 @@ fn planned(spec: &Spec, model: &str, fold: usize, seed: u64, split: &SplitCounts
     let taken = taken(spec, model);
     let split = split.of_taken(taken, spec.train.batch);
     let pace = Pace::assumed(&size);
-    let of = |format: &str| model.strip_prefix(format).is_some_and(|cell| cell.starts_with('-'));
-    let factorized = FORMAT_NAMES.iter().copied().any(of);
+    let factorized = find(model).is_ok_and(|entry| entry.form.is_factorized());
     let gradient = if spec.train.clip_norm > 0.0 {
         size.params_total
     } else {

@@ -458,8 +458,28 @@ pub struct PlannedCell {
 impl PlannedCell {
     /// Folder name of the cell inside the run: the cell's identity.
     pub fn id(&self) -> String {
-        format!("{}.{}.{}.f{}.s{}", self.model, self.protocol, self.recipe, self.fold, self.seed)
+        cell_id((&self.model, &self.protocol, &self.recipe, self.fold, self.seed))
     }
+}
+
+/// A cell's name: model, protocol, recipe, fold and seed.
+pub(crate) fn cell_id((model, protocol, recipe, fold, seed): (&str, &str, &str, usize, u64)) -> String {
+    format!("{model}.{protocol}.{recipe}.f{fold}.s{seed}")
+}
+
+/// What records of `compress` call a form of a format. Trains came first: in their form, matrices name no format.
+pub fn form_name(to: &str, form: &str) -> String {
+    if to == "tt" && form != "kernels" { form.to_owned() } else { format!("{to}-{form}") }
+}
+
+/// The name of a case of `compress`: the cell, its [`form_name`], rank, epochs of fine-tuning, and the device where it is
+/// not the CPU.
+pub fn case_name(cell: &str, form: &str, (rank, epochs): (usize, usize), device: DeviceName) -> String {
+    let device = match device.kind() {
+        "cpu" => String::new(),
+        other => format!(".{other}"),
+    };
+    format!("{cell}.{form}.r{rank}.e{epochs}{device}")
 }
 
 /// The folder of a cell inside its run.

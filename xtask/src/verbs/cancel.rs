@@ -16,7 +16,6 @@ pub(crate) fn cancel(repo: &Repo, name: &str) -> Result<()> {
         jobs.extend(submission.arrays.into_iter().map(|array| array.job));
         jobs.extend((!submission.report.is_empty()).then_some(submission.report));
     }
-    jobs.dedup();
     let before = queue(&run.dir)?.len();
     if !jobs.is_empty() {
         repo::run(Command::new("scancel").arg("--quiet").args(&jobs))?;

@@ -105,7 +105,8 @@ fn measure(
     interrupt: &Interrupt,
 ) -> Result<Vec<CellRecord>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let run_dir = repo.path("data/runs").join(format!("compare-{device}-{now}-{}", std::process::id()));
+    // Not among the runs that other commands choose from.
+    let run_dir = repo.path("data/compare").join(format!("compare-{device}-{now}-{}", std::process::id()));
     std::fs::create_dir_all(&run_dir).with_context(|| format!("{} cannot be made", run_dir.display()))?;
     write_atomic(&run_dir.join("plan.json"), &serde_json::to_vec_pretty(plan)?)?;
     let progress = Progress::new(args.verbosity.quiet, args.verbosity.verbose);

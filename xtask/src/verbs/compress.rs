@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bench_suite::draw;
-use bench_suite::record::{CompressionCase, Computed, KernelCase, Plan, PlannedCell, SingularValue};
+use bench_suite::record::{
+    CompressionCase, Computed, KernelCase, Plan, PlannedCell, SingularValue, case_name, form_name,
+};
 use bench_suite::results::cells::is_done;
 use bench_suite::results::compression::{
     About, KERNELS, SINGULAR_VALUES, keep, keep_about, keep_kernels, keep_values,
@@ -19,6 +21,7 @@ use bench_suite::results::folders::check_writable;
 use bench_suite::results::{hold, read_csv, read_json};
 
 use crate::cli::runs::Compress;
+use crate::machine::devices::resolve;
 use crate::repo::Repo;
 use crate::run::engine;
 use crate::run::interrupt::{Interrupt, Interrupted};
@@ -33,6 +36,7 @@ const OF_CNNS: [&str; 3] = ["cnn-gru", "cnn-lstm", "frozen-cnn-gru"];
 
 /// Compresses every finished fold of the models of a run, case by case; finished cases are kept.
 pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
+    let device = resolve(repo, args.device);
     let mut found = Vec::new();
     for model in &args.models {
         let wanted = Wanted { run: &args.run, model, fold: None, seed: None, protocol: None };
@@ -43,7 +47,13 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
         }
     }
     let (run_dir, _) = found.first().context("no model was asked for")?.clone();
-    found.retain(|(dir, _)| *dir == run_dir);
+    found.retain(|(dir, cell)| {
+        let is_here = *dir == run_dir;
+        if !is_here {
+            eprintln!("{} is left out: its newest cell is in {}", cell.model, repo.show(dir));
+        }
+        is_here
+    });
     let plan: Plan = read_json(&run_dir.join("plan.json"))?;
     if let Some((_, cell)) = found.iter().find(|(_, cell)| of_cnn(cell))
         && let Some(to) = args.to.iter().find(|to| !["tt", "cp"].contains(&to.as_str()))
@@ -83,7 +93,7 @@ pub(crate) fn compress(repo: &Repo, args: &Compress) -> Result<()> {
                 spent += started.elapsed().as_secs_f64();
             }
             let _held = hold(&dir)?;
-            let name = format!("{}-{}", args.device.kind(), &plan.run_digest[..8.min(plan.run_digest.len())]);
+            let name = format!("{}-{}", device.kind(), &plan.run_digest[..8.min(plan.run_digest.len())]);
             let folder = keep(&dir, &name, record)?;
             if !values.is_empty() {
                 keep_values(&folder, &first.model, &values)?;
@@ -157,8 +167,9 @@ fn case(
     command.arg("--run-dir").arg(run_dir).args(["--cell", &id, "--to", to, "--form", form]);
     command.args(["--rank", &rank.to_string(), "--epochs", &epochs.to_string()]);
     finish(command, interrupt, &wanted.text())?;
-    let form = if to == "tt" && form != "kernels" { form.to_owned() } else { format!("{to}-{form}") };
-    let folder = run_dir.join(format!("compress/{id}.{form}.r{rank}.e{epochs}"));
+    let device = resolve(repo, args.device);
+    let name = case_name(&id, &form_name(to, form), (rank, epochs), device);
+    let folder = run_dir.join("compress").join(name);
     let computed = folder.join("computed.json");
     let computed = if computed.is_file() { Some(read_json(&computed)?) } else { None };
     let kernels = folder.join(KERNELS);

@@ -74,7 +74,7 @@ fn answer(request: &Value, case: &mut Option<Case>) -> Result<Value> {
                 *case = Some(load(Path::new(text("case")?), text("peer")?)?);
             }
             Ok(json!({
-                "versions": { "bench-suite": env!("CARGO_PKG_VERSION"), "candle": "0.11.1" },
+                "versions": { "bench-suite": env!("CARGO_PKG_VERSION") },
                 "rss_bytes": current_rss_bytes(),
             }))
         }

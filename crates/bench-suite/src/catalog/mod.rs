@@ -207,20 +207,17 @@ pub fn verify(entry: &Entry, fast: bool, jobs: usize, tell: &mut dyn FnMut(&Chec
 /// What `remove` deletes: the clips (or the link to them), stores and statistics.
 pub fn removable(entry: &Entry) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    // Datasets of loader `folder` are named after their folder.
-    let mut names = match (entry.kind, entry.folder.file_name()) {
-        (Kind::Folder, Some(folder)) => vec![folder.to_string_lossy().into_owned()],
-        _ => vec![entry.kind.name().to_owned()],
+    let mut name = match entry.kind {
+        Kind::Folder => datasets::folder::folder_name(&entry.folder),
+        other => other.name().to_owned(),
     };
     if entry.folder.symlink_metadata().is_ok() {
         paths.push(entry.folder.clone());
         if let Ok(dataset) = datasets::scan(entry.kind, &entry.folder) {
-            names = vec![dataset.name];
+            name = dataset.name;
         }
     }
-    for name in names {
-        paths.extend(store_files(&name, &entry.places.data)?);
-    }
+    paths.extend(store_files(&name, &entry.places.data)?);
     paths.extend(Staging::leftovers(&entry.folder)?);
     paths.push(statistics::folder(entry));
     paths.retain(|path| path.symlink_metadata().is_ok());

@@ -13,7 +13,7 @@ use crate::data::Clips;
 use crate::device::{DeviceName, Opened, Precision, open};
 use crate::lease::hold;
 use crate::places::write;
-use crate::record::{CellRecord, CompressionCase, Plan, WEIGHTS, cell_folder};
+use crate::record::{CellRecord, CompressionCase, Plan, WEIGHTS, case_name, cell_folder, form_name};
 use crate::record_files::{csv_of, read_json};
 use crate::spec::{ON_FEATURES, Spec};
 use crate::train::{Training, final_value, train};
@@ -51,8 +51,7 @@ pub struct CompressOptions {
 }
 
 /// Factorizes, scores, fine-tunes, and trains the twin from scratch. Writes the record to
-/// `<run>/compress/<cell>.<form>.r<rank>.e<epochs>/case.json`, beside it `computed.json` with its provenance and, of a CNN,
-/// `kernels.csv`; does nothing if the record exists.
+/// `<run>/compress/<case>/case.json` ([`case_name`]), beside it `computed.json` with its provenance and, of a CNN, `kernels.csv`; does nothing if the record exists.
 ///
 /// The fold, seed and recipe are those of the cell; rates are those of the twin. The test fold only
 /// scores; nothing is chosen on it.
@@ -63,9 +62,8 @@ pub struct CompressOptions {
 /// and kept beside those of its own weights.
 pub fn compress(options: &CompressOptions) -> Result<()> {
     let CompressOptions { run_dir, id, to, form, rank, epochs, .. } = options;
-    // Trains came first: records of matrices in their form name no format.
-    let form = if to == TRAIN && form != kernels::FORM { form.clone() } else { format!("{to}-{form}") };
-    let name = format!("{id}.{form}.r{rank}.e{epochs}");
+    let form = form_name(to, form);
+    let name = case_name(id, &form, (*rank, *epochs), options.device);
     let folder = run_dir.join("compress").join(&name);
     let _held = hold(&folder, &name, options.wait)?;
     let path = folder.join("case.json");

@@ -27,6 +27,7 @@ pub fn derive(dir: &Path) -> Result<()> {
     write_atomic(&dir.join("compression.md"), page(&shown).as_bytes())?;
     charts::compression(dir, &shown.about.data, &shown.table)?;
     if shown.values.is_empty() {
+        charts::remove(dir, "singular_values");
         return Ok(());
     }
     charts::singular_values(dir, &shown.about.data, &shown.values)

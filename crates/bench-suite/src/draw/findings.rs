@@ -63,10 +63,14 @@ fn render(template: &str, studies: Arc<Studies>) -> Result<String> {
     let of = studies.clone();
     environment.add_function(
         "after",
-        move |epoch: usize, one: Vec<String>, other: Vec<String>, kwargs: Kwargs| {
-            of.after(epoch, [&one, &other], &kwargs)
+        move |epochs: Vec<usize>, one: Vec<String>, other: Vec<String>, kwargs: Kwargs| {
+            of.after(&epochs, [&one, &other], &kwargs)
         },
     );
+    // For sentences whose words say what their numbers do.
+    environment.add_function("claim", |holds: bool, sentence: &str| {
+        if holds { Ok("") } else { Err(missing(&format!("what the page says: {sentence}"))) }
+    });
     let of = studies.clone();
     environment.add_function("frames", move |study: &str| of.frames(study));
     let of = studies.clone();
@@ -218,8 +222,9 @@ impl Studies {
             .ok_or_else(|| missing(&format!("{study}, {} and {}, {}", models.0, models.1, wanted.protocol)))
     }
 
-    /// Two models, each of a study, after so many epochs of their trainings, wherever these ended; on the same folds.
-    fn after(&self, epoch: usize, sides: [&[String]; 2], kwargs: &Kwargs) -> Answer<Value> {
+    /// Two models, each of a study, after so many epochs of their trainings, wherever these ended, on the same folds; of
+    /// several epochs the mean of each fold.
+    fn after(&self, epochs: &[usize], sides: [&[String]; 2], kwargs: &Kwargs) -> Answer<Value> {
         let wanted = Wanted::of(kwargs)?;
         let mut scores = Vec::with_capacity(sides.len());
         for side in sides {
@@ -227,26 +232,26 @@ impl Studies {
             let scored = self.tables(study, &wanted)?;
             let records = &scored.0;
             let is_asked = |row: &&CurveRow| {
-                row.epoch == epoch && row.model == *model && wanted.fits(&row.protocol, &row.recipe)
+                epochs.contains(&row.epoch) && row.model == *model && wanted.fits(&row.protocol, &row.recipe)
             };
-            let by_fold: BTreeMap<_, f64> = records
-                .curves
-                .iter()
-                .filter(is_asked)
-                .filter_map(|row| {
-                    Some(((row.fold, row.seed, split(records, row).map(str::to_owned)), row.test_value?))
-                })
-                .collect();
-            scores.push(by_fold);
+            let mut by_fold: BTreeMap<_, Vec<f64>> = BTreeMap::new();
+            for row in records.curves.iter().filter(is_asked) {
+                let fold = (row.fold, row.seed, split(records, row).map(str::to_owned));
+                by_fold.entry(fold).or_default().extend(row.test_value);
+            }
+            // Where one of the epochs was not reached, or not evaluated, there is no mean of all.
+            by_fold.retain(|_, values| values.len() == epochs.len());
+            let means = by_fold.into_iter().filter_map(|(fold, values)| Some((fold, stats::mean(&values)?)));
+            scores.push(means.collect::<BTreeMap<_, f64>>());
         }
         let [one, other] = [&scores[0], &scores[1]];
         if one.is_empty() || !one.keys().eq(other.keys()) {
-            return Err(missing(&format!("{sides:?} after {epoch} epochs on the same folds")));
+            return Err(missing(&format!("{sides:?} after {epochs:?} epochs on the same folds")));
         }
         let differences: Vec<f64> = one.values().zip(other.values()).map(|(a, b)| a - b).collect();
         let [center, low, high] =
             stats::of_few(&differences).ok_or_else(|| missing(&format!("{sides:?} on two folds")))?;
-        let mean = |side: &BTreeMap<_, f64>| {
+        let mean = |side: &BTreeMap<_, _>| {
             stats::mean(&side.values().copied().collect::<Vec<_>>()).map_or_else(String::new, score)
         };
         Ok(context! {
@@ -266,7 +271,7 @@ impl Studies {
         let value = |row: &PairedRow| {
             let p = row.p?;
             let verdict = match row.mean_difference {
-                _ if p >= 0.05 => "not to be told from",
+                _ if p >= 0.05 => "indistinguishable from",
                 difference if difference > 0.0 => "above",
                 _ => "below",
             };
@@ -346,7 +351,7 @@ impl Studies {
 fn pair(row: &PairedRow) -> Value {
     context! {
         difference => format!("{} {}", signed(row.mean_difference), interval(row.ci_low, row.ci_high, signed)),
-        verdict => verdict(row),
+        verdict => told(row.ci_low, row.ci_high),
         folds => row.folds,
     }
 }
@@ -371,15 +376,11 @@ fn signed(value: f64) -> String {
     }
 }
 
-fn verdict(row: &PairedRow) -> &'static str {
-    told(row.ci_low, row.ci_high)
-}
-
 fn told(low: Option<f64>, high: Option<f64>) -> &'static str {
     match (low, high) {
         (Some(low), _) if low > 0.0 => "above",
         (_, Some(high)) if high < 0.0 => "below",
-        _ => "not to be told from",
+        _ => "indistinguishable from",
     }
 }
 
@@ -448,12 +449,18 @@ mod tests {
         );
         let after = |other: &str, epoch: usize| {
             render(&format!(
-                "{{% set d = after({epoch}, ['a', 'tt-gru'], ['a', '{other}']) %}}{{{{ d.difference }}}} {{{{ d.verdict }}}}"
+                "{{% set d = after([{epoch}], ['a', 'tt-gru'], ['a', '{other}']) %}}{{{{ d.difference }}}} {{{{ d.verdict }}}}"
             ))
         };
-        assert_eq!(after("tt-gru", 1).unwrap(), "0.000 [0.000, 0.000] not to be told from");
+        assert_eq!(after("tt-gru", 1).unwrap(), "0.000 [0.000, 0.000] indistinguishable from");
         assert!(after("gru", 1).unwrap().starts_with('+'));
-        assert!(after("gru", 999).unwrap_err().contains("after 999 epochs on the same folds"));
+        assert!(after("gru", 999).unwrap_err().contains("after [999] epochs on the same folds"));
+        assert!(
+            render("{{ after([1, 999], ['a', 'tt-gru'], ['a', 'gru']) }}").is_err(),
+            "some epochs of several"
+        );
+        assert_eq!(render("{{ claim(1 < 2, 'so') }}.").unwrap(), ".");
+        assert!(render("{{ claim(2 < 1, 'no lead') }}").unwrap_err().contains("no lead"));
         let folds: &[usize] = &[0, 1];
         let formats =
             fixture::records("f", &[("tt-gru", "clips", folds, 0.45), ("cp-gru", "clips", folds, 0.6)]);

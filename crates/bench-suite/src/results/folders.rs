@@ -98,8 +98,12 @@ pub fn hold(dir: &Path) -> Result<File> {
 /// Refuses a results folder that cannot be written, before anything is computed.
 pub fn check_writable(dir: &Path) -> Result<()> {
     let probe = dir.join(format!(".probe-{}.tmp", std::process::id()));
-    let attempt =
-        fs::create_dir_all(dir).and_then(|()| fs::write(&probe, b"")).and_then(|()| fs::remove_file(&probe));
+    let removed = |()| match fs::remove_file(&probe) {
+        // By another process that holds the folder and clears it.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    let attempt = fs::create_dir_all(dir).and_then(|()| fs::write(&probe, b"")).and_then(removed);
     attempt.with_context(|| format!("results folder {} cannot be written", dir.display()))
 }
 

@@ -65,7 +65,10 @@ impl Records {
             run.finals
                 .retain(|old| !finals.iter().any(|new| (&new.model, new.seed) == (&old.model, old.seed)));
             run.finals.extend(finals);
-            let is_done = |id: &String| run.cells.iter().any(|cell| cell.id() == *id);
+            let is_done = |id: &String| {
+                run.cells.iter().any(|cell| cell.id() == *id)
+                    || run.finals.iter().any(|model| model.id() == *id)
+            };
             run.missing.extend(more.missing);
             run.missing.retain(|id| !is_done(id));
             run.missing.sort();
@@ -188,6 +191,11 @@ mod tests {
         part.keep_alone(dir.path()).unwrap();
         let other = fixture::records("a", &[("tt-gru", "clips", &[0, 1], 0.5)]);
         let folder = other.keep_alone(dir.path()).unwrap();
+        assert_eq!(Records::read(&folder).unwrap().run_file.missing().collect::<Vec<_>>(), [id(2)]);
+        let mut known = fixture::records("a", &[("tt-gru", "clips", &[0, 1], 0.5)]);
+        known.run_file.runs[0].missing = vec!["gru.final.scaled.f0.s0".into(), id(2)];
+        known.run_file.runs[0].finals.push(fixture::final_model("gru"));
+        let folder = known.keep_alone(dir.path()).unwrap();
         assert_eq!(Records::read(&folder).unwrap().run_file.missing().collect::<Vec<_>>(), [id(2)]);
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{CardUse, DeviceName, Precision};
 use crate::provenance::Provenance;
-use crate::record::{DataKind, LeftOut};
+use crate::record::{DataKind, FINAL, LeftOut, cell_id};
 use crate::record_files::read_toml;
 use crate::results::provenance::{machines, note};
 use crate::results::rows::{CellKey, OfCell, cell_order};
@@ -160,10 +160,16 @@ impl OfCell for CellMeta {
 }
 
 impl CellMeta {
-    /// The cell's name, as in [`crate::record::PlannedCell::id`].
+    /// The cell's name.
     pub(crate) fn id(&self) -> String {
-        let Self { model, protocol, recipe, fold, seed, .. } = self;
-        format!("{model}.{protocol}.{recipe}.f{fold}.s{seed}")
+        cell_id(self.key())
+    }
+}
+
+impl FinalModel {
+    /// The name of the cell that trained it.
+    pub(crate) fn id(&self) -> String {
+        cell_id((&self.model, FINAL, &self.recipe, 0, self.seed))
     }
 }
 

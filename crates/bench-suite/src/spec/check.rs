@@ -16,6 +16,10 @@ const MOST_LAYERS: usize = 64;
 const HIGHEST_RANK: usize = 1 << 16;
 /// Units at most, for the same reason.
 const MOST_UNITS: usize = 1 << 16;
+/// Pixels of a side, or numbers of a row, at most.
+const MOST_PIXELS: usize = 1 << 20;
+/// Folds, and frames of an MLP, at most.
+const MOST_FOLDS: usize = 1 << 16;
 /// Bands of a row of sound.
 const BANDS: std::ops::RangeInclusive<usize> = 4..=64;
 /// Rows of sound a second at most: of more, the lowest bands would have no bin of their own.
@@ -342,6 +346,35 @@ impl Spec {
         Ok(())
     }
 
+    /// Numbers whose products must be numbers still.
+    fn check_sizes(&self) -> Result<()> {
+        let counts = [
+            ("data.width", self.data.width, MOST_PIXELS),
+            ("data.height", self.data.height, MOST_PIXELS),
+            ("protocol.folds", self.protocol.folds, MOST_FOLDS),
+            ("model.mlp_frames", self.model.mlp_frames, MOST_FOLDS),
+        ];
+        for (key, value, most) in counts {
+            if value > most {
+                let reason = format!("must be at most {most}");
+                return Err(SpecError::Value { key, value: value.to_string(), reason });
+            }
+        }
+        for (key, modes) in [
+            ("model.input_modes", &self.model.input_modes),
+            ("model.output_modes", &self.model.output_modes),
+            ("model.mlp_input_modes", &self.model.mlp_input_modes),
+        ] {
+            let product =
+                modes.iter().try_fold(1_u32, |product, mode| product.checked_mul(u32::try_from(*mode).ok()?));
+            if product.is_none() {
+                let reason = format!("the product of the modes must be at most {}", u32::MAX);
+                return Err(SpecError::Value { key, value: format!("{modes:?}"), reason });
+            }
+        }
+        Ok(())
+    }
+
     fn check_numbers(&self) -> Result<()> {
         let at_least_one = [
             ("model.rank", self.model.rank),
@@ -360,6 +393,7 @@ impl Spec {
                 return Err(SpecError::Value { key, value: "0".into(), reason: "must be at least 1".into() });
             }
         }
+        self.check_sizes()?;
         self.check_size_of_formats()?;
         let shares = [
             ("train.recurrent_dropout", self.train.recurrent_dropout),

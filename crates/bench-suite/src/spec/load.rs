@@ -17,7 +17,14 @@ impl Spec {
         nearest_or("experiment", name, &stems(&folder)?)?;
         let path = format!("experiments/{name}.toml");
         let mut table = read(&root.join(&path), &path)?;
-        let own = table.get("recipe").and_then(Value::as_str).unwrap_or("scaled").to_owned();
+        let own = match table.get("recipe") {
+            None => "scaled".to_owned(),
+            Some(Value::String(own)) => own.clone(),
+            Some(other) => {
+                let message = format!("recipe = {other}: the name of a recipe in quotes is expected");
+                return Err(SpecError::Parse { path, message });
+            }
+        };
         let recipe = overrides.recipe.clone().unwrap_or(own);
         let known = stems(&folder.join("recipes"))?;
         nearest_or("recipe", &recipe, &known)?;

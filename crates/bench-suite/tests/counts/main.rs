@@ -383,6 +383,9 @@ fn wrong_specifications_say_what_is_right() {
         (vec!["model.names=[\"tt-gro\"]"], "did you mean \"tt-gru\"?"),
         (vec!["protocol.kind=clip"], "did you mean \"clips\"?"),
         (vec!["protocol.folds=1"], "must be at least 2"),
+        (vec!["protocol.folds=1000000000000"], "must be at most 65536"),
+        (vec!["data.width=4294967456"], "must be at most 1048576"),
+        (vec!["model.output_modes=[4294967296,4294967296]"], "the product of the modes must be at most"),
         (vec!["protocol.hold_out=0.15"], "only the lists of protocol official can take it"),
         (vec!["model"], "expected key=value"),
         (vec!["train.batch=many"], "train.batch takes a value of type integer, not string"),
@@ -475,6 +478,9 @@ fn settings_of_recipes_are_checked_whichever_is_taken() {
         let error = Spec::load(copy.path(), "folder-sample", &Overrides::default()).unwrap_err().to_string();
         assert!(error.contains(expected), "{more}: {error}");
     }
+    std::fs::write(to.join("folder-sample.toml"), format!("recipe = 3\n{text}")).unwrap();
+    let error = Spec::load(copy.path(), "folder-sample", &Overrides::default()).unwrap_err().to_string();
+    assert!(error.contains("recipe = 3: the name of a recipe in quotes is expected"), "{error}");
 }
 
 /// A model that an experiment does not name trains as long as its train there.

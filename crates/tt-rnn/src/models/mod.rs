@@ -87,6 +87,13 @@ pub enum Form {
     Attention,
 }
 
+impl Form {
+    /// Whether an input matrix is a product of cores, trained or not.
+    pub fn is_factorized(&self) -> bool {
+        matches!(self, Self::Mlp { input } | Self::Recurrent { input, .. } if *input != DENSE)
+    }
+}
+
 /// The factorization of a format of `tt_core`.
 macro_rules! factorization {
     ($name:literal, $of:ident) => {

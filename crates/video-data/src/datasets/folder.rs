@@ -226,7 +226,7 @@ fn twins(clips: &[ClipRef]) -> Vec<String> {
 }
 
 /// The folder's own name in letters that are safe in file names; `folder` where none is left.
-pub(super) fn folder_name(dir: &Path) -> String {
+pub fn folder_name(dir: &Path) -> String {
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
     let text = dir.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };

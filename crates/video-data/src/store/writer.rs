@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::disk::{sync_folder, temporary, write_whole};
+use super::disk::{sync_folder, write_whole};
 use super::format::{FRAMES, INFO, JOURNAL, MANIFEST, StoreInfo};
 use super::manifest::{self, Row};
 use super::reader::Store;
@@ -48,9 +48,11 @@ impl Writer {
     /// [`Error::Io`].
     pub fn open(dir: &Path, identity: &str, frame_bytes: usize) -> Result<Self> {
         fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-        for name in [MANIFEST, INFO] {
+        for entry in fs::read_dir(dir).map_err(Error::io("read", dir))?.flatten() {
             // Left by a kill between write and rename.
-            let _ = fs::remove_file(temporary(&dir.join(name)));
+            if entry.path().extension().is_some_and(|ending| ending == "tmp") {
+                let _ = fs::remove_file(entry.path());
+            }
         }
         let frame_bytes = frame_bytes as u64;
         let mut frames = open(&dir.join(FRAMES))?;

@@ -112,7 +112,8 @@ fn run_part(
         let mut child = start(next)?.stdout(Stdio::piped()).spawn().context("failed to start a part")?;
         let output = lines(child.stdout.take().context("a part's output")?);
         let heard = listen(&output, limit, &mut next, found, save);
-        if !matches!(&heard, Ok(heard) if !heard.silent) {
+        let has_ended = heard.as_ref().is_ok_and(|heard| !heard.silent);
+        if !has_ended {
             child.kill()?;
         }
         let status = child.wait()?;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use crate::draw::charts::axes::{Area, Labels, Scale, header, panel_title, panels, x_axis, y_axis};
 use crate::draw::charts::canvas::Canvas;
 use crate::draw::charts::palette::{color, ink, is_dense, title};
+use crate::draw::charts::remove;
 use crate::results::ablation::{AblationRow, About};
 
 /// Draws `levels.svg` and `levels.png`; nothing where no factor has an axis.
@@ -18,6 +19,7 @@ pub(crate) fn levels(dir: &Path, about: &About, rows: &[AblationRow]) -> Result<
         .filter(|(.., rows)| rows.iter().any(|row| at(row).is_some()))
         .collect();
     if factors.is_empty() {
+        remove(dir, "levels");
         return Ok(());
     }
     let ends = ends(factors.iter().flat_map(|(.., rows)| rows.iter().filter_map(|row| at(row))));

@@ -83,13 +83,17 @@ pub(crate) fn draw(
             canvas.write(&charts, name)?;
             drawn.push(Drawn { name, title: title.to_owned() });
         } else {
-            for ending in ["svg", "png"] {
-                // A chart that no longer follows from the records must not stay beside them.
-                let _ = fs::remove_file(charts.join(format!("{name}.{ending}")));
-            }
+            remove(&charts, name);
         }
     }
     Ok(drawn)
+}
+
+/// Removes a chart that no longer follows from the records beside it.
+pub(crate) fn remove(dir: &Path, name: &str) {
+    for ending in ["svg", "png"] {
+        let _ = fs::remove_file(dir.join(format!("{name}.{ending}")));
+    }
 }
 
 impl Scene<'_> {

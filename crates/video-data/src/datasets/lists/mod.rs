@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use super::entries::{EntryKind, layout};
 use super::folder::folder_name;
@@ -117,7 +117,9 @@ impl Files {
 
     /// The file with that path relative to the folder or, if unique, to a folder below it.
     fn find(&self, clip: &Path) -> std::result::Result<Option<&Path>, String> {
-        let parts: Vec<&OsStr> = clip.components().map(std::path::Component::as_os_str).collect();
+        // Lists that `find .` wrote begin with a dot.
+        let named = clip.components().filter(|part| *part != Component::CurDir);
+        let parts: Vec<&OsStr> = named.map(Component::as_os_str).collect();
         let of_name = clip.file_name().and_then(|name| self.by_name.get(name)).map_or(&[][..], Vec::as_slice);
         let ends = |at: &&usize| {
             let of_file = self.all[**at].parts.iter().rev().map(OsString::as_os_str);
@@ -247,6 +249,16 @@ mod tests {
         assert!(error.ends_with("b.avi has no label, and no other clip has several"), "{error}");
         fs::write(&list, "clip,label\na.avi,run|fast\nb.avi,\n").unwrap();
         assert_eq!(read(&list).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_list_may_name_files_as_find_does() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("run")).unwrap();
+        fs::write(dir.path().join("run/1.avi"), b"").unwrap();
+        let files = Files::below(dir.path()).unwrap();
+        assert_eq!(files.find(Path::new("./run/1.avi")), files.find(Path::new("run/1.avi")));
+        assert!(files.find(Path::new("./run/1.avi")).unwrap().is_some());
     }
 
     #[test]
